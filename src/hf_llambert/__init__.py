@@ -1,0 +1,57 @@
+"""Label a big text corpus at the price of a small one: an LLM annotates a sample, a small encoder labels the rest."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from hf_llambert.annotation.annotate import annotate
+    from hf_llambert.annotation.calibration import (
+        Calibration,
+        batch_calibration,
+        calibrate,
+        contextual_calibration,
+        fitted_calibration,
+    )
+    from hf_llambert.annotation.labelers import LLMLabeler
+    from hf_llambert.annotation.silver import select_silver
+    from hf_llambert.data import load_data, whole_folder, with_gold
+    from hf_llambert.metrics import AnnotationQuality, ClassificationQuality
+    from hf_llambert.pool.shards import label_pool, read_pool
+    from hf_llambert.quality.report import show_report, write_report
+    from hf_llambert.tasks import ABSTAIN, TaskSpec, load_task
+    from hf_llambert.teachers.local import TransformersTeacher
+    from hf_llambert.training.students import StudentLabeler
+    from hf_llambert.training.trainer import STUDENT_DEFAULTS, train_student
+
+_MODULES = {
+    "annotation.annotate": "annotate",
+    "annotation.calibration": ("Calibration batch_calibration calibrate contextual_calibration fitted_calibration"),
+    "annotation.labelers": "LLMLabeler",
+    "annotation.silver": "select_silver",
+    "data": "load_data whole_folder with_gold",
+    "metrics": "AnnotationQuality ClassificationQuality",
+    "pool.shards": "label_pool read_pool",
+    "quality.report": "show_report write_report",
+    "tasks": "ABSTAIN TaskSpec load_task",
+    "teachers.local": "TransformersTeacher",
+    "training.students": "StudentLabeler",
+    "training.trainer": "STUDENT_DEFAULTS train_student",
+}
+_HOMES = {name: module for module, names in _MODULES.items() for name in names.split()}
+
+__all__ = [*sorted(_HOMES), "__version__"]  # noqa: PLE0604  (names only)
+
+
+def __getattr__(name: str) -> object:
+    """Import a public name when it is first used, so that importing the package costs nothing."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'hf_llambert' has no attribute '{name}'")
+    return getattr(importlib.import_module(f"hf_llambert.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,1 @@
+"""From texts to silver labels: asking, keeping the replies, calibrating, choosing."""

@@ -1,0 +1,199 @@
+"""`dataset.map(llm_label, batched=True)`: the teacher as a map function."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from datasets import ClassLabel, Dataset, Features, IterableDataset, List, Value
+
+from hf_llambert import __version__
+from hf_llambert.annotation.calibration import CONTENT_FREE, Calibration, uncalibrated
+from hf_llambert.annotation.ledger import Ledger, reply_key
+from hf_llambert.tasks import ABSTAIN, TaskSpec
+from hf_llambert.teachers.base import Reply, Teacher
+from hf_llambert.texts import why_unusable
+
+
+class LLMLabeler:
+    """
+    Annotates batches of texts; made for `dataset.map(llm_label, batched=True)`.
+
+    Adds the columns `llm_label`, `llm_confidence`, `llm_scores`, `llm_response`, `llm_status`, `llm_reason` and
+    `llm_truncated`; see [`~LLMLabeler.features`]. A text that cannot be asked about (null, empty, no string) abstains
+    with its reason; the rest of the batch goes on.
+
+    Every reply is in the ledger before the next batch of the model begins, so an interrupted run asks nothing twice.
+    The labeler pickles to its configuration, never to weights: `map` caches its result and `num_proc` works.
+
+    Args:
+        task (`TaskSpec`): What to ask.
+        teacher (`Teacher`): Whom to ask.
+        ledger (`str` or `Path`): Directory that keeps the replies.
+        text_column (`str`, defaults to `"text"`): Column of the texts.
+        calibration (`Calibration`, *optional*): Applied to scores. Defaults to none.
+
+    Example:
+
+    ```python
+    llm_label = LLMLabeler(load_task("imdb"), TransformersTeacher("HuggingFaceTB/SmolLM2-135M-Instruct"), "ledger")
+    annotated = dataset.map(llm_label, batched=True, features=llm_label.features(dataset))
+    ```
+    """
+
+    def __init__(
+        self,
+        task: TaskSpec,
+        teacher: Teacher,
+        ledger: str | Path,
+        text_column: str = "text",
+        calibration: Calibration | None = None,
+    ) -> None:
+        if calibration is not None and len(calibration.bias) != task.num_labels:
+            raise ValueError(
+                f"The calibration has {len(calibration.bias)} biases, task '{task.name}' has {task.num_labels} labels."
+            )
+        self.task = task
+        self.teacher = teacher
+        self.ledger = Ledger(ledger)
+        self.text_column = text_column
+        self.calibration = calibration or uncalibrated(task.num_labels)
+
+    def __call__(self, batch: Mapping[str, list], rank: int | None = None) -> dict[str, list]:
+        """Annotate a batch of columns. `rank` chooses the GPU under `map(num_proc=..., with_rank=True)`."""
+        if self.text_column not in batch:
+            raise ValueError(
+                f"Column '{self.text_column}' not found in {list(batch)}. Pass text_column=... to the labeler."
+            )
+        texts = batch[self.text_column]
+        if not isinstance(texts, (list, tuple)) and not hasattr(texts, "to_pylist"):
+            raise ValueError(f"Expected a batch of texts, got {type(texts).__name__}. Pass batched=True to map.")
+        texts = list(texts)
+        return self._columns(texts, self.replies(texts, rank=rank))
+
+    def replies(
+        self, texts: Sequence[object], rank: int | None = None, progress: Callable[[int], None] | None = None
+    ) -> dict[str, Reply]:
+        """
+        The reply to each usable text, from the ledger or from the teacher.
+
+        Args:
+            texts (`Sequence`): Texts; unusable ones are passed over.
+            rank (`int`, *optional*): Number of this process, to choose a GPU.
+            progress (`Callable[[int], None]`, *optional*): Called with the number of texts done since the last call.
+
+        Returns:
+            `dict[str, Reply]`: Replies by text. A failed one carries its error.
+        """
+        usable = list(dict.fromkeys(text for text in texts if isinstance(text, str) and why_unusable(text) is None))
+        keys = {text: self._key(text) for text in usable}
+        known = self.ledger.get(keys.values())
+        replies = {text: known[key] for text, key in keys.items() if key in known}
+        missing = [text for text in usable if text not in replies]
+        if progress and replies:
+            progress(len(replies))
+        if missing:
+            for part in self.teacher.ask(self.task, missing, rank):
+                fresh = {missing[i]: reply for i, reply in part.items()}
+                self.ledger.put({keys[text]: reply for text, reply in fresh.items()}, self._identity)
+                replies |= fresh
+                if progress:
+                    progress(len(fresh))
+        lost = [text for text in missing if text not in replies]
+        if lost:
+            raise RuntimeError(
+                f"{type(self.teacher).__name__} left {len(lost)} of {len(missing)} texts without a reply. The replies "
+                f"that came are in the ledger; run again."
+            )
+        return replies
+
+    def seconds(self, texts: Sequence[object]) -> float:
+        """Seconds that asking about these texts took, summed over processes and runs. Asks nothing."""
+        keys = {self._key(text) for text in texts if isinstance(text, str) and why_unusable(text) is None}
+        return sum(reply.seconds for reply in self.ledger.get(keys).values())
+
+    def content_free_scores(self) -> list[tuple[float, ...]]:
+        """Scores of texts that say nothing, for contextual calibration. Asked once, kept in the ledger."""
+        if self.teacher.mode != "score":
+            raise ValueError("Contextual calibration needs scores. Use a teacher with mode='score'.")
+        replies = self.replies(CONTENT_FREE)
+        return [scores for text in CONTENT_FREE if (scores := replies[text].scores) is not None]
+
+    def features(self, base: Dataset | IterableDataset | Features | None = None) -> Features:
+        """
+        The features of the annotated dataset, for `map(..., features=...)`: those of `base` and the labeler's own.
+
+        Without them `map` guesses the types, and `llm_label` is a plain integer.
+        """
+        own = Features(
+            {
+                "llm_label": ClassLabel(names=list(self.task.labels)),
+                "llm_confidence": Value("float32"),
+                "llm_scores": List(Value("float32")),
+                "llm_response": Value("string"),
+                "llm_status": Value("string"),
+                "llm_reason": Value("string"),
+                "llm_truncated": Value("bool"),
+            }
+        )
+        present = base if isinstance(base, Features) or base is None else base.features
+        if base is not None and present is None:
+            raise ValueError("This streaming dataset does not know its features. Pass Features({...}) of its columns.")
+        return Features({**(present or {}), **own})
+
+    def __getstate__(self) -> dict[str, object]:
+        """The configuration, the version and how often asking failed: what `map` must hash to be right to cache."""
+        return {
+            "version": __version__,
+            "task": self.task,
+            "teacher": self.teacher,
+            "identity": json.dumps(self._identity, sort_keys=True),
+            "ledger": str(self.ledger.folder.absolute()),
+            "failures": self.ledger.failures(),
+            "text_column": self.text_column,
+            "calibration": self.calibration,
+        }
+
+    def __setstate__(self, state: dict) -> None:
+        self.__init__(  # type: ignore[misc]  # the state is the arguments
+            state["task"], state["teacher"], state["ledger"], state["text_column"], state["calibration"]
+        )
+
+    @functools.cached_property
+    def _identity(self) -> dict[str, object]:
+        return self.teacher.identity()
+
+    def _key(self, text: str) -> str:
+        asked: dict[str, object] = {"messages": self.task.messages(text), "chat": self.task.chat}
+        if self.task.chat:
+            asked["lead_in"] = self.task.lead_in
+        if self.teacher.mode == "score":
+            asked["words"] = self.task.verbalizers
+        return reply_key(self._identity, asked)
+
+    def _columns(self, texts: list, replies: dict[str, Reply]) -> dict[str, list]:
+        rows = [self._row(text, replies) for text in texts]
+        scored = [i for i, row in enumerate(rows) if row["llm_scores"] is not None]
+        if scored:
+            probabilities = self.calibration.probabilities([rows[i]["llm_scores"] for i in scored])
+            for i, p in zip(scored, probabilities, strict=True):
+                rows[i] |= {"llm_label": int(p.argmax()), "llm_confidence": float(np.float32(p.max()))}
+        return {name: [row[name] for row in rows] for name in self.features()}
+
+    def _row(self, text: object, replies: dict[str, Reply]) -> dict:
+        row: dict[str, object] = dict.fromkeys(self.features())
+        row |= {"llm_label": ABSTAIN, "llm_status": "abstained", "llm_truncated": False}
+        row["llm_reason"] = why_unusable(text)
+        if row["llm_reason"] is not None or not isinstance(text, str):
+            return row
+        reply = replies[text]
+        row |= {"llm_response": reply.response, "llm_truncated": reply.truncated}
+        if reply.error is not None:
+            return row | {"llm_status": "failed", "llm_reason": reply.error}
+        if reply.scores is not None:
+            return row | {"llm_scores": np.float32(reply.scores).tolist(), "llm_status": "ok"}
+        label, reason = self.task.read(reply.response)
+        return row | {"llm_label": label, "llm_reason": reason, "llm_status": "abstained" if reason else "ok"}

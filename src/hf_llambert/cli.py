@@ -1,0 +1,264 @@
+"""`hf-llambert annotate | train | label | report`: one thin function each."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from transformers import TrainingArguments
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Label a big text corpus at the price of a small one: an LLM annotates a sample, a small encoder learns from it "
+    "and labels the rest.",
+)
+
+Task = Annotated[str, typer.Option("--task", help="A built-in task (imdb, umls-neuro, bbc-news) or a YAML file.")]
+Data = Annotated[
+    str,
+    typer.Option("--data", help="A .jsonl, .csv or .parquet file, a directory of them, a saved dataset or a Hub id."),
+]
+Split = Annotated[str | None, typer.Option("--split", help="Split of a Hub or saved dataset.")]
+TextColumn = Annotated[str, typer.Option("--text_column", help="Column of the texts.")]
+LabelColumn = Annotated[
+    str | None,
+    typer.Option("--label_column", help="Column of people's labels, to measure by. Default: 'label' if there is one."),
+]
+NumRows = Annotated[int | None, typer.Option("--num_rows", help="Take a random sample of so many rows.")]
+Seed = Annotated[int, typer.Option("--seed", help="Seed of the sample and of the training.")]
+Output = Annotated[Path, typer.Option("--output", help="Folder of the run.")]
+
+
+@app.command()
+def annotate(
+    task: Task,
+    data: Data,
+    teacher: Annotated[str, typer.Option("--teacher", help="Hub id or directory of a causal language model.")],
+    output: Output,
+    split: Split = None,
+    text_column: TextColumn = "text",
+    label_column: LabelColumn = None,
+    num_rows: NumRows = None,
+    seed: Seed = 42,
+    revision: Annotated[str | None, typer.Option("--revision", help="Revision of the teacher on the Hub.")] = None,
+    gguf_file: Annotated[str | None, typer.Option("--gguf_file", help="GGUF file in the teacher's folder.")] = None,
+    adapter: Annotated[str | None, typer.Option("--adapter", help="PEFT adapter of the teacher.")] = None,
+    mode: Annotated[
+        str, typer.Option("--mode", help="score: read label probabilities; generate: parse answers.")
+    ] = "score",
+    calibration: Annotated[
+        str, typer.Option("--calibration", help="none, batch, contextual, or fitted (needs gold).")
+    ] = "batch",
+    calibration_rows: Annotated[
+        int, typer.Option("--calibration_rows", help="With fitted: rows whose gold labels it is fitted on.")
+    ] = 0,
+    ledger: Annotated[
+        Path | None,
+        typer.Option("--ledger", help="Folder of the replies; several runs may share it. Default: OUTPUT/ledger."),
+    ] = None,
+    dtype: Annotated[str, typer.Option("--dtype", help="auto, float32, bfloat16 or float16.")] = "auto",
+    quantization: Annotated[str | None, typer.Option("--quantization", help="4bit or 8bit (GPU).")] = None,
+    device: Annotated[str | None, typer.Option("--device", help="cpu, cuda:0, auto, ...")] = None,
+    max_text_tokens: Annotated[
+        int | None,
+        typer.Option("--max_text_tokens", help="Longest text; a longer one loses its middle. Default: what fits."),
+    ] = None,
+    max_new_tokens: Annotated[int, typer.Option("--max_new_tokens", help="Longest answer in generate mode.")] = 10,
+    temperature: Annotated[float, typer.Option("--temperature", help="0 is greedy; more samples.")] = 0.0,
+    batch_tokens: Annotated[int, typer.Option("--batch_tokens", help="Padded tokens in one forward pass.")] = 4096,
+) -> None:
+    """Ask a teacher about a sample and save its labels. Interrupted, it goes on where it stopped."""
+    from hf_llambert import LLMLabeler, TransformersTeacher, load_data, load_task
+    from hf_llambert import annotate as run
+
+    spec = load_task(task)
+    dataset = load_data(data, split, num_rows, seed)
+    asked = TransformersTeacher(
+        teacher,
+        revision=revision,
+        gguf_file=gguf_file,
+        adapter=adapter,
+        mode=mode,  # type: ignore[arg-type]  # checked there
+        dtype=dtype,  # type: ignore[arg-type]
+        quantization=quantization,  # type: ignore[arg-type]
+        device=device,
+        max_text_tokens=max_text_tokens,
+        max_new_tokens=max_new_tokens,
+        temperature=temperature,
+        batch_tokens=batch_tokens,
+        seed=seed,
+    )
+    results = run(
+        dataset,
+        LLMLabeler(spec, asked, ledger or output / "ledger", text_column),
+        output / "annotated",
+        calibration=calibration,  # type: ignore[arg-type]
+        gold_column=label_column or ("label" if "label" in dataset.column_names else None),
+        calibration_rows=calibration_rows,
+    )
+    _say(
+        f"{results['n_rows']:,} texts: {results['n_ok']:,} ok, {results['n_abstained']:,} abstained, "
+        f"{results['n_failed']:,} failed. Labels: {_pairs(results['labels'])}"
+    )
+    if results.get("quality"):
+        quality = results["quality"]
+        _say(
+            f"agreement with gold {quality['accuracy']:.1%} ({quality['accuracy_low']:.1%} to "
+            f"{quality['accuracy_high']:.1%}), coverage {results['coverage']:.1%}"
+        )
+    _say(f"written to {output / 'annotated'}")
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def train(
+    context: typer.Context,
+    task: Task,
+    student: Annotated[str, typer.Option("--student", help="Hub id or directory of the encoder to start from.")],
+    output: Output,
+    silver: Annotated[str | None, typer.Option("--silver", help="Annotated dataset: a run's folder.")] = None,
+    gold: Annotated[
+        str | None,
+        typer.Option(
+            "--gold", help="Texts with people's labels, to train on: instead of silver, or together with it."
+        ),
+    ] = None,
+    eval_data: Annotated[
+        str | None,
+        typer.Option("--eval_data", help="Texts with people's labels, only to measure on."),
+    ] = None,
+    split: Annotated[str | None, typer.Option("--split", help="Split of --gold.")] = None,
+    eval_split: Annotated[str | None, typer.Option("--eval_split", help="Split of --eval_data.")] = None,
+    text_column: TextColumn = "text",
+    label_column: LabelColumn = None,
+    num_rows: NumRows = None,
+    revision: Annotated[str | None, typer.Option("--revision", help="Revision of the student on the Hub.")] = None,
+    max_length: Annotated[int, typer.Option("--max_length", help="Longest input in tokens.")] = 256,
+    head_share: Annotated[
+        float, typer.Option("--head_share", help="Share of a cut text that is taken from its beginning.")
+    ] = 0.5,
+    seed: Seed = 42,
+) -> None:
+    """
+    Fine-tune a student on silver labels, gold labels or both.
+
+    Takes every argument of transformers.TrainingArguments too, such as --num_train_epochs 3 --learning_rate 2e-5.
+    """
+    from datasets import concatenate_datasets
+
+    from hf_llambert import load_data, load_task, select_silver, train_student, with_gold
+
+    if silver is None and gold is None:
+        raise ValueError("Nothing to train on. Pass --silver, --gold or both.")
+    spec = load_task(task)
+    column = label_column or "label"
+    parts = []
+    if silver is not None:
+        parts.append(select_silver(load_data(silver), spec).select_columns([text_column, "label"]))
+    if gold is not None:
+        parts.append(with_gold(load_data(gold, split, num_rows, seed), text_column, column, spec))
+    held_out = None if eval_data is None else with_gold(load_data(eval_data, eval_split), text_column, column, spec)
+    results = train_student(
+        concatenate_datasets(parts),
+        spec,
+        student,
+        output / "student",
+        _training_arguments(context.args, output, seed),
+        text_column=text_column,
+        max_length=max_length,
+        head_share=head_share,
+        revision=revision,
+        eval_data=held_out,
+    )
+    _say(f"trained on {results['train']['n']:,} labels in {results['train']['seconds']:.0f} s")
+    if "eval" in results:
+        quality = results["eval"]
+        _say(
+            f"accuracy {quality['accuracy']:.1%} ({quality['accuracy_low']:.1%} to {quality['accuracy_high']:.1%}), "
+            f"macro-F1 {quality['macro_f1']:.3f} on {quality['n']:,} held-out texts"
+        )
+    _say(f"written to {output / 'student'}")
+
+
+@app.command()
+def label(
+    data: Data,
+    student: Annotated[str, typer.Option("--student", help="Directory or Hub id of a trained student.")],
+    output: Output,
+    split: Split = None,
+    text_column: TextColumn = "text",
+    num_rows: NumRows = None,
+    seed: Seed = 42,
+    batch_tokens: Annotated[int, typer.Option("--batch_tokens", help="Padded tokens in one forward pass.")] = 4096,
+    rows_per_shard: Annotated[int, typer.Option("--rows_per_shard", help="Rows in each Parquet file.")] = 10_000,
+) -> None:
+    """Label a whole corpus with a student, as Parquet beside the input's columns."""
+    from hf_llambert import StudentLabeler, label_pool, load_data
+
+    if (Path(student) / "student").is_dir():  # the folder of a run
+        student = str(Path(student) / "student")
+    labeler = StudentLabeler(student, text_column, batch_tokens=batch_tokens)
+    results = label_pool(load_data(data, split, num_rows, seed), labeler, output / "labels", rows_per_shard)
+    _say(
+        f"{results['n_labelled']:,} texts labelled, {results['n_unusable']:,} unusable, "
+        f"{results['texts_per_second']:,.1f} texts/s"
+    )
+    _say(f"written to {output / 'labels'}")
+
+
+@app.command()
+def report(run: Annotated[Path, typer.Argument(help="Folder of a run.")]) -> None:
+    """Write and show the report of a run: report.md, report.json and figures."""
+    from hf_llambert import show_report, write_report
+
+    show_report(write_report(run), run)
+
+
+def main() -> None:
+    """Run the command line. An error that the user can mend is one sentence; --debug in front shows where it arose."""
+    debug = "--debug" in sys.argv[1:2]
+    if debug:
+        sys.argv.pop(1)
+    logging.basicConfig(level=logging.INFO if debug else logging.WARNING, format="%(levelname)s: %(message)s")
+    try:
+        app()
+    except (ValueError, OSError, RuntimeError, ImportError) as error:
+        if debug:
+            raise
+        _say(f"Error: {error}", error=True)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        _say("Stopped. What was answered is kept: the same command goes on from here.", error=True)
+        sys.exit(130)
+
+
+def _training_arguments(arguments: list[str], output: Path, seed: int) -> TrainingArguments:
+    from transformers import HfArgumentParser, TrainingArguments
+
+    from hf_llambert.training.trainer import STUDENT_DEFAULTS
+
+    parser = HfArgumentParser(TrainingArguments)  # type: ignore[arg-type]
+    parser.set_defaults(**STUDENT_DEFAULTS, output_dir=str(output / "checkpoints"), seed=seed)
+    parsed, rest = parser.parse_args_into_dataclasses(args=arguments, return_remaining_strings=True)
+    if rest:
+        raise ValueError(f"Unknown arguments {rest}. See hf-llambert train --help and transformers.TrainingArguments.")
+    return parsed
+
+
+def _pairs(counts: dict) -> str:
+    return json.dumps(counts, ensure_ascii=False)[1:-1].replace('"', "")
+
+
+def _say(text: str, error: bool = False) -> None:
+    typer.echo(text, err=error)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,231 @@
+"""Reading texts from wherever they are, and writing folders whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from datasets import ClassLabel, Dataset, DatasetDict, load_dataset, load_from_disk
+from datasets.exceptions import DatasetGenerationError, DatasetNotFoundError
+
+from hf_llambert import __version__
+from hf_llambert.answers import normalize
+from hf_llambert.tasks import ABSTAIN, TaskSpec
+
+_FORMATS = {".jsonl": "json", ".json": "json", ".csv": "csv", ".parquet": "parquet"}
+STAGE_FILE = "stage.json"
+
+
+def load_data(source: str | Path, split: str | None = None, num_rows: int | None = None, seed: int = 42) -> Dataset:
+    """
+    Read a dataset.
+
+    Args:
+        source (`str` or `Path`): A .jsonl, .json, .csv or .parquet file, a directory of such files, a dataset written
+            by `save_to_disk`, or a Hub id.
+        split (`str`, *optional*): Split of a Hub dataset or a saved `DatasetDict`. Needed when there are several.
+        num_rows (`int`, *optional*): Take a random sample of so many rows. A larger sample with the same seed begins
+            with the rows of a smaller one.
+        seed (`int`, defaults to 42): Seed of the sample.
+
+    Raises:
+        FileNotFoundError: There is no such file, directory or Hub dataset.
+        ValueError: It is empty, holds fewer rows than asked for, or the split is missing or unknown.
+    """
+    dataset = _read(source, split)
+    if not len(dataset):
+        raise ValueError(f"'{source}' has no rows.")
+    if num_rows is None:
+        return dataset
+    if not 0 < num_rows <= len(dataset):
+        raise ValueError(f"Asked for {num_rows:,} rows of '{source}', which has {len(dataset):,}.")
+    return dataset.shuffle(seed=seed).select(range(num_rows))
+
+
+def check_column(dataset: Dataset, column: str, argument: str) -> None:
+    """Raise a `ValueError` that names the argument to pass when `dataset` has no such column."""
+    if column not in dataset.column_names:
+        raise ValueError(f"Column '{column}' not found in {dataset.column_names}. Pass {argument}=... .")
+
+
+def gold_labels(dataset: Dataset, column: str, task: TaskSpec) -> list[int]:
+    """
+    People's labels as ids of the task, whatever they are called in the data.
+
+    Accepts ids, names, and a `ClassLabel` whose names are the task's or the beginning of exactly one of them (`neg` for
+    `negative`), in any order. A null or -1 means no label.
+
+    Raises:
+        ValueError: A value names none of the task's labels.
+    """
+    check_column(dataset, column, "label_column")
+    feature, values = dataset.features[column], dataset[column][:]
+    if isinstance(feature, ClassLabel):
+        ids = [_label_id(name, task, column) for name in feature.names]
+        if len(set(ids)) < len(ids):
+            raise ValueError(f"Classes {feature.names} of column '{column}' are not those of task: {task.labels}.")
+        return [ABSTAIN if v is None or v == ABSTAIN else ids[v] for v in values]
+    known = {v: _label_id(v, task, column) for v in set(values)}
+    return [known[v] for v in values]
+
+
+def with_gold(dataset: Dataset, text_column: str, label_column: str, task: TaskSpec) -> Dataset:
+    """The texts with a `label` column of the task's ids, from people's labels; see [`gold_labels`]."""
+    check_column(dataset, text_column, "text_column")
+    labels = gold_labels(dataset, label_column, task)
+    texts = dataset.select_columns(text_column)
+    return texts.add_column("label", labels, feature=ClassLabel(names=list(task.labels)))
+
+
+def _label_id(value: object, task: TaskSpec, column: str) -> int:
+    if value is None or value == ABSTAIN:
+        return ABSTAIN
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < task.num_labels:
+        return value
+    if isinstance(value, str):
+        names = [normalize(label) for label in task.labels]
+        key = normalize(value)
+        starts = [i for i, name in enumerate(names) if key and name.startswith(key)]
+        if key in names:
+            return names.index(key)
+        if len(starts) == 1:
+            return starts[0]
+    raise ValueError(
+        f"Column '{column}' holds {value!r}, which is none of the labels of task '{task.name}': expected an id from 0 "
+        f"to {task.num_labels - 1} or one of {list(task.labels)}."
+    )
+
+
+def content_hash(dataset: Dataset) -> str:
+    """A digest of column names, types and every value: the same data has the same one, wherever it was read from."""
+    digest = hashlib.sha256(repr(sorted(dataset.features.items())).encode())
+    for batch in dataset.select_columns(sorted(dataset.column_names)).with_format(None).iter(batch_size=1000):
+        digest.update(json.dumps(batch, default=str).encode())
+    return digest.hexdigest()[:32]
+
+
+@contextmanager
+def whole_folder(folder: str | Path) -> Iterator[Path]:
+    """
+    A temporary folder beside `folder` that takes its name when the block ends without an error.
+
+    Raises:
+        FileExistsError: `folder` exists.
+    """
+    folder = Path(folder)
+    if folder.exists():
+        raise FileExistsError(f"'{folder}' exists already. Choose another output, or remove it.")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    for litter in folder.parent.glob(f".{folder.name}.*.part"):
+        if not _alive(int(litter.suffixes[-2][1:])):
+            shutil.rmtree(litter, ignore_errors=True)  # of a run that was killed
+    part = folder.parent / f".{folder.name}.{uuid.uuid4().hex[:8]}.{os.getpid()}.part"
+    part.mkdir()
+    try:
+        yield part
+        for path in part.rglob("*"):
+            if path.is_file():
+                with path.open("rb") as file:
+                    os.fsync(file.fileno())
+        part.rename(folder)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def stage_results(folder: str | Path, config: Mapping[str, object]) -> dict | None:
+    """
+    What a stage noted when it was done with this very configuration, or `None` when `folder` is not there yet.
+
+    Raises:
+        FileExistsError: `folder` holds something else; the message names what differs.
+    """
+    folder = Path(folder)
+    if not folder.exists():
+        return None
+    if not (folder / STAGE_FILE).is_file():
+        raise FileExistsError(f"'{folder}' exists and was not made by hf-llambert. Choose another output.")
+    noted = json.loads((folder / STAGE_FILE).read_text(encoding="utf-8"))
+    config = json.loads(json.dumps(config))
+    if noted["config"] != config:
+        keys = sorted(k for k in {*config, *noted["config"]} if config.get(k) != noted["config"].get(k))
+        changes = "; ".join(f"{k}: {noted['config'].get(k)!r} there, {config.get(k)!r} now" for k in keys)
+        raise FileExistsError(f"'{folder}' holds the results of another run ({changes}). Choose another output.")
+    return noted["results"]
+
+
+def note_stage(folder: Path, config: Mapping[str, object], results: Mapping[str, object]) -> None:
+    """Write down, inside a stage's folder, how it was made and what came of it."""
+    note = {"config": config, "results": results, "hf_llambert": __version__}
+    part = folder / f".{STAGE_FILE}.{os.getpid()}.part"
+    part.write_text(json.dumps(note, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    part.replace(folder / STAGE_FILE)
+
+
+def _read(source: str | Path, split: str | None) -> Dataset:
+    path = Path(source)
+    if path.is_file():
+        if path.suffix not in _FORMATS:
+            raise ValueError(f"'{path}' is not one of {', '.join(_FORMATS)}.")
+        return _read_files([path])
+    if path.is_dir():
+        if (path / "annotated").is_dir():  # the folder of a run
+            path = path / "annotated"
+        if (path / "state.json").is_file() or (path / "dataset_dict.json").is_file():
+            return _one_split(load_from_disk(str(path)), source, split)
+        files = sorted(p for p in path.rglob("*") if p.suffix in _FORMATS and p.name != STAGE_FILE)
+        if not files:
+            raise FileNotFoundError(f"'{path}' holds no {', '.join(_FORMATS)} file and no saved dataset.")
+        return _read_files(files)
+    try:
+        if split is None:
+            return _one_split(load_dataset(str(source)), source, None)
+        return load_dataset(str(source), split=split)
+    except (DatasetNotFoundError, ConnectionError, OSError) as error:
+        raise FileNotFoundError(
+            f"'{source}' is no file or directory here, and no dataset of that name could be had from the Hub: {error}"
+        ) from error
+
+
+def _read_files(files: Sequence[Path]) -> Dataset:
+    kinds = {_FORMATS[p.suffix] for p in files}
+    if len(kinds) > 1:
+        raise ValueError(f"'{files[0].parent}' mixes {sorted(kinds)} files. Keep files of one kind in a directory.")
+    if not any(p.stat().st_size for p in files):
+        raise ValueError(f"'{files[0]}' is empty.")
+    kind = kinds.pop()
+    # Without these, pandas reads reviews such as "None" or "NA" as missing.
+    kwargs = {"keep_default_na": False, "na_values": [""]} if kind == "csv" else {}
+    try:
+        return load_dataset(kind, data_files=[str(p) for p in files], split="train", **kwargs)
+    except DatasetGenerationError as error:
+        raise ValueError(f"'{files[0].parent}' cannot be read as {kind}: {error.__cause__ or error}") from error
+    except ValueError as error:
+        if "corresponds to no data" in str(error):
+            raise ValueError(f"'{files[0]}' has no rows.") from error
+        raise
+
+
+def _one_split(data: Dataset | DatasetDict, source: object, split: str | None) -> Dataset:
+    if not isinstance(data, DatasetDict):
+        return data
+    if split is None and len(data) == 1:
+        return next(iter(data.values()))
+    if split not in data:
+        raise ValueError(f"'{source}' has the splits {list(data)}; got split={split!r}. Pass one of them.")
+    return data[split]
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

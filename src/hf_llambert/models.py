@@ -1,0 +1,101 @@
+"""What every loaded model needs, teacher or student: what it is, where it runs, with which numbers."""
+
+from __future__ import annotations
+
+import hashlib
+import multiprocessing
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from hashlib import _Hash
+
+_WEIGHTS = (".safetensors", ".gguf")
+_MATTERS = (*_WEIGHTS, ".json", ".jinja", ".model", ".txt")
+_OURS = ("stage.json", "metrics.json")  # notes beside a student; they do not change its answers
+_CHUNK = 1 << 16
+_SAMPLES = 64
+
+
+def content_id(model: str, revision: str | None = None, gguf_file: str | None = None) -> str:
+    """
+    What a model is, wherever it lies: a Hub id with the commit it resolved to, or a digest of a directory's files.
+
+    Weight files are told apart by their size and by 64 places spread over them, so that a 140 GB model needs no full
+    reading.
+
+    Raises:
+        FileNotFoundError: `model` is neither a directory with a model nor a Hub id.
+    """
+    folder = Path(model)
+    if not folder.is_dir():
+        return _hub_id(model, revision, gguf_file)
+    names = [gguf_file] if gguf_file else sorted(p.name for p in folder.iterdir() if _is_part(p))
+    if not any(Path(name).suffix in _WEIGHTS and (folder / name).is_file() for name in names):
+        raise FileNotFoundError(f"'{model}' holds no model: expected {gguf_file or 'a .safetensors file'} in it.")
+    digest = hashlib.sha256()
+    for name in names:
+        digest.update(f"{name}\0".encode())
+        _digest_file(folder / name, digest)
+    return f"sha256:{digest.hexdigest()[:32]}"
+
+
+def choose_device(device: str | None = None, rank: int | None = None) -> str:
+    """The device asked for, else this process's GPU, else the CPU."""
+    import torch
+
+    if device:
+        return device
+    if torch.cuda.is_available():
+        rank = int(os.environ.get("LOCAL_RANK", "0")) if rank is None else rank
+        return f"cuda:{rank % torch.cuda.device_count()}"
+    return "cpu"
+
+
+def choose_dtype(device: str) -> str:
+    """The fastest float type that the device computes natively. bfloat16 without it was 80 times slower on a CPU."""
+    import torch
+
+    if device == "cpu" or not torch.cuda.is_available():
+        return "float32"
+    return "bfloat16" if torch.cuda.is_bf16_supported() else "float16"
+
+
+def limit_worker_threads() -> None:
+    """One thread in a worker of `map(num_proc=...)`: all with all threads each slow each other more than tenfold."""
+    import torch
+
+    if multiprocessing.parent_process() is not None and "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(1)
+
+
+def _hub_id(model: str, revision: str | None, gguf_file: str | None) -> str:
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    file = gguf_file or "config.json"
+    try:
+        path = Path(hf_hub_download(model, file, revision=revision))
+    except (HFValidationError, LocalEntryNotFoundError, HfHubHTTPError) as error:
+        raise FileNotFoundError(
+            f"'{model}' is not a directory here, and no model of that name could be had from the Hub: {error}"
+        ) from error
+    commit = path.parents[len(Path(file).parts) - 1].name  # .../snapshots/<commit>/<file>
+    return f"{model}@{commit}" + (f":{gguf_file}" if gguf_file else "")
+
+
+def _is_part(path: Path) -> bool:
+    return path.is_file() and path.suffix in _MATTERS and path.name not in _OURS
+
+
+def _digest_file(path: Path, digest: _Hash) -> None:
+    size = path.stat().st_size
+    digest.update(f"{size}\0".encode())
+    with path.open("rb") as file:
+        if path.suffix not in _WEIGHTS or size <= 2 * _SAMPLES * _CHUNK:
+            digest.update(file.read())
+            return
+        for k in range(_SAMPLES):
+            file.seek((size - _CHUNK) * k // (_SAMPLES - 1))
+            digest.update(file.read(_CHUNK))

@@ -1,0 +1,1 @@
+"""Labeling whole corpora with a student."""

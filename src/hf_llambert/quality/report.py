@@ -1,0 +1,286 @@
+"""The report of a run: report.json for programs, report.md with figures for people."""
+
+from __future__ import annotations
+
+import html
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from datasets import Dataset, load_from_disk
+
+from hf_llambert.data import STAGE_FILE, gold_labels
+from hf_llambert.pool.shards import label_pool, read_pool
+from hf_llambert.quality.figures import draw_confidence, draw_confusions, draw_reliability
+from hf_llambert.tasks import ABSTAIN, TaskSpec
+from hf_llambert.training.students import StudentLabeler
+
+_EXAMPLES = 12
+_SHOWN = 400  # characters of a text
+
+
+def write_report(run: str | Path, choices: Mapping[str, str] | None = None) -> dict:
+    """
+    Read what is in a run's folder and write `report.json`, `report.md` and `figures/`.
+
+    Args:
+        run (`str` or `Path`): Folder with `annotated`, `student`, and where they were made `baseline` and `labels`.
+        choices (`Mapping[str, str]`, *optional*): How what was chosen (prompt, seeds, ...) was chosen, for the report.
+
+    Returns:
+        `dict`: The content of `report.json`: `teacher`, `student` and `baseline` with their figures, `n_annotated`,
+        `n_silver`, `n_labelled`, and the task. A stage that was not run has `None`.
+
+    Raises:
+        FileNotFoundError: The folder has no annotated dataset.
+    """
+    run = Path(run)
+    stages = {name: _stage(run / name) for name in ("annotated", "student", "baseline", "labels")}
+    if stages["annotated"] is None:
+        raise FileNotFoundError(f"'{run}' holds no 'annotated' folder. Run hf-llambert annotate --output {run} first.")
+    config = stages["annotated"]["config"]
+    task = TaskSpec.from_dict(config["task"])
+    annotated = load_from_disk(str(run / "annotated"))
+    report = _figures_of(stages, task)
+    compared = _compare(run, annotated, config, task)
+    report["disagreements"] = _count_disagreements(compared)
+    if choices:
+        report["choices"] = dict(choices)
+    (run / "figures").mkdir(exist_ok=True)
+    figures = _draw(run / "figures", report, compared, task)
+    (run / "report.json").write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    (run / "report.md").write_text(_markdown(report, figures, compared, task), encoding="utf-8")
+    return report
+
+
+def summary_rows(report: Mapping) -> list[tuple[str, str, str, str]]:
+    """Rows of the table that ends a run: who, accuracy with its interval, macro-F1, texts per second."""
+    rows = []
+    for name in ("teacher", "student", "baseline"):
+        part = report[name]
+        if part is None:
+            continue
+        accuracy, f1 = "no gold", ""
+        if part.get("accuracy") is not None:
+            accuracy = (
+                f"{part['accuracy']:.1%} ({part['accuracy_low']:.1%} to {part['accuracy_high']:.1%}, n={part['n']:,})"
+            )
+            f1 = f"{part['macro_f1']:.3f}"
+        speed = part.get("texts_per_second")
+        rows.append((part["what"], accuracy, f1, f"{speed:,.1f}" if speed else ""))
+    return rows
+
+
+def show_report(report: Mapping, run: str | Path) -> None:
+    """Print the table that ends a run."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(
+        title=f"{report['task']['name']}: {report['n_annotated']:,} annotated, {report['n_silver'] or 0:,} silver, "
+        f"{report['n_labelled'] or 0:,} labelled"
+    )
+    for heading in ("", "accuracy (95 % interval)", "macro-F1", "texts/s"):
+        table.add_column(heading)
+    for row in summary_rows(report):
+        table.add_row(*row)
+    console = Console()
+    console.print(table)
+    console.print(f"report: {Path(run) / 'report.md'}", highlight=False, soft_wrap=True)
+
+
+def _stage(folder: Path) -> dict | None:
+    path = folder / STAGE_FILE
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
+def _figures_of(stages: Mapping[str, dict | None], task: TaskSpec) -> dict:
+    annotation = stages["annotated"]["results"] if stages["annotated"] else {}
+    student, baseline, labels = (
+        stage["results"] if (stage := stages[name]) else None for name in ("student", "baseline", "labels")
+    )
+    quality = annotation.get("quality") or {}
+    teacher = {
+        "what": "teacher, on the annotated sample",
+        **{k: annotation[k] for k in annotation if k not in ("quality", "n_rows")},
+        **quality,
+        "coverage": annotation["coverage"],
+    }
+    out: dict = {
+        "task": task.to_dict(),
+        "teacher_identity": (stages["annotated"] or {})["config"]["teacher"],
+        "n_annotated": annotation["n_rows"],
+        "n_silver": student["train"]["n"] if student else None,
+        "n_labelled": labels["n_labelled"] if labels else None,
+        "teacher": teacher,
+        "student": None,
+        "baseline": None,
+        "labels": labels,
+    }
+    if student:
+        out["student"] = {
+            "what": "student, on held-out gold",
+            **(student.get("eval") or {}),
+            "train": student["train"],
+        }
+        if labels:
+            out["student"]["texts_per_second"] = labels["texts_per_second"]
+    if baseline:
+        what = "baseline: the same student on as many gold labels"
+        out["baseline"] = {"what": what, **(baseline.get("eval") or {}), "train": baseline["train"]}
+    return out
+
+
+def _compare(run: Path, annotated: Dataset, config: Mapping, task: TaskSpec) -> list[dict]:
+    """The annotated rows with teacher's, student's and gold labels by name, where there are any."""
+    gold = [ABSTAIN] * len(annotated)
+    if config["gold_column"]:
+        gold = gold_labels(annotated, config["gold_column"], task)
+    student = [ABSTAIN] * len(annotated)
+    if (run / "student" / STAGE_FILE).is_file():
+        labeler = StudentLabeler(run / "student", config["text_column"])
+        label_pool(annotated, labeler, run / "compared", show_progress=False)
+        student = read_pool(run / "compared")["student_label"][:]
+    columns = zip(
+        annotated[config["text_column"]][:],
+        annotated["llm_label"][:],
+        annotated["llm_confidence"][:],
+        annotated["llm_status"][:],
+        student,
+        gold,
+        strict=True,
+    )
+    return [
+        {"text": text, "teacher": teacher, "confidence": confidence, "status": status, "student": learnt, "gold": g}
+        for text, teacher, confidence, status, learnt, g in columns
+    ]
+
+
+def _disagree(row: Mapping) -> bool:
+    return len({label for label in (row["teacher"], row["student"], row["gold"]) if label != ABSTAIN}) > 1
+
+
+def _count_disagreements(rows: list[dict]) -> dict[str, int]:
+    pairs = {
+        "teacher_gold": ("teacher", "gold"),
+        "student_gold": ("student", "gold"),
+        "teacher_student": ("teacher", "student"),
+    }
+    return {
+        name: sum(row[a] != row[b] for row in rows if ABSTAIN not in (row[a], row[b]))
+        for name, (a, b) in pairs.items()
+    }
+
+
+def _draw(folder: Path, report: Mapping, rows: list[dict], task: TaskSpec) -> list[tuple[str, str]]:
+    """Draw what can be drawn; file names with their alt texts."""
+    drawn = []
+    names = {"teacher": "Teacher", "student": "Student"}
+    measured = {names[k]: report[k] for k in names if report[k] and report[k].get("confusion")}
+    if measured:
+        draw_confusions(folder / "confusion.png", task.labels, measured)
+        drawn.append(("confusion.png", "Confusion matrices of " + " and ".join(n.lower() for n in measured)))
+    sure = {name: part for name, part in measured.items() if part.get("reliability")}
+    if sure:
+        draw_reliability(folder / "calibration.png", sure)
+        drawn.append(("calibration.png", "Accuracy against confidence of " + " and ".join(n.lower() for n in sure)))
+    scored = [row for row in rows if row["confidence"] is not None]
+    if scored:
+        right = None
+        if all(row["gold"] != ABSTAIN for row in scored):
+            right = [row["teacher"] == row["gold"] for row in scored]
+        draw_confidence(folder / "confidence.png", [row["confidence"] for row in scored], right)
+        drawn.append(("confidence.png", "Histogram of the teacher's confidence"))
+    return drawn
+
+
+def _markdown(report: Mapping, figures: list[tuple[str, str]], rows: list[dict], task: TaskSpec) -> str:
+    teacher = report["teacher"]
+    lines = [f"# Report: {_safe(task.name)}", ""]
+    lines += ["| | accuracy (95 % interval) | macro-F1 | texts/s |", "|---|---|---|---|"]
+    lines += [f"| {who} | {accuracy} | {f1} | {speed} |" for who, accuracy, f1, speed in summary_rows(report)]
+    lines += [
+        "",
+        f"- annotated by the teacher: {report['n_annotated']:,} texts ({teacher['n_ok']:,} ok, "
+        f"{teacher['n_abstained']:,} abstained, {teacher['n_failed']:,} failed, {teacher['n_truncated']:,} cut to fit); "
+        f"coverage {teacher['coverage']:.1%}",
+    ]
+    lines += [f"  - {_safe(reason)}: {count:,}" for reason, count in teacher["reasons"].items()]
+    if teacher["calibration"]:
+        bias = ", ".join(f"{n} {b:+.2f}" for n, b in zip(task.labels, teacher["calibration"]["bias"], strict=True))
+        lines.append(f"- calibration: {teacher['calibration']['method']} ({_safe(bias)})")
+    if teacher["label_mass"] is not None:
+        lines.append(
+            f"- label mass (probability that the teacher put on the label words): {teacher['label_mass']:.3f}"
+        )
+    if report["student"]:
+        train = report["student"]["train"]
+        lines.append(
+            f"- student: {_safe(Path(train['student']).name)}, {train['n']:,} silver labels, {train['epochs']:g} epochs, "
+            f"seed {train['seed']}, {train['seconds']:.0f} s of training"
+        )
+        if teacher["texts_per_second"] and report["student"].get("texts_per_second"):
+            ratio = report["student"]["texts_per_second"] / teacher["texts_per_second"]
+            lines.append(
+                f"- the student labels {ratio:.1f} times as many texts a second as the teacher, on this machine"
+            )
+    if report["labels"]:
+        lines.append(
+            f"- labelled by the student: {report['n_labelled']:,} texts in {report['labels']['seconds']:.0f} s"
+        )
+    if report.get("choices"):
+        lines += ["", "## How things were chosen", ""]
+        lines += [f"- **{_safe(name)}**: {_safe(why)}" for name, why in report["choices"].items()]
+    for part in ("teacher", "student"):
+        if report[part] and report[part].get("per_class"):
+            lines += ["", f"## {part.capitalize()} by class", ""]
+            lines += ["| class | precision | recall | F1 | gold rows |", "|---|---|---|---|---|"]
+            lines += [
+                f"| {_safe(name)} | {q['precision']:.3f} | {q['recall']:.3f} | {q['f1']:.3f} | {q['support']:,} |"
+                for name, q in report[part]["per_class"].items()
+            ]
+            more = [f"MCC {report[part]['mcc']:.3f}"]
+            more += [f"expected calibration error {report[part]['ece']:.3f}"] if "ece" in report[part] else []
+            lines += ["", ", ".join(more)]
+    if figures:
+        lines += ["", "## Figures", ""] + [f"![{alt}](figures/{name})\n" for name, alt in figures]
+    lines += _examples(report, rows, task)
+    lines += ["## Prompt", "", *(f"    {line}" for line in _prompt(task).splitlines()), ""]
+    return "\n".join(lines)
+
+
+def _examples(report: Mapping, rows: list[dict], task: TaskSpec) -> list[str]:
+    counts = report["disagreements"]
+    shown = sorted((row for row in rows if _disagree(row)), key=lambda row: -(row["confidence"] or 0))[:_EXAMPLES]
+    if not shown:
+        return []
+    lines = ["", "## Where they disagree", ""]
+    lines.append(
+        f"Of the {report['n_annotated']:,} annotated texts: teacher and gold differ on {counts['teacher_gold']:,}, student "
+        f"and gold on {counts['student_gold']:,}, teacher and student on {counts['teacher_student']:,}. The student "
+        f"learnt from the teacher's labels of these texts. Shown: those of which the teacher was surest."
+    )
+    lines += ["", "| teacher | student | gold | confidence | text |", "|---|---|---|---|---|"]
+    for row in shown:
+        names = [_safe(task.labels[row[k]]) if row[k] != ABSTAIN else "–" for k in ("teacher", "student", "gold")]
+        confidence = "" if row["confidence"] is None else f"{row['confidence']:.2f}"
+        text = (
+            row["text"]
+            if len(row["text"]) <= _SHOWN
+            else row["text"][: _SHOWN // 2] + " … " + row["text"][-_SHOWN // 2 :]
+        )
+        lines.append(f"| {' | '.join(names)} | {confidence} | {_safe(text)} |")
+    return [*lines, ""]
+
+
+def _prompt(task: TaskSpec) -> str:
+    turns = task.messages("{text}")
+    if not task.chat:
+        return turns[0]["content"]
+    return "\n".join(f"[{turn['role']}] {turn['content']}" for turn in turns) + f"\n[assistant] {task.lead_in}"
+
+
+def _safe(text: str) -> str:
+    """A text as Markdown that shows it and does nothing: no HTML, no links, no table cells, one line."""
+    shown = html.escape(" ".join(text.split()), quote=False)
+    return "".join(f"\\{c}" if c in "\\`*_{}[]()#+!|~" else c for c in shown)

@@ -1,0 +1,288 @@
+"""What is asked: the labels, the prompt and how an answer is read.
+
+A task knows nothing about models. It turns a text into messages (chat) or a prompt (plain completion) and a response
+back into a label.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from importlib import resources
+from pathlib import Path
+from typing import TypedDict
+
+import yaml
+
+from hf_llambert.answers import normalize, read_answer
+
+ABSTAIN = -1
+"""The label id of a row about which the teacher gave no usable answer."""
+
+
+class Message(TypedDict):
+    """One turn of a chat: `role` is `system`, `user` or `assistant`."""
+
+    role: str
+    content: str
+
+
+@dataclass(frozen=True)
+class Example:
+    """A worked example that stands in the prompt before the text."""
+
+    text: str
+    label: str
+
+
+@dataclass(frozen=True)
+class TaskSpec:
+    """
+    A labeling task: the labels, the prompt and the words that stand for each label.
+
+    Args:
+        name (`str`): Name of the task, used in folders and reports.
+        labels (`tuple[str, ...]`): Label names. Their order is the order of ids, scores and `id2label` everywhere.
+        instruction (`str`): The user turn (chat) or the whole prompt (plain), with `{text}` exactly once.
+        system (`str`, *optional*): A system turn. Only for chat tasks.
+        examples (`tuple[Example, ...]`, defaults to none): Worked examples, shown in order before the text.
+        verbalizers (`tuple[tuple[str, ...], ...]`, *optional*): For each label the words that name it in an answer.
+            Defaults to the label's own name. The first word of each is the one that worked examples use.
+        chat (`bool`, defaults to `True`): Ask through the tokenizer's chat template, or as plain completion.
+        lead_in (`str`, defaults to none): Words that begin the answer and that the teacher continues, such as
+            `"Overall, the movie was"`. A plain prompt has them on a line of their own.
+
+    Raises:
+        ValueError: When a field does not make sense; the message names the field and what was expected.
+    """
+
+    name: str
+    labels: tuple[str, ...]
+    instruction: str
+    system: str | None = None
+    examples: tuple[Example, ...] = ()
+    verbalizers: tuple[tuple[str, ...], ...] = ()
+    chat: bool = True
+    lead_in: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.name or not isinstance(self.name, str):
+            raise ValueError(f"Task name must be a non-empty string, got {self.name!r}.")
+        where = f"Task '{self.name}'"
+        _check_strings(where, "labels", self.labels)
+        if len(self.labels) < 2 or len(set(self.labels)) != len(self.labels):
+            raise ValueError(f"{where}: expected at least two different labels, got {list(self.labels)}.")
+        if not isinstance(self.instruction, str) or self.instruction.count("{text}") != 1:
+            raise ValueError(
+                f"{where}: instruction must contain {{text}} exactly once, where the text goes; "
+                f"got {self.instruction!r}."
+            )
+        if not isinstance(self.lead_in, str) or not isinstance(self.chat, bool):
+            raise ValueError(
+                f"{where}: lead_in must be a string and chat true or false, got {self.lead_in!r} and {self.chat!r}."
+            )
+        object.__setattr__(self, "lead_in", self.lead_in.strip())  # a blank before the answer belongs to its word
+        if self.system is not None and not self.chat:
+            raise ValueError(f"{where}: a plain completion has no system turn. Set chat: true or drop system.")
+        if self.system is not None and not isinstance(self.system, str):
+            raise ValueError(f"{where}: system must be a string, got {self.system!r}.")
+        if not self.verbalizers:
+            object.__setattr__(self, "verbalizers", tuple((label,) for label in self.labels))
+        self._check_verbalizers(where)
+        for example in self.examples:
+            if not isinstance(example.text, str) or not example.text.strip():
+                raise ValueError(f"{where}: an example's text must be a non-empty string, got {example.text!r}.")
+            if example.label not in self.labels:
+                raise ValueError(
+                    f"{where}: example label {example.label!r} is not one of the labels {list(self.labels)}."
+                )
+
+    def _check_verbalizers(self, where: str) -> None:
+        if len(self.verbalizers) != len(self.labels):
+            raise ValueError(
+                f"{where}: expected verbalizers for {len(self.labels)} labels, got {len(self.verbalizers)}."
+            )
+        owner: dict[str, str] = {}
+        for label, words in zip(self.labels, self.verbalizers, strict=True):
+            _check_strings(where, f"verbalizers of '{label}'", words)
+            if not words:
+                raise ValueError(f"{where}: label '{label}' has no verbalizer. Give it at least one word.")
+            for word in (*words, label):
+                key = normalize(word)
+                if not key:
+                    raise ValueError(
+                        f"{where}: {word!r} of label '{label}' has no letter or digit to recognise it by."
+                    )
+                if owner.setdefault(key, label) != label:
+                    raise ValueError(
+                        f"{where}: {word!r} stands for both '{owner[key]}' and '{label}'. A word may name one label."
+                    )
+
+    @property
+    def num_labels(self) -> int:
+        """Number of labels."""
+        return len(self.labels)
+
+    @property
+    def id2label(self) -> dict[int, str]:
+        """Label names by id, in the order of `labels`."""
+        return dict(enumerate(self.labels))
+
+    def answer(self, label: str) -> str:
+        """The answer of a worked example: the lead-in and the first word of `label`."""
+        word = self.verbalizers[self.labels.index(label)][0]
+        return f"{self.lead_in} {word}".strip()
+
+    def messages(self, text: str) -> list[Message]:
+        """
+        The exact words that are sent about `text`: turns of a chat, or one user turn that is a plain prompt.
+
+        The lead-in is not among them for a chat (the answer's turn begins with it); a plain prompt ends with it.
+        """
+        if not self.chat:
+            gap = "\n" if self.lead_in else " "
+            shown = [f"{self._instruct(e.text)}{gap}{self.answer(e.label)}" for e in self.examples]
+            last = f"{self._instruct(text)}\n{self.lead_in}" if self.lead_in else self._instruct(text)
+            return [{"role": "user", "content": "\n\n".join([*shown, last])}]
+        turns: list[Message] = [{"role": "system", "content": self.system}] if self.system is not None else []
+        for example in self.examples:
+            turns.append({"role": "user", "content": self._instruct(example.text)})
+            turns.append({"role": "assistant", "content": self.answer(example.label)})
+        return [*turns, {"role": "user", "content": self._instruct(text)}]
+
+    def _instruct(self, text: str) -> str:
+        return self.instruction.rstrip().replace("{text}", text)
+
+    def read(self, response: str | None) -> tuple[int, str | None]:
+        """
+        The label id that a response names and, when it is [`ABSTAIN`], the reason in a few words.
+
+        Case, punctuation, markup, quotation marks, chatter around the answer and a JSON answer are tolerated. A
+        negated label, two labels, none, a label quoted from the text and a longer word that contains one are not.
+        """
+        words = tuple((*words, label) for words, label in zip(self.verbalizers, self.labels, strict=True))
+        label, reason = read_answer(response or "", words)
+        return (ABSTAIN if label is None else label), reason
+
+    def parse(self, response: str | None) -> int:
+        """The label id that a response names, or [`ABSTAIN`]. See [`~TaskSpec.read`] for what is tolerated."""
+        return self.read(response)[0]
+
+    def to_dict(self) -> dict[str, object]:
+        """The task as plain lists and mappings, as its YAML file has it."""
+        out: dict[str, object] = {"name": self.name, "labels": list(self.labels), "instruction": self.instruction}
+        if self.system is not None:
+            out["system"] = self.system
+        out["chat"] = self.chat
+        if self.lead_in:
+            out["lead_in"] = self.lead_in
+        out["verbalizers"] = {k: list(v) for k, v in zip(self.labels, self.verbalizers, strict=True)}
+        if self.examples:
+            out["examples"] = [{"text": e.text, "label": e.label} for e in self.examples]
+        return out
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, object], source: str = "task") -> TaskSpec:
+        """
+        Build a task from the content of its YAML file.
+
+        Args:
+            data (`Mapping`): The keys of the file.
+            source (`str`, defaults to `"task"`): What to call the file in errors.
+
+        Raises:
+            ValueError: A key is unknown or missing, or has the wrong shape.
+        """
+        if not isinstance(data, Mapping):
+            raise ValueError(f"{source}: expected a mapping with name, labels and instruction, got {data!r}.")
+        known = [f.name for f in fields(cls)]
+        for key in data:
+            if key not in known:
+                near = difflib.get_close_matches(str(key), known, n=1)
+                hint = f" Did you mean '{near[0]}'?" if near else f" Known keys: {', '.join(known)}."
+                raise ValueError(f"{source}: unknown key '{key}'.{hint}")
+        for key in ("name", "labels", "instruction"):
+            if key not in data:
+                raise ValueError(f"{source}: key '{key}' is missing.")
+        values = dict(data)
+        labels = values["labels"] = _as_tuple(source, "labels", values["labels"])
+        if values.get("verbalizers") is not None:
+            values["verbalizers"] = _verbalizers(source, values["verbalizers"], labels)
+        else:
+            values.pop("verbalizers", None)
+        rows = _as_tuple(source, "examples", values.get("examples") or ())
+        for row in rows:
+            if not isinstance(row, Mapping) or set(row) != {"text", "label"}:
+                raise ValueError(f"{source}: an example needs exactly the keys text and label, got {row!r}.")
+        values["examples"] = tuple(Example(row["text"], row["label"]) for row in rows)
+        return cls(**values)  # type: ignore[arg-type]  # checked in __post_init__
+
+    def to_yaml(self, path: str | Path) -> None:
+        """Write the task to a YAML file that [`~TaskSpec.from_yaml`] reads back unchanged."""
+        Path(path).write_text(yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True), encoding="utf-8")
+
+    @classmethod
+    def from_yaml(cls, path: str | Path) -> TaskSpec:
+        """Read a task from a YAML file. Raises `ValueError` that names the file and the key that is wrong."""
+        try:
+            data = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        except yaml.YAMLError as error:
+            raise ValueError(f"{path}: not valid YAML: {error}") from error
+        return cls.from_dict(data, source=str(path))
+
+
+def builtin_tasks() -> list[str]:
+    """Names of the tasks that come with the package."""
+    folder = resources.files("hf_llambert") / "builtin_tasks"
+    return sorted(f.name.removesuffix(".yaml") for f in folder.iterdir() if f.name.endswith(".yaml"))
+
+
+def load_task(task: str | Path | TaskSpec) -> TaskSpec:
+    """
+    A task by the name of a built-in one or by the path of a YAML file.
+
+    Raises:
+        ValueError: Neither a built-in task nor a file has that name.
+    """
+    if isinstance(task, TaskSpec):
+        return task
+    if task in builtin_tasks():
+        with resources.as_file(resources.files("hf_llambert") / "builtin_tasks" / f"{task}.yaml") as path:
+            return TaskSpec.from_yaml(path)
+    if Path(task).is_file():
+        return TaskSpec.from_yaml(task)
+    raise ValueError(
+        f"No task '{task}'. Pass one of {', '.join(builtin_tasks())}, or the path of a YAML file (see docs/tasks.md)."
+    )
+
+
+def _check_strings(where: str, what: str, values: Sequence[object]) -> None:
+    for value in values:
+        if isinstance(value, bool):
+            raise ValueError(
+                f"{where}: {what} must be strings, got {value!r}. YAML reads yes, no, on and off as booleans: "
+                f"put them in quotes."
+            )
+        if not isinstance(value, str) or not value.strip():
+            raise ValueError(f"{where}: {what} must be non-empty strings, got {value!r}.")
+
+
+def _as_tuple(source: str, key: str, value: object) -> tuple:
+    if not isinstance(value, (list, tuple)):
+        raise ValueError(f"{source}: '{key}' must be a list, got {value!r}.")
+    return tuple(value)
+
+
+def _verbalizers(source: str, value: object, labels: tuple) -> tuple[tuple[str, ...], ...]:
+    if not isinstance(value, Mapping):
+        raise ValueError(f"{source}: 'verbalizers' must map each label to its words, got {value!r}.")
+    if set(value) != set(labels):
+        raise ValueError(
+            f"{source}: 'verbalizers' must have exactly the keys {list(labels)}, got {list(value)}. "
+            f"(YAML reads yes and no as booleans: put them in quotes.)"
+        )
+    return tuple(
+        (value[label],) if isinstance(value[label], str) else _as_tuple(source, f"verbalizers.{label}", value[label])
+        for label in labels
+    )

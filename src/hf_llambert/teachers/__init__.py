@@ -1,0 +1,1 @@
+"""Teachers: the large language models that annotate."""

@@ -1,0 +1,57 @@
+"""What a teacher is to the rest of the package."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from hf_llambert.tasks import TaskSpec
+
+Mode = Literal["score", "generate"]
+
+
+@dataclass(frozen=True)
+class Reply:
+    """
+    What came back about one text.
+
+    Args:
+        scores (`tuple[float, ...]`, *optional*): Log-probability of each label's words, in label order, natural
+            logarithm, not normalised. `None` when only text came back.
+        response (`str`, *optional*): The answer as text. `None` when only scores came back.
+        truncated (`bool`, defaults to `False`): Whether the text was cut to fit.
+        seconds (`float`, defaults to 0): This row's share of the time that asking took.
+        error (`str`, *optional*): Why nothing came back. Such a reply is not kept: a rerun asks again.
+    """
+
+    scores: tuple[float, ...] | None = None
+    response: str | None = None
+    truncated: bool = False
+    seconds: float = 0.0
+    error: str | None = None
+
+
+class Teacher(Protocol):
+    """
+    Anything that can be asked. A teacher is its configuration: it pickles small and loads models when first asked.
+    """
+
+    @property
+    def mode(self) -> Mode:
+        """`score` when the teacher returns scores, `generate` when it returns text."""
+        ...
+
+    def identity(self) -> dict[str, object]:
+        """
+        Everything on this side that can change a reply, JSON-ready: model, resolved revision, dtype, sampling. No
+        credential. Two teachers with one identity share answers in the ledger.
+        """
+        ...
+
+    def ask(self, task: TaskSpec, texts: Sequence[str], rank: int | None = None) -> Iterator[dict[int, Reply]]:
+        """
+        Ask about each text. Yields `{position in texts: reply}` as batches come back, in any order, every position
+        once. `rank` is the process number under `map(num_proc=..., with_rank=True)`.
+        """
+        ...

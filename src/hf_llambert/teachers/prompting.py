@@ -1,0 +1,170 @@
+"""From a task and a text to token ids, such that the text stays data."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from jinja2.exceptions import TemplateError
+from transformers import PreTrainedTokenizerBase
+
+from hf_llambert.tasks import TaskSpec
+from hf_llambert.texts import cut_text
+
+
+@dataclass(frozen=True)
+class PromptEncoder:
+    """
+    Encodes prompts of one task for one tokenizer.
+
+    The chat template's own markers become control tokens; what stands inside a turn never does: it is tokenised apart,
+    with control tokens switched off, and spliced in.
+    """
+
+    tokenizer: PreTrainedTokenizerBase
+    task: TaskSpec
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of the whole prompt about `text`, up to where the answer continues."""
+        before, after = self._frame
+        return before + self._plain_ids(self.task.messages(text)[-1]["content"]) + after
+
+    @cached_property
+    def overhead(self) -> int:
+        """Tokens of a prompt beside those of the text, for the text's context budget."""
+        return len(self.encode("."))
+
+    def fit(self, text: str, max_tokens: int, head_share: float) -> tuple[list[int], bool]:
+        """The prompt with the text cut to `max_tokens`, and whether it was cut."""
+        short, cut = cut_text(self.tokenizer, text, max_tokens, head_share)
+        return self.encode(short), cut
+
+    @cached_property
+    def words(self) -> list[list[tuple[int, ...]]]:
+        """
+        For each label the token ids of each of its words, as they continue the prompt.
+
+        Raises:
+            ValueError: A word becomes no token or an unknown one, or the same tokens as another label's word.
+        """
+        owner: dict[tuple[int, ...], str] = {}
+        out = []
+        for label, words in zip(self.task.labels, self.task.verbalizers, strict=True):
+            ids_of_label = []
+            for word in words:
+                ids = self._continuation(word)
+                if not ids or self.tokenizer.unk_token_id in ids:
+                    raise ValueError(
+                        f"Label word {word!r} of '{label}' becomes {'no' if not ids else 'an unknown'} token in this "
+                        f"teacher's tokenizer. Choose another verbalizer."
+                    )
+                if owner.setdefault(ids, label) != label:
+                    raise ValueError(
+                        f"Label word {word!r} of '{label}' becomes the same tokens as a word of '{owner[ids]}'. "
+                        f"Choose verbalizers that differ for this teacher's tokenizer."
+                    )
+                ids_of_label.append(ids)
+            out.append(ids_of_label)
+        return out
+
+    @cached_property
+    def _frame(self) -> tuple[list[int], list[int]]:
+        """Token ids before and after the content of the last message."""
+        tokenizer, task = self.tokenizer, self.task
+        messages = task.messages("")
+        if not task.chat:
+            starts_with_bos = tokenizer("").input_ids[:1] == [tokenizer.bos_token_id]
+            return ([tokenizer.bos_token_id] if starts_with_bos else []), []
+        *pieces, last = self._template_pieces
+        before: list[int] = []
+        for piece, message in zip(pieces, messages, strict=True):
+            before += self._control_ids(piece)
+            if message is not messages[-1]:
+                before += self._plain_ids(message["content"])
+        return before, self._control_ids(last + task.lead_in)
+
+    @cached_property
+    def _template_pieces(self) -> list[str]:
+        """The chat template's own words: before, between and after the messages' contents."""
+        if not self.tokenizer.chat_template:
+            raise ValueError(
+                f"Task '{self.task.name}' is a chat task, but the tokenizer of '{self.tokenizer.name_or_path}' has no "
+                f"chat template. Use an instruct model, or set chat: false in the task."
+            )
+        messages = self.task.messages("")
+        marks = [f"␂{secrets.token_hex(8)}␃" for _ in messages]
+        turns = [{"role": m["role"], "content": mark} for m, mark in zip(messages, marks, strict=True)]
+        try:
+            rest = str(self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
+        except TemplateError as error:
+            raise ValueError(
+                f"The chat template of '{self.tokenizer.name_or_path}' refuses task '{self.task.name}': {error}. "
+                f"Many templates know no system turn: move its words into the instruction."
+            ) from error
+        pieces = []
+        for mark in marks:
+            piece, found, rest = rest.partition(mark)
+            if not found or mark in rest:
+                raise ValueError(
+                    f"The chat template of '{self.tokenizer.name_or_path}' drops or repeats a turn of task "
+                    f"'{self.task.name}'. Set chat: false, or use another model."
+                )
+            pieces.append(piece)
+        return [*pieces, rest]
+
+    def _control_ids(self, text: str) -> list[int]:
+        return self.tokenizer(text, add_special_tokens=False).input_ids
+
+    def _plain_ids(self, text: str) -> list[int]:
+        """Token ids of a text in which nothing is a control token, whatever it says."""
+        ids = self.tokenizer(text, add_special_tokens=False, split_special_tokens=True).input_ids
+        if self._added.isdisjoint(ids):
+            return ids
+        # Added tokens that are not marked special (<think>, <tool_call>) are matched all the same: break them up.
+        ids = []
+        for part in self._added_pattern.split(text):
+            for piece in (part[:1], part[1:]) if self._added_pattern.fullmatch(part) else (part,):
+                ids += self.tokenizer(piece, add_special_tokens=False, split_special_tokens=True).input_ids
+        if not self._added.isdisjoint(ids):
+            raise ValueError(f"A text cannot be encoded without control tokens: {text[:200]!r}")
+        return ids
+
+    @cached_property
+    def _added(self) -> frozenset[int]:
+        """Added tokens that a text must not produce: all but single characters, which may be ordinary text."""
+        return frozenset(i for i, token in self.tokenizer.added_tokens_decoder.items() if len(token.content) > 1)
+
+    @cached_property
+    def _added_pattern(self) -> re.Pattern[str]:
+        tokens = (self.tokenizer.added_tokens_decoder[i].content for i in self._added)
+        return re.compile("(" + "|".join(re.escape(t) for t in sorted(tokens, key=len, reverse=True)) + ")")
+
+    def _continuation(self, word: str) -> tuple[int, ...]:
+        """The tokens of `word` where the answer begins, with the blank that goes before it."""
+        task = self.task
+        tail = task.lead_in or (self._template_pieces[-1] if task.chat else task.messages("")[-1]["content"])
+        gap = "" if not tail or tail[-1].isspace() else " "
+        base = self._control_ids(tail)
+        joint = self._control_ids(tail + gap + word)
+        if joint[: len(base)] == base:
+            return tuple(joint[len(base) :])
+        return tuple(self._control_ids(gap + word))
+
+
+def exclusive_words(words: Sequence[Sequence[tuple[int, ...]]]) -> dict[tuple[int, ...], list[tuple[int, ...]]]:
+    """
+    For each word the listed words that begin with it and with no longer one between.
+
+    With them, P(word and no longer listed word) = P(word) − Σ P(those), so that `1` and `10` do not overlap.
+    """
+    listed = {ids for label in words for ids in label}
+    children: dict[tuple[int, ...], list[tuple[int, ...]]] = {ids: [] for ids in listed}
+    for ids in listed:
+        for length in range(len(ids) - 1, 0, -1):
+            if ids[:length] in listed:
+                children[ids[:length]].append(ids)
+                break
+    return children

@@ -1,0 +1,76 @@
+"""What every model does to texts before it reads them: refuse, cut, and batch them by length."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+GAP = " … "
+"""Stands where the middle of a cut text was."""
+
+
+def why_unusable(text: object) -> str | None:
+    """Why a value of the text column cannot be labelled, or `None` when it can."""
+    if text is None:
+        return "text is null"
+    if not isinstance(text, str):
+        return f"text is {type(text).__name__}, expected a string"
+    if not text.strip():
+        return "text is empty"
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return "text is not valid Unicode"
+    return None
+
+
+def cut_text(tokenizer: PreTrainedTokenizerBase, text: str, max_tokens: int, head_share: float) -> tuple[str, bool]:
+    """
+    Shorten a text to about `max_tokens` tokens by dropping its middle.
+
+    Args:
+        tokenizer (`PreTrainedTokenizerBase`): A fast tokenizer (it must know where its tokens stand in the text).
+        text (`str`): The text.
+        max_tokens (`int`): Tokens to keep.
+        head_share (`float`): Share of them taken from the beginning; the rest comes from the end.
+
+    Returns:
+        `tuple[str, bool]`: The text and whether it was cut.
+    """
+    encoded = tokenizer(
+        text, add_special_tokens=False, split_special_tokens=True, return_offsets_mapping=True, verbose=False
+    )
+    offsets = encoded["offset_mapping"]
+    if len(offsets) <= max_tokens:
+        return text, False
+    head = round(max_tokens * head_share)
+    tail = max_tokens - head
+    if head and tail:
+        tail = max(tail - 2, 1)  # the gap costs a token or two
+    first = text[: offsets[head - 1][1]] if head else ""
+    last = text[offsets[-tail][0] :] if tail else ""
+    return (first + GAP + last if first and last else first + last), True
+
+
+def length_batches(lengths: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:
+    """
+    Cut rows into batches of similar length whose padded size stays within a token budget.
+
+    Args:
+        lengths (`Sequence[int]`): Tokens of each row.
+        batch_tokens (`int`): Largest rows × longest row. A row longer than that gets a batch of its own.
+
+    Yields:
+        `list[int]`: Row numbers, longest rows first, so that running out of memory shows at the start.
+    """
+    batch: list[int] = []
+    for row in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
+        if batch and (len(batch) + 1) * max(lengths[batch[0]], 1) > batch_tokens:
+            yield batch
+            batch = []
+        batch.append(row)
+    if batch:
+        yield batch

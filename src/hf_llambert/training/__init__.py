@@ -1,0 +1,1 @@
+"""Students: the small encoders that learn from the labels."""

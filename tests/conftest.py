@@ -1,0 +1,169 @@
+"""Tiny models built from a config, and small data. Nothing here or in the tests reaches a network."""
+
+import os
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # before anything of Hugging Face is imported
+os.environ.setdefault("OMP_NUM_THREADS", "2")
+
+from pathlib import Path
+
+import pytest
+import torch
+from datasets import Dataset
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from transformers import (
+    BertConfig,
+    BertForSequenceClassification,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerFast,
+)
+
+from hf_llambert import TaskSpec
+
+SENTENCES = [
+    "Overall, the movie was great good excellent wonderful terrible bad awful horrible positive negative",
+    "Answer with one word. Is this review positive or negative? Review: a film that I liked very much",
+    "business entertainment politics sport technology science fiction yes no not a newspaper section",
+    "human interest human rights 1 2 10 12 the actors, the music and the pictures were dull and slow.",
+]
+CHAT_TEMPLATE = (
+    "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+ASSETS = Path(os.environ.get("HF_LLAMBERT_ASSETS", Path(__file__).parent.parent / "assets"))
+
+
+@pytest.fixture(autouse=True)
+def separate_cache(tmp_path, monkeypatch):
+    """Each test has its own cache, so that none passes on another's results."""
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+
+
+@pytest.fixture(scope="session")
+def teacher_dir(tmp_path_factory) -> str:
+    """A chat model of two layers with a byte-level tokenizer; its answers mean nothing but are always the same."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    specials = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+    tokenizer.train_from_iterator(
+        SENTENCES * 4,
+        trainers.BpeTrainer(
+            vocab_size=600,
+            special_tokens=specials,
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+            show_progress=False,
+        ),
+    )
+    tokenizer.add_tokens(["<think>", "</think>"])
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        eos_token="<|im_end|>",
+        pad_token="<|endoftext|>",
+        additional_special_tokens=["<|im_start|>"],
+        model_max_length=256,
+    )
+    fast.chat_template = CHAT_TEMPLATE
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(fast),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=256,
+        pad_token_id=0,
+        bos_token_id=None,
+        eos_token_id=2,
+        initializer_range=0.5,  # far from uniform, so that a wrong position or mask shows
+    )
+    folder = str(tmp_path_factory.mktemp("teacher"))
+    LlamaForCausalLM(config).save_pretrained(folder)
+    fast.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def student_dir(tmp_path_factory) -> str:
+    """An untrained BERT of one layer with a word-piece tokenizer."""
+    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    specials = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
+    tokenizer.train_from_iterator(
+        SENTENCES * 4, trainers.WordPieceTrainer(vocab_size=300, special_tokens=specials, show_progress=False)
+    )
+    tokenizer.post_processor = processors.TemplateProcessing(
+        "[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token="[PAD]",
+        unk_token="[UNK]",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+        model_max_length=64,
+    )
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=len(fast),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        max_position_embeddings=64,
+        num_labels=2,
+        id2label={0: "negative", 1: "positive"},
+    )
+    folder = str(tmp_path_factory.mktemp("student"))
+    BertForSequenceClassification(config).save_pretrained(folder)
+    fast.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def cloze() -> TaskSpec:
+    """A plain completion task with words of one and of several tokens."""
+    return TaskSpec(
+        name="tiny",
+        labels=("negative", "positive"),
+        instruction="Movie review: {text}",
+        lead_in="Overall, the movie was",
+        verbalizers=(("terrible", "not worth the ticket"), ("great", "wonderful")),
+        chat=False,
+    )
+
+
+@pytest.fixture
+def question() -> TaskSpec:
+    """A chat task with a system turn and a worked example."""
+    return TaskSpec.from_dict(
+        {
+            "name": "tiny-chat",
+            "labels": ["negative", "positive"],
+            "system": "Answer with one word.",
+            "instruction": "Is this review positive or negative?\nReview: {text}",
+            "examples": [{"text": "a film that I liked", "label": "positive"}],
+        }
+    )
+
+
+@pytest.fixture
+def reviews() -> Dataset:
+    """Sixteen easy texts with gold labels."""
+    good, bad = "the actors were wonderful and I liked it", "the music was awful and the film dull"
+    return Dataset.from_dict(
+        {
+            "text": [f"{(bad, good)[i % 2]} {'very ' * (i % 5)}number {i}" for i in range(16)],
+            "label": [i % 2 for i in range(16)],
+        }
+    )
+
+
+@pytest.fixture(scope="session")
+def assets() -> Path:
+    """The real packaged models and reviews (make assets)."""
+    if not (ASSETS / "imdb_train.parquet").exists():
+        raise FileNotFoundError(f"No assets in '{ASSETS}'. Run: make assets")
+    return ASSETS

@@ -1,0 +1,137 @@
+import multiprocessing
+import os
+import resource
+import signal
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from hf_llambert.annotation.ledger import Ledger, reply_key
+from hf_llambert.teachers.base import Reply
+
+WHO = {"teacher": "x"}
+REPLY = Reply(scores=(-0.1, -2.3456789012345678), response=None, truncated=True, seconds=0.25)
+
+
+def test_reply_comes_back_as_it_went_in(tmp_path):
+    Ledger(tmp_path / "l").put({"a": REPLY, "b": Reply(response="ja \x00 ✓")}, WHO)
+    assert Ledger(tmp_path / "l").get(["a", "b", "c"]) == {"a": REPLY, "b": Reply(response="ja \x00 ✓")}
+
+
+def test_reading_an_absent_ledger_makes_nothing(tmp_path):
+    ledger = Ledger(tmp_path / "l")
+    assert ledger.get(["a"]) == {}
+    assert len(ledger) == 0
+    assert not (tmp_path / "l").exists()
+
+
+def test_more_keys_than_sql_takes(tmp_path):
+    ledger = Ledger(tmp_path)
+    replies = {f"k{i}": Reply(response=str(i)) for i in range(2500)}
+    ledger.put(replies, WHO)
+    assert ledger.get([*replies, "other"]) == replies
+
+
+def test_first_reply_to_a_question_stays(tmp_path):
+    ledger = Ledger(tmp_path)
+    ledger.put({"a": Reply(response="1")}, WHO)
+    ledger.put({"a": Reply(response="2")}, WHO)
+    assert ledger.get(["a"])["a"].response == "1"
+
+
+def test_errors_are_counted_and_not_kept(tmp_path):
+    ledger = Ledger(tmp_path)
+    ledger.put({"a": Reply(error="timeout")}, WHO)
+    assert ledger.get(["a"]) == {}
+    assert (len(ledger), ledger.failures()) == (0, 1)
+
+
+def _write(folder, name):
+    ledger = Ledger(folder)
+    for i in range(50):
+        ledger.put({f"{name}-{i}": Reply(response=str(i))}, WHO)
+
+
+def test_processes_write_at_once_into_files_of_their_own(tmp_path):
+    context = multiprocessing.get_context("spawn")
+    workers = [context.Process(target=_write, args=(tmp_path, name)) for name in "ab"]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+        assert worker.exitcode == 0
+    assert len(list(tmp_path.glob("*.sqlite"))) == 2
+    assert len(Ledger(tmp_path)) == 100
+
+
+def test_child_of_a_fork_opens_its_own_file(tmp_path):
+    ledger = Ledger(tmp_path)
+    ledger.put({"parent": REPLY}, WHO)
+    worker = multiprocessing.get_context("fork").Process(target=ledger.put, args=({"child": REPLY}, WHO))
+    worker.start()
+    worker.join()
+    assert worker.exitcode == 0
+    assert ledger.get(["parent", "child"]).keys() == {"parent", "child"}
+    assert len(list(tmp_path.glob("*.sqlite"))) == 2
+
+
+def _write_and_die(folder):
+    ledger = Ledger(folder)
+    ledger.put({"a": REPLY}, WHO)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_what_was_put_survives_kill_9(tmp_path):
+    worker = multiprocessing.get_context("spawn").Process(target=_write_and_die, args=(tmp_path,))
+    worker.start()
+    worker.join()
+    assert worker.exitcode == -signal.SIGKILL
+    assert Ledger(tmp_path).get(["a"]) == {"a": REPLY}
+
+
+def _fill_the_disk(folder):
+    # A limit on file size stands for a full disk: SQLite sees the write fail in the same way.
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    ledger = Ledger(folder)
+    ledger.put({"kept": REPLY}, WHO)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
+    try:
+        ledger.put({"lost": Reply(response="x" * 1_000_000)}, WHO)
+    except OSError as error:
+        Path(folder, "error.txt").write_text(str(error)[:500])
+
+
+def test_full_disk_is_explained_and_loses_nothing(tmp_path):
+    worker = multiprocessing.get_context("spawn").Process(target=_fill_the_disk, args=(tmp_path,))
+    worker.start()
+    worker.join()
+    message = (tmp_path / "error.txt").read_text()
+    assert "cannot be written" in message
+    assert "The replies up to here are kept" in message
+    assert Ledger(tmp_path).get(["kept", "lost"]) == {"kept": REPLY}
+
+
+def test_ledger_that_is_a_file_is_refused(tmp_path):
+    (tmp_path / "l").write_text("")
+    with pytest.raises(NotADirectoryError, match="must be a directory"):
+        Ledger(tmp_path / "l")
+
+
+def test_damaged_file_is_named(tmp_path):
+    (tmp_path / "x.sqlite").write_bytes(b"no database at all" * 100)
+    with pytest.raises(OSError, match=r"x\.sqlite' cannot be read.*Restore or remove it"):
+        Ledger(tmp_path).get(["a"])
+
+
+def test_key_depends_on_who_and_what_and_not_on_the_order_of_names():
+    assert reply_key({"a": 1, "b": 2}, "x") == reply_key({"b": 2, "a": 1}, "x")
+    keys = {reply_key(WHO, "x"), reply_key(WHO, "y"), reply_key({"teacher": "y"}, "x"), reply_key(WHO, ["x"])}
+    assert len(keys) == 4
+
+
+def test_files_are_plain_sqlite(tmp_path):
+    Ledger(tmp_path).put({"a": REPLY}, WHO)
+    (path,) = tmp_path.glob("*.sqlite")
+    with sqlite3.connect(path) as connection:
+        assert connection.execute("SELECT identity FROM identities").fetchall() == [('{"teacher": "x"}',)]

@@ -1,0 +1,197 @@
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from hf_llambert import TaskSpec, TransformersTeacher
+from hf_llambert.models import content_id
+from hf_llambert.teachers.prompting import PromptEncoder
+
+TEXTS = ["a film", "the actors, the music and the pictures were dull " * 6, "", "great", "I liked it very much. " * 3]
+
+
+def ask(teacher, task, texts=TEXTS):
+    replies = {}
+    for part in teacher.ask(task, texts):
+        assert not replies.keys() & part.keys()
+        replies |= part
+    return [replies[i] for i in range(len(texts))]
+
+
+def plain_scores(folder, task, text, words_of):
+    """The definition, one sequence at a time: log Σ over words of P(word | prompt)."""
+    tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModelForCausalLM.from_pretrained(folder).eval()
+    prompt = PromptEncoder(tokenizer, task).encode(text)
+    out = []
+    for words in words_of:
+        p = 0.0
+        for word in words:
+            with torch.inference_mode():
+                logp = model(torch.tensor([prompt + list(word)])).logits[0].log_softmax(-1)
+            p += sum(logp[len(prompt) - 1 + k, token] for k, token in enumerate(word)).exp()
+        out.append(float(torch.as_tensor(p).log()))
+    return out
+
+
+@pytest.mark.parametrize("batch_tokens", [1, 200, 100_000])
+@pytest.mark.parametrize("kind", ["cloze", "question"])
+def test_scores_are_the_likelihoods_of_the_words_however_batched(teacher_dir, kind, batch_tokens, request):
+    task = request.getfixturevalue(kind)
+    tokenizer = AutoTokenizer.from_pretrained(teacher_dir)
+    words = PromptEncoder(tokenizer, task).words
+    replies = ask(TransformersTeacher(teacher_dir, batch_tokens=batch_tokens), task)
+    for text, reply in zip(TEXTS, replies, strict=True):
+        assert reply.response is None
+        assert reply.scores == pytest.approx(plain_scores(teacher_dir, task, text, words), abs=2e-4)
+
+
+def test_a_word_that_begins_another_counts_only_where_it_ends(teacher_dir):
+    task = TaskSpec(
+        "t", ("one", "ten"), "{text}", lead_in="It is", chat=False, verbalizers=(("human",), ("human rights",))
+    )
+    words = PromptEncoder(AutoTokenizer.from_pretrained(teacher_dir), task).words
+    assert words[1][0][: len(words[0][0])] == words[0][0]
+    short, both = plain_scores(teacher_dir, task, "x", words)
+    (reply,) = ask(TransformersTeacher(teacher_dir), task, ["x"])
+    expected = torch.tensor([short]).exp() - torch.tensor([both]).exp()
+    assert reply.scores[0] == pytest.approx(float(expected.log()), abs=1e-3)
+    assert reply.scores[1] == pytest.approx(both, abs=1e-3)
+
+
+def test_many_labels_keep_their_order(teacher_dir):
+    names = ("business", "sport", "politics", "science fiction", "entertainment", "newspaper", "technology")
+    task = TaskSpec("t", names, "{text}", lead_in="Section:", chat=False)
+    turned = TaskSpec("t", names[::-1], "{text}", lead_in="Section:", chat=False)
+    (there,), (back,) = (ask(TransformersTeacher(teacher_dir), t, ["x"]) for t in (task, turned))
+    assert there.scores == pytest.approx(back.scores[::-1], abs=1e-5)
+    assert len(set(there.scores)) == len(names)
+
+
+def test_greedy_generation_is_the_same_however_batched(teacher_dir, question):
+    one, many = (
+        ask(TransformersTeacher(teacher_dir, mode="generate", batch_tokens=n), question) for n in (1, 100_000)
+    )
+    assert [r.response for r in one] == [r.response for r in many]
+    assert all(r.scores is None for r in one)
+
+
+def test_sampling_repeats_with_its_seed_and_only_with_it(teacher_dir, question):
+    def responses(seed):
+        teacher = TransformersTeacher(teacher_dir, mode="generate", temperature=1.0, seed=seed)
+        return [r.response for r in ask(teacher, question)]
+
+    state = torch.random.get_rng_state()
+    assert responses(1) == responses(1) != responses(2)
+    assert torch.equal(state, torch.random.get_rng_state())
+
+
+def test_long_text_loses_its_middle_and_says_so(teacher_dir, cloze):
+    text = "BEGIN " + "very " * 500 + "END"
+    cut, whole = ask(TransformersTeacher(teacher_dir), cloze, [text, "short"])
+    assert (cut.truncated, whole.truncated) == (True, False)
+    tokenizer = AutoTokenizer.from_pretrained(teacher_dir)
+    ids, was_cut = PromptEncoder(tokenizer, cloze).fit(text, 20, 0.5)
+    assert was_cut
+    shown = tokenizer.decode(ids)
+    assert "BEGIN" in shown
+    assert "END" in shown
+    assert " … " in shown
+    assert "END" not in tokenizer.decode(PromptEncoder(tokenizer, cloze).fit(text, 20, 1.0)[0])
+    assert "BEGIN" not in tokenizer.decode(PromptEncoder(tokenizer, cloze).fit(text, 20, 0.0)[0])
+
+
+def test_adapter_is_loaded_on_top_and_changes_identity(teacher_dir, cloze, tmp_path):
+    torch.manual_seed(1)
+    model = get_peft_model(
+        AutoModelForCausalLM.from_pretrained(teacher_dir),
+        LoraConfig(r=4, target_modules="all-linear", init_lora_weights=False, task_type="CAUSAL_LM"),
+    )
+    model.save_pretrained(tmp_path)
+    plain, adapted = TransformersTeacher(teacher_dir), TransformersTeacher(teacher_dir, adapter=str(tmp_path))
+    assert plain.identity() != adapted.identity()
+    assert ask(plain, cloze)[0].scores != ask(adapted, cloze)[0].scores
+    adapted.convert(tmp_path / "merged")
+    merged = ask(TransformersTeacher(str(tmp_path / "merged")), cloze)
+    for one, other in zip(merged, ask(adapted, cloze), strict=True):
+        assert one.scores == pytest.approx(other.scores, abs=1e-4)
+
+
+def test_identity_is_of_the_content_not_of_the_place(teacher_dir, tmp_path):
+    moved = tmp_path / "moved"
+    shutil.copytree(teacher_dir, moved)
+    assert content_id(str(moved)) == content_id(teacher_dir)
+    weights = moved / "model.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[-1] ^= 1
+    weights.write_bytes(data)
+    assert content_id(str(moved)) != content_id(teacher_dir)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"mode": "generate"}, {"dtype": "bfloat16"}, {"max_text_tokens": 50}, {"head_share": 0.1}],
+)
+def test_what_changes_answers_changes_identity(teacher_dir, change):
+    assert TransformersTeacher(teacher_dir).identity() != TransformersTeacher(teacher_dir, **change).identity()
+
+
+def test_what_only_changes_speed_does_not_change_identity(teacher_dir):
+    assert TransformersTeacher(teacher_dir).identity() == TransformersTeacher(teacher_dir, batch_tokens=7).identity()
+
+
+def test_identity_is_json_and_names_no_path(teacher_dir):
+    assert teacher_dir not in json.dumps(TransformersTeacher(teacher_dir).identity())
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"mode": "guess"}, "mode must be score or generate, got 'guess'"),
+        ({"dtype": "int3"}, "dtype must be auto or a float type, got 'int3'"),
+        ({"quantization": "2bit"}, "quantization must be 4bit or 8bit"),
+        ({"head_share": 2}, "head_share must be a number from 0 to 1, got 2"),
+        ({"batch_tokens": 0}, "batch_tokens must be a positive number, got 0"),
+        ({"max_text_tokens": 0}, "max_text_tokens must be a positive number, got 0"),
+        ({"max_new_tokens": 0}, "max_new_tokens must be a positive number"),
+        ({"temperature": -1}, "temperature must be 0 or more"),
+    ],
+)
+def test_wrong_setting_is_refused_at_once(change, message):
+    with pytest.raises(ValueError, match=message):
+        TransformersTeacher("x", **change)
+
+
+def test_quantization_without_a_gpu_is_refused(teacher_dir, cloze):
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    with pytest.raises(ValueError, match="needs a GPU and there is none"):
+        ask(TransformersTeacher(teacher_dir, quantization="4bit"), cloze)
+
+
+def test_half_precision_on_a_cpu_warns_and_float32_is_chosen(teacher_dir, cloze):
+    assert TransformersTeacher(teacher_dir, device="cpu").identity()["dtype"] == "float32"
+    with pytest.warns(UserWarning, match="80 times slower"):
+        ask(TransformersTeacher(teacher_dir, dtype="bfloat16", device="cpu"), cloze)
+
+
+def test_missing_model_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="neither|not a directory here"):
+        TransformersTeacher("nobody/nothing-here").identity()
+    with pytest.raises(FileNotFoundError, match="holds no model"):
+        TransformersTeacher(str(tmp_path)).identity()
+    with pytest.raises(FileNotFoundError, match="expected other.gguf"):
+        TransformersTeacher(str(tmp_path), gguf_file="other.gguf").identity()
+
+
+def test_hub_id_is_known_by_the_commit_it_resolved_to(monkeypatch, tmp_path):
+    commit = "c0ffee" * 6
+    path = tmp_path / "snapshots" / commit / "config.json"
+    path.parent.mkdir(parents=True)
+    path.write_text("{}")
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", lambda *a, **k: str(path))
+    assert content_id("org/model", "main") == f"org/model@{commit}"
+    assert Path(path).exists()

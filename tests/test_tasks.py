@@ -1,0 +1,92 @@
+import re
+
+import pytest
+import yaml
+
+from hf_llambert import TaskSpec, load_task
+from hf_llambert.tasks import builtin_tasks
+
+GOOD = {"name": "t", "labels": ["a label", "other"], "instruction": "Text: {text}"}
+
+
+def test_builtin_tasks_are_those_documented():
+    assert builtin_tasks() == ["bbc-news", "imdb", "umls-neuro"]
+
+
+@pytest.mark.parametrize("name", ["imdb", "umls-neuro", "bbc-news"])
+def test_task_survives_yaml(name, tmp_path):
+    task = load_task(name)
+    task.to_yaml(tmp_path / "task.yaml")
+    assert TaskSpec.from_yaml(tmp_path / "task.yaml") == task
+    assert load_task(str(tmp_path / "task.yaml")) == task
+
+
+def test_text_with_braces_is_spliced_literally():
+    task = TaskSpec.from_dict(GOOD)
+    assert task.messages("{text} {0} {x}")[-1]["content"] == "Text: {text} {0} {x}"
+
+
+def test_plain_prompt_shows_examples_then_text_then_lead_in():
+    task = TaskSpec.from_dict(
+        GOOD | {"chat": False, "lead_in": "It is ", "examples": [{"text": "one", "label": "other"}]}
+    )
+    assert task.messages("two") == [{"role": "user", "content": "Text: one\nIt is other\n\nText: two\nIt is"}]
+
+
+def test_chat_shows_system_and_examples_as_turns(question):
+    assert [m["role"] for m in question.messages("x")] == ["system", "user", "assistant", "user"]
+    assert question.messages("x")[2]["content"] == "positive"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"labls": []}, "unknown key 'labls'. Did you mean 'labels'?"),
+        ({"frobnicate": 1}, "unknown key 'frobnicate'. Known keys: name, labels"),
+        ({"labels": None}, "'labels' must be a list"),
+        ({"labels": ["one"]}, "at least two different labels"),
+        ({"labels": ["one", "one"]}, "at least two different labels"),
+        ({"labels": [False, True]}, "YAML reads yes, no, on and off as booleans"),
+        ({"labels": ["one", " "]}, "non-empty strings"),
+        ({"labels": ["one", 2]}, "non-empty strings"),
+        ({"instruction": "no place"}, "must contain {text} exactly once"),
+        ({"instruction": "{text} {text}"}, "must contain {text} exactly once"),
+        ({"verbalizers": {"a label": ["x"]}}, "must have exactly the keys"),
+        ({"verbalizers": {"a label": ["x"], "other": ["X."]}}, "stands for both"),
+        ({"verbalizers": {"a label": ["..."], "other": ["y"]}}, "no letter or digit"),
+        ({"verbalizers": {"a label": [], "other": ["y"]}}, "no verbalizer"),
+        ({"verbalizers": ["x", "y"]}, "must map each label to its words"),
+        ({"examples": [{"text": "x", "label": "third"}]}, "not one of the labels"),
+        ({"examples": [{"text": "x"}]}, "exactly the keys text and label"),
+        ({"examples": [{"text": None, "label": "other"}]}, "non-empty string"),
+        ({"system": "be good", "chat": False}, "no system turn"),
+        ({"chat": "yes please"}, "chat true or false"),
+        ({"name": ""}, "non-empty string"),
+    ],
+)
+def test_wrong_task_is_refused_in_words(change, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        TaskSpec.from_dict(GOOD | change)
+
+
+@pytest.mark.parametrize("key", ["name", "labels", "instruction"])
+def test_missing_key_is_named_with_its_file(key, tmp_path):
+    path = tmp_path / "task.yaml"
+    path.write_text(yaml.safe_dump({k: v for k, v in GOOD.items() if k != key}))
+    with pytest.raises(ValueError, match=f"task.yaml: key '{key}' is missing"):
+        TaskSpec.from_yaml(path)
+
+
+def test_broken_or_empty_yaml_is_named(tmp_path):
+    path = tmp_path / "task.yaml"
+    path.write_text("name: [")
+    with pytest.raises(ValueError, match="not valid YAML"):
+        TaskSpec.from_yaml(path)
+    path.write_text("")
+    with pytest.raises(ValueError, match="expected a mapping"):
+        TaskSpec.from_yaml(path)
+
+
+def test_unknown_task_lists_the_built_in_ones():
+    with pytest.raises(ValueError, match="bbc-news, imdb, umls-neuro"):
+        load_task("imbd")
