@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from datasets import ClassLabel, Dataset, Features, Value
 from datasets.fingerprint import Hasher
 
@@ -84,9 +85,11 @@ def test_processes_give_the_same_as_one(texts, task, teacher, ledger):
 
 
 @pytest.mark.parametrize("num_proc", [None, 2])
-def test_real_teacher_works_in_workers(reviews, cloze, teacher_dir, ledger, num_proc):
+def test_real_teacher_works_in_workers(reviews, cloze, teacher_dir, ledger, num_proc, monkeypatch):
     labeler = LLMLabeler(cloze, TransformersTeacher(teacher_dir), ledger)
-    labeler.replies(["loaded in the parent, with threads, before the fork"])
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    torch.ones(512, 512) @ torch.ones(512, 512)  # starts the parent's threads, for which a fork must not wait
+    labeler.replies(["loaded in the parent, before the fork"])
     out = annotate(reviews, labeler, num_proc=num_proc, with_rank=True)
     assert set(out["llm_status"]) == {"ok"}
 

@@ -244,7 +244,7 @@ def _training_arguments(arguments: list[str], output: Path, seed: int) -> Traini
 
     from hf_llambert.training.trainer import STUDENT_DEFAULTS
 
-    parser = HfArgumentParser(TrainingArguments)  # type: ignore[arg-type]
+    parser = HfArgumentParser(TrainingArguments, allow_abbrev=False)  # type: ignore[arg-type]
     parser.set_defaults(**STUDENT_DEFAULTS, output_dir=str(output / "checkpoints"), seed=seed)
     parsed, rest = parser.parse_args_into_dataclasses(args=arguments, return_remaining_strings=True)
     if rest:

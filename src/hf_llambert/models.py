@@ -63,11 +63,28 @@ def choose_dtype(device: str) -> str:
 
 
 def limit_worker_threads() -> None:
-    """One thread in a worker of `map(num_proc=...)`: all with all threads each slow each other more than tenfold."""
+    """
+    One thread in a worker of `map(num_proc=...)`. Call it before the worker's first computation.
+
+    In a forked worker the threads that the parent may have started are gone, and waiting for them hangs. In any other,
+    all workers with all threads slow each other more than tenfold, unless `OMP_NUM_THREADS` gives each its share.
+    """
     import torch
 
-    if multiprocessing.parent_process() is not None and "OMP_NUM_THREADS" not in os.environ:
+    if _forked or (multiprocessing.parent_process() is not None and "OMP_NUM_THREADS" not in os.environ):
         torch.set_num_threads(1)
+
+
+_forked = False
+
+
+def _note_fork() -> None:
+    global _forked  # noqa: PLW0603  (what a fork changes is the process itself)
+    _forked = True
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, which cannot fork
+    os.register_at_fork(after_in_child=_note_fork)
 
 
 def _hub_id(model: str, revision: str | None, gguf_file: str | None) -> str:

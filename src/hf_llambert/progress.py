@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -9,9 +10,11 @@ from contextlib import contextmanager
 @contextmanager
 def progress_bar(description: str, total: int, show: bool = True) -> Iterator[Callable[[int], None]]:
     """
-    A bar on the terminal's standard error. Gives a function to call with the number of texts done since its last call.
+    A bar on standard error, or ten lines where that is no terminal (a log file, CI).
+
+    Gives a function to call with the number of texts done since its last call.
     """
-    if not show:
+    if not show or not total:
         yield lambda done: None
         return
     from rich.console import Console
@@ -19,25 +22,27 @@ def progress_bar(description: str, total: int, show: bool = True) -> Iterator[Ca
         BarColumn,
         MofNCompleteColumn,
         Progress,
-        TaskProgressColumn,
         TextColumn,
         TimeRemainingColumn,
     )
 
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TaskProgressColumn(show_speed=False),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True)) as bar:
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"))
+    start, count = time.monotonic(), 0
+    with Progress(*columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task(description, total=total, rate="")
 
         def advance(done: int) -> None:
-            bar.advance(task, done)
-            speed = bar.tasks[0].finished_speed or bar.tasks[0].speed
-            bar.update(task, rate=f"{speed:,.1f} texts/s" if speed else "")
+            nonlocal count
+            tenth, count = count * 10 // total, count + done
+            rate = count / max(time.monotonic() - start, 1e-9)
+            bar.update(task, advance=done, rate=f"{rate:,.1f} texts/s")
+            if bar.disable and count * 10 // total > tenth:
+                left = (total - count) / rate
+                console.print(
+                    f"{description}: {count:,}/{total:,}, {rate:,.1f} texts/s, {left:,.0f} s left",
+                    highlight=False,
+                    soft_wrap=True,
+                )
 
         yield advance

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from accelerate import PartialState
@@ -68,6 +68,8 @@ def annotate(
     check_column(data, labeler.text_column, "text_column")
     if not len(data):
         raise ValueError("The dataset has no rows to annotate.")
+    if calibration not in get_args(CalibrationMethod):
+        raise ValueError(f"calibration must be none, batch, contextual or fitted, got {calibration!r}.")
     if calibration == "fitted" and (gold_column is None or not 0 < calibration_rows < len(data)):
         raise ValueError(
             f"Fitted calibration needs gold labels: pass gold_column and calibration_rows between 1 and {len(data) - 1}; "
@@ -130,10 +132,8 @@ def _calibration(
         return batch_calibration(scores)
     if method == "contextual":
         return contextual_calibration(labeler.content_free_scores())
-    if method == "fitted" and gold is not None:
-        fit = [k for k, row in enumerate(scored) if row < rows and gold[row] != ABSTAIN]
-        return fitted_calibration(scores[fit], [gold[scored[k]] for k in fit])
-    raise ValueError(f"calibration must be none, batch, contextual or fitted, got {method!r}.")
+    fit = [k for k, row in enumerate(scored) if row < rows and gold and gold[row] != ABSTAIN]
+    return fitted_calibration(scores[fit], [gold[scored[k]] for k in fit] if gold else [])
 
 
 def _results(annotated: Dataset, labeler: LLMLabeler, calibration: Calibration | None) -> dict:

@@ -141,11 +141,11 @@ class TransformersTeacher:
 
     def _load(self, rank: int | None) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
         """The tokenizer and model, loaded once in each process."""
+        limit_worker_threads()
         device = choose_device(self.device, rank)
         key = (self.model, self.revision, self.gguf_file, self.adapter, self._dtype(device), self.quantization, device)
         if key not in _LOADED:
             _LOADED[key] = self._load_anew(device)
-        limit_worker_threads()
         return _LOADED[key]
 
     def _load_anew(self, device: str) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:

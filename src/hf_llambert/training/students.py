@@ -159,6 +159,7 @@ class StudentLabeler:
         self.__dict__ |= {k: v for k, v in state.items() if k != "version"} | {"seconds": 0.0}
 
     def _load(self, rank: int | None) -> tuple[PreTrainedTokenizerBase, PreTrainedModel, Reading]:
+        limit_worker_threads()
         device = choose_device(self.device, rank)
         key = (self.identity, device)
         if key not in _LOADED:
@@ -168,7 +169,6 @@ class StudentLabeler:
             )
             model.to(device).eval()
             _LOADED[key] = tokenizer, model, self._reading(tokenizer, model)
-        limit_worker_threads()
         return _LOADED[key]
 
     def _reading(self, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> Reading:

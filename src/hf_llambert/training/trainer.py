@@ -107,7 +107,6 @@ def train_student(
     model = AutoModelForSequenceClassification.from_pretrained(
         student,
         revision=revision,
-        num_labels=task.num_labels,
         id2label=task.id2label,
         label2id={name: i for i, name in task.id2label.items()},
         ignore_mismatched_sizes=True,
@@ -227,5 +226,6 @@ def _draw_training(path: Path, history: list[dict]) -> None:
         right = axes.twinx()
         right.plot(*zip(*accuracy, strict=True), "o-", color="#d55e00", label="accuracy on evaluation data")
         right.set(ylabel="accuracy on evaluation data", ylim=(0, 1))
-    figure.legend(loc="outside lower center", ncols=2, frameon=False)
+    if loss or accuracy:
+        figure.legend(loc="outside lower center", ncols=2, frameon=False)
     figure.savefig(path, dpi=150)

@@ -1,0 +1,204 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+from datasets import Dataset, load_dataset
+
+from hf_llambert import cli, load_data
+from hf_llambert.annotation.ledger import Ledger
+
+
+def run(*arguments, expect=0, **kwargs) -> str:
+    """The command as a user types it, in a process of its own."""
+    done = subprocess.run(
+        [sys.executable, "-m", "hf_llambert.cli", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+        **kwargs,
+    )
+    assert done.returncode == expect, done.stderr[-3000:]
+    return done.stdout + done.stderr
+
+
+def call(*arguments) -> None:
+    """The command in this process: quicker, for what needs no process of its own."""
+    cli.app([*map(str, arguments)], standalone_mode=False)
+
+
+@pytest.fixture
+def task_file(cloze, tmp_path):
+    cloze.to_yaml(tmp_path / "task.yaml")
+    return tmp_path / "task.yaml"
+
+
+@pytest.fixture
+def data_file(reviews, tmp_path):
+    path = tmp_path / "reviews.jsonl"
+    reviews.to_json(str(path))
+    return path
+
+
+def test_annotate_train_label_report(task_file, data_file, reviews, teacher_dir, student_dir, tmp_path):
+    folder = tmp_path / "run"
+    common = ["--task", task_file, "--output", folder]
+    shown = run("annotate", *common, "--data", data_file, "--teacher", teacher_dir)
+    assert "16 texts: 16 ok" in shown
+    assert "agreement with gold" in shown
+    shown = run(
+        "train", *common, "--silver", folder, "--student", student_dir, "--eval_data", data_file, "--max_length", 32,
+        "--num_train_epochs", 2, "--use_cpu", "true", "--disable_tqdm", "true",
+    )  # fmt: skip
+    assert "trained on 16 labels" in shown
+    assert json.loads((folder / "student" / "metrics.json").read_text())["train"]["epochs"] == 2
+    shown = run("label", "--student", folder / "student", "--data", data_file, "--output", folder)
+    assert "16 texts labelled, 0 unusable" in shown
+    labels = load_dataset("parquet", data_files=str(folder / "labels" / "*.parquet"), split="train")
+    assert labels["text"][:] == reviews["text"][:]
+    assert {"student_label", "student_confidence", "student_scores", "label"} <= set(labels.column_names)
+    assert "16 annotated, 16 silver, 16 labelled" in run("report", folder)
+    assert (folder / "report.md").exists()
+
+
+def test_gold_alone_and_gold_with_silver_train_too(task_file, data_file, teacher_dir, student_dir, tmp_path):
+    common = [
+        "--task",
+        task_file,
+        "--student",
+        student_dir,
+        "--gold",
+        data_file,
+        "--use_cpu",
+        "true",
+        "--num_train_epochs",
+        1,
+    ]
+    call("train", *common, "--output", tmp_path / "gold", "--num_rows", 10)
+    assert json.loads((tmp_path / "gold" / "student" / "metrics.json").read_text())["train"]["n"] == 10
+    call("annotate", "--task", task_file, "--output", tmp_path / "run", "--data", data_file, "--teacher", teacher_dir)
+    call("train", *common, "--silver", tmp_path / "run", "--output", tmp_path / "both")
+    assert json.loads((tmp_path / "both" / "student" / "metrics.json").read_text())["train"]["n"] == 32
+
+
+def test_interrupted_annotation_goes_on_where_it_stopped(task_file, teacher_dir, tmp_path):
+    Dataset.from_dict({"text": [f"review number {i} " + "very " * 40 for i in range(300)]}).to_csv(
+        str(tmp_path / "d.csv")
+    )
+    command = ["annotate", "--task", task_file, "--output", tmp_path / "run", "--data", tmp_path / "d.csv"]
+    command += ["--teacher", teacher_dir, "--batch_tokens", 64]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "hf_llambert.cli", *map(str, command)], env=environment, stderr=subprocess.DEVNULL
+    )
+    ledger = Ledger(tmp_path / "run" / "ledger")
+    deadline = time.monotonic() + 60
+    while len(ledger) < 5 and process.poll() is None and time.monotonic() < deadline:
+        ledger = Ledger(tmp_path / "run" / "ledger")
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    kept = len(Ledger(tmp_path / "run" / "ledger"))
+    assert 5 <= kept < 300
+    run(*command)
+    assert len(load_data(tmp_path / "run")) == 300
+    files = [len(_keys(path)) for path in (tmp_path / "run" / "ledger").glob("*.sqlite")]
+    assert sum(files) == 300  # no reply is there twice
+    assert sorted(files) == sorted([kept, 300 - kept])
+
+
+def _keys(path: Path) -> list:
+    import sqlite3
+
+    with sqlite3.connect(path) as connection:
+        return connection.execute("SELECT key FROM replies").fetchall()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (["--text_column", "review"], "Column 'review' not found in ['text', 'label']. Pass text_column"),
+        (["--label_column", "stars"], "Column 'stars' not found"),
+        (["--task", "imbd"], "No task 'imbd'. Pass one of bbc-news, imdb, umls-neuro"),
+        (["--data", "nowhere.csv"], "'nowhere.csv' is no file or directory here"),
+        (["--teacher", "nobody/nothing"], "'nobody/nothing' is not a directory here"),
+        (["--num_rows", "17"], "Asked for 17 rows"),
+        (["--mode", "guess"], "mode must be score or generate"),
+        (["--calibration", "fitted"], "Fitted calibration needs gold labels"),
+        (["--gguf_file", "x.gguf"], "holds no model: expected x.gguf"),
+    ],
+)
+def test_mistakes_of_annotate_are_one_sentence(
+    task_file, data_file, teacher_dir, tmp_path, change, message, capsys, monkeypatch
+):
+    arguments = {
+        "--task": str(task_file),
+        "--data": str(data_file),
+        "--teacher": teacher_dir,
+        "--output": str(tmp_path / "r"),
+    }
+    arguments |= {change[0]: change[1]}
+    monkeypatch.setattr(sys, "argv", ["hf-llambert", "annotate", *(x for pair in arguments.items() for x in pair)])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    assert stop.value.code == 1
+    shown = capsys.readouterr().err
+    assert "Error: " in shown
+    assert message in shown
+    assert "Traceback" not in shown
+    assert not (tmp_path / "r" / "annotated").exists()
+
+
+def test_misspelt_training_argument_is_refused(task_file, data_file, student_dir, tmp_path):
+    with pytest.raises(ValueError, match="Unknown arguments \\['--learning_rat', '1'\\]"):
+        call(
+            "train",
+            "--task",
+            task_file,
+            "--gold",
+            data_file,
+            "--student",
+            student_dir,
+            "--output",
+            tmp_path,
+            "--learning_rat",
+            1,
+        )
+    with pytest.raises(ValueError, match="Nothing to train on"):
+        call("train", "--task", task_file, "--student", student_dir, "--output", tmp_path)
+
+
+def test_misspelt_key_in_a_task_is_named(data_file, teacher_dir, tmp_path):
+    path = tmp_path / "task.yaml"
+    path.write_text(yaml.safe_dump({"name": "t", "labels": ["a", "b"], "instructions": "{text}"}))
+    shown = run(
+        "annotate", "--task", path, "--data", data_file, "--teacher", teacher_dir, "--output", tmp_path / "r", expect=1
+    )
+    assert "unknown key 'instructions'. Did you mean 'instruction'?" in shown
+
+
+def test_output_of_another_run_is_refused(task_file, data_file, teacher_dir, tmp_path):
+    command = [
+        "annotate",
+        "--task",
+        task_file,
+        "--data",
+        data_file,
+        "--teacher",
+        teacher_dir,
+        "--output",
+        tmp_path / "run",
+    ]
+    call(*command)
+    with pytest.raises(FileExistsError, match="results of another run \\(data:"):
+        call(*command, "--num_rows", 5)
+
+
+def test_help_lists_the_commands():
+    shown = run("--help")
+    for command in ("annotate", "train", "label", "report"):
+        assert command in shown

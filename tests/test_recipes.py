@@ -1,0 +1,180 @@
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from datasets import Dataset, DatasetDict
+from transformers import TrainingArguments
+from trl import TrlParser
+
+from hf_llambert import STUDENT_DEFAULTS, load_data, load_task, read_pool
+from hf_llambert.annotation.ledger import Ledger
+
+RECIPES = Path(__file__).parent.parent / "recipes"
+
+
+def module(name):
+    spec = importlib.util.spec_from_file_location(name, RECIPES / f"{name}.py")
+    loaded = importlib.util.module_from_spec(spec)
+    sys.modules[name] = loaded
+    spec.loader.exec_module(loaded)
+    return loaded
+
+
+imdb = module("imdb")
+
+
+@pytest.fixture
+def data_file(reviews, tmp_path):
+    texts = [f"{text} take {k}" for k in range(4) for text in reviews["text"]]
+    path = tmp_path / "reviews.parquet"
+    Dataset.from_dict({"text": [*texts, texts[0]], "label": [*reviews["label"][:] * 4, 0]}).to_parquet(str(path))
+    return path
+
+
+@pytest.fixture
+def config(data_file, teacher_dir, student_dir, cloze, tmp_path):
+    cloze.to_yaml(tmp_path / "task.yaml")
+    settings = {
+        "data": str(data_file), "teacher": teacher_dir, "student": student_dir, "task": str(tmp_path / "task.yaml"),
+        "run": str(tmp_path / "run"), "num_held_out": 16, "num_annotated": 24, "num_labelled": 20, "max_length": 32,
+        "num_train_epochs": 2, "learning_rate": 5e-3, "use_cpu": True, "disable_tqdm": True, "seed": 1,
+    }  # fmt: skip
+    path = tmp_path / "recipe.yaml"
+    path.write_text(yaml.safe_dump(settings))
+    return path
+
+
+def parse(*arguments):
+    parser = TrlParser((imdb.RecipeArguments, TrainingArguments))
+    parser.set_defaults(**STUDENT_DEFAULTS, output_dir=None)
+    return parser.parse_args_and_config([str(a) for a in arguments])
+
+
+def launch(config, processes, *arguments, expect=0):
+    flags = [
+        "--num_machines",
+        "1",
+        "--mixed_precision",
+        "no",
+        "--dynamo_backend",
+        "no",
+        "--num_processes",
+        str(processes),
+    ]
+    flags += ["--multi_gpu", "--main_process_port", "0"] if processes > 1 else []
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "accelerate.commands.launch",
+            *flags,
+            str(RECIPES / "imdb.py"),
+            "--config",
+            str(config),
+            *arguments,
+        ],
+        env=os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode == 0) == (expect == 0), done.stderr[-4000:]
+    return done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_recipe_runs_under_accelerate_launch(config, processes, tmp_path):
+    shown = launch(config, processes, "--num_processes", str(processes))
+    run = tmp_path / "run"
+    report = json.loads((run / "report.json").read_text())
+    assert (report["n_annotated"], report["n_silver"], report["n_labelled"]) == (24, 24, 20)
+    assert report["student"]["train"]["processes"] == processes
+    assert report["baseline"]["n"] == report["student"]["n"] == 16
+    assert "24 annotated, 24 silver, 20 labelled" in shown
+    assert len(read_pool(run / "labels")) == 20
+    assert len(list((run / "ledger").glob("*.sqlite"))) == processes
+    assert len(Ledger(run / "ledger")) == 24
+    # Once more: finished at once, nothing asked, the same report.
+    launch(config, processes)
+    assert json.loads((run / "report.json").read_text()) == report
+    assert len(Ledger(run / "ledger")) == 24
+
+
+def test_splits_are_disjoint_and_nothing_held_out_is_annotated(config):
+    arguments, _ = parse("--config", config)
+    held_out, annotated, pool = imdb.split_rows(arguments)
+    parts = [set(part["text"]) for part in (held_out, annotated, pool)]
+    assert [len(part) for part in (held_out, annotated, pool)] == [16, 24, 20]
+    assert not (parts[0] & parts[1] or parts[0] & parts[2] or parts[1] & parts[2])
+
+
+def test_splits_of_the_data_are_used_where_named(config, reviews, tmp_path):
+    unlabelled = reviews.select(range(4)).map(lambda row: {"label": -1, "text": row["text"] + " pool"})
+    test = reviews.select(range(4, 10))
+    DatasetDict(train=reviews, test=test, unsupervised=unlabelled).save_to_disk(tmp_path / "d")
+    arguments, _ = parse(
+        "--config", config, "--data", tmp_path / "d", "--data_split", "train", "--eval_split", "test", "--pool_split",
+        "unsupervised", "--num_held_out", 6, "--num_annotated", 100, "--num_labelled", 4,
+    )  # fmt: skip
+    held_out, annotated, pool = imdb.split_rows(arguments)
+    assert sorted(held_out["text"]) == sorted(test["text"])
+    assert len(annotated) == 10  # six of the sixteen are in the test split
+    assert sorted(pool["text"]) == sorted(unlabelled["text"])
+
+
+def test_wrong_number_of_processes_is_refused_with_the_command(config):
+    shown = launch(config, 1, "--num_processes", "2", expect=1)
+    assert "Asked for 2 processes, but 1 run. Start with accelerate launch --multi_gpu" in shown
+
+
+def test_misspelt_key_is_refused(config):
+    with pytest.raises(ValueError, match="num_anotated"):
+        settings = yaml.safe_load(config.read_text()) | {"num_anotated": 3}
+        config.write_text(yaml.safe_dump(settings))
+        parse("--config", config)
+
+
+def test_mistake_is_one_sentence(config):
+    shown = launch(config, 1, "--text_column", "review", expect=1)
+    assert "Error: Column 'review' not found" in shown
+
+
+@pytest.mark.parametrize("name", ["imdb.yaml", "imdb_quickstart.yaml"])
+def test_shipped_configurations_parse(name):
+    arguments, training = parse("--config", RECIPES / name, *(["--bf16", "false"] if name == "imdb.yaml" else []))
+    assert training.num_train_epochs > 0
+    task = arguments.task
+    assert load_task(RECIPES.parent / task if task.endswith(".yaml") else task).labels == ("negative", "positive")
+
+
+def test_question_for_chat_teachers_is_a_valid_task():
+    assert load_task(RECIPES / "tasks" / "imdb_question.yaml").parse("Positive.") == 1
+
+
+@pytest.mark.real
+def test_real_teacher_and_student_on_real_reviews(assets, tmp_path):
+    """The quickstart in small: real models and reviews, from the command a user types."""
+    config = yaml.safe_load((RECIPES / "imdb_quickstart.yaml").read_text())
+    config |= {name: str(assets.parent / config[name]) for name in ("data", "teacher", "student")}
+    config |= {
+        "run": str(tmp_path / "run"), "num_annotated": 48, "num_held_out": 60, "num_labelled": 40, "teacher_text_tokens": 96,
+        "max_length": 64, "num_train_epochs": 1, "baseline": False, "disable_tqdm": True,
+    }  # fmt: skip
+    path = tmp_path / "small.yaml"
+    path.write_text(yaml.safe_dump(config))
+    launch(path, 1)
+    report = json.loads((tmp_path / "run" / "report.json").read_text())
+    assert report["teacher"]["accuracy"] > 0.65  # chance is 0.5; 48 rows allow no closer bound
+    assert report["teacher"]["coverage"] == 1.0
+    assert report["student"]["n"] == 60
+    assert report["student"]["texts_per_second"] > report["teacher"]["texts_per_second"]
+    labelled = read_pool(tmp_path / "run" / "labels")
+    assert len(labelled) == 40
+    assert set(labelled["student_label"]) <= {0, 1}
+    silver = load_data(tmp_path / "run")
+    assert silver.features["llm_label"].names == ["negative", "positive"]

@@ -1,0 +1,118 @@
+import json
+import re
+
+import pytest
+from datasets import Dataset
+
+from fakes import CountingTeacher
+from hf_llambert import (
+    LLMLabeler,
+    StudentLabeler,
+    TaskSpec,
+    annotate,
+    label_pool,
+    load_data,
+    select_silver,
+    show_report,
+    train_student,
+    write_report,
+)
+from test_training import arguments
+
+TASK = TaskSpec("t|*<b>", ("negative", "positive"), "{text}", chat=False)
+ATTACK = "<script>alert(1)</script> | ![x](http://evil) \n# Title `code` [link](javascript:x)"
+
+
+@pytest.fixture
+def data():
+    texts = [f"{'xy'[i % 2]}{'x' * i} {ATTACK}" for i in range(12)]
+    return Dataset.from_dict({"text": [*texts, ""], "label": [i % 2 for i in range(12)] + [0]})
+
+
+@pytest.fixture
+def run(tmp_path, data):
+    run = tmp_path / "run"
+    annotate(
+        data,
+        LLMLabeler(TASK, CountingTeacher(str(tmp_path / "asked")), run / "ledger"),
+        run / "annotated",
+        gold_column="label",
+    )
+    return run
+
+
+def test_report_of_annotations_alone(run, data):
+    report = write_report(run)
+    assert report["n_annotated"] == 13
+    assert report["teacher"]["coverage"] == 12 / 13
+    assert report["teacher"]["texts_per_second"] == 2.0
+    assert report["teacher"]["n_abstained"] == 1
+    assert report["teacher"]["reasons"] == {"text is empty": 1}
+    assert report["student"] is report["baseline"] is report["n_labelled"] is None
+    assert json.loads((run / "report.json").read_text()) == json.loads(json.dumps(report))
+
+
+@pytest.fixture
+def finished(run, data, student_dir, tmp_path):
+    silver = select_silver(load_data(run), TASK)
+    held_out = data.select(range(6))
+    train_student(
+        silver, TASK, student_dir, run / "student", arguments(tmp_path, num_train_epochs=1), eval_data=held_out
+    )
+    gold = silver.remove_columns("label").rename_column("gold_label", "label")
+    train_student(
+        gold, TASK, student_dir, run / "baseline", arguments(tmp_path, num_train_epochs=1), eval_data=held_out
+    )
+    label_pool(data.remove_columns("label"), StudentLabeler(run / "student"), run / "labels")
+    return run
+
+
+def test_report_of_a_finished_run_holds_every_figure(finished):
+    report = write_report(finished, choices={"seed": "the first"})
+    for part, figure in (
+        ("teacher", "accuracy"), ("teacher", "coverage"), ("teacher", "texts_per_second"), ("student", "accuracy"),
+        ("student", "macro_f1"), ("student", "texts_per_second"), ("baseline", "accuracy"),
+    ):  # fmt: skip
+        assert isinstance(report[part][figure], float)
+    assert (report["n_annotated"], report["n_silver"], report["n_labelled"]) == (13, 12, 12)
+    assert {p.name for p in (finished / "figures").iterdir()} == {"confusion.png", "calibration.png", "confidence.png"}
+    text = (finished / "report.md").read_text()
+    assert "**seed**: the first" in text
+    assert all((finished / path).exists() for path in re.findall(r"!\[[^]]+\]\((figures/[^)]+)\)", text))
+
+
+def test_counts_of_disagreement_are_those_of_the_rows(finished):
+    report = write_report(finished)
+    rows = load_data(finished).to_list()
+    expected = sum(row["llm_label"] != row["label"] for row in rows if row["llm_status"] == "ok")
+    assert report["disagreements"]["teacher_gold"] == expected
+    wrong = 1 - report["teacher"]["accuracy"]
+    assert expected == pytest.approx(wrong * 12)
+
+
+def test_texts_stay_texts_in_the_report(finished):
+    write_report(finished)
+    text = (finished / "report.md").read_text()
+    assert "<script" not in text
+    assert "&lt;script&gt;" in text
+    assert not re.search(r"(?<!\\)\[link\]", text)
+    assert "![x]" not in text
+    table = [line for line in text.splitlines() if "script" in line]
+    assert table
+    assert all(len(re.findall(r"(?<!\\)\|", line)) == 6 for line in table)
+
+
+def test_report_again_is_the_same(finished):
+    assert write_report(finished) == write_report(finished)
+
+
+def test_table_on_the_screen(finished, capsys):
+    show_report(write_report(finished), finished)
+    shown = capsys.readouterr().out
+    assert "13 annotated, 12 silver, 12 labelled" in shown
+    assert "report.md" in shown
+
+
+def test_folder_without_a_run_says_what_to_do(tmp_path):
+    with pytest.raises(FileNotFoundError, match="Run hf-llambert annotate"):
+        write_report(tmp_path)

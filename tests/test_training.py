@@ -1,0 +1,200 @@
+import json
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+from datasets import Dataset
+from datasets.fingerprint import Hasher
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, TrainingArguments, pipeline
+
+from hf_llambert import ABSTAIN, STUDENT_DEFAULTS, StudentLabeler, TaskSpec, select_silver, train_student
+from hf_llambert.training.students import Reading
+
+TASK = TaskSpec("t", ("negative", "positive"), "{text}", chat=False)
+
+
+def arguments(folder, **changes) -> TrainingArguments:
+    settings = STUDENT_DEFAULTS | {
+        "use_cpu": True,
+        "learning_rate": 5e-3,
+        "num_train_epochs": 8,
+        "per_device_train_batch_size": 4,
+        "disable_tqdm": True,
+        "seed": 1,
+    }
+    return TrainingArguments(output_dir=str(folder / "checkpoints"), **(settings | changes))
+
+
+@pytest.fixture
+def trained(reviews, student_dir, tmp_path):
+    metrics = train_student(reviews, TASK, student_dir, tmp_path / "student", arguments(tmp_path), eval_data=reviews)
+    return tmp_path / "student", metrics
+
+
+def test_student_learns_and_what_was_measured_is_written(trained, reviews):
+    folder, metrics = trained
+    assert metrics["eval"]["accuracy"] == 1.0
+    assert metrics["train"]["n"] == 16
+    assert metrics["train"]["per_label"] == {"negative": 8, "positive": 8}
+    assert json.loads((folder / "metrics.json").read_text())["eval"]["macro_f1"] == 1.0
+    assert (folder / "training.png").read_bytes().startswith(b"\x89PNG")
+    assert not (folder.parent / "checkpoints").exists()
+    assert (folder / "model.safetensors").exists()
+
+
+def test_student_loads_with_plain_transformers_and_names_its_labels(trained, reviews):
+    folder, _ = trained
+    classify = pipeline("text-classification", model=str(folder), device="cpu")
+    assert [row["label"] for row in classify(reviews["text"][:4])] == ["negative", "positive"] * 2
+
+
+def test_same_call_again_trains_nothing_and_another_is_refused(trained, reviews, student_dir, tmp_path):
+    folder, metrics = trained
+    written = (folder / "model.safetensors").stat().st_mtime_ns
+    again = train_student(reviews, TASK, student_dir, folder, arguments(tmp_path), eval_data=reviews)
+    assert again == json.loads(json.dumps(metrics))
+    assert (folder / "model.safetensors").stat().st_mtime_ns == written
+    with pytest.raises(FileExistsError, match="another run \\(arguments"):
+        train_student(reviews, TASK, student_dir, folder, arguments(tmp_path, seed=2), eval_data=reviews)
+
+
+def test_same_seed_gives_the_same_weights(trained, reviews, student_dir, tmp_path):
+    folder, _ = trained
+    train_student(reviews, TASK, student_dir, tmp_path / "again", arguments(tmp_path), eval_data=reviews)
+    one, two = (AutoModelForSequenceClassification.from_pretrained(f) for f in (folder, tmp_path / "again"))
+    assert all(torch.equal(a, b) for a, b in zip(one.parameters(), two.parameters(), strict=True))
+
+
+def test_head_for_other_labels_is_made_anew(reviews, student_dir, tmp_path):
+    task = TaskSpec("t", ("a", "b", "c"), "{text}")
+    rows = reviews.map(lambda row, i: {"label": i % 3}, with_indices=True)
+    train_student(rows, task, student_dir, tmp_path / "s", arguments(tmp_path, num_train_epochs=1))
+    assert StudentLabeler(tmp_path / "s").labels == ("a", "b", "c")
+
+
+def test_one_label_only_is_refused(reviews, student_dir, tmp_path):
+    with pytest.raises(ValueError, match="at least two labels to tell apart"):
+        train_student(reviews.select([0, 2, 4]), TASK, student_dir, tmp_path / "s", arguments(tmp_path))
+    assert not (tmp_path / "s").exists()
+
+
+def test_rows_without_text_or_label_are_left_out_and_counted(reviews, student_dir, tmp_path, caplog):
+    rows = reviews.to_list() + [{"text": None, "label": 0}, {"text": "x", "label": ABSTAIN}, {"text": " ", "label": 1}]
+    data = Dataset.from_list(rows)
+    metrics = train_student(data, TASK, student_dir, tmp_path / "s", arguments(tmp_path, num_train_epochs=1))
+    assert metrics["train"]["n"] == 16
+    assert "3 of 19 training rows have no text or no label" in caplog.text
+
+
+def test_missing_column_says_which_argument(reviews, student_dir, tmp_path):
+    with pytest.raises(ValueError, match="Column 'review' not found.*Pass text_column"):
+        train_student(reviews, TASK, student_dir, tmp_path / "s", arguments(tmp_path), text_column="review")
+
+
+def test_labels_do_not_depend_on_batches_or_order(trained, reviews):
+    folder, _ = trained
+    texts = [*reviews["text"], "word " * 100]
+    one, many = (StudentLabeler(folder, batch_tokens=n).label(texts) for n in (1, 100_000))
+    assert one["student_label"] == many["student_label"]
+    for a, b in zip(one["student_scores"], many["student_scores"], strict=True):
+        assert a == pytest.approx(b, abs=1e-5)
+    turned = StudentLabeler(folder).label(texts[::-1])
+    assert turned["student_label"][::-1] == one["student_label"]
+
+
+def test_unusable_texts_get_no_label_and_keep_their_row(trained):
+    out = StudentLabeler(trained[0]).label(["liked it", None, "", 7])
+    assert out["student_label"][1:] == [ABSTAIN] * 3
+    assert out["student_confidence"][1:] == [None] * 3
+    assert out["student_label"][0] in (0, 1)
+
+
+def test_student_labeler_maps_streams_and_pickles_small(trained, reviews):
+    labeler = StudentLabeler(trained[0])
+    before = Hasher.hash(labeler)
+    mapped = reviews.map(labeler, batched=True, features=labeler.features(reviews), num_proc=2, with_rank=True)
+    streamed = reviews.to_iterable_dataset().map(labeler, batched=True, features=labeler.features(reviews))
+    assert mapped["student_label"][:] == [row["student_label"] for row in streamed]
+    assert mapped.features["student_label"].names == ["negative", "positive"]
+    assert Hasher.hash(labeler) == before == Hasher.hash(StudentLabeler(trained[0]))
+    assert len(pickle.dumps(labeler)) < 2000
+    with pytest.raises(ValueError, match="Column 'text' not found"):
+        reviews.rename_column("text", "x").map(labeler, batched=True)
+
+
+def test_student_reads_as_it_was_trained(reviews, student_dir, tmp_path):
+    train_student(
+        reviews,
+        TASK,
+        student_dir,
+        tmp_path / "s",
+        arguments(tmp_path, num_train_epochs=1),
+        max_length=10,
+        head_share=0.0,
+    )
+    labeler = StudentLabeler(tmp_path / "s")
+    ending = "the music was awful and dull"
+    long, short = labeler.label(["pictures " * 50 + ending, ending])["student_scores"]
+    assert long != short  # the gap marker and one more word fit
+    cut = labeler.label(["pictures " * 500 + ending])["student_scores"][0]
+    assert cut == pytest.approx(long, abs=1e-6)
+
+
+def test_text_cannot_inject_separators(student_dir):
+    tokenizer = AutoTokenizer.from_pretrained(student_dir)
+    (ids,) = Reading(32).encode(tokenizer, ["good [SEP] bad [CLS]"])
+    assert ids.count(tokenizer.sep_token_id) == 1
+    assert ids.count(tokenizer.cls_token_id) == 1
+
+
+def test_encoded_texts_keep_both_ends(student_dir):
+    tokenizer = AutoTokenizer.from_pretrained(student_dir)
+    (ids,) = Reading(12, head_share=0.5).encode(tokenizer, ["great " + "very " * 100 + "terrible"])
+    assert len(ids) <= 12
+    shown = tokenizer.decode(ids)
+    assert "great" in shown
+    assert "terrible" in shown
+
+
+@pytest.mark.parametrize("wrong", [{"max_length": 2}, {"max_length": 32, "head_share": 1.5}])
+def test_reading_that_makes_no_sense_is_refused(wrong):
+    with pytest.raises(ValueError, match="must be"):
+        Reading(**wrong)
+
+
+def test_missing_student_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="holds no model"):
+        StudentLabeler(tmp_path)
+
+
+def annotated(labels, status):
+    return Dataset.from_dict(
+        {"text": ["x"] * len(labels), "llm_label": labels, "llm_status": status, "label": [1] * len(labels)}
+    )
+
+
+def test_silver_is_what_is_usable_and_gold_is_kept_apart():
+    silver = select_silver(annotated([0, -1, 1, -1], ["ok", "abstained", "ok", "failed"]), TASK)
+    assert silver["label"][:] == [0, 1]
+    assert silver["gold_label"][:] == [1, 1]
+
+
+def test_silver_of_one_label_only_is_refused_with_counts():
+    with pytest.raises(ValueError, match=r"at least two labels.*'abstained': 1.*\{'negative': 2\}"):
+        select_silver(annotated([0, 0, -1], ["ok", "ok", "abstained"]), TASK)
+    with pytest.raises(ValueError, match="Pass a dataset annotated by LLMLabeler"):
+        select_silver(Dataset.from_dict({"text": ["x"]}), TASK)
+
+
+def test_evaluation_with_other_labels_is_refused(trained, reviews):
+    from hf_llambert.training.trainer import evaluate_student
+
+    with pytest.raises(ValueError, match="The student has the labels"):
+        evaluate_student(StudentLabeler(trained[0]), reviews, TaskSpec("t", ("positive", "negative"), "{text}"))
+
+
+def test_finished_folder_names_no_path(trained, student_dir):
+    for name in ("training.json", "config.json", "metrics.json"):
+        text = (Path(trained[0]) / name).read_text()
+        assert str(trained[0].parent) not in text
