@@ -26,6 +26,8 @@ from hf_llambert import (
     StudentLabeler,
     TransformersTeacher,
     annotate,
+    check_column,
+    compare_labels,
     label_pool,
     load_data,
     load_task,
@@ -92,6 +94,7 @@ def split_rows(arguments: RecipeArguments) -> tuple[Dataset, Dataset, Dataset]:
     """
     data = load_data(arguments.data, arguments.data_split).shuffle(seed=arguments.split_seed)
     column = arguments.text_column
+    check_column(data, column, "text_column")
     if arguments.eval_split is None:
         cut = arguments.num_held_out or 0
         if not 0 < cut < len(data):
@@ -164,6 +167,7 @@ def main(arguments: RecipeArguments, training: TrainingArguments) -> dict:
 
     labeler = StudentLabeler(run / "student", arguments.text_column)
     label_pool(pool, labeler, run / "labels", rows_per_shard=max(1, min(10_000, -(-len(pool) // state.num_processes))))
+    compare_labels(run)
     report = {}
     if state.is_main_process:
         report = write_report(run, choices=_choices(arguments, training))

@@ -10,6 +10,7 @@ from hf_llambert import (
     StudentLabeler,
     TaskSpec,
     annotate,
+    compare_labels,
     label_pool,
     load_data,
     select_silver,
@@ -64,6 +65,7 @@ def finished(run, data, student_dir, tmp_path):
         gold, TASK, student_dir, run / "baseline", arguments(tmp_path, num_train_epochs=1), eval_data=held_out
     )
     label_pool(data.remove_columns("label"), StudentLabeler(run / "student"), run / "labels")
+    compare_labels(run)
     return run
 
 

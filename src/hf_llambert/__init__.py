@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     )
     from hf_llambert.annotation.labelers import LLMLabeler
     from hf_llambert.annotation.silver import select_silver
-    from hf_llambert.data import load_data, whole_folder, with_gold
+    from hf_llambert.data import check_column, load_data, whole_folder, with_gold
     from hf_llambert.metrics import AnnotationQuality, ClassificationQuality
     from hf_llambert.pool.shards import label_pool, read_pool
-    from hf_llambert.quality.report import show_report, write_report
+    from hf_llambert.quality.report import compare_labels, show_report, write_report
     from hf_llambert.tasks import ABSTAIN, TaskSpec, load_task
     from hf_llambert.teachers.local import TransformersTeacher
     from hf_llambert.training.students import StudentLabeler
@@ -32,10 +32,10 @@ _MODULES = {
     "annotation.calibration": ("Calibration batch_calibration calibrate contextual_calibration fitted_calibration"),
     "annotation.labelers": "LLMLabeler",
     "annotation.silver": "select_silver",
-    "data": "load_data whole_folder with_gold",
+    "data": "check_column load_data whole_folder with_gold",
     "metrics": "AnnotationQuality ClassificationQuality",
     "pool.shards": "label_pool read_pool",
-    "quality.report": "show_report write_report",
+    "quality.report": "compare_labels show_report write_report",
     "tasks": "ABSTAIN TaskSpec load_task",
     "teachers.local": "TransformersTeacher",
     "training.students": "StudentLabeler",

@@ -22,7 +22,8 @@ _NEGATION = (
 )
 _NEGATED_BEFORE = re.compile(rf"(?<!\w){_NEGATION}(?!\w)[\s\-]*(?:[^\s.!?;:]+[\s,]+){{0,6}}[^\s\w.!?;:]*$")
 _NEGATED_AFTER = re.compile(
-    r"^(?:\W{0,3}|\W?\?\s*(?:it|that|this)\s+)(?:(?:is|was|would be|seems|does|do)\s+(?:not\b|wrong|incorrect|false|hardly)|(?:is|was|does|would)n't\b)"
+    r"^(?:\W{0,3}|\W?\?\s*(?:it|that|this)\s+)"
+    r"(?:(?:is|was|would be|seems|does|do)\s+(?:not\b|wrong|incorrect|false|hardly)|(?:is|was|does|would)n't\b)"
 )
 _TURN = re.compile(r"(?<!\w)(?:(?<!anything )but|however|yet|rather|instead)(?!\w)(?! (?:of|than))")
 # A word in quotation marks after one of these is reported from the text, not given as the answer.

@@ -216,7 +216,9 @@ def label(
 @app.command()
 def report(run: Annotated[Path, typer.Argument(help="Folder of a run.")]) -> None:
     """Write and show the report of a run: report.md, report.json and figures."""
-    from hf_llambert import show_report, write_report
+    from hf_llambert import compare_labels, show_report, write_report
+
+    compare_labels(run)
 
     show_report(write_report(run), run)
 

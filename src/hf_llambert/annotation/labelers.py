@@ -194,6 +194,6 @@ class LLMLabeler:
         if reply.error is not None:
             return row | {"llm_status": "failed", "llm_reason": reply.error}
         if reply.scores is not None:
-            return row | {"llm_scores": np.float32(reply.scores).tolist(), "llm_status": "ok"}
+            return row | {"llm_scores": np.asarray(reply.scores, np.float32).tolist(), "llm_status": "ok"}
         label, reason = self.task.read(reply.response)
         return row | {"llm_label": label, "llm_reason": reason, "llm_status": "abstained" if reason else "ok"}

@@ -19,12 +19,26 @@ _EXAMPLES = 12
 _SHOWN = 400  # characters of a text
 
 
+def compare_labels(run: str | Path) -> None:
+    """
+    Let a run's student label the annotated texts into `compared`, for the report's disagreements. Nothing is done where
+    there is no student, or no annotation. Every process of `accelerate launch` must call it.
+    """
+    run = Path(run)
+    stage = _stage(run / "annotated")
+    if stage is not None and (run / "student").is_dir():
+        texts = load_from_disk(str(run / "annotated"))
+        labeler = StudentLabeler(run / "student", stage["config"]["text_column"])
+        label_pool(texts.select_columns(labeler.text_column), labeler, run / "compared", show_progress=False)
+
+
 def write_report(run: str | Path, choices: Mapping[str, str] | None = None) -> dict:
     """
     Read what is in a run's folder and write `report.json`, `report.md` and `figures/`.
 
     Args:
-        run (`str` or `Path`): Folder with `annotated`, `student`, and where they were made `baseline` and `labels`.
+        run (`str` or `Path`): Folder with `annotated` and, where they were made, `student`, `baseline`, `labels` and
+            `compared` (see [`compare_labels`]).
         choices (`Mapping[str, str]`, *optional*): How what was chosen (prompt, seeds, ...) was chosen, for the report.
 
     Returns:
@@ -42,7 +56,7 @@ def write_report(run: str | Path, choices: Mapping[str, str] | None = None) -> d
     task = TaskSpec.from_dict(config["task"])
     annotated = load_from_disk(str(run / "annotated"))
     report = _figures_of(stages, task)
-    compared = _compare(run, annotated, config, task)
+    compared = _compared_rows(run, annotated, config, task)
     report["disagreements"] = _count_disagreements(compared)
     if choices:
         report["choices"] = dict(choices)
@@ -131,15 +145,13 @@ def _figures_of(stages: Mapping[str, dict | None], task: TaskSpec) -> dict:
     return out
 
 
-def _compare(run: Path, annotated: Dataset, config: Mapping, task: TaskSpec) -> list[dict]:
-    """The annotated rows with teacher's, student's and gold labels by name, where there are any."""
+def _compared_rows(run: Path, annotated: Dataset, config: Mapping, task: TaskSpec) -> list[dict]:
+    """The annotated rows with teacher's, student's and gold labels by id, where there are any."""
     gold = [ABSTAIN] * len(annotated)
     if config["gold_column"]:
         gold = gold_labels(annotated, config["gold_column"], task)
     student = [ABSTAIN] * len(annotated)
-    if (run / "student" / STAGE_FILE).is_file():
-        labeler = StudentLabeler(run / "student", config["text_column"])
-        label_pool(annotated, labeler, run / "compared", show_progress=False)
+    if (run / "compared").is_dir():
         student = read_pool(run / "compared")["student_label"][:]
     columns = zip(
         annotated[config["text_column"]][:],
