@@ -1,3 +1,5 @@
+import dataclasses
+
 import pytest
 from datasets import Dataset
 
@@ -99,3 +101,12 @@ def test_disk_full_while_saving_keeps_the_replies(data, teacher, tmp_path, monke
     monkeypatch.undo()
     run(data, teacher, tmp_path)
     assert len(teacher.asked()) == 12
+
+
+def test_failed_rows_are_asked_again_by_the_same_call(data, teacher, tmp_path):
+    broken = dataclasses.replace(teacher, fails_on="x" * 9)
+    assert run(data, broken, tmp_path)["n_failed"] == 4
+    asked = len(teacher.asked())
+    results = run(data, teacher, tmp_path)
+    assert (results["n_failed"], results["n_ok"]) == (0, 12)
+    assert len(teacher.asked()) - asked == 4

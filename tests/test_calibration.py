@@ -100,3 +100,11 @@ def test_calibrating_afterwards_equals_calibrating_while_labeling(tmp_path):
     assert later.features == raw.features
     assert later["llm_label"][:] != raw["llm_label"][:]
     assert later["llm_label"][0] == -1  # the empty text
+
+
+def test_calibrating_without_a_calibration_is_batch_calibration(tmp_path):
+    task = TaskSpec("t", ("negative", "positive"), "{text}", chat=False)
+    labeler = LLMLabeler(task, CountingTeacher(str(tmp_path / "asked")), tmp_path / "ledger")
+    data = Dataset.from_dict({"text": ["x" * i for i in range(9)]})
+    raw = data.map(labeler, batched=True, features=labeler.features(data))
+    assert calibrate(raw, task).to_list() == calibrate(raw, task, batch_calibration(raw["llm_scores"][1:])).to_list()

@@ -1,5 +1,6 @@
 import json
 import os
+import platform
 
 import pytest
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
@@ -116,13 +117,25 @@ def test_folder_appears_whole_or_not_at_all(tmp_path):
         pass
 
 
+def test_two_writers_of_one_folder_leave_the_first_whole(tmp_path):
+    with pytest.raises(FileExistsError, match="by another process meanwhile"), whole_folder(tmp_path / "out") as part:
+        (part / "second").write_text("x")
+        with whole_folder(tmp_path / "out") as other:
+            (other / "first").write_text("x")
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["first"]
+    assert len(list(tmp_path.iterdir())) == 1
+
+
 def test_litter_of_a_killed_run_is_removed_and_that_of_a_living_one_is_not(tmp_path):
-    dead, living = tmp_path / ".out.aaaa.4194300.part", tmp_path / f".out.bbbb.{os.getpid()}.part"
+    host = platform.node()
+    dead, living = tmp_path / f".out.{host}.aaaa.4194300.part", tmp_path / f".out.{host}.bbbb.{os.getpid()}.part"
+    elsewhere = tmp_path / ".out.another-host.cccc.4194300.part"
+    elsewhere.mkdir()
     dead.mkdir()
     living.mkdir()
     with whole_folder(tmp_path / "out"):
         pass
-    assert (dead.exists(), living.exists()) == (False, True)
+    assert (dead.exists(), living.exists(), elsewhere.exists()) == (False, True, True)
 
 
 def test_finished_stage_is_recognised_and_another_one_is_refused(tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import platform
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -122,10 +123,11 @@ def whole_folder(folder: str | Path) -> Iterator[Path]:
     if folder.exists():
         raise FileExistsError(f"'{folder}' exists already. Choose another output, or remove it.")
     folder.parent.mkdir(parents=True, exist_ok=True)
-    for litter in folder.parent.glob(f".{folder.name}.*.part"):
-        if not _alive(int(litter.suffixes[-2][1:])):
+    host = platform.node()
+    for litter in folder.parent.glob(f".{folder.name}.{host}.*.part"):
+        if not _alive(int(litter.name.split(".")[-2])):
             shutil.rmtree(litter, ignore_errors=True)  # of a run that was killed
-    part = folder.parent / f".{folder.name}.{uuid.uuid4().hex[:8]}.{os.getpid()}.part"
+    part = folder.parent / f".{folder.name}.{host}.{uuid.uuid4().hex[:8]}.{os.getpid()}.part"
     part.mkdir()
     try:
         yield part
@@ -133,6 +135,8 @@ def whole_folder(folder: str | Path) -> Iterator[Path]:
             if path.is_file():
                 with path.open("rb") as file:
                     os.fsync(file.fileno())
+        if folder.exists():
+            raise FileExistsError(f"'{folder}' was written by another process meanwhile. What it wrote is kept.")
         part.rename(folder)
     finally:
         shutil.rmtree(part, ignore_errors=True)

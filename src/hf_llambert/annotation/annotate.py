@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections import Counter
 from pathlib import Path
 from typing import Literal, get_args
@@ -48,7 +49,7 @@ def annotate(
         data (`Dataset`): The sample.
         labeler (`LLMLabeler`): Task, teacher, ledger and text column.
         output (`str` or `Path`): Folder of the annotated dataset, written whole or not at all. If it holds the result
-            of this very call nothing is done.
+            of this very call nothing is done, but that failed rows are asked about again.
         calibration (`str`, defaults to `"batch"`): `none`, `batch`, `contextual` or `fitted`. Replies that are not
             scores are left as they are.
         gold_column (`str`, *optional*): People's labels, to measure the teacher by. Used for nothing else, except:
@@ -86,7 +87,7 @@ def annotate(
         "gold_column": gold_column,
     }
     done = stage_results(output, config)
-    if done is not None:
+    if done is not None and not done["n_failed"]:
         return done
     texts = data[labeler.text_column][:]
     start, end = (len(texts) * k // state.num_processes for k in (state.process_index, state.process_index + 1))
@@ -97,6 +98,8 @@ def annotate(
             labeler.content_free_scores()
     state.wait_for_everyone()
     if state.is_main_process:
+        if done is not None:
+            shutil.rmtree(output)  # it holds failed rows; all that came back is in the ledger
         with whole_folder(output) as part:
             # Everything is in the ledger, so a cached result would save nothing and could be of a failed attempt.
             annotated = data.map(

@@ -114,14 +114,14 @@ def fitted_calibration(scores: ArrayLike, gold: Sequence[int]) -> Calibration:
     return Calibration("fitted", tuple(float(b) for b in bias), 1 / float(slope))
 
 
-def calibrate(annotated: Dataset, task: TaskSpec, calibration: Calibration) -> Dataset:
+def calibrate(annotated: Dataset, task: TaskSpec, calibration: Calibration | None = None) -> Dataset:
     """
     Label an annotated dataset anew from its `llm_scores`. Rows without scores keep the label they have.
 
     Args:
         annotated (`Dataset`): With the columns of [`LLMLabeler`].
         task (`TaskSpec`): The task that it was annotated for.
-        calibration (`Calibration`): What to apply.
+        calibration (`Calibration`, *optional*): What to apply. Defaults to batch calibration over these very rows.
 
     Returns:
         `Dataset`: The same rows with new `llm_label` and `llm_confidence`.
@@ -129,6 +129,7 @@ def calibrate(annotated: Dataset, task: TaskSpec, calibration: Calibration) -> D
     rows, scores = scored_rows(annotated)
     labels, confidences = list(annotated["llm_label"]), list(annotated["llm_confidence"])
     if rows:
+        calibration = calibration or batch_calibration(scores)
         for row, p in zip(rows, calibration.probabilities(scores), strict=True):
             labels[row], confidences[row] = int(p.argmax()), float(p.max())
     features = {"llm_label": ClassLabel(names=list(task.labels)), "llm_confidence": Value("float32")}

@@ -119,13 +119,15 @@ def _results(output: Path, expected: int, shards: int) -> dict:
     if len(labelled) != expected:
         raise RuntimeError(f"'{output}' holds {len(labelled)} rows, expected {expected}. Remove it and run again.")
     notes = [output / f"part-{shard:05d}.seconds" for shard in range(shards)]
-    seconds = sum(float(note.read_text(encoding="utf-8")) for note in notes)
+    # Absent when another process finished the same folder meanwhile; then the speed is not known.
+    known = all(note.exists() for note in notes)
+    seconds = sum(float(note.read_text(encoding="utf-8")) for note in notes) if known else 0.0
     unusable = sum(label == ABSTAIN for label in labelled["student_label"])
     return {
         "n_labelled": len(labelled) - unusable,
         "n_unusable": unusable,
         "seconds": seconds,
-        "texts_per_second": len(labelled) / seconds,
+        "texts_per_second": len(labelled) / seconds if seconds else None,
     }
 
 
