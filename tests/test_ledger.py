@@ -65,6 +65,27 @@ def test_processes_write_at_once_into_files_of_their_own(tmp_path):
     assert len(Ledger(tmp_path)) == 100
 
 
+def _read_all_the_while(folder, errors, stop):
+    try:
+        while not stop.is_set():
+            Ledger(folder).get(["a-0"])
+    except OSError as error:
+        errors.put(str(error))
+
+
+def test_reading_while_others_begin_to_write_never_fails(tmp_path):
+    context = multiprocessing.get_context("spawn")
+    errors, stop = context.Queue(), context.Event()
+    reader = context.Process(target=_read_all_the_while, args=(tmp_path, errors, stop))
+    reader.start()
+    for i in range(100):
+        Ledger(tmp_path).put({f"a-{i}": REPLY}, WHO)
+    stop.set()
+    reader.join()
+    assert errors.empty()
+    assert len(Ledger(tmp_path)) == 100
+
+
 def test_child_of_a_fork_opens_its_own_file(tmp_path):
     ledger = Ledger(tmp_path)
     ledger.put({"parent": REPLY}, WHO)

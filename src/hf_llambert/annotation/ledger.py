@@ -119,7 +119,9 @@ class Ledger:
         try:
             if self._writer is None:
                 self.folder.mkdir(parents=True, exist_ok=True)
-                self._writer = _open(self.folder / f"{platform.node()}-{os.getpid()}-{uuid.uuid4().hex[:8]}.sqlite")
+                path = self.folder / f"{platform.node()}-{os.getpid()}-{uuid.uuid4().hex[:8]}.sqlite"
+                _create(path)
+                self._writer = _open(path)
             with self._lock, self._writer:
                 yield self._writer
         except (sqlite3.OperationalError, OSError) as error:
@@ -134,10 +136,19 @@ class Ledger:
             self._pid, self._writer, self._readers, self._lock = os.getpid(), None, {}, threading.Lock()
 
 
+def _create(path: Path) -> None:
+    """Make an empty ledger file that other processes see only when it is complete."""
+    part = path.with_suffix(".part")
+    connection = sqlite3.connect(part)
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.executescript(_SCHEMA)
+    connection.close()
+    part.rename(path)
+
+
 def _open(path: Path) -> sqlite3.Connection:
     # map(num_proc=...) pickles a labeler, and so reads its ledger, in a thread; SQLite itself is thread-safe.
     connection = sqlite3.connect(path, timeout=60, check_same_thread=False)
-    connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=FULL")
-    connection.executescript(_SCHEMA)
+    connection.execute("SELECT count(*) FROM sqlite_master")  # fails here if the file is no database
     return connection
