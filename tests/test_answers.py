@@ -86,6 +86,9 @@ NONE = [
     "positive is wrong",
     "positive? It isn't.",
     "[" * 100_000,
+    '{"label": "positive"} {"label": "negative"}',
+    "The film fails to be positive",
+    "It would be wrong to call it positive",
 ]
 
 

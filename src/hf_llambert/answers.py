@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
-from collections.abc import Iterator
 from functools import lru_cache
 from itertools import islice
 
@@ -18,7 +17,7 @@ _ANSWER_KEYS = frozenset(
 _ANSWER_LINE = re.compile(r"^\W*(?:the |my |final |overall )*(?:" + "|".join(_ANSWER_KEYS) + r")(?: is)?\s*[:=]+(.*)$")
 _NEGATION = (
     r"(?:not|no|non|never|neither|nor|none|without|hardly|barely|cannot|unable|unsure|unclear|uncertain|whether|"
-    r"instead of|rather than|far from|anything but|less than|\w+n't)"
+    r"fails? to|lacks?|lacking|wrong to|incorrect to|false that|instead of|rather than|far from|anything but|less than|\w+n't)"
 )
 _NEGATED_BEFORE = re.compile(rf"(?<!\w){_NEGATION}(?!\w)[\s\-]*(?:[^\s.!?;:]+[\s,]+){{0,6}}[^\s\w.!?;:]*$")
 _NEGATED_AFTER = re.compile(
@@ -80,8 +79,8 @@ def read_answer(response: str, words: tuple[tuple[str, ...], ...]) -> tuple[int 
     whole = ids.get(re.sub(r"[\s\-]+", " ", normalize(text)))
     if whole is not None:
         return whole, None
-    for found in _json_answers(text):
-        return _only([_sentence_labels(value, ids, pattern) for value in found])
+    if answers := _json_answers(text):
+        return _only([_sentence_labels(answer, ids, pattern) for answer in answers])
     text = _TAGS.sub(" ", text)
     lines = [match[1] for line in text.splitlines() if (match := _ANSWER_LINE.match(line))]
     stated = [ids.get(re.sub(r"[\s\-]+", " ", normalize(line))) for line in lines]
@@ -126,23 +125,24 @@ def _unquote(match: re.Match[str], ids: dict[str, int]) -> str:
     return " " * len(match[0])
 
 
-def _json_answers(text: str) -> Iterator[list[str]]:
-    """The values of the first JSON object or list in `text` that answer the question, as strings."""
+def _json_answers(text: str) -> list[str]:
+    """The values of all JSON objects and lists in `text` that answer the question; empty if they are no strings."""
     decoder = json.JSONDecoder(object_pairs_hook=list)
+    answers: list[object] = []
+    end = 0
     for match in islice(re.finditer(r"[\[{]", text), _JSON_TRIES):
         start = match.start()
+        if start < end:
+            continue  # within an object that was read
         try:
-            value, _ = decoder.raw_decode(text, start)
+            value, end = decoder.raw_decode(text, start)
         except (ValueError, RecursionError):
             continue
         if text[start] == "[":
-            if value and all(isinstance(item, str) for item in value):
-                yield value
+            answers += value
             continue
-        answers = [item for key, item in value if key.strip() in _ANSWER_KEYS]
-        if not answers and len(value) == 1:
-            answers = [value[0][1]]
-        flat = [item for answer in answers for item in (answer if isinstance(answer, list) else [answer])]
-        if flat and all(isinstance(item, str) for item in flat):
-            yield flat
-        return
+        named = [item for key, item in value if key.strip() in _ANSWER_KEYS]
+        if not named and len(value) == 1:
+            named = [value[0][1]]
+        answers += [item for answer in named for item in (answer if isinstance(answer, list) else [answer])]
+    return [str(item) for item in answers] if all(isinstance(item, str) for item in answers) else []
