@@ -162,11 +162,12 @@ def main(arguments: RecipeArguments, training: TrainingArguments) -> dict:
     }
     train_student(silver, task, arguments.student, run / "student", training, **reading)
     if arguments.baseline:
-        as_many = with_gold(silver, arguments.text_column, "gold_label", task)
+        gold_column = "gold_label" if arguments.label_column == "label" else arguments.label_column
+        as_many = with_gold(silver, arguments.text_column, gold_column, task)
         train_student(as_many, task, arguments.student, run / "baseline", training, **reading)
 
     labeler = StudentLabeler(run / "student", arguments.text_column)
-    label_pool(pool, labeler, run / "labels", rows_per_shard=max(1, min(10_000, -(-len(pool) // state.num_processes))))
+    label_pool(pool, labeler, run / "labels", rows_per_shard=min(10_000, -(-len(pool) // 16)))
     compare_labels(run)
     report = {}
     if state.is_main_process:

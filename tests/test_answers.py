@@ -86,6 +86,27 @@ NONE = [
     "positive is wrong",
     "positive? It isn't.",
     "[" * 100_000,
+    '{"positive": false}',
+    '{"positive": 0.02}',
+    "{'positive': 0.1}",
+    "positive: 0.1",
+    "Positive? No.",
+    "positive: false",
+    "Positive can be ruled out.",
+    "positive is unlikely",
+    "positive can't be right",
+    "~~positive~~",
+    "[ ] positive",
+    "There is nothing positive about it.",
+    "The opposite of positive.",
+    "I doubt it is positive",
+    "It isnt positive",
+    "There are no redeeming or otherwise noteworthy or remarkable or memorable positive aspects",
+    "I am positive that this review hates the movie.",
+    "It's difficult to say if the review is positive.",
+    "a false positive",
+    "Positive about the acting, but overall",
+    "Okay, it looks positive at first.\n</think>\n\nIt is bad.",
     '{"label": "positive"} {"label": "negative"}',
     "The film fails to be positive",
     "It would be wrong to call it positive",
@@ -118,6 +139,11 @@ def test_no_answer_at_all_abstains(sentiment):
         ("yes and no", ABSTAIN),
         ("nothing", ABSTAIN),
         ("Not yes", ABSTAIN),
+        ("No idea.", ABSTAIN),
+        ("I have no information about this", ABSTAIN),
+        ("No, I cannot answer that.", ABSTAIN),
+        ("No problem! It is part of the brain.", ABSTAIN),
+        ("The answer is no.", 0),
     ],
 )
 def test_labels_that_are_negations_themselves(yes_no, response, label):
@@ -145,3 +171,28 @@ def test_label_that_contains_another_is_not_read_as_it():
     task = TaskSpec(name="t", labels=("business", "business news"), instruction="{text}")
     assert task.parse("business news") == 1
     assert task.parse("business") == 0
+
+
+@pytest.mark.parametrize(
+    ("response", "label"),
+    [
+        ("4", 3),
+        ("Rating: 4", 3),
+        ("4.", 3),
+        ("4.7", -1),
+        ("3/10", -1),
+        ("0.5", -1),
+        ("5%", -1),
+        ("3½", -1),
+        ("4, clearly", 3),
+    ],
+)
+def test_digits_are_labels_only_where_they_are_whole_numbers(response, label):
+    assert TaskSpec(name="t", labels=("1", "2", "3", "4", "5"), instruction="{text}").parse(response) == label
+
+
+@pytest.mark.parametrize(
+    ("response", "label"), [("A", 0), ("B.", 1), ("Answer: C", 2), ("It is a good film", -1), ("(b)", 1)]
+)
+def test_letters_are_labels_only_where_they_stand_alone(response, label):
+    assert TaskSpec(name="t", labels=("A", "B", "C"), instruction="{text}").parse(response) == label

@@ -78,6 +78,11 @@ def test_prior_that_is_none_is_refused(prior):
         batch_calibration([[0.0, -1.0]], prior)
 
 
+def test_scores_that_are_no_numbers_are_refused():
+    with pytest.raises(ValueError, match="Expected finite scores"):
+        batch_calibration([[0.0, -1.0], [float("nan"), 0.0]])
+
+
 @pytest.mark.parametrize("scores", [[], [0.0, 1.0], np.zeros((0, 2))])
 def test_no_scores_are_refused(scores):
     with pytest.raises(ValueError, match="shape"):

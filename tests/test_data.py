@@ -84,6 +84,7 @@ def test_wrong_sources_are_named(table, tmp_path):
         ([0, 1, -1, None], None),
         (["negative", "Positive", None, None], None),
         (["neg", "pos", None, None], None),
+        ([0.0, 1.0, None, None], None),
         ([1, 0, -1, None], ClassLabel(names=["pos", "neg"])),
         ([1, 0, None, None], ClassLabel(names=["POSITIVE", "NEGATIVE"])),
     ],
@@ -157,3 +158,8 @@ def test_content_hash_is_of_the_values(table, tmp_path):
     assert content_hash(again) == content_hash(table)
     assert content_hash(table.select([0, 2, 1])) != content_hash(table)
     assert json.dumps(content_hash(table))
+
+
+def test_labels_that_are_numbers_are_known_by_name_before_id():
+    task = TaskSpec("t", ("1", "2", "3"), "{text}")
+    assert gold_labels(Dataset.from_dict({"gold": [1, 2, 3]}), "gold", task) == [0, 1, 2]

@@ -156,3 +156,13 @@ def test_files_are_plain_sqlite(tmp_path):
     (path,) = tmp_path.glob("*.sqlite")
     with sqlite3.connect(path) as connection:
         assert connection.execute("SELECT identity FROM identities").fetchall() == [('{"teacher": "x"}',)]
+
+
+def test_closed_ledger_has_everything_in_its_file_and_opens_again(tmp_path):
+    ledger = Ledger(tmp_path / "l")
+    ledger.put({"a": REPLY}, WHO)
+    ledger.close()
+    assert [p.suffix for p in (tmp_path / "l").iterdir()] == [".sqlite"]
+    assert ledger.get(["a"]) == {"a": REPLY}
+    ledger.put({"b": REPLY}, WHO)
+    assert len(ledger) == 2

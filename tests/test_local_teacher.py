@@ -7,7 +7,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from hf_llambert import TaskSpec, TransformersTeacher
+from hf_llambert import LLMLabeler, TaskSpec, TransformersTeacher
 from hf_llambert.models import content_id
 from hf_llambert.teachers.prompting import PromptEncoder
 
@@ -195,3 +195,33 @@ def test_hub_id_is_known_by_the_commit_it_resolved_to(monkeypatch, tmp_path):
     monkeypatch.setattr("huggingface_hub.hf_hub_download", lambda *a, **k: str(path))
     assert content_id("org/model", "main") == f"org/model@{commit}"
     assert Path(path).exists()
+
+
+def test_scores_that_are_no_numbers_fail_the_row_and_are_not_kept(teacher_dir, cloze, monkeypatch, tmp_path):
+    labeler = LLMLabeler(cloze, TransformersTeacher(teacher_dir), tmp_path / "ledger")
+    with monkeypatch.context() as broken:
+        nan = float("nan")
+        broken.setattr("hf_llambert.teachers.local._score", lambda model, ids, mask, words: [[nan, -1.0]] * len(ids))
+        out = labeler({"text": ["a film"]})
+    assert (out["llm_status"], out["llm_label"]) == (["failed"], [-1])
+    assert "no finite scores" in out["llm_reason"][0]
+    assert labeler({"text": ["a film"]})["llm_status"] == ["ok"]
+
+
+def test_text_that_cannot_be_encoded_fails_alone(teacher_dir, cloze, monkeypatch):
+    whole = PromptEncoder.fit
+
+    def fit(self, text, *args):
+        if text == "great":
+            raise ValueError("cannot be encoded")
+        return whole(self, text, *args)
+
+    monkeypatch.setattr(PromptEncoder, "fit", fit)
+    replies = ask(TransformersTeacher(teacher_dir), cloze)
+    assert [reply.error for reply in replies] == [None, None, None, "cannot be encoded", None]
+
+
+def test_one_model_over_all_gpus_is_refused_in_several_processes(teacher_dir, cloze, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ValueError, match="run one process, not several"):
+        ask(TransformersTeacher(teacher_dir, device="auto"), cloze)

@@ -91,3 +91,25 @@ def test_no_room_for_a_text_is_an_error(teacher_dir):
     task = TaskSpec("t", ("good", "bad"), "{text} " + "very " * 300, chat=False)
     with pytest.raises(ValueError, match="reads 256. Use fewer or shorter examples"):
         list(TransformersTeacher(teacher_dir).ask(task, ["x"]))
+
+
+def test_runs_of_blanks_that_are_added_tokens_are_ordinary_text(teacher_dir, question):
+    tokenizer = AutoTokenizer.from_pretrained(teacher_dir)
+    tokenizer.add_tokens(["\n\n", "\n\n\n", "  "])
+    shown = tokenizer.decode(PromptEncoder(tokenizer, question).encode("a\n\n\nb  c"))
+    assert "a\n\n\nb  c" in shown
+
+
+def test_text_full_of_control_words_is_cut_to_fit_all_the_same(tokenizer, cloze):
+    encoder = PromptEncoder(tokenizer, cloze)
+    ids, cut = encoder.fit("<think>" * 500, 60, 0.5)
+    assert cut
+    assert len(ids) <= encoder.overhead + 60 + 8
+
+
+def test_words_after_a_control_token_have_no_blank(teacher_dir, question):
+    tokenizer = AutoTokenizer.from_pretrained(teacher_dir)
+    tokenizer.chat_template = tokenizer.chat_template.replace("<|im_start|>assistant\n' }}", "<|im_start|>' }}")
+    encoder = PromptEncoder(tokenizer, question)
+    assert tokenizer.decode(encoder.encode("x")).endswith("<|im_start|>")
+    assert [tokenizer.decode(label[0]) for label in encoder.words] == ["negative", "positive"]

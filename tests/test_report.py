@@ -1,5 +1,6 @@
 import json
 import re
+import shutil
 
 import pytest
 from datasets import Dataset
@@ -13,6 +14,7 @@ from hf_llambert import (
     compare_labels,
     label_pool,
     load_data,
+    read_pool,
     select_silver,
     show_report,
     train_student,
@@ -21,7 +23,7 @@ from hf_llambert import (
 from test_training import arguments
 
 TASK = TaskSpec("t|*<b>", ("negative", "positive"), "{text}", chat=False)
-ATTACK = "<script>alert(1)</script> | ![x](http://evil) \n# Title `code` [link](javascript:x)"
+ATTACK = "https://evil.example @user $x$ <script>alert(1)</script> | ![x](http://evil) \n# Title `code` [link](javascript:x)"
 
 
 @pytest.fixture
@@ -99,6 +101,8 @@ def test_texts_stay_texts_in_the_report(finished):
     assert "&lt;script&gt;" in text
     assert not re.search(r"(?<!\\)\[link\]", text)
     assert "![x]" not in text
+    assert "://" not in text
+    assert "@user" not in text
     table = [line for line in text.splitlines() if "script" in line]
     assert table
     assert all(len(re.findall(r"(?<!\\)\|", line)) == 6 for line in table)
@@ -118,3 +122,12 @@ def test_table_on_the_screen(finished, capsys):
 def test_folder_without_a_run_says_what_to_do(tmp_path):
     with pytest.raises(FileNotFoundError, match="Run hf-llambert annotate"):
         write_report(tmp_path)
+
+
+def test_comparison_with_an_earlier_student_is_made_anew(finished, data, student_dir, tmp_path):
+    shutil.rmtree(finished / "student")
+    silver = select_silver(load_data(finished), TASK)
+    train_student(silver, TASK, student_dir, finished / "student", arguments(tmp_path, num_train_epochs=2))
+    compare_labels(finished)
+    expected = StudentLabeler(finished / "student").label(load_data(finished)["text"])["student_label"]
+    assert read_pool(finished / "compared")["student_label"][:] == expected

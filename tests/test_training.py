@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from datasets import Dataset
+from datasets import ClassLabel, Dataset
 from datasets.fingerprint import Hasher
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, TrainingArguments, pipeline
 
@@ -15,15 +15,19 @@ TASK = TaskSpec("t", ("negative", "positive"), "{text}", chat=False)
 
 
 def arguments(folder, **changes) -> TrainingArguments:
-    settings = STUDENT_DEFAULTS | {
-        "use_cpu": True,
-        "learning_rate": 5e-3,
-        "num_train_epochs": 8,
-        "per_device_train_batch_size": 4,
-        "disable_tqdm": True,
-        "seed": 1,
-    }
-    return TrainingArguments(output_dir=str(folder / "checkpoints"), **(settings | changes))
+    settings = (
+        {"output_dir": str(folder / "checkpoints")}
+        | STUDENT_DEFAULTS
+        | {
+            "use_cpu": True,
+            "learning_rate": 5e-3,
+            "num_train_epochs": 8,
+            "per_device_train_batch_size": 4,
+            "disable_tqdm": True,
+            "seed": 1,
+        }
+    )
+    return TrainingArguments(**(settings | changes))
 
 
 @pytest.fixture
@@ -198,3 +202,36 @@ def test_finished_folder_names_no_path(trained, student_dir):
     for name in ("training.json", "config.json", "metrics.json"):
         text = (Path(trained[0]) / name).read_text()
         assert str(trained[0].parent) not in text
+
+
+def test_folder_of_checkpoints_that_was_there_is_never_removed(reviews, student_dir, tmp_path):
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "mine.txt").write_text("x")
+    train_student(reviews, TASK, student_dir, tmp_path / "s", arguments(tmp_path, num_train_epochs=1))
+    assert (tmp_path / "checkpoints" / "mine.txt").exists()
+    around = tmp_path / "around"
+    train_student(
+        reviews, TASK, student_dir, around / "s", arguments(tmp_path, num_train_epochs=1, output_dir=str(around))
+    )
+    assert (around / "s" / "model.safetensors").exists()
+
+
+@pytest.mark.parametrize("change", [{"label_smoothing_factor": 0.3}, {"max_grad_norm": 0.1}, {"adam_beta2": 0.9}])
+def test_any_argument_that_changes_the_student_makes_another_run(trained, reviews, student_dir, tmp_path, change):
+    with pytest.raises(FileExistsError, match="another run"):
+        train_student(reviews, TASK, student_dir, trained[0], arguments(tmp_path, **change), eval_data=reviews)
+
+
+def test_labels_in_another_order_are_refused_instead_of_swapped(reviews, student_dir, tmp_path):
+    turned = reviews.cast_column("label", ClassLabel(names=["positive", "negative"]))
+    with pytest.raises(ValueError, match="The training data has the labels.*Use with_gold"):
+        train_student(turned, TASK, student_dir, tmp_path / "s", arguments(tmp_path))
+
+
+def test_checkpoint_in_half_precision_is_trained_in_float32(reviews, student_dir, tmp_path):
+    AutoModelForSequenceClassification.from_pretrained(student_dir, dtype=torch.bfloat16).save_pretrained(
+        tmp_path / "half"
+    )
+    AutoTokenizer.from_pretrained(student_dir).save_pretrained(tmp_path / "half")
+    train_student(reviews, TASK, str(tmp_path / "half"), tmp_path / "s", arguments(tmp_path, num_train_epochs=1))
+    assert AutoModelForSequenceClassification.from_pretrained(tmp_path / "s").dtype == torch.float32

@@ -87,10 +87,16 @@ def with_gold(dataset: Dataset, text_column: str, label_column: str, task: TaskS
 def _label_id(value: object, task: TaskSpec, column: str) -> int:
     if value is None or value == ABSTAIN:
         return ABSTAIN
+    names = [normalize(label) for label in task.labels]
+    if not isinstance(value, str) and str(value) in task.labels:
+        return task.labels.index(str(value))
+    if isinstance(value, float) and value.is_integer():  # a column of ids with gaps
+        value = int(value)
+        if value == ABSTAIN:
+            return ABSTAIN
     if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < task.num_labels:
         return value
     if isinstance(value, str):
-        names = [normalize(label) for label in task.labels]
         key = normalize(value)
         starts = [i for i, name in enumerate(names) if key and name.startswith(key)]
         if key in names:

@@ -18,7 +18,9 @@ _CHUNK = 1 << 16
 _SAMPLES = 64
 
 
-def content_id(model: str, revision: str | None = None, gguf_file: str | None = None) -> str:
+def content_id(
+    model: str, revision: str | None = None, gguf_file: str | None = None, config_file: str = "config.json"
+) -> str:
     """
     What a model is, wherever it lies: a Hub id with the commit it resolved to, or a digest of a directory's files.
 
@@ -30,7 +32,7 @@ def content_id(model: str, revision: str | None = None, gguf_file: str | None = 
     """
     folder = Path(model)
     if not folder.is_dir():
-        return _hub_id(model, revision, gguf_file)
+        return _hub_id(model, revision, gguf_file, config_file)
     names = [gguf_file] if gguf_file else sorted(p.name for p in folder.iterdir() if _is_part(p))
     if not any(Path(name).suffix in _WEIGHTS and (folder / name).is_file() for name in names):
         raise FileNotFoundError(f"'{model}' holds no model: expected {gguf_file or 'a .safetensors file'} in it.")
@@ -59,7 +61,7 @@ def choose_dtype(device: str) -> str:
 
     if device == "cpu" or not torch.cuda.is_available():
         return "float32"
-    return "bfloat16" if torch.cuda.is_bf16_supported() else "float16"
+    return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float16"
 
 
 def limit_worker_threads() -> None:
@@ -87,11 +89,11 @@ if hasattr(os, "register_at_fork"):  # not on Windows, which cannot fork
     os.register_at_fork(after_in_child=_note_fork)
 
 
-def _hub_id(model: str, revision: str | None, gguf_file: str | None) -> str:
+def _hub_id(model: str, revision: str | None, gguf_file: str | None, config_file: str) -> str:
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
-    file = gguf_file or "config.json"
+    file = gguf_file or config_file
     try:
         path = Path(hf_hub_download(model, file, revision=revision))
     except (HFValidationError, LocalEntryNotFoundError, HfHubHTTPError) as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -83,6 +84,7 @@ def annotate(
         "data": content_hash(data),
         "calibration": calibration,
         "calibration_rows": calibration_rows,
+        "labeler_calibration": dataclasses.asdict(labeler.calibration),
         "text_column": labeler.text_column,
         "gold_column": gold_column,
     }
@@ -96,6 +98,7 @@ def annotate(
         labeler.replies(share, progress=progress)
         if calibration == "contextual" and state.is_main_process:
             labeler.content_free_scores()
+    labeler.ledger.close()  # so that the main process, maybe on another machine, finds all of it in the files
     state.wait_for_everyone()
     if state.is_main_process:
         if done is not None:

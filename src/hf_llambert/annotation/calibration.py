@@ -150,6 +150,8 @@ def _matrix(scores: ArrayLike) -> NDArray[np.float64]:
     matrix = np.asarray(scores, dtype=np.float64)
     if matrix.ndim != 2 or not len(matrix):
         raise ValueError(f"Expected scores of shape (rows, labels) with at least one row, got {matrix.shape}.")
+    if not np.isfinite(matrix).all():
+        raise ValueError("Expected finite scores, got NaN or infinity. Annotate again with dtype float32.")
     return matrix
 
 

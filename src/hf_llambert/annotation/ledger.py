@@ -92,6 +92,17 @@ class Ledger:
                     (key, scores, reply.response, reply.truncated, reply.seconds, now),
                 )
 
+    def close(self) -> None:
+        """Move what was put from the write-ahead log into the file, and close all files. They open again when needed."""
+        self._after_fork()
+        if self._writer is not None:
+            self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            self._writer.close()
+            self._writer = None
+        for connection in self._readers.values():
+            connection.close()
+        self._readers = {}
+
     def __len__(self) -> int:
         """Number of replies kept, over all files."""
         return sum(c.execute("SELECT count(*) FROM replies").fetchone()[0] for c in self._connections())

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import html
 import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
+from accelerate import PartialState
 from datasets import Dataset, load_from_disk
 
 from hf_llambert.data import STAGE_FILE, gold_labels
@@ -29,7 +31,15 @@ def compare_labels(run: str | Path) -> None:
     if stage is not None and (run / "student").is_dir():
         texts = load_from_disk(str(run / "annotated"))
         labeler = StudentLabeler(run / "student", stage["config"]["text_column"])
-        label_pool(texts.select_columns(labeler.text_column), labeler, run / "compared", show_progress=False)
+        texts, folder, state = texts.select_columns(labeler.text_column), run / "compared", PartialState()
+        try:
+            label_pool(texts, labeler, folder, show_progress=False)
+        except FileExistsError:  # of an earlier student; nobody made it by hand
+            state.wait_for_everyone()
+            if state.is_main_process:
+                shutil.rmtree(folder)
+            state.wait_for_everyone()
+            label_pool(texts, labeler, folder, show_progress=False)
 
 
 def write_report(run: str | Path, choices: Mapping[str, str] | None = None) -> dict:
@@ -295,4 +305,7 @@ def _prompt(task: TaskSpec) -> str:
 def _safe(text: str) -> str:
     """A text as Markdown that shows it and does nothing: no HTML, no links, no table cells, one line."""
     shown = html.escape(" ".join(text.split()), quote=False)
-    return "".join(f"\\{c}" if c in "\\`*_{}[]()#+!|~" else c for c in shown)
+    shown = "".join(f"\\{c}" if c in "\\`*_{}[]()#+!|~" else c for c in shown)
+    for character, entity in (("://", "&#58;//"), ("www.", "www&#46;"), ("@", "&#64;"), ("$", "&#36;")):
+        shown = shown.replace(character, entity)  # no links, mentions or formulas either
+    return shown

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
+import math
+import os
 import time
 import warnings
 import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -88,7 +90,7 @@ class TransformersTeacher:
         out: dict[str, object] = {
             "teacher": "transformers",
             "model": content_id(self.model, self.revision, self.gguf_file),
-            "adapter": content_id(self.adapter) if self.adapter else None,
+            "adapter": content_id(self.adapter, config_file="adapter_config.json") if self.adapter else None,
             "dtype": self._dtype(choose_device(self.device)),
             "quantization": self.quantization,
             "max_text_tokens": self.max_text_tokens,
@@ -113,18 +115,27 @@ class TransformersTeacher:
         encoder = PromptEncoder(tokenizer, task)
         words = encoder.words if self.mode == "score" else []
         room = self._room(tokenizer, model, encoder, words)
-        prompts = [encoder.fit(text, room, self.head_share) for text in texts]
+        prompts, refused = [], {}
+        for i, text in enumerate(texts):
+            try:
+                prompts.append(encoder.fit(text, room, self.head_share))
+            except ValueError as error:  # this text only: the frame of the prompt was encoded above
+                refused[i] = Reply(error=str(error))
+                prompts.append(([tokenizer.pad_token_id], False))
+        if refused:
+            yield refused
         for batch in length_batches([len(ids) for ids, _ in prompts], self.batch_tokens):
             start = time.perf_counter()
             ids, mask = _left_pad([prompts[i][0] for i in batch], tokenizer.pad_token_id, model.device)
             if self.mode == "score":
-                answers = [Reply(scores=tuple(row)) for row in _score(model, ids, mask, words)]
+                answers = [_scored(row) for row in _score(model, ids, mask, words)]
             else:
                 answers = [Reply(response=text) for text in self._generate(tokenizer, model, ids, mask)]
             share = (time.perf_counter() - start) / len(batch)
             yield {
-                i: Reply(answer.scores, answer.response, truncated=prompts[i][1], seconds=share)
+                i: replace(answer, truncated=prompts[i][1], seconds=share)
                 for i, answer in zip(batch, answers, strict=True)
+                if i not in refused
             }
 
     def convert(self, output: str | Path) -> None:
@@ -166,6 +177,8 @@ class TransformersTeacher:
             )
             kwargs["device_map"] = device
         elif device == "auto":
+            if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+                raise ValueError("device='auto' spreads one model over all GPUs: run one process, not several.")
             kwargs["device_map"] = "auto"
         tokenizer = AutoTokenizer.from_pretrained(
             self.model, revision=self.revision, **({"gguf_file": self.gguf_file} if self.gguf_file else {})
@@ -227,6 +240,12 @@ _LOADED: dict[tuple, tuple[PreTrainedTokenizerBase, PreTrainedModel]] = {}
 def _check(fine: bool, name: str, expected: str, got: object) -> None:
     if not fine:
         raise ValueError(f"{name} must be {expected}, got {got!r}.")
+
+
+def _scored(scores: list[float]) -> Reply:
+    if all(map(math.isfinite, scores)):
+        return Reply(scores=tuple(scores))
+    return Reply(error="the model gave no finite scores; a wider dtype (bfloat16, float32) may help")
 
 
 def _left_pad(rows: list[list[int]], pad: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:

@@ -14,6 +14,8 @@ from transformers import PreTrainedTokenizerBase
 from hf_llambert.tasks import TaskSpec
 from hf_llambert.texts import cut_text
 
+_SLACK = 6  # tokens that moved boundaries may add to a cut text
+
 
 @dataclass(frozen=True)
 class PromptEncoder:
@@ -39,8 +41,14 @@ class PromptEncoder:
 
     def fit(self, text: str, max_tokens: int, head_share: float) -> tuple[list[int], bool]:
         """The prompt with the text cut to `max_tokens`, and whether it was cut."""
-        short, cut = cut_text(self.tokenizer, text, max_tokens, head_share)
-        return self.encode(short), cut
+        keep = max_tokens
+        while True:
+            short, cut = cut_text(self.tokenizer, text, keep, head_share)
+            ids = self.encode(short)
+            # A text full of what looks like control tokens grows when they are broken up.
+            if len(ids) <= self.overhead + max_tokens + _SLACK or keep <= 1:
+                return ids, cut
+            keep = max(1, min(keep // 2, max_tokens * keep // (len(ids) - self.overhead + 1)))
 
     @cached_property
     def words(self) -> list[list[tuple[int, ...]]]:
@@ -134,8 +142,9 @@ class PromptEncoder:
 
     @cached_property
     def _added(self) -> frozenset[int]:
-        """Added tokens that a text must not produce: all but single characters, which may be ordinary text."""
-        return frozenset(i for i, token in self.tokenizer.added_tokens_decoder.items() if len(token.content) > 1)
+        """Added tokens that a text must not produce: all but runs of blanks and single characters, which are ordinary."""
+        added = self.tokenizer.added_tokens_decoder.items()
+        return frozenset(i for i, t in added if t.special or len(t.content.strip(" \t\r\n▁")) > 1)
 
     @cached_property
     def _added_pattern(self) -> re.Pattern[str]:
@@ -146,8 +155,9 @@ class PromptEncoder:
         """The tokens of `word` where the answer begins, with the blank that goes before it."""
         task = self.task
         tail = task.lead_in or (self._template_pieces[-1] if task.chat else task.messages("")[-1]["content"])
-        gap = "" if not tail or tail[-1].isspace() else " "
         base = self._control_ids(tail)
+        # After a blank or a control token (<|im_sep|>) an answer begins without one.
+        gap = "" if not tail or tail[-1].isspace() or base[-1] in self.tokenizer.all_special_ids else " "
         joint = self._control_ids(tail + gap + word)
         if joint[: len(base)] == base:
             return tuple(joint[len(base) :])

@@ -12,7 +12,13 @@ import torch
 from datasets import ClassLabel, Dataset, Features, IterableDataset, List, Value
 from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
-from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from hf_llambert import __version__
 from hf_llambert.models import choose_device, choose_dtype, content_id, limit_worker_threads
@@ -144,7 +150,8 @@ class StudentLabeler:
     @property
     def labels(self) -> tuple[str, ...]:
         """The student's label names, in the order of ids and scores."""
-        names = self._load(None)[1].config.id2label or {}
+        config = AutoConfig.from_pretrained(self.student, revision=self.revision)  # no model: a fork may follow
+        names = config.id2label or {}
         return tuple(name for _, name in sorted(names.items(), key=lambda item: int(item[0])))
 
     def warm_up(self) -> None:

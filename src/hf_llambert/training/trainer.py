@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import torch
 from datasets import Dataset
 from scipy.special import softmax
 from transformers import (
@@ -83,7 +84,7 @@ def train_student(
         FileExistsError: `output` holds the results of another run.
         ValueError: No column, no usable row, or fewer than two labels to learn.
     """
-    train_data = _labelled(train_data, text_column, "training")
+    train_data = _labelled(train_data, task, text_column, "training")
     if len(set(train_data["label"])) < 2:
         raise ValueError(
             f"A student needs at least two labels to tell apart; all {len(train_data)} training rows have label "
@@ -97,11 +98,12 @@ def train_student(
         "text_column": text_column,
         "max_length": max_length,
         "head_share": head_share,
-        "arguments": _plain(args),
+        "arguments": _decisive(args),
     }
     done = stage_results(output, config)
     if done is not None:
         return done
+    checkpoints_were_there = Path(str(args.output_dir)).exists()
     set_seed(args.seed)  # before the new classification head is drawn
     tokenizer = AutoTokenizer.from_pretrained(student, revision=revision)
     model = AutoModelForSequenceClassification.from_pretrained(
@@ -110,12 +112,13 @@ def train_student(
         id2label=task.id2label,
         label2id={name: i for i, name in task.id2label.items()},
         ignore_mismatched_sizes=True,
+        dtype=torch.float32,  # whatever the checkpoint has; mixed precision is for bf16 and fp16 of the arguments
         use_safetensors=True,
     )
     if args.device.type == "cpu":
         args.dataloader_pin_memory = False  # pinning is for copies to a GPU, and warns without one
     reading = Reading(min(max_length, longest_input(tokenizer, model)), head_share)
-    eval_rows = None if eval_data is None else _labelled(eval_data, text_column, "evaluation")
+    eval_rows = None if eval_data is None else _labelled(eval_data, task, text_column, "evaluation")
     trainer = Trainer(
         model=model,
         args=args,
@@ -135,7 +138,7 @@ def train_student(
             "seed": args.seed,
             "epochs": args.num_train_epochs,
             "processes": args.world_size,
-            "student": student,
+            "student": Path(student).name if Path(student).is_dir() else student,
             "max_length": reading.max_length,
             "history": trainer.state.log_history,
         }
@@ -150,7 +153,10 @@ def train_student(
             (part / "metrics.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
             _draw_training(part / "training.png", trainer.state.log_history)
             note_stage(part, config, results)
-        shutil.rmtree(str(args.output_dir), ignore_errors=True)
+        if not checkpoints_were_there and not Path(output).resolve().is_relative_to(
+            Path(str(args.output_dir)).resolve()
+        ):
+            shutil.rmtree(str(args.output_dir), ignore_errors=True)  # what this very call made
     trainer.accelerator.wait_for_everyone()
     return results
 
@@ -170,10 +176,15 @@ def evaluate_student(labeler: StudentLabeler, data: Dataset, task: TaskSpec) -> 
     return {**(quality or {}), "texts_per_second": len(data) / labeler.seconds}
 
 
-def _labelled(data: Dataset, text_column: str, what: str) -> Dataset:
+def _labelled(data: Dataset, task: TaskSpec, text_column: str, what: str) -> Dataset:
     """The rows that can be learnt from or measured on."""
     check_column(data, text_column, "text_column")
     check_column(data, "label", "label_column")
+    names = getattr(data.features["label"], "names", None)
+    if names is not None and tuple(names) != task.labels:
+        raise ValueError(
+            f"The {what} data has the labels {names}, task '{task.name}' {list(task.labels)}. Use with_gold."
+        )
     texts, labels = data[text_column][:], data["label"][:]
     usable = [i for i, label in enumerate(labels) if label not in (None, ABSTAIN) and why_unusable(texts[i]) is None]
     if len(usable) < len(data):
@@ -199,6 +210,30 @@ def _scalar_metrics(task: TaskSpec) -> Callable[[EvalPrediction], dict[str, floa
         return {name: value for name, value in (quality or {}).items() if isinstance(value, (int, float))}
 
     return compute
+
+
+_NO_MATTER = (
+    "dir",
+    "log",
+    "hub",
+    "report_to",
+    "disable_tqdm",
+    "run_name",
+    "ddp",
+    "save",
+    "resume",
+    "dataloader_",
+    "local_rank",
+)
+
+
+def _decisive(args: TrainingArguments) -> dict:
+    """All training arguments but those that cannot change the student: places, logging, checkpoints, workers."""
+    return {
+        name: json.loads(json.dumps(value, default=str))
+        for name, value in args.to_dict().items()
+        if not any(part in name for part in _NO_MATTER)
+    }
 
 
 def _plain(args: TrainingArguments) -> dict:
