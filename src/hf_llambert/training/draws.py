@@ -1,0 +1,89 @@
+"""Which row is drawn when two sources are mixed: the order, without anything of the Trainer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from torch.utils.data import Sampler
+
+_CHUNK = 65_536
+
+
+@dataclass(frozen=True)
+class MixPlan:
+    """
+    Which row is drawn when: row numbers of `[silver | gold]` by position in the training.
+
+    Within a source every pass is a fresh seeded permutation of all its rows. How many draws are gold is given at some
+    `edges` and goes evenly between them, in whole numbers, so that no rounding can lose or repeat a row.
+
+    Args:
+        num_silver (`int`): Rows of the first source.
+        num_gold (`int`): Rows of the second.
+        edges (`tuple[int, ...]`): Positions, rising from 0 to the draws of the whole training.
+        gold (`tuple[int, ...]`): Gold draws before each edge.
+        seed (`int`): Seed of the permutations.
+    """
+
+    num_silver: int
+    num_gold: int
+    edges: tuple[int, ...]
+    gold: tuple[int, ...]
+    seed: int
+
+    @property
+    def total(self) -> int:
+        """Draws of the whole training."""
+        return self.edges[-1]
+
+    def gold_drawn(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Gold draws before each position. Behind the end the last share goes on."""
+        edges, gold = np.array(self.edges), np.array(self.gold)
+        cell = np.clip(np.searchsorted(edges, positions, side="right") - 1, 0, len(edges) - 2)
+        width, step = edges[cell + 1] - edges[cell], gold[cell + 1] - gold[cell]
+        return gold[cell] + (positions - edges[cell]) * step // width
+
+    def share(self, position: int) -> float:
+        """Share of gold around a position."""
+        cell = min(int(np.searchsorted(self.edges, position, side="right")), len(self.edges) - 1)
+        return (self.gold[cell] - self.gold[cell - 1]) / (self.edges[cell] - self.edges[cell - 1])
+
+    def rows(self, start: int, stop: int) -> NDArray[np.int64]:
+        """The row numbers drawn at positions `start` to `stop`."""
+        positions = np.arange(start, stop + 1)
+        before = self.gold_drawn(positions)
+        is_gold = np.diff(before) > 0
+        out = np.empty(stop - start, np.int64)
+        out[is_gold] = self.num_silver + self._permuted(1, self.num_gold, before[:-1][is_gold])
+        out[~is_gold] = self._permuted(0, self.num_silver, (positions - before)[:-1][~is_gold])
+        return out
+
+    def _permuted(self, source: int, size: int, draws: NDArray[np.int64]) -> NDArray[np.int64]:
+        out = np.empty_like(draws)
+        for turn in np.unique(draws // size):
+            now = draws // size == turn
+            out[now] = np.random.default_rng([self.seed, source, int(turn)]).permutation(size)[draws[now] % size]
+        return out
+
+
+class MixSampler(Sampler[int]):
+    """The order of one epoch: as many draws as the concatenated dataset has rows."""
+
+    def __init__(self, plan: MixPlan) -> None:
+        self.plan = plan
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Go to an epoch; accelerate calls this too."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.plan.num_silver + self.plan.num_gold
+
+    def __iter__(self) -> Iterator[int]:
+        start, stop = self.epoch * len(self), (self.epoch + 1) * len(self)
+        for position in range(start, stop, _CHUNK):
+            yield from self.plan.rows(position, min(position + _CHUNK, stop)).tolist()
