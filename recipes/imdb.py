@@ -17,12 +17,11 @@ from pathlib import Path
 
 from accelerate import PartialState
 from datasets import Dataset
-from transformers import TrainingArguments
 from trl import TrlParser
 
 from hf_llambert import (
-    STUDENT_DEFAULTS,
     LLMLabeler,
+    StudentConfig,
     StudentLabeler,
     TransformersTeacher,
     annotate,
@@ -31,6 +30,7 @@ from hf_llambert import (
     label_pool,
     load_data,
     load_task,
+    saved_calibration,
     select_silver,
     show_report,
     train_student,
@@ -124,7 +124,7 @@ def split_rows(arguments: RecipeArguments) -> tuple[Dataset, Dataset, Dataset]:
     return held_out, annotated, pool
 
 
-def main(arguments: RecipeArguments, training: TrainingArguments) -> dict:
+def main(arguments: RecipeArguments, training: StudentConfig) -> dict:
     """Annotate, train, label, report. Returns the content of `report.json` (empty but on the main process)."""
     state = PartialState()
     if arguments.num_processes not in (None, state.num_processes):
@@ -153,18 +153,18 @@ def main(arguments: RecipeArguments, training: TrainingArguments) -> dict:
         gold_column=arguments.label_column,
     )
 
-    silver = select_silver(load_data(run / "annotated"), task)
+    silver, selection = select_silver(load_data(run / "annotated"), task, calibration=saved_calibration(run))
     reading = {
         "text_column": arguments.text_column,
         "max_length": arguments.max_length,
         "head_share": arguments.head_share,
         "eval_data": evaluation,
     }
-    train_student(silver, task, arguments.student, run / "student", training, **reading)
+    train_student(task, arguments.student, run / "student", training, silver=silver, selection=selection, **reading)
     if arguments.baseline:
         gold_column = "gold_label" if arguments.label_column == "label" else arguments.label_column
         as_many = with_gold(silver, arguments.text_column, gold_column, task)
-        train_student(as_many, task, arguments.student, run / "baseline", training, **reading)
+        train_student(task, arguments.student, run / "baseline", training, gold=as_many, **reading)
 
     labeler = StudentLabeler(run / "student", arguments.text_column)
     label_pool(pool, labeler, run / "labels", rows_per_shard=min(10_000, -(-len(pool) // 16)))
@@ -177,7 +177,7 @@ def main(arguments: RecipeArguments, training: TrainingArguments) -> dict:
     return report
 
 
-def _choices(arguments: RecipeArguments, training: TrainingArguments) -> dict[str, str]:
+def _choices(arguments: RecipeArguments, training: StudentConfig) -> dict[str, str]:
     return {
         "prompt, label words, lengths and training arguments": arguments.prompt_choice,
         "held-out texts": f"drawn first, with seed {arguments.split_seed}; a text equal to one of them is annotated nowhere; "
@@ -186,14 +186,16 @@ def _choices(arguments: RecipeArguments, training: TrainingArguments) -> dict[st
         "prior; no gold label enters",
         "early stopping": "none: the number of epochs is fixed and the last weights are kept"
         if not training.load_best_model_at_end
+        else f"the best epoch on {training.dev_share:.0%} of the training rows, kept back"
+        if training.dev_share
         else "the best checkpoint on the held-out texts: their figures are optimistic",
         "seeds": f"{training.seed} for the training, {arguments.split_seed} for the split; the first that were tried",
     }
 
 
 if __name__ == "__main__":
-    parser = TrlParser((RecipeArguments, TrainingArguments))
-    parser.set_defaults(**STUDENT_DEFAULTS, output_dir=None)
+    parser = TrlParser((RecipeArguments, StudentConfig))
+    parser.set_defaults(output_dir=None)
     recipe_arguments, training_arguments = parser.parse_args_and_config()
     training_arguments.output_dir = str(Path(recipe_arguments.run) / "checkpoints")
     try:

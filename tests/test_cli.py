@@ -86,6 +86,36 @@ def test_gold_alone_and_gold_with_silver_train_too(task_file, data_file, teacher
     assert json.loads((tmp_path / "both" / "student" / "metrics.json").read_text())["train"]["n"] == 32
 
 
+def test_selection_mixing_and_seeds_are_options_of_train_and_stand_in_the_report(
+    task_file, data_file, teacher_dir, student_dir, tmp_path, capsys
+):
+    folder = tmp_path / "run"
+    call("annotate", "--task", task_file, "--output", folder, "--data", data_file, "--teacher", teacher_dir)
+    call("annotate", "--task", task_file, "--output", tmp_path / "b", "--data", data_file, "--teacher", teacher_dir)
+    common = ["--task", task_file, "--student", student_dir, "--eval_data", data_file, "--use_cpu", "true"]
+    common += ["--silver", folder, "--gold", data_file, "--learning_rate", 5e-3, "--disable_tqdm", "true"]
+    selection = ["--keep_share", 0.9, "--agree_with", tmp_path / "b", "--label_error_folds", 2]
+    mixing = ["--mix", "silver_then_gold", "--silver_epochs", 1, "--gold_epochs", 2, "--soft_targets", "true"]
+    call("train", *common, "--output", folder, *selection, *mixing, "--seeds", 2, "--seed", 3)
+    shown = capsys.readouterr().out
+    assert "accuracy over 2 seeds:" in shown
+    assert "silver rows are left without likely label errors" in shown
+    report_of = json.loads((folder / "student" / "metrics.json").read_text())["train"]
+    rules = [count["rule"] for count in report_of["selection"]]
+    assert rules == [
+        "annotated", "usable label", "agreement of at least 100% of 2 teachers", "surest 90% of each label",
+        "no likely label error",
+    ]  # fmt: skip
+    assert report_of["n_silver"] == report_of["selection"][-1]["n"] < 16
+    assert report_of["n_gold"] == 16
+    call("train", *common, "--output", tmp_path / "b", "--mix", "concat", "--num_train_epochs", 1)
+    call("report", folder, "--against", tmp_path / "b")
+    assert "accuracy of this run's student less that of" in capsys.readouterr().out
+    text = (folder / "report.md").read_text()
+    assert "## From annotated to silver" in text
+    assert "over 2 seeds the accuracy is" in text
+
+
 def test_interrupted_annotation_goes_on_where_it_stopped(task_file, teacher_dir, tmp_path):
     Dataset.from_dict({"text": [f"review number {i} " + "very " * 40 for i in range(300)]}).to_csv(
         str(tmp_path / "d.csv")

@@ -26,7 +26,8 @@ def test_files_that_the_documents_link_to_exist():
 def test_python_example_of_the_readme_runs(assets, tmp_path, monkeypatch, capsys):
     example = re.search(r"```python\n(.*?)```", README, re.DOTALL)[1]
     small = example.replace("range(100)", "range(20)").replace("range(100, 300)", "range(20, 30)")
-    small = small.replace("**STUDENT_DEFAULTS", "**STUDENT_DEFAULTS | {'max_steps': 2}").replace("160", "64")
+    small = small.replace('checkpoints")', 'checkpoints", max_steps=2)').replace("160", "64")
+    assert "max_steps=2" in small
     assert small.count("20") > example.count("20")
     monkeypatch.chdir(tmp_path)
     (tmp_path / "assets").symlink_to(assets.resolve())

@@ -8,10 +8,9 @@ from pathlib import Path
 import pytest
 import yaml
 from datasets import Dataset, DatasetDict
-from transformers import TrainingArguments
 from trl import TrlParser
 
-from hf_llambert import STUDENT_DEFAULTS, load_data, load_task, read_pool
+from hf_llambert import StudentConfig, load_data, load_task, read_pool
 from hf_llambert.annotation.ledger import Ledger
 
 RECIPES = Path(__file__).parent.parent / "recipes"
@@ -50,8 +49,8 @@ def config(data_file, teacher_dir, student_dir, cloze, tmp_path):
 
 
 def parse(*arguments):
-    parser = TrlParser((imdb.RecipeArguments, TrainingArguments))
-    parser.set_defaults(**STUDENT_DEFAULTS, output_dir=None)
+    parser = TrlParser((imdb.RecipeArguments, StudentConfig))
+    parser.set_defaults(output_dir=None)
     return parser.parse_args_and_config([str(a) for a in arguments])
 
 

@@ -57,14 +57,20 @@ def test_report_of_annotations_alone(run, data):
 
 @pytest.fixture
 def finished(run, data, student_dir, tmp_path):
-    silver = select_silver(load_data(run), TASK)
+    silver, counts = select_silver(load_data(run), TASK)
     held_out = data.select(range(6))
     train_student(
-        silver, TASK, student_dir, run / "student", arguments(tmp_path, num_train_epochs=1), eval_data=held_out
+        TASK,
+        student_dir,
+        run / "student",
+        arguments(tmp_path, num_train_epochs=1),
+        silver=silver,
+        eval_data=held_out,
+        selection=counts,
     )
     gold = silver.remove_columns("label").rename_column("gold_label", "label")
     train_student(
-        gold, TASK, student_dir, run / "baseline", arguments(tmp_path, num_train_epochs=1), eval_data=held_out
+        TASK, student_dir, run / "baseline", arguments(tmp_path, num_train_epochs=1), gold=gold, eval_data=held_out
     )
     label_pool(data.remove_columns("label"), StudentLabeler(run / "student"), run / "labels")
     compare_labels(run)
@@ -126,8 +132,8 @@ def test_folder_without_a_run_says_what_to_do(tmp_path):
 
 def test_comparison_with_an_earlier_student_is_made_anew(finished, data, student_dir, tmp_path):
     shutil.rmtree(finished / "student")
-    silver = select_silver(load_data(finished), TASK)
-    train_student(silver, TASK, student_dir, finished / "student", arguments(tmp_path, num_train_epochs=2))
+    silver, _ = select_silver(load_data(finished), TASK)
+    train_student(TASK, student_dir, finished / "student", arguments(tmp_path, num_train_epochs=2), silver=silver)
     compare_labels(finished)
     expected = StudentLabeler(finished / "student").label(load_data(finished)["text"])["student_label"]
     assert read_pool(finished / "compared")["student_label"][:] == expected

@@ -6,33 +6,31 @@ import pytest
 import torch
 from datasets import ClassLabel, Dataset
 from datasets.fingerprint import Hasher
-from transformers import AutoModelForSequenceClassification, AutoTokenizer, TrainingArguments, pipeline
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
-from hf_llambert import ABSTAIN, STUDENT_DEFAULTS, StudentLabeler, TaskSpec, select_silver, train_student
+from hf_llambert import ABSTAIN, StudentConfig, StudentLabeler, TaskSpec, train_student
 from hf_llambert.training.students import Reading
 
 TASK = TaskSpec("t", ("negative", "positive"), "{text}", chat=False)
 
 
-def arguments(folder, **changes) -> TrainingArguments:
-    settings = (
-        {"output_dir": str(folder / "checkpoints")}
-        | STUDENT_DEFAULTS
-        | {
-            "use_cpu": True,
-            "learning_rate": 5e-3,
-            "num_train_epochs": 8,
-            "per_device_train_batch_size": 4,
-            "disable_tqdm": True,
-            "seed": 1,
-        }
-    )
-    return TrainingArguments(**(settings | changes))
+def arguments(folder, **changes) -> StudentConfig:
+    settings = {"output_dir": str(folder / "checkpoints")} | {
+        "use_cpu": True,
+        "learning_rate": 5e-3,
+        "num_train_epochs": 8,
+        "per_device_train_batch_size": 4,
+        "disable_tqdm": True,
+        "seed": 1,
+    }
+    return StudentConfig(**(settings | changes))
 
 
 @pytest.fixture
 def trained(reviews, student_dir, tmp_path):
-    metrics = train_student(reviews, TASK, student_dir, tmp_path / "student", arguments(tmp_path), eval_data=reviews)
+    metrics = train_student(
+        TASK, student_dir, tmp_path / "student", arguments(tmp_path), silver=reviews, eval_data=reviews
+    )
     return tmp_path / "student", metrics
 
 
@@ -56,16 +54,16 @@ def test_student_loads_with_plain_transformers_and_names_its_labels(trained, rev
 def test_same_call_again_trains_nothing_and_another_is_refused(trained, reviews, student_dir, tmp_path):
     folder, metrics = trained
     written = (folder / "model.safetensors").stat().st_mtime_ns
-    again = train_student(reviews, TASK, student_dir, folder, arguments(tmp_path), eval_data=reviews)
+    again = train_student(TASK, student_dir, folder, arguments(tmp_path), silver=reviews, eval_data=reviews)
     assert again == json.loads(json.dumps(metrics))
     assert (folder / "model.safetensors").stat().st_mtime_ns == written
     with pytest.raises(FileExistsError, match="another run \\(arguments"):
-        train_student(reviews, TASK, student_dir, folder, arguments(tmp_path, seed=2), eval_data=reviews)
+        train_student(TASK, student_dir, folder, arguments(tmp_path, seed=2), silver=reviews, eval_data=reviews)
 
 
 def test_same_seed_gives_the_same_weights(trained, reviews, student_dir, tmp_path):
     folder, _ = trained
-    train_student(reviews, TASK, student_dir, tmp_path / "again", arguments(tmp_path), eval_data=reviews)
+    train_student(TASK, student_dir, tmp_path / "again", arguments(tmp_path), silver=reviews, eval_data=reviews)
     one, two = (AutoModelForSequenceClassification.from_pretrained(f) for f in (folder, tmp_path / "again"))
     assert all(torch.equal(a, b) for a, b in zip(one.parameters(), two.parameters(), strict=True))
 
@@ -73,27 +71,27 @@ def test_same_seed_gives_the_same_weights(trained, reviews, student_dir, tmp_pat
 def test_head_for_other_labels_is_made_anew(reviews, student_dir, tmp_path):
     task = TaskSpec("t", ("a", "b", "c"), "{text}")
     rows = reviews.map(lambda row, i: {"label": i % 3}, with_indices=True)
-    train_student(rows, task, student_dir, tmp_path / "s", arguments(tmp_path, num_train_epochs=1))
+    train_student(task, student_dir, tmp_path / "s", arguments(tmp_path, num_train_epochs=1), silver=rows)
     assert StudentLabeler(tmp_path / "s").labels == ("a", "b", "c")
 
 
 def test_one_label_only_is_refused(reviews, student_dir, tmp_path):
     with pytest.raises(ValueError, match="at least two labels to tell apart"):
-        train_student(reviews.select([0, 2, 4]), TASK, student_dir, tmp_path / "s", arguments(tmp_path))
+        train_student(TASK, student_dir, tmp_path / "s", arguments(tmp_path), silver=reviews.select([0, 2, 4]))
     assert not (tmp_path / "s").exists()
 
 
 def test_rows_without_text_or_label_are_left_out_and_counted(reviews, student_dir, tmp_path, caplog):
     rows = reviews.to_list() + [{"text": None, "label": 0}, {"text": "x", "label": ABSTAIN}, {"text": " ", "label": 1}]
     data = Dataset.from_list(rows)
-    metrics = train_student(data, TASK, student_dir, tmp_path / "s", arguments(tmp_path, num_train_epochs=1))
+    metrics = train_student(TASK, student_dir, tmp_path / "s", arguments(tmp_path, num_train_epochs=1), silver=data)
     assert metrics["train"]["n"] == 16
-    assert "3 of 19 training rows have no text or no label" in caplog.text
+    assert "3 of 19 silver rows have no text or no label" in caplog.text
 
 
 def test_missing_column_says_which_argument(reviews, student_dir, tmp_path):
     with pytest.raises(ValueError, match="Column 'review' not found.*Pass text_column"):
-        train_student(reviews, TASK, student_dir, tmp_path / "s", arguments(tmp_path), text_column="review")
+        train_student(TASK, student_dir, tmp_path / "s", arguments(tmp_path), silver=reviews, text_column="review")
 
 
 def test_labels_do_not_depend_on_batches_or_order(trained, reviews):
@@ -129,11 +127,11 @@ def test_student_labeler_maps_streams_and_pickles_small(trained, reviews):
 
 def test_student_reads_as_it_was_trained(reviews, student_dir, tmp_path):
     train_student(
-        reviews,
         TASK,
         student_dir,
         tmp_path / "s",
         arguments(tmp_path, num_train_epochs=1),
+        silver=reviews,
         max_length=10,
         head_share=0.0,
     )
@@ -172,27 +170,8 @@ def test_missing_student_is_named(tmp_path):
         StudentLabeler(tmp_path)
 
 
-def annotated(labels, status):
-    return Dataset.from_dict(
-        {"text": ["x"] * len(labels), "llm_label": labels, "llm_status": status, "label": [1] * len(labels)}
-    )
-
-
-def test_silver_is_what_is_usable_and_gold_is_kept_apart():
-    silver = select_silver(annotated([0, -1, 1, -1], ["ok", "abstained", "ok", "failed"]), TASK)
-    assert silver["label"][:] == [0, 1]
-    assert silver["gold_label"][:] == [1, 1]
-
-
-def test_silver_of_one_label_only_is_refused_with_counts():
-    with pytest.raises(ValueError, match=r"at least two labels.*'abstained': 1.*\{'negative': 2\}"):
-        select_silver(annotated([0, 0, -1], ["ok", "ok", "abstained"]), TASK)
-    with pytest.raises(ValueError, match="Pass a dataset annotated by LLMLabeler"):
-        select_silver(Dataset.from_dict({"text": ["x"]}), TASK)
-
-
 def test_evaluation_with_other_labels_is_refused(trained, reviews):
-    from hf_llambert.training.trainer import evaluate_student
+    from hf_llambert import evaluate_student
 
     with pytest.raises(ValueError, match="The student has the labels"):
         evaluate_student(StudentLabeler(trained[0]), reviews, TaskSpec("t", ("positive", "negative"), "{text}"))
@@ -207,11 +186,15 @@ def test_finished_folder_names_no_path(trained, student_dir):
 def test_folder_of_checkpoints_that_was_there_is_never_removed(reviews, student_dir, tmp_path):
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "checkpoints" / "mine.txt").write_text("x")
-    train_student(reviews, TASK, student_dir, tmp_path / "s", arguments(tmp_path, num_train_epochs=1))
+    train_student(TASK, student_dir, tmp_path / "s", arguments(tmp_path, num_train_epochs=1), silver=reviews)
     assert (tmp_path / "checkpoints" / "mine.txt").exists()
     around = tmp_path / "around"
     train_student(
-        reviews, TASK, student_dir, around / "s", arguments(tmp_path, num_train_epochs=1, output_dir=str(around))
+        TASK,
+        student_dir,
+        around / "s",
+        arguments(tmp_path, num_train_epochs=1, output_dir=str(around)),
+        silver=reviews,
     )
     assert (around / "s" / "model.safetensors").exists()
 
@@ -219,13 +202,13 @@ def test_folder_of_checkpoints_that_was_there_is_never_removed(reviews, student_
 @pytest.mark.parametrize("change", [{"label_smoothing_factor": 0.3}, {"max_grad_norm": 0.1}, {"adam_beta2": 0.9}])
 def test_any_argument_that_changes_the_student_makes_another_run(trained, reviews, student_dir, tmp_path, change):
     with pytest.raises(FileExistsError, match="another run"):
-        train_student(reviews, TASK, student_dir, trained[0], arguments(tmp_path, **change), eval_data=reviews)
+        train_student(TASK, student_dir, trained[0], arguments(tmp_path, **change), silver=reviews, eval_data=reviews)
 
 
 def test_labels_in_another_order_are_refused_instead_of_swapped(reviews, student_dir, tmp_path):
     turned = reviews.cast_column("label", ClassLabel(names=["positive", "negative"]))
-    with pytest.raises(ValueError, match="The training data has the labels.*Use with_gold"):
-        train_student(turned, TASK, student_dir, tmp_path / "s", arguments(tmp_path))
+    with pytest.raises(ValueError, match="The silver data has the labels.*Use with_gold"):
+        train_student(TASK, student_dir, tmp_path / "s", arguments(tmp_path), silver=turned)
 
 
 def test_checkpoint_in_half_precision_is_trained_in_float32(reviews, student_dir, tmp_path):
@@ -233,5 +216,7 @@ def test_checkpoint_in_half_precision_is_trained_in_float32(reviews, student_dir
         tmp_path / "half"
     )
     AutoTokenizer.from_pretrained(student_dir).save_pretrained(tmp_path / "half")
-    train_student(reviews, TASK, str(tmp_path / "half"), tmp_path / "s", arguments(tmp_path, num_train_epochs=1))
+    train_student(
+        TASK, str(tmp_path / "half"), tmp_path / "s", arguments(tmp_path, num_train_epochs=1), silver=reviews
+    )
     assert AutoModelForSequenceClassification.from_pretrained(tmp_path / "s").dtype == torch.float32

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from hf_llambert.annotation.annotate import annotate
+    from hf_llambert.annotation.annotate import annotate, saved_calibration
     from hf_llambert.annotation.calibration import (
         Calibration,
         batch_calibration,
@@ -17,29 +17,37 @@ if TYPE_CHECKING:
         fitted_calibration,
     )
     from hf_llambert.annotation.labelers import LLMLabeler
-    from hf_llambert.annotation.silver import select_silver
+    from hf_llambert.annotation.silver import drop_label_errors, select_silver
     from hf_llambert.data import check_column, load_data, whole_folder, with_gold
-    from hf_llambert.metrics import AnnotationQuality, ClassificationQuality
+    from hf_llambert.metrics import AnnotationQuality, ClassificationQuality, mean_interval, paired_bootstrap
     from hf_llambert.pool.shards import label_pool, read_pool
     from hf_llambert.quality.report import compare_labels, show_report, write_report
     from hf_llambert.tasks import ABSTAIN, TaskSpec, load_task
     from hf_llambert.teachers.local import TransformersTeacher
+    from hf_llambert.training.active import is_flat, next_to_annotate, student_silver
+    from hf_llambert.training.mixing import MixCallback
+    from hf_llambert.training.seeds import compare_students, train_seeds
     from hf_llambert.training.students import StudentLabeler
-    from hf_llambert.training.trainer import STUDENT_DEFAULTS, train_student
+    from hf_llambert.training.train import evaluate_student, out_of_fold, train_student
+    from hf_llambert.training.trainer import StudentConfig, StudentTrainer
 
 _MODULES = {
-    "annotation.annotate": "annotate",
+    "annotation.annotate": "annotate saved_calibration",
     "annotation.calibration": ("Calibration batch_calibration calibrate contextual_calibration fitted_calibration"),
     "annotation.labelers": "LLMLabeler",
-    "annotation.silver": "select_silver",
+    "annotation.silver": "drop_label_errors select_silver",
     "data": "check_column load_data whole_folder with_gold",
-    "metrics": "AnnotationQuality ClassificationQuality",
+    "metrics": "AnnotationQuality ClassificationQuality mean_interval paired_bootstrap",
     "pool.shards": "label_pool read_pool",
     "quality.report": "compare_labels show_report write_report",
     "tasks": "ABSTAIN TaskSpec load_task",
     "teachers.local": "TransformersTeacher",
+    "training.seeds": "compare_students train_seeds",
     "training.students": "StudentLabeler",
-    "training.trainer": "STUDENT_DEFAULTS train_student",
+    "training.active": "is_flat next_to_annotate student_silver",
+    "training.mixing": "MixCallback",
+    "training.train": "evaluate_student out_of_fold train_student",
+    "training.trainer": "StudentConfig StudentTrainer",
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names.split()}
 

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from transformers import TrainingArguments
+    from datasets import Dataset
+
+    from hf_llambert import StudentConfig, TaskSpec
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -144,39 +146,84 @@ def train(
     head_share: Annotated[
         float, typer.Option("--head_share", help="Share of a cut text that is taken from its beginning.")
     ] = 0.5,
+    min_confidence: Annotated[
+        float, typer.Option("--min_confidence", help="Least confidence of the teacher in a silver row.")
+    ] = 0.0,
+    keep_share: Annotated[
+        float, typer.Option("--keep_share", help="Keep this share of the silver rows of each label, the surest.")
+    ] = 1.0,
+    balance: Annotated[bool, typer.Option("--balance", help="Keep as many silver rows of each label.")] = False,
+    agree_with: Annotated[
+        list[str] | None,
+        typer.Option("--agree_with", help="The same rows annotated by another teacher: keep where they agree."),
+    ] = None,
+    min_agreement: Annotated[
+        float, typer.Option("--min_agreement", help="Least share of all teachers that gave the label.")
+    ] = 1.0,
+    label_error_folds: Annotated[
+        int,
+        typer.Option("--label_error_folds", help="Drop likely label errors, found by cleanlab with so many folds."),
+    ] = 0,
     seed: Seed = 42,
+    seeds: Annotated[
+        int, typer.Option("--seeds", help="Train with so many seeds; mean and 95 % interval on --eval_data.")
+    ] = 1,
 ) -> None:
     """
     Fine-tune a student on silver labels, gold labels or both.
 
-    Takes every argument of transformers.TrainingArguments too, such as --num_train_epochs 3 --learning_rate 2e-5.
+    Takes every argument of StudentConfig too, that is those of transformers.TrainingArguments (--num_train_epochs 3
+    --learning_rate 2e-5) and --mix, --silver_epochs, --gold_epochs, --gold_learning_rate, --loss, --soft_targets,
+    --weight_by_confidence, --gold_weight, --class_balanced, --freeze_encoder, --lora_rank, --dev_share.
     """
-    from datasets import concatenate_datasets
-
-    from hf_llambert import load_data, load_task, select_silver, train_student, with_gold
+    from hf_llambert import (
+        load_data,
+        load_task,
+        saved_calibration,
+        select_silver,
+        train_seeds,
+        train_student,
+        with_gold,
+    )
 
     if silver is None and gold is None:
         raise ValueError("Nothing to train on. Pass --silver, --gold or both.")
     spec = load_task(task)
     column = label_column or "label"
-    parts = []
+    args = _training_arguments(context.args, output, seed)
+    reading: dict = {
+        "text_column": text_column,
+        "max_length": max_length,
+        "head_share": head_share,
+        "revision": revision,
+    }
+    kwargs: dict = dict(reading)
     if silver is not None:
-        parts.append(select_silver(load_data(silver), spec).select_columns([text_column, "label"]))
+        kwargs["silver"], kwargs["selection"] = select_silver(
+            load_data(silver),
+            spec,
+            calibration=saved_calibration(silver),
+            others=[load_data(other) for other in agree_with or []],
+            min_agreement=min_agreement,
+            min_confidence=min_confidence,
+            keep_share=keep_share,
+            balance=balance,
+        )
+        if label_error_folds:
+            kwargs["silver"] = _without_label_errors(
+                kwargs["silver"], kwargs["selection"], spec, student, output, args, label_error_folds, reading
+            )
     if gold is not None:
-        parts.append(with_gold(load_data(gold, split, num_rows, seed), text_column, column, spec))
-    held_out = None if eval_data is None else with_gold(load_data(eval_data, eval_split), text_column, column, spec)
-    results = train_student(
-        concatenate_datasets(parts),
-        spec,
-        student,
-        output / "student",
-        _training_arguments(context.args, output, seed),
-        text_column=text_column,
-        max_length=max_length,
-        head_share=head_share,
-        revision=revision,
-        eval_data=held_out,
-    )
+        kwargs["gold"] = with_gold(load_data(gold, split, num_rows, seed), text_column, column, spec)
+    if eval_data is not None:
+        kwargs["eval_data"] = with_gold(load_data(eval_data, eval_split), text_column, column, spec)
+    if seeds > 1:
+        summary = train_seeds(spec, student, output, args, seeds, **kwargs)
+        for name, found in (("accuracy", summary["accuracy"]), ("macro-F1", summary["macro_f1"])):
+            _say(
+                f"{name} over {seeds} seeds: {found['mean']:.1%}, 95 % interval {found['low']:.1%} to {found['high']:.1%}"
+            )
+    results = train_student(spec, student, output / "student", args, **kwargs)
     _say(f"trained on {results['train']['n']:,} labels in {results['train']['seconds']:.0f} s")
     if "eval" in results:
         quality = results["eval"]
@@ -214,13 +261,26 @@ def label(
 
 
 @app.command()
-def report(run: Annotated[Path, typer.Argument(help="Folder of a run.")]) -> None:
+def report(
+    run: Annotated[Path, typer.Argument(help="Folder of a run.")],
+    against: Annotated[
+        Path | None,
+        typer.Option(
+            "--against", help="Another run measured on the same --eval_data: paired bootstrap of the students."
+        ),
+    ] = None,
+) -> None:
     """Write and show the report of a run: report.md, report.json and figures."""
-    from hf_llambert import compare_labels, show_report, write_report
+    from hf_llambert import compare_labels, compare_students, show_report, write_report
 
     compare_labels(run)
-
     show_report(write_report(run), run)
+    if against is not None:
+        found = compare_students(run, against)
+        _say(
+            f"accuracy of this run's student less that of {against}: {found['difference']:+.1%}, 95 % interval "
+            f"{found['low']:+.1%} to {found['high']:+.1%} ({found['runs']} seeds, {found['n']:,} texts)"
+        )
 
 
 def main() -> None:
@@ -241,16 +301,37 @@ def main() -> None:
         sys.exit(130)
 
 
-def _training_arguments(arguments: list[str], output: Path, seed: int) -> TrainingArguments:
-    from transformers import HfArgumentParser, TrainingArguments
+def _without_label_errors(
+    silver: Dataset,
+    selection: list[dict],
+    task: TaskSpec,
+    student: str,
+    output: Path,
+    args: StudentConfig,
+    folds: int,
+    reading: dict,
+) -> Dataset:
+    from hf_llambert import drop_label_errors, out_of_fold
 
-    from hf_llambert.training.trainer import STUDENT_DEFAULTS
+    probabilities = out_of_fold(silver, task, student, output / "folds", args, folds, **reading)
+    silver, count = drop_label_errors(silver, task, probabilities)
+    selection.append(count)
+    _say(f"{count['n']:,} silver rows are left without {count['rule'].removeprefix('no ')}s")
+    return silver
 
-    parser = HfArgumentParser(TrainingArguments, allow_abbrev=False)  # type: ignore[arg-type]
-    parser.set_defaults(**STUDENT_DEFAULTS, output_dir=str(output / "checkpoints"), seed=seed)
+
+def _training_arguments(arguments: list[str], output: Path, seed: int) -> StudentConfig:
+    from transformers import HfArgumentParser
+
+    from hf_llambert import StudentConfig
+
+    parser = HfArgumentParser(StudentConfig, allow_abbrev=False)  # type: ignore[arg-type]
+    parser.set_defaults(output_dir=str(output / "checkpoints"), seed=seed)
     parsed, rest = parser.parse_args_into_dataclasses(args=arguments, return_remaining_strings=True)
     if rest:
-        raise ValueError(f"Unknown arguments {rest}. See hf-llambert train --help and transformers.TrainingArguments.")
+        raise ValueError(
+            f"Unknown arguments {rest}. See hf-llambert train --help, StudentConfig and transformers.TrainingArguments."
+        )
     return parsed
 
 

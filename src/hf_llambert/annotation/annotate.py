@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -21,7 +22,15 @@ from hf_llambert.annotation.calibration import (
     scored_rows,
 )
 from hf_llambert.annotation.labelers import LLMLabeler
-from hf_llambert.data import check_column, content_hash, gold_labels, note_stage, stage_results, whole_folder
+from hf_llambert.data import (
+    STAGE_FILE,
+    check_column,
+    content_hash,
+    gold_labels,
+    note_stage,
+    stage_results,
+    whole_folder,
+)
 from hf_llambert.metrics import AnnotationQuality
 from hf_llambert.progress import progress_bar
 from hf_llambert.tasks import ABSTAIN, TaskSpec
@@ -126,6 +135,16 @@ def annotate(
     if noted is None:
         raise RuntimeError(f"The main process did not write '{output}'. Its error is above; the replies are kept.")
     return noted
+
+
+def saved_calibration(folder: str | Path) -> Calibration | None:
+    """The calibration that gave the labels of an annotated dataset in `folder` (or a run's folder); `None` without one."""
+    folder = Path(folder)
+    note = next((path for path in (folder / "annotated" / STAGE_FILE, folder / STAGE_FILE) if path.is_file()), None)
+    if note is None:
+        return None
+    found = json.loads(note.read_text(encoding="utf-8"))["results"].get("calibration")
+    return None if found is None else Calibration(found["method"], tuple(found["bias"]), found["temperature"])
 
 
 def _calibration(

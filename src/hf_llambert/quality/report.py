@@ -15,7 +15,9 @@ from hf_llambert.data import STAGE_FILE, gold_labels
 from hf_llambert.pool.shards import label_pool, read_pool
 from hf_llambert.quality.figures import draw_confidence, draw_confusions, draw_reliability
 from hf_llambert.tasks import ABSTAIN, TaskSpec
+from hf_llambert.training.seeds import SEEDS_FILE, compare_students
 from hf_llambert.training.students import StudentLabeler
+from hf_llambert.training.train import EVALUATION_FILE
 
 _EXAMPLES = 12
 _SHOWN = 400  # characters of a text
@@ -66,6 +68,10 @@ def write_report(run: str | Path, choices: Mapping[str, str] | None = None) -> d
     task = TaskSpec.from_dict(config["task"])
     annotated = load_from_disk(str(run / "annotated"))
     report = _figures_of(stages, task)
+    if all((run / name / EVALUATION_FILE).is_file() for name in ("student", "baseline")):
+        report["student_less_baseline"] = compare_students(run / "student", run / "baseline")
+    if (run / SEEDS_FILE).is_file():
+        report["seeds"] = json.loads((run / SEEDS_FILE).read_text(encoding="utf-8"))
     compared = _compared_rows(run, annotated, config, task)
     report["disagreements"] = _count_disagreements(compared)
     if choices:
@@ -134,7 +140,7 @@ def _figures_of(stages: Mapping[str, dict | None], task: TaskSpec) -> dict:
         "task": task.to_dict(),
         "teacher_identity": (stages["annotated"] or {})["config"]["teacher"],
         "n_annotated": annotation["n_rows"],
-        "n_silver": student["train"]["n"] if student else None,
+        "n_silver": student["train"]["n_silver"] if student else None,
         "n_labelled": labels["n_labelled"] if labels else None,
         "teacher": teacher,
         "student": None,
@@ -238,9 +244,21 @@ def _markdown(report: Mapping, figures: list[tuple[str, str]], rows: list[dict],
     if report["student"]:
         train = report["student"]["train"]
         lines.append(
-            f"- student: {_safe(Path(train['student']).name)}, {train['n']:,} silver labels, {train['epochs']:g} epochs, "
-            f"seed {train['seed']}, {train['seconds']:.0f} s of training"
+            f"- student: {_safe(Path(train['student']).name)}, {train['n_silver']:,} silver and {train['n_gold']:,} gold "
+            f"labels, seed {train['seed']}, {train['seconds']:.0f} s of training"
         )
+        if "seeds" in report:
+            found = report["seeds"]["accuracy"]
+            lines.append(
+                f"- over {len(report['seeds']['seeds'])} seeds the accuracy is {found['mean']:.1%} on average, 95 % interval "
+                f"{found['low']:.1%} to {found['high']:.1%}"
+            )
+        if "student_less_baseline" in report:
+            found = report["student_less_baseline"]
+            lines.append(
+                f"- student less baseline: {found['difference']:+.1%}, 95 % interval {found['low']:+.1%} to "
+                f"{found['high']:+.1%} (paired bootstrap over the {found['n']:,} held-out texts)"
+            )
         if teacher["texts_per_second"] and report["student"].get("texts_per_second"):
             ratio = report["student"]["texts_per_second"] / teacher["texts_per_second"]
             lines.append(
@@ -250,6 +268,18 @@ def _markdown(report: Mapping, figures: list[tuple[str, str]], rows: list[dict],
         lines.append(
             f"- labelled by the student: {report['n_labelled']:,} texts in {report['labels']['seconds']:.0f} s"
         )
+    if report["student"] and report["student"]["train"]["selection"]:
+        lines += ["", "## From annotated to silver", ""]
+        lines += [
+            f"| rule | rows left | {' | '.join(map(_safe, task.labels))} |",
+            "|---|---|" + "---|" * task.num_labels,
+        ]
+        lines += [
+            f"| {_safe(count['rule'])} | {count['n']:,} | "
+            + " | ".join(f"{count['per_label'][name]:,}" for name in task.labels)
+            + " |"
+            for count in report["student"]["train"]["selection"]
+        ]
     if report.get("choices"):
         lines += ["", "## How things were chosen", ""]
         lines += [f"- **{_safe(name)}**: {_safe(why)}" for name, why in report["choices"].items()]

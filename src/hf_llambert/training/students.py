@@ -12,6 +12,7 @@ import torch
 from datasets import ClassLabel, Dataset, Features, IterableDataset, List, Value
 from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+from torch import Tensor
 from transformers import (
     AutoConfig,
     AutoModelForSequenceClassification,
@@ -132,6 +133,20 @@ class StudentLabeler:
                 out["student_scores"][usable[i]] = row.tolist()
         self.seconds += time.perf_counter() - start
         return out
+
+    @torch.inference_mode()
+    def embed(self, texts: Sequence[str]) -> Tensor:
+        """Mean of the encoder's last hidden states over the tokens of each text, float32, (texts, width)."""
+        tokenizer, model, reading = self._load(None)
+        rows = reading.encode(tokenizer, texts)
+        out: list[Tensor | None] = [None] * len(rows)
+        for batch in length_batches([len(row) for row in rows], self.batch_tokens):
+            inputs = tokenizer.pad({"input_ids": [rows[i] for i in batch]}, return_tensors="pt").to(model.device)
+            hidden = model.base_model(**inputs).last_hidden_state.float()
+            mask = inputs["attention_mask"].unsqueeze(-1)
+            for i, row in zip(batch, ((hidden * mask).sum(1) / mask.sum(1)).cpu(), strict=True):
+                out[i] = row
+        return torch.stack([row for row in out if row is not None])
 
     def features(self, base: Dataset | IterableDataset | Features | None = None) -> Features:
         """The features of the labelled dataset, for `map(..., features=...)`."""

@@ -1,266 +1,174 @@
-"""Fine-tuning a student with the stock `Trainer`."""
+"""`StudentTrainer`: the stock `Trainer` for labels that may be wrong, uncertain, or come from two sources."""
 
 from __future__ import annotations
 
-import json
-import logging
-import shutil
-import time
-from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-import torch
 from datasets import Dataset
-from scipy.special import softmax
-from transformers import (
-    AutoModelForSequenceClassification,
-    AutoTokenizer,
-    DataCollatorWithPadding,
-    EvalPrediction,
-    Trainer,
-    TrainingArguments,
-    set_seed,
-)
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from transformers import Trainer, TrainingArguments
 
-from hf_llambert.data import check_column, content_hash, note_stage, stage_results, whole_folder
-from hf_llambert.metrics import ClassificationQuality
-from hf_llambert.models import content_id
-from hf_llambert.tasks import ABSTAIN, TaskSpec
-from hf_llambert.texts import why_unusable
-from hf_llambert.training.students import Reading, StudentLabeler, longest_input, save_reading
+from hf_llambert.training.losses import LOSSES, EarlyLearning, cross_entropy, hard_targets
+from hf_llambert.training.mixing import SCHEDULES, MixCallback
 
-logger = logging.getLogger(__name__)
-
-STUDENT_DEFAULTS: dict[str, object] = {
-    "num_train_epochs": 6,
-    "per_device_train_batch_size": 16,
-    "learning_rate": 5e-5,
-    "weight_decay": 0.01,
-    "warmup_steps": 0.1,
-    "train_sampling_strategy": "group_by_length",
-    "logging_steps": 5,
-    "save_strategy": "no",
-    "report_to": "none",
-}
-"""Training arguments that suit some hundred to some thousand labels. `warmup_steps` below 1 is a share of all steps."""
+_EXTRA_COLUMNS = ("targets", "weight", "row")
+_MEMORY_FILE = "early_learning.safetensors"
 
 
-def train_student(
-    train_data: Dataset,
-    task: TaskSpec,
-    student: str,
-    output: str | Path,
-    args: TrainingArguments,
-    *,
-    text_column: str = "text",
-    max_length: int = 256,
-    head_share: float = 0.5,
-    revision: str | None = None,
-    eval_data: Dataset | None = None,
-) -> dict:
+@dataclass
+class StudentConfig(TrainingArguments):
     """
-    Fine-tune a sequence classifier on labelled texts and measure it on others.
+    `transformers.TrainingArguments` with defaults for some hundred to some thousand labels, and what is new here.
 
     Args:
-        train_data (`Dataset`): Texts with a `label` column of the task's ids, such as [`select_silver`] gives.
-        task (`TaskSpec`): Names and order of the labels.
-        student (`str`): Directory or Hub id of the encoder to start from.
-        output (`str` or `Path`): Folder of the finished student, written whole or not at all. If it holds the result
-            of this very call nothing is done.
-        args (`TrainingArguments`): Everything about the training; checkpoints go to its `output_dir`.
-        text_column (`str`, defaults to `"text"`): Column of the texts in both datasets.
-        max_length (`int`, defaults to 256): Longest input in tokens; a longer text loses its middle.
-        head_share (`float`, defaults to 0.5): Share of a cut text that is taken from its beginning.
-        revision (`str`, *optional*): Revision of a Hub id.
-        eval_data (`Dataset`, *optional*): Texts with gold labels in a `label` column. Only measured on, never learnt
-            from; nothing is chosen by it unless `args` asks for it (`load_best_model_at_end`).
-
-    Returns:
-        `dict`: `train` (rows, seconds, loss history, seed) and, with `eval_data`, `eval` (see
-        [`ClassificationQuality`]); also written to `metrics.json`.
-
-    Raises:
-        FileExistsError: `output` holds the results of another run.
-        ValueError: No column, no usable row, or fewer than two labels to learn.
+        loss (`str`, defaults to `"cross_entropy"`): `cross_entropy`, `gce` (generalised cross-entropy), `elr`
+            (early-learning regularisation) or `symmetric_kl`; see `training/losses.py`. `label_smoothing_factor` applies
+            to all.
+        soft_targets (`bool`, defaults to `False`): Learn the teacher's calibrated distribution, not only its best label.
+        target_temperature (`float`, defaults to 1): Above 1 makes soft targets softer, below 1 harder.
+        weight_by_confidence (`bool`, defaults to `False`): Weigh each silver row by the teacher's confidence.
+        gold_weight (`float`, defaults to 1): Weight of a gold row against a silver row.
+        class_balanced (`bool`, defaults to `False`): Weigh rows so that every label has the same total weight.
+        freeze_encoder (`bool`, defaults to `False`): Train the classification head only.
+        lora_rank (`int`, defaults to 0): Train low-rank adapters of this rank and the head; they are merged on save.
+        dev_share (`float`, defaults to 0): Share of each source that is kept back from training. The epoch whose
+            weights are kept is the one most accurate on it: on gold where there is gold, else on silver.
+        mix (`str`, defaults to `"silver_then_gold"`): Schedule when there is both silver and gold: see [`MixCallback`],
+            also for the five arguments that follow. The epochs over each source default to `num_train_epochs`.
+        silver_epochs (`float`, *optional*): Passes over silver.
+        gold_epochs (`float`, *optional*): Passes over gold.
+        gold_learning_rate (`float`, *optional*): Peak learning rate of the second part of `silver_then_gold`. Defaults
+            to `learning_rate`.
+        gold_share (`float`, *optional*): Share of gold of `ratio`, or at the start of `anneal`.
+        gold_share_end (`float`, *optional*): Share of gold at the end of `anneal`.
     """
-    train_data = _labelled(train_data, task, text_column, "training")
-    if len(set(train_data["label"])) < 2:
-        raise ValueError(
-            f"A student needs at least two labels to tell apart; all {len(train_data)} training rows have label "
-            f"{sorted(set(train_data['label']))}."
-        )
-    config = {
-        "task": task.to_dict(),
-        "student": content_id(student, revision),
-        "train_data": content_hash(train_data),
-        "eval_data": None if eval_data is None else content_hash(eval_data),
-        "text_column": text_column,
-        "max_length": max_length,
-        "head_share": head_share,
-        "arguments": _decisive(args),
-    }
-    done = stage_results(output, config)
-    if done is not None:
-        return done
-    checkpoints_were_there = Path(str(args.output_dir)).exists()
-    set_seed(args.seed)  # before the new classification head is drawn
-    tokenizer = AutoTokenizer.from_pretrained(student, revision=revision)
-    model = AutoModelForSequenceClassification.from_pretrained(
-        student,
-        revision=revision,
-        id2label=task.id2label,
-        label2id={name: i for i, name in task.id2label.items()},
-        ignore_mismatched_sizes=True,
-        dtype=torch.float32,  # whatever the checkpoint has; mixed precision is for bf16 and fp16 of the arguments
-        use_safetensors=True,
+
+    num_train_epochs: float = field(default=6, metadata={"help": "Passes over the training rows."})
+    per_device_train_batch_size: int = field(default=16, metadata={"help": "Rows in a batch on each device."})
+    learning_rate: float = field(default=5e-5, metadata={"help": "Peak learning rate."})
+    weight_decay: float = field(default=0.01, metadata={"help": "Weight decay of AdamW."})
+    warmup_steps: float = field(default=0.1, metadata={"help": "Steps of warm-up; below 1, their share of all steps."})
+    train_sampling_strategy: str = field(
+        default="group_by_length", metadata={"help": "random, sequential or group_by_length."}
     )
-    if args.device.type == "cpu":
-        args.dataloader_pin_memory = False  # pinning is for copies to a GPU, and warns without one
-    reading = Reading(min(max_length, longest_input(tokenizer, model)), head_share)
-    eval_rows = None if eval_data is None else _labelled(eval_data, task, text_column, "evaluation")
-    trainer = Trainer(
-        model=model,
-        args=args,
-        train_dataset=_encode(train_data, tokenizer, reading, text_column),
-        eval_dataset=None if eval_rows is None else _encode(eval_rows, tokenizer, reading, text_column),
-        data_collator=DataCollatorWithPadding(tokenizer),
-        processing_class=tokenizer,
-        compute_metrics=_scalar_metrics(task),
+    logging_steps: float = field(default=5, metadata={"help": "Log every so many steps."})
+    save_strategy: str = field(default="no", metadata={"help": "When to save checkpoints: no, epoch, steps."})
+
+    loss: str = field(default="cross_entropy", metadata={"help": "cross_entropy, gce, elr or symmetric_kl."})
+    soft_targets: bool = field(default=False, metadata={"help": "Learn the teacher's calibrated distribution."})
+    target_temperature: float = field(default=1.0, metadata={"help": "Temperature of soft targets."})
+    weight_by_confidence: bool = field(default=False, metadata={"help": "Weigh silver by the teacher's confidence."})
+    gold_weight: float = field(default=1.0, metadata={"help": "Weight of a gold row against a silver row."})
+    class_balanced: bool = field(default=False, metadata={"help": "Give every label the same total weight."})
+    freeze_encoder: bool = field(default=False, metadata={"help": "Train the classification head only."})
+    lora_rank: int = field(default=0, metadata={"help": "Train low-rank adapters of this rank, merged on save."})
+    dev_share: float = field(
+        default=0.0, metadata={"help": "Share of the rows kept back to choose the epoch whose weights are kept."}
     )
-    start = time.perf_counter()
-    trainer.train(resume_from_checkpoint=args.resume_from_checkpoint)
-    results: dict = {
-        "train": {
-            "n": len(train_data),
-            "per_label": {name: train_data["label"][:].count(i) for i, name in task.id2label.items()},
-            "seconds": time.perf_counter() - start,
-            "seed": args.seed,
-            "epochs": args.num_train_epochs,
-            "processes": args.world_size,
-            "student": Path(student).name if Path(student).is_dir() else student,
-            "max_length": reading.max_length,
-            "history": trainer.state.log_history,
-        }
-    }
-    if trainer.is_world_process_zero():
-        with whole_folder(output) as part:
-            trainer.accelerator.unwrap_model(trainer.model).save_pretrained(part)
-            tokenizer.save_pretrained(part)
-            save_reading(part, reading, {"task": task.to_dict(), "arguments": _plain(args)})
-            if eval_rows is not None:
-                results["eval"] = evaluate_student(StudentLabeler(part, text_column), eval_rows, task)
-            (part / "metrics.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
-            _draw_training(part / "training.png", trainer.state.log_history)
-            note_stage(part, config, results)
-        if not checkpoints_were_there and not Path(output).resolve().is_relative_to(
-            Path(str(args.output_dir)).resolve()
-        ):
-            shutil.rmtree(str(args.output_dir), ignore_errors=True)  # what this very call made
-    trainer.accelerator.wait_for_everyone()
-    return results
+    mix: str = field(default="silver_then_gold", metadata={"help": f"With silver and gold: {', '.join(SCHEDULES)}."})
+    silver_epochs: float | None = field(default=None, metadata={"help": "Passes over silver."})
+    gold_epochs: float | None = field(default=None, metadata={"help": "Passes over gold."})
+    gold_learning_rate: float | None = field(default=None, metadata={"help": "Peak learning rate of the gold part."})
+    gold_share: float | None = field(default=None, metadata={"help": "Share of gold (at the start)."})
+    gold_share_end: float | None = field(default=None, metadata={"help": "Share of gold at the end."})
+
+    def __post_init__(self) -> None:
+        if self.loss not in (*LOSSES, "elr"):
+            raise ValueError(f"loss must be one of {', '.join(LOSSES)}, elr; got {self.loss!r}.")
+        if self.mix not in SCHEDULES:
+            raise ValueError(f"mix must be one of {', '.join(SCHEDULES)}; got {self.mix!r}.")
+        if not 0 <= self.dev_share < 1:
+            raise ValueError(f"dev_share must be from 0 to less than 1, got {self.dev_share}.")
+        for name in ("target_temperature", "gold_weight"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be a positive number, got {getattr(self, name)}.")
+        if self.lora_rank < 0 or (self.lora_rank and self.freeze_encoder):
+            raise ValueError("lora_rank must be 0 or more, and 0 together with freeze_encoder.")
+        if self.dev_share:
+            self.eval_strategy = self.save_strategy = "epoch"
+            self.load_best_model_at_end, self.save_total_limit = True, 1
+            self.metric_for_best_model, self.greater_is_better = "eval_gold_accuracy", True
+        super().__post_init__()
+
+    def mix_callback(self, num_silver: int, num_gold: int) -> MixCallback:
+        """The callback that these arguments ask for."""
+        stated: dict[str, float | None] = {"gold_share": self.gold_share, "gold_share_end": self.gold_share_end}
+        stated |= {"silver_epochs": self.silver_epochs, "gold_epochs": self.gold_epochs}
+        if self.mix == "silver_then_gold":
+            stated["silver_epochs"] = self.silver_epochs or self.num_train_epochs
+            stated["gold_epochs"] = self.gold_epochs or self.num_train_epochs
+            stated["gold_learning_rate"] = self.gold_learning_rate or self.learning_rate
+        elif self.gold_learning_rate is not None:
+            stated["gold_learning_rate"] = self.gold_learning_rate  # refused there, with the reason
+        return MixCallback(num_silver, num_gold, self.mix, seed=self.seed, **stated)
 
 
-def evaluate_student(labeler: StudentLabeler, data: Dataset, task: TaskSpec) -> dict:
-    """Measure a student on texts with gold labels in a `label` column. See [`ClassificationQuality`]."""
-    if labeler.labels != task.labels:
-        raise ValueError(f"The student has the labels {labeler.labels}, task '{task.name}' has {task.labels}.")
-    labeler.warm_up()
-    out = labeler.label(data[labeler.text_column][:])
-    quality = ClassificationQuality(keep_in_memory=True).compute(
-        predictions=out["student_label"],
-        references=data["label"][:],
-        labels=task.labels,
-        confidences=out["student_confidence"],
-    )
-    return {**(quality or {}), "texts_per_second": len(data) / labeler.seconds}
+class StudentTrainer(Trainer):
+    """
+    `transformers.Trainer` with per-row targets and weights and the losses of [`StudentConfig`].
 
+    The training dataset may have, beside the model's inputs and `label`, the columns `targets` (a distribution over the
+    labels, learnt instead of `label`), `weight` (of the row in the loss; 1 on average) and, for the loss `elr`, `row` (the
+    number of the row). Evaluation measures plain cross-entropy against `label`.
 
-def _labelled(data: Dataset, task: TaskSpec, text_column: str, what: str) -> Dataset:
-    """The rows that can be learnt from or measured on."""
-    check_column(data, text_column, "text_column")
-    check_column(data, "label", "label_column")
-    names = getattr(data.features["label"], "names", None)
-    if names is not None and tuple(names) != task.labels:
-        raise ValueError(
-            f"The {what} data has the labels {names}, task '{task.name}' {list(task.labels)}. Use with_gold."
-        )
-    texts, labels = data[text_column][:], data["label"][:]
-    usable = [i for i, label in enumerate(labels) if label not in (None, ABSTAIN) and why_unusable(texts[i]) is None]
-    if len(usable) < len(data):
-        logger.warning(
-            "%d of %d %s rows have no text or no label and are left out.", len(data) - len(usable), len(data), what
-        )
-    if not usable:
-        raise ValueError(f"None of the {len(data)} {what} rows has both a text and a label.")
-    return data.select(usable)
+    Args:
+        model (`PreTrainedModel`): A sequence classification model.
+        args (`StudentConfig`): The arguments.
+        kwargs: As in `Trainer`.
+    """
 
+    args: StudentConfig
+    loss_is_scaled_for_ga = False
 
-def _encode(data: Dataset, tokenizer: object, reading: Reading, text_column: str) -> Dataset:
-    columns = {"input_ids": reading.encode(tokenizer, data[text_column][:]), "label": data["label"][:]}  # type: ignore[arg-type]
-    return Dataset.from_dict(columns)
+    def __init__(self, model: nn.Module, args: StudentConfig, **kwargs: object) -> None:
+        self._early: EarlyLearning | None = None
+        super().__init__(model=model, args=args, **kwargs)  # type: ignore[arg-type]
+        if args.loss == "elr":
+            data = self.train_dataset
+            if not isinstance(data, Dataset) or "row" not in data.column_names:
+                raise ValueError("Loss elr needs a training Dataset with a column 'row' that numbers its rows from 0.")
+            self._early = EarlyLearning(len(data), model.config.num_labels)  # type: ignore[union-attr, arg-type]
 
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Tensor],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Tensor | tuple[Tensor, object]:
+        """Mean over the batch of the rows' weighted losses."""
+        labels = inputs.pop("labels")
+        targets, weight, rows = (inputs.pop(name, None) for name in _EXTRA_COLUMNS)
+        outputs = model(**inputs)
+        logits = outputs.logits.float()
+        if targets is None or not model.training:
+            targets = hard_targets(labels, logits.shape[-1])
+        if not model.training:
+            losses = cross_entropy(logits, targets)
+        elif self._early is not None and rows is not None:
+            self._early.remember(*self.accelerator.gather((rows, logits.detach())))
+            losses = self._early(logits, targets, rows.cpu())
+        else:
+            losses = LOSSES[self.args.loss](logits, targets)
+        if weight is not None and model.training:
+            losses = losses * weight
+        loss = losses.mean()
+        return (loss, outputs) if return_outputs else loss
 
-def _scalar_metrics(task: TaskSpec) -> Callable[[EvalPrediction], dict[str, float]]:
-    def compute(prediction: EvalPrediction) -> dict[str, float]:
-        p = softmax(np.asarray(prediction.predictions), axis=1)
-        quality = ClassificationQuality(keep_in_memory=True).compute(
-            predictions=p.argmax(1), references=prediction.label_ids, labels=task.labels, confidences=p.max(1)
-        )
-        return {name: value for name, value in (quality or {}).items() if isinstance(value, (int, float))}
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Save the model, and in a checkpoint the memory of the loss `elr`."""
+        super().save_model(output_dir, _internal_call)
+        if self._early is not None and _internal_call and self.args.should_save:
+            save_file({"memory": self._early.memory}, Path(str(output_dir)) / _MEMORY_FILE)
 
-    return compute
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        if self._early is not None:
+            self._early.memory = load_file(Path(resume_from_checkpoint) / _MEMORY_FILE)["memory"]
 
-
-_NO_MATTER = (
-    "dir",
-    "log",
-    "hub",
-    "report_to",
-    "disable_tqdm",
-    "run_name",
-    "ddp",
-    "save",
-    "resume",
-    "dataloader_",
-    "local_rank",
-)
-
-
-def _decisive(args: TrainingArguments) -> dict:
-    """All training arguments but those that cannot change the student: places, logging, checkpoints, workers."""
-    return {
-        name: json.loads(json.dumps(value, default=str))
-        for name, value in args.to_dict().items()
-        if not any(part in name for part in _NO_MATTER)
-    }
-
-
-def _plain(args: TrainingArguments) -> dict:
-    """Training arguments without paths, tokens and host names."""
-    keep = (*STUDENT_DEFAULTS, "seed", "max_steps", "gradient_accumulation_steps", "lr_scheduler_type", "bf16", "fp16")
-    return {
-        name: str(value) if not isinstance(value, (int, float, str)) else value
-        for name in keep
-        if (value := getattr(args, name)) is not None
-    }
-
-
-def _draw_training(path: Path, history: list[dict]) -> None:
-    """Loss by step and, where it was measured on the way, accuracy."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(6, 3.2), layout="constrained")
-    axes = figure.subplots()
-    loss = [(row["step"], row["loss"]) for row in history if "loss" in row]
-    if loss:
-        axes.plot(*zip(*loss, strict=True), color="#0072b2", label="training loss")
-    axes.set(xlabel="step", ylabel="training loss", title="Training of the student", ylim=(0, None))
-    accuracy = [(row["step"], row["eval_accuracy"]) for row in history if "eval_accuracy" in row]
-    if accuracy:
-        right = axes.twinx()
-        right.plot(*zip(*accuracy, strict=True), "o-", color="#d55e00", label="accuracy on evaluation data")
-        right.set(ylabel="accuracy on evaluation data", ylim=(0, 1))
-    if loss or accuracy:
-        figure.legend(loc="outside lower center", ncols=2, frameon=False)
-    figure.savefig(path, dpi=150)
+    def _set_signature_columns_if_needed(self) -> None:
+        super()._set_signature_columns_if_needed()
+        known: list[str] = self._signature_columns or []
+        self._signature_columns = [*dict.fromkeys([*known, *_EXTRA_COLUMNS])]  # type: ignore[assignment]
