@@ -1,0 +1,186 @@
+"""
+Active learning under a budget: the student says which texts the teacher is asked about next.
+
+    accelerate launch recipes/active.py --config recipes/active_quickstart.yaml   # 2 CPU cores, no Hub (after make assets)
+
+Round by round the teacher annotates what the student is least sure of, and a student learns from all answers so far. It
+stops when the budget is spent or the learning curve is flat. The curve is the student's agreement with the teacher on
+texts drawn at random and kept apart, so no gold label decides anything; gold, where there is some, measures the last
+student. Stopped and started again, it goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from accelerate import PartialState
+from accelerate.utils import broadcast_object_list
+from datasets import Dataset, concatenate_datasets
+from trl import TrlParser
+
+from hf_llambert import (
+    LLMLabeler,
+    StudentConfig,
+    StudentLabeler,
+    TaskSpec,
+    TransformersTeacher,
+    annotate,
+    check_column,
+    is_flat,
+    load_data,
+    load_task,
+    next_to_annotate,
+    saved_calibration,
+    select_silver,
+    student_silver,
+    train_student,
+    with_gold,
+)
+
+
+@dataclass
+class ActiveArguments:
+    """What the recipe does beside the training arguments."""
+
+    teacher: str = field(metadata={"help": "Hub id or directory of the teacher."})
+    student: str = field(metadata={"help": "Hub id or directory of the encoder to start from."})
+    data: str = field(metadata={"help": "The texts."})
+    run: str = field(metadata={"help": "Folder of the run."})
+    task: str = field(default="imdb", metadata={"help": "Built-in task or YAML file."})
+    data_split: str | None = field(default=None, metadata={"help": "Split of the data."})
+    text_column: str = field(default="text", metadata={"help": "Column of the texts."})
+    label_column: str | None = field(default=None, metadata={"help": "Column of gold labels, to measure the end by."})
+    num_held_out: int = field(default=0, metadata={"help": "Texts with gold held out for that."})
+    budget: int = field(default=400, metadata={"help": "Texts the teacher is asked about in all."})
+    num_dev: int = field(default=100, metadata={"help": "Of these, random ones kept apart for the learning curve."})
+    round_size: int = field(default=100, metadata={"help": "Texts annotated in each round."})
+    num_pool: int = field(default=2000, metadata={"help": "Texts the student chooses from in each round."})
+    strategy: str = field(default="margin", metadata={"help": "random, entropy, margin or diverse."})
+    patience: int = field(default=2, metadata={"help": "Stop after so many rounds without a gain ..."})
+    min_gain: float = field(default=0.005, metadata={"help": "... of at least this agreement with the teacher."})
+    self_training: float = field(
+        default=0.0,
+        metadata={"help": "Above 0: the last student also learns its own labels of at least this confidence."},
+    )
+    teacher_revision: str | None = field(default=None, metadata={"help": "Revision of the teacher."})
+    teacher_text_tokens: int | None = field(default=None, metadata={"help": "Longest text the teacher reads."})
+    calibration: str = field(default="batch", metadata={"help": "none, batch or contextual; of the dev texts."})
+    max_length: int = field(default=256, metadata={"help": "Longest text the student reads, in tokens."})
+
+
+def split_rows(arguments: ActiveArguments, seed: int) -> tuple[Dataset | None, Dataset, Dataset]:
+    """The texts to hold out, those of the learning curve and the pool, from one shuffle; each text once."""
+    column = arguments.text_column
+    data = load_data(arguments.data, arguments.data_split)
+    check_column(data, column, "text_column")
+    first: dict[object, int] = {}
+    for i, text in enumerate(data[column]):
+        first.setdefault(text, i)
+    data = data.select(list(first.values())).shuffle(seed=seed)
+    parts = (arguments.num_held_out, arguments.num_dev)
+    if not 0 < arguments.num_dev < arguments.budget or sum(parts) >= len(data):
+        raise ValueError(
+            f"Expected num_dev from 1 to less than the budget, and texts left after num_held_out and num_dev; got num_dev "
+            f"{arguments.num_dev}, budget {arguments.budget}, num_held_out {arguments.num_held_out}, {len(data):,} texts."
+        )
+    held_out = None
+    if arguments.num_held_out:
+        if arguments.label_column is None:
+            raise ValueError("num_held_out texts are measured on by their gold labels: pass label_column.")
+        task = load_task(arguments.task)
+        held_out = with_gold(data.select(range(parts[0])), column, arguments.label_column, task)
+    return held_out, data.select(range(parts[0], sum(parts))), data.select(range(sum(parts), len(data)))
+
+
+def main(arguments: ActiveArguments, training: StudentConfig) -> dict:
+    """Annotate and train in rounds. Returns the content of `active.json`."""
+    run, task, column = Path(arguments.run), load_task(arguments.task), arguments.text_column
+    held_out, dev, pool = split_rows(arguments, training.seed)
+    teacher = TransformersTeacher(
+        arguments.teacher, revision=arguments.teacher_revision, max_text_tokens=arguments.teacher_text_tokens
+    )
+
+    def learn(silver: Dataset, name: str, **kwargs: object) -> dict:
+        reading = {"text_column": column, "max_length": arguments.max_length, **kwargs}
+        return train_student(task, arguments.student, run / name / "student", training, silver=silver, **reading)  # type: ignore[arg-type]
+
+    annotate(
+        dev,
+        LLMLabeler(task, teacher, run / "ledger", column),
+        run / "dev" / "annotated",
+        calibration=arguments.calibration,  # type: ignore[arg-type]
+    )
+    # What the student finds hard is no fair sample, so all rounds use the calibration of the random texts.
+    labeler = LLMLabeler(task, teacher, run / "ledger", column, calibration=saved_calibration(run / "dev"))
+    dev_silver = select_silver(load_data(run / "dev"), task)[0].select_columns([column, "label"])
+    parts, curve, student, stopped = [], [], None, None
+    spent = len(dev)
+    while stopped is None:
+        name = f"round-{len(curve)}"
+        texts = pool.select(range(min(arguments.num_pool, len(pool))))[column][:]
+        number = min(arguments.round_size, arguments.budget - spent)
+        strategy = arguments.strategy if student else "random"
+        chosen = next_to_annotate(texts, number, student, strategy, training.seed + len(curve))  # type: ignore[arg-type]
+        (chosen,) = broadcast_object_list([chosen])  # a rounding error on another process must not choose other texts
+        annotate(pool.select(chosen), labeler, run / name / "annotated", calibration="none")
+        parts.append(load_data(run / name))
+        pool = pool.select(sorted(set(range(len(pool))) - set(chosen)))
+        spent += len(chosen)
+        silver, selection = select_silver(concatenate_datasets(parts), task)
+        found = learn(silver, name, eval_data=dev_silver, selection=selection)
+        student = StudentLabeler(run / name / "student", column)
+        curve.append({"annotated": spent, "silver": len(silver), "agreement": found["eval"]["accuracy"]})
+        if spent >= arguments.budget:
+            stopped = "the budget is spent"
+        elif is_flat([point["agreement"] for point in curve], arguments.patience, arguments.min_gain):
+            stopped = f"no gain of {arguments.min_gain:.1%} in {arguments.patience} rounds"
+        elif not len(pool):
+            stopped = "no text is left"
+
+    silver = silver.select_columns([column, "label"])
+    if arguments.self_training and len(pool):
+        silver = concatenate_datasets([silver, _own_labels(student, pool, task, arguments)])
+    last = learn(silver, "final", eval_data=held_out)
+    result = {"strategy": arguments.strategy, "curve": curve, "stopped": stopped, "asked": spent}
+    result |= {"n_silver": last["train"]["n_silver"], "eval": last.get("eval")}
+    if PartialState().is_main_process:
+        (run / "active.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+        _show(result, run)
+    PartialState().wait_for_everyone()
+    return result
+
+
+def _own_labels(student: StudentLabeler, pool: Dataset, task: TaskSpec, arguments: ActiveArguments) -> Dataset:
+    texts = pool.select(range(min(arguments.num_pool, len(pool)))).select_columns(arguments.text_column)
+    labelled = texts.map(student, batched=True, features=student.features(texts), load_from_cache_file=False)
+    own = student_silver(labelled, task, arguments.self_training)
+    return own.select_columns([arguments.text_column, "label"])
+
+
+def _show(result: dict, run: Path) -> None:
+    for point in result["curve"]:
+        print(f"{point['annotated']:,} texts asked about: agreement with the teacher {point['agreement']:.1%}")
+    print(f"Stopped: {result['stopped']}. The student is in {run / 'final' / 'student'}.")
+    if result["eval"] is not None:
+        print(
+            "Accuracy on {n:,} held-out texts: {accuracy:.1%} ({accuracy_low:.1%} to {accuracy_high:.1%})".format(
+                **result["eval"]
+            )
+        )
+
+
+if __name__ == "__main__":
+    parser = TrlParser((ActiveArguments, StudentConfig))
+    parser.set_defaults(output_dir=None)
+    active_arguments, training_arguments = parser.parse_args_and_config()
+    training_arguments.output_dir = str(Path(active_arguments.run) / "checkpoints")
+    try:
+        main(active_arguments, training_arguments)
+    except (ValueError, OSError, RuntimeError) as error:
+        if os.environ.get("HF_LLAMBERT_DEBUG"):
+            raise
+        sys.exit(f"Error: {error}")

@@ -1,0 +1,147 @@
+import json
+
+import numpy as np
+import pytest
+from datasets import Dataset
+
+from hf_llambert import StudentConfig, StudentLabeler, is_flat, next_to_annotate, student_silver, train_student
+from hf_llambert.annotation.ledger import Ledger
+from hf_llambert.training.active import diverse_rows, uncertain_rows
+from test_recipes import module
+from test_training import TASK, arguments
+
+active = module("active")
+
+
+@pytest.fixture(scope="module")
+def student(student_dir, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("trained")
+    good, bad = "the actors were wonderful and I liked it", "the music was awful and the film dull"
+    data = Dataset.from_dict({"text": [(bad, good)[i % 2] for i in range(16)], "label": [i % 2 for i in range(16)]})
+    train_student(TASK, student_dir, folder / "s", arguments(folder), silver=data)
+    return StudentLabeler(folder / "s")
+
+
+TEXTS = [
+    "the actors were wonderful and I liked it",
+    "the music was awful and the film dull",
+    "the actors were awful and I liked the film dull",
+    "I liked it and the actors were wonderful",
+    "the film dull and the music was awful",
+]
+
+
+@pytest.mark.parametrize("by", ["entropy", "margin"])
+def test_most_uncertain_rows_come_first(by):
+    p = np.array([[0.9, 0.05, 0.05], [0.4, 0.35, 0.25], [0.51, 0.48, 0.01], [0.6, 0.2, 0.2]])
+    assert uncertain_rows(np.log(p), 2, by) == {"entropy": [1, 3], "margin": [2, 1]}[by]
+
+
+def test_text_between_the_labels_is_asked_about_next(student):
+    assert next_to_annotate(TEXTS, 1, student, "margin") == [2]
+    assert next_to_annotate([None, *TEXTS], 1, student, "entropy") == [3]
+
+
+def test_diverse_rows_come_from_different_clusters():
+    random = np.random.default_rng(0)
+    centres = np.repeat(np.eye(4) * 10, 25, axis=0)
+    rows = diverse_rows((centres + random.normal(0, 0.1, centres.shape)).astype(np.float32), 4)
+    assert sorted(row // 25 for row in rows) == [0, 1, 2, 3]
+    same = diverse_rows(np.ones((10, 3), np.float32), 4)
+    assert len(set(same)) == 4
+
+
+def test_diverse_texts_are_chosen_by_the_students_embeddings(student):
+    chosen = next_to_annotate(TEXTS[:2] * 10, 2, student, "diverse")
+    assert {row % 2 for row in chosen} == {0, 1}
+    one, batched = student.embed([TEXTS[0]]), student.embed([TEXTS[1], TEXTS[0], "x " * 30])
+    assert np.allclose(one[0], batched[1], atol=1e-5)
+
+
+def test_random_choice_needs_no_student_and_depends_on_the_seed_alone():
+    assert next_to_annotate(TEXTS, 3, strategy="random", seed=1) == next_to_annotate(
+        TEXTS, 3, strategy="random", seed=1
+    )
+    assert sorted(next_to_annotate(TEXTS, 99, strategy="random")) == list(range(5))
+    with pytest.raises(ValueError, match="pass labeler="):
+        next_to_annotate(TEXTS, 2, strategy="margin")
+    with pytest.raises(ValueError, match="strategy must be one of random, entropy, margin, diverse; got 'best'"):
+        next_to_annotate(TEXTS, 2, strategy="best")
+    with pytest.raises(ValueError, match="must be positive, got 0"):
+        next_to_annotate(TEXTS, 0, strategy="random")
+
+
+def test_confident_labels_of_the_student_become_balanced_silver(student):
+    data = Dataset.from_dict({"text": [*TEXTS, None]})
+    labelled = data.map(student, batched=True, features=student.features(data))
+    sure = sorted(labelled["student_confidence"][:5])[1]
+    silver = student_silver(labelled, TASK, min_confidence=sure)
+    assert set(silver["text"]) <= set(TEXTS) - {TEXTS[2]}
+    assert min(silver["llm_confidence"]) >= sure
+    assert silver["label"][:].count(0) == silver["label"][:].count(1) >= 1
+
+
+@pytest.mark.parametrize(
+    ("curve", "flat"),
+    [([0.7], False), ([0.7, 0.8, 0.803], False), ([0.8, 0.803, 0.804], True), ([0.8, 0.79, 0.9], False), ([], False)],
+)
+def test_curve_is_flat_when_no_late_point_gains_enough(curve, flat):
+    assert is_flat(curve, patience=2, min_gain=0.005) == flat
+
+
+def run_recipe(folder, reviews, teacher_dir, student_dir, cloze, **changes):
+    texts = [f"{text} take {k}" for k in range(5) for text in reviews["text"]]
+    Dataset.from_dict({"text": [*texts, texts[0]], "label": [*reviews["label"][:] * 5, 0]}).to_parquet(
+        str(folder / "reviews.parquet")
+    )
+    cloze.to_yaml(folder / "task.yaml")
+    settings = {"budget": 40, "num_dev": 10, "round_size": 12, "num_pool": 30, "num_held_out": 16, "max_length": 32}
+    settings |= {"label_column": "label", "min_gain": 0.0}
+    training = StudentConfig(
+        str(folder / "checkpoints"), use_cpu=True, num_train_epochs=1, disable_tqdm=True, learning_rate=5e-3, seed=1
+    )
+    files = {"data": str(folder / "reviews.parquet"), "task": str(folder / "task.yaml"), "run": str(folder / "run")}
+    return active.main(
+        active.ActiveArguments(teacher=teacher_dir, student=student_dir, **files, **(settings | changes)), training
+    )
+
+
+@pytest.mark.parametrize("strategy", ["margin", "diverse"])
+def test_recipe_spends_its_budget_and_not_a_text_more(
+    reviews, teacher_dir, student_dir, cloze, tmp_path, strategy, capsys
+):
+    folder = (tmp_path, reviews, teacher_dir, student_dir, cloze)
+    found = run_recipe(*folder, strategy=strategy, patience=9)
+    assert found["stopped"] == "the budget is spent"
+    assert [point["annotated"] for point in found["curve"]] == [22, 34, 40]
+    assert found["asked"] == 40
+    assert found["n_silver"] == 30
+    assert found["eval"]["n"] == 16
+    assert len(Ledger(tmp_path / "run" / "ledger")) == 40
+    assert "40 texts asked about" in capsys.readouterr().out
+    assert run_recipe(*folder, strategy=strategy, patience=9) == json.loads(json.dumps(found))
+    assert len(Ledger(tmp_path / "run" / "ledger")) == 40
+
+
+def test_recipe_stops_where_the_curve_is_flat_and_learns_its_own_labels(
+    reviews, teacher_dir, student_dir, cloze, tmp_path
+):
+    found = run_recipe(
+        tmp_path, reviews, teacher_dir, student_dir, cloze, patience=1, min_gain=1.0, self_training=0.01
+    )
+    assert found["stopped"] == "no gain of 100.0% in 1 rounds"
+    assert found["asked"] == 34
+    assert found["n_silver"] >= 24
+
+
+def test_own_labels_are_taken_from_the_pool(student):
+    wanted = active.ActiveArguments("t", "s", "d", "r", self_training=0.5, num_pool=4)
+    own = active._own_labels(student, Dataset.from_dict({"text": TEXTS}), TASK, wanted)
+    assert len(own) >= 2
+    assert set(own["text"]) <= set(TEXTS[:4])
+
+
+@pytest.mark.parametrize("wrong", [{"num_dev": 40}, {"num_dev": 0}, {"num_held_out": 75}])
+def test_numbers_that_leave_nothing_are_explained(reviews, teacher_dir, student_dir, cloze, tmp_path, wrong):
+    with pytest.raises(ValueError, match="Expected num_dev from 1 to less than the budget"):
+        run_recipe(tmp_path, reviews, teacher_dir, student_dir, cloze, **wrong)
