@@ -25,7 +25,7 @@ class Recorder(torch.nn.Module):
         self.linear = torch.nn.Linear(3, 2)
         self.rows = []
 
-    def forward(self, x, labels, row):
+    def forward(self, x, labels, row, length):
         if self.training:
             self.rows.append(row.tolist())
         logits = self.linear(x)
@@ -43,9 +43,9 @@ class StopAt(TrainerCallback):
 def rows(start, number, shift=0.0):
     random = torch.Generator().manual_seed(start)
     x = torch.randn(number, 3, generator=random) + shift
-    return Dataset.from_dict(
-        {"x": x.tolist(), "labels": (x.sum(1) > 0).long().tolist(), "row": list(range(start, start + number))}
-    )
+    ids = range(start, start + number)
+    columns = {"x": x.tolist(), "labels": (x.sum(1) > 0).long().tolist(), "row": list(ids)}
+    return Dataset.from_dict(columns | {"length": [(7 * k) % 13 for k in ids]})
 
 
 def run(config):

@@ -154,6 +154,31 @@ def test_workers_and_accumulation_draw_the_same_rows_also_after_a_resume(tmp_pat
     assert rest["weights"] == found["weights"]
 
 
+@pytest.mark.parametrize("name", MIXES)
+def test_rows_of_like_length_share_batches_and_each_is_drawn_as_often(tmp_path, name):
+    grouping = {"train_sampling_strategy": "group_by_length"}
+    _, plain = run(config(tmp_path, MIXES[name], batch=2))
+    _, grouped = run(config(tmp_path, MIXES[name], batch=2, arguments=grouping))
+    assert [row >= SILVER for row in flat(grouped)] == [row >= SILVER for row in flat(plain)]
+    whole = (SILVER + GOLD) * (len(flat(plain)) // (SILVER + GOLD))
+    for start in range(0, whole, SILVER + GOLD):  # in each epoch the very same rows
+        epoch = slice(start, start + SILVER + GOLD)
+        assert sorted(flat(grouped)[epoch]) == sorted(flat(plain)[epoch])
+
+    def spread(found):
+        batches = [[(7 * row) % 13 for row in batch] for batch in found["rows"]]
+        return np.mean([max(batch) - min(batch) for batch in batches])
+
+    assert spread(grouped) < 0.9 * spread(plain)
+    stopped = {"arguments": {**grouping, "save_strategy": "steps", "save_steps": 5}, "stop_at": 5}
+    run(config(tmp_path, MIXES[name], batch=2, **stopped))
+    checkpoint = str(tmp_path / "checkpoints" / "checkpoint-5")
+    _, rest = run(config(tmp_path, MIXES[name], batch=2, arguments=grouping, resume=checkpoint))
+    assert rest["rows"] == grouped["rows"][5:]
+    with pytest.raises(ValueError, match="group_by_length: True there, False now"):
+        run(config(tmp_path, MIXES[name], batch=2, resume=checkpoint))
+
+
 def two_processes(tmp_path, settings):
     settings["out"] = str(tmp_path / "found")
     (tmp_path / "config.json").write_text(json.dumps(settings))

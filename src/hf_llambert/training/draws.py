@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,15 +66,32 @@ class MixPlan:
         out = np.empty_like(draws)
         for turn in np.unique(draws // size):
             now = draws // size == turn
-            out[now] = np.random.default_rng([self.seed, source, int(turn)]).permutation(size)[draws[now] % size]
+            out[now] = _permutation(self.seed, source, int(turn), size)[draws[now] % size]
         return out
 
 
-class MixSampler(Sampler[int]):
-    """The order of one epoch: as many draws as the concatenated dataset has rows."""
+@lru_cache(maxsize=4)
+def _permutation(seed: int, source: int, turn: int, size: int) -> NDArray[np.int32]:
+    """The order of one pass over a source; the passes under way are kept."""
+    return np.random.default_rng([seed, source, turn]).permutation(size).astype(np.int32)
 
-    def __init__(self, plan: MixPlan) -> None:
+
+class MixSampler(Sampler[int]):
+    """
+    The order of one epoch: as many draws as the concatenated dataset has rows.
+
+    Args:
+        plan (`MixPlan`): Which row is drawn when.
+        lengths (`Sequence[int]`, *optional*): Length of each row. Within each window, and within each source, longer rows
+            then come first, so that rows of like length share a batch and little is padding. Which source is drawn when,
+            and how often each row is, stays the same.
+        window (`int`, *optional*): Draws in a window.
+    """
+
+    def __init__(self, plan: MixPlan, lengths: Sequence[int] | None = None, window: int = _CHUNK) -> None:
         self.plan = plan
+        self.lengths = None if lengths is None else np.asarray(lengths)
+        self.window = window
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -85,5 +103,14 @@ class MixSampler(Sampler[int]):
 
     def __iter__(self) -> Iterator[int]:
         start, stop = self.epoch * len(self), (self.epoch + 1) * len(self)
-        for position in range(start, stop, _CHUNK):
-            yield from self.plan.rows(position, min(position + _CHUNK, stop)).tolist()
+        while start < stop:
+            end = min(start + self.window, stop)
+            if start < self.plan.total < end:
+                end = self.plan.total  # what comes behind the end of the training must not change places with it
+            rows = self.plan.rows(start, end)
+            if self.lengths is not None:
+                for source in (rows < self.plan.num_silver, rows >= self.plan.num_silver):
+                    mine = rows[source]
+                    rows[source] = mine[np.argsort(-self.lengths[mine], kind="stable")]
+            yield from rows.tolist()
+            start = end

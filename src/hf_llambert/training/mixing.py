@@ -27,6 +27,7 @@ from hf_llambert.training.draws import MixPlan, MixSampler
 SCHEDULES = ("concat", "silver_then_gold", "ratio", "anneal")
 _OPTIONS = ("silver_epochs", "gold_epochs", "gold_learning_rate", "gold_share", "gold_share_end")
 _CELLS = 1000
+_WINDOW = 50  # batches within which rows are grouped by length, as the Trainer's own sampler does
 
 
 class MixCallback(TrainerCallback, ExportableState):
@@ -38,6 +39,7 @@ class MixCallback(TrainerCallback, ExportableState):
     Trainer(model, args, train_dataset=concatenate_datasets([silver, gold]), callbacks=[mix]).train()
     ```
 
+    `train_sampling_strategy="group_by_length"` is honoured: rows of like length share a batch where the schedule allows.
     Exact on any number of processes and workers and after a resume in the middle of an epoch. A resume with other data
     or another schedule is refused. Every log entry and `trainer_state.json` say how much of each source was seen
     (`silver_seen`, `gold_seen`) and which share is drawn now (`gold_share`).
@@ -153,7 +155,9 @@ class MixCallback(TrainerCallback, ExportableState):
                 f"{self._draws_per_step}, the DataLoader makes {loader_steps}. MixCallback needs the Trainer's own one."
             )
         self._plan = self._make_plan(state.max_steps)
-        new = self._spec(dataset, state.max_steps)
+        lengths = _lengths(dataset, args)
+        window = self._draws_per_step * max(1, min(len(dataset) // (self._draws_per_step * 4), _WINDOW))  # type: ignore[arg-type]
+        new = {**self._spec(dataset, state.max_steps), "group_by_length": lengths is not None}
         stored = _stored(state).get(type(self).__name__)
         if state.global_step:
             self._check_same(stored, new)
@@ -162,7 +166,7 @@ class MixCallback(TrainerCallback, ExportableState):
         _stored(state).setdefault(type(self).__name__, self.state())
         if self.gold_learning_rate is not None:
             self._two_learning_rates(args, state.max_steps, lr_scheduler)
-        self._sampler = MixSampler(self._plan)
+        self._sampler = MixSampler(self._plan) if lengths is None else MixSampler(self._plan, lengths, window)
         train_dataloader.set_sampler(self._sampler)  # type: ignore[union-attr]
         self._count(state)
 
@@ -338,6 +342,17 @@ class MixCallback(TrainerCallback, ExportableState):
 def _stored(state: TrainerState) -> dict[str, object]:
     """What a checkpoint holds of each callback, by its name; TrainerState makes a dict of the list it is given."""
     return state.stateful_callbacks  # type: ignore[return-value]
+
+
+def _lengths(dataset: object, args: TrainingArguments) -> list[int] | None:
+    """Length of each row, where the training arguments ask to group by it and the dataset tells."""
+    if args.train_sampling_strategy != "group_by_length" or not isinstance(dataset, Dataset):
+        return None
+    if args.length_column_name in dataset.column_names:
+        return list(dataset[args.length_column_name])
+    if "input_ids" not in dataset.column_names:
+        return None
+    return [len(row) for row in dataset["input_ids"]]
 
 
 def _lr_factors(args: TrainingArguments, steps: int) -> Callable[[int], float]:
