@@ -59,7 +59,7 @@ class Bench:
     def __init__(self, output: Path, data: Path, quick: bool, seeds: list[int]) -> None:
         self.output, self.data, self.quick, self.seeds = output, data, quick, seeds
         self.size = {"silver": 400, "gold": 100, "held": 300} if quick else {"silver": 2000, "gold": 500, "held": 1000}
-        self.concepts = {"silver": 1500, "folds": 1, "noisy": 300} if quick else {
+        self.concepts = {"silver": 1500, "folds": 1, "noisy": 200} if quick else {
             "silver": 10_000, "folds": 5, "noisy": 500}  # fmt: skip
         self.noise = (0.0, 0.4) if quick else NOISE
 

@@ -1,8 +1,10 @@
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 from datasets import Dataset
+from trl import TrlParser
 
 from hf_llambert import StudentConfig, StudentLabeler, is_flat, next_to_annotate, student_silver, train_student
 from hf_llambert.annotation.ledger import Ledger
@@ -139,6 +141,15 @@ def test_own_labels_are_taken_from_the_pool(student):
     own = active._own_labels(student, Dataset.from_dict({"text": TEXTS}), TASK, wanted)
     assert len(own) >= 2
     assert set(own["text"]) <= set(TEXTS[:4])
+
+
+def test_quickstart_settings_are_arguments_of_the_recipe():
+    parser = TrlParser((active.ActiveArguments, StudentConfig))
+    parser.set_defaults(output_dir=None)
+    config = str(Path(active.__file__).parent / "active_quickstart.yaml")
+    found, training = parser.parse_args_and_config(["--config", config])
+    assert found.budget > found.num_dev + found.round_size
+    assert training.learning_rate == 1e-4
 
 
 @pytest.mark.parametrize("wrong", [{"num_dev": 40}, {"num_dev": 0}, {"num_held_out": 75}])
