@@ -1,6 +1,8 @@
 """Tiny models built from a config, and small data. Nothing here or in the tests reaches a network."""
 
 import os
+import re
+import string
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before anything of Hugging Face is imported
 os.environ.setdefault("OMP_NUM_THREADS", "2")
@@ -88,12 +90,13 @@ def teacher_dir(tmp_path_factory) -> str:
 @pytest.fixture(scope="session")
 def student_dir(tmp_path_factory) -> str:
     """An untrained BERT of one layer with a word-piece tokenizer."""
-    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     specials = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
-    tokenizer.train_from_iterator(
-        SENTENCES * 4, trainers.WordPieceTrainer(vocab_size=300, special_tokens=specials, show_progress=False)
-    )
+    words = sorted({word for sentence in SENTENCES for word in re.findall(r"\w+|[^\w\s]", sentence)})
+    letters = sorted({letter for word in words for letter in word} | set(string.ascii_letters + string.digits))
+    pieces = [*specials, *dict.fromkeys([*letters, *(f"##{letter}" for letter in letters), *words])]
+    # Not trained: the trainer of tokenizers breaks ties by chance, and each session would have another student.
+    tokenizer = Tokenizer(models.WordPiece({piece: i for i, piece in enumerate(pieces)}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer.post_processor = processors.TemplateProcessing(
         "[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
     )

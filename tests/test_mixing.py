@@ -109,6 +109,21 @@ def test_max_steps_keeps_the_proportion_of_the_parts(tmp_path):
     assert [row >= SILVER for row in drawn] == [k >= expected for k in range(len(drawn))]
 
 
+def test_arguments_may_be_used_for_another_training(tmp_path):
+    from mix_run import Recorder
+
+    args = TrainingArguments(str(tmp_path), use_cpu=True, report_to="none", per_device_train_batch_size=4)
+    for silver, gold, mix, steps in (
+        (8, 4, MIXES["silver then gold"], 7),
+        (16, 8, MIXES["silver then gold"], 14),
+        (8, 4, MIXES["anneal"], 9),
+    ):
+        data = concatenate_datasets([rows(0, silver), rows(silver, gold)])
+        trainer = Trainer(Recorder(), args, train_dataset=data, callbacks=[MixCallback(silver, gold, **mix)])
+        trainer.train()
+        assert trainer.state.global_step == steps
+
+
 def test_second_part_has_a_learning_rate_of_its_own(tmp_path):
     mix = MIXES["two learning rates"]
     changes = {"arguments": {"warmup_steps": 0.2, "lr_scheduler_type": "linear"}}

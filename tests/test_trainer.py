@@ -133,6 +133,14 @@ def test_adapters_are_merged_and_plain_transformers_loads_the_student(reviews, s
     assert found["eval"]["accuracy"] >= 0.9
 
 
+def test_best_epoch_of_adapters_is_merged(reviews, student_dir, tmp_path):
+    found = fit(reviews, student_dir, "s", tmp_path, lora_rank=4, dev_share=0.25, num_train_epochs=6)
+    measured = [row["eval_silver_accuracy"] for row in found["train"]["history"] if "eval_silver_accuracy" in row]
+    dev = reviews.train_test_split(0.25, seed=1)["test"]
+    labels = StudentLabeler(tmp_path / "s").label(dev["text"][:])["student_label"]
+    assert np.mean(np.array(labels) == np.array(dev["label"][:])) == pytest.approx(max(measured))
+
+
 def silver_rows(**columns):
     return Dataset.from_dict({"text": ["x"] * 4, "label": [0, 1, 1, 1], **columns})
 
@@ -223,7 +231,7 @@ def test_nothing_to_train_on_is_refused(student_dir, tmp_path):
 
 def test_out_of_fold_says_of_each_row_what_others_taught(reviews, student_dir, tmp_path):
     wrong = reviews.map(lambda row, i: {"label": 1 - row["label"] if i == 3 else row["label"]}, with_indices=True)
-    args = arguments(tmp_path, num_train_epochs=16)
+    args = arguments(tmp_path, num_train_epochs=30)
     p = out_of_fold(wrong, TASK, student_dir, tmp_path / "folds", args, folds=4)
     assert p.shape == (16, 2)
     assert np.allclose(p.sum(1), 1, atol=1e-5)

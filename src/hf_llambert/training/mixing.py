@@ -26,6 +26,7 @@ from hf_llambert.training.draws import MixPlan, MixSampler
 
 SCHEDULES = ("concat", "silver_then_gold", "ratio", "anneal")
 _OPTIONS = ("silver_epochs", "gold_epochs", "gold_learning_rate", "gold_share", "gold_share_end")
+_OWN_STEPS = "_max_steps_of_mix"
 _CELLS = 1000
 _WINDOW = 50  # batches within which rows are grouped by length, as the Trainer's own sampler does
 
@@ -131,10 +132,13 @@ class MixCallback(TrainerCallback, ExportableState):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
     ) -> None:
         """Make the training as long as the epochs over each source say."""
+        if args.max_steps == getattr(args, _OWN_STEPS, None):
+            args.max_steps = -1  # set for an earlier Trainer with these very arguments
         draws = self._stated_draws()
         if draws is not None and args.max_steps <= 0:
             self._measure(args, args.train_batch_size)
             args.max_steps = self._step_at(sum(draws))
+            setattr(args, _OWN_STEPS, args.max_steps)
 
     def on_train_begin(
         self,
