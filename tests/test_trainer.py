@@ -230,13 +230,16 @@ def test_nothing_to_train_on_is_refused(student_dir, tmp_path):
 
 
 def test_out_of_fold_says_of_each_row_what_others_taught(reviews, student_dir, tmp_path):
-    wrong = reviews.map(lambda row, i: {"label": 1 - row["label"] if i == 3 else row["label"]}, with_indices=True)
-    args = arguments(tmp_path, num_train_epochs=30)
+    truth = reviews["label"][:] * 3
+    texts = [f"{text} {'and ' * k}slow" for k in range(3) for text in reviews["text"]]
+    labels = [1 - label if i == 3 else label for i, label in enumerate(truth)]
+    wrong = Dataset.from_dict({"text": texts, "label": labels})
+    args = arguments(tmp_path)
     p = out_of_fold(wrong, TASK, student_dir, tmp_path / "folds", args, folds=4)
-    assert p.shape == (16, 2)
+    assert p.shape == (48, 2)
     assert np.allclose(p.sum(1), 1, atol=1e-5)
-    assert p[3].argmax() == reviews["label"][3]
-    assert (p.argmax(1) == np.array(reviews["label"][:])).mean() >= 0.85
+    assert p[3].argmax() == truth[3]
+    assert (p.argmax(1) == np.array(truth)).mean() >= 0.9
     again = out_of_fold(wrong, TASK, student_dir, tmp_path / "folds", args, folds=4)
     assert np.array_equal(p, again)
     with pytest.raises(ValueError, match="folds must be from 2 to"):
