@@ -1,8 +1,12 @@
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from datasets import Dataset
 from trl import TrlParser
 
@@ -141,6 +145,30 @@ def test_own_labels_are_taken_from_the_pool(student):
     own = active._own_labels(student, Dataset.from_dict({"text": TEXTS}), TASK, wanted)
     assert len(own) >= 2
     assert set(own["text"]) <= set(TEXTS[:4])
+
+
+def test_two_processes_share_the_asking_and_agree_on_every_result(reviews, teacher_dir, student_dir, cloze, tmp_path):
+    run_recipe(tmp_path, reviews, teacher_dir, student_dir, cloze, strategy="random")  # writes the files
+    settings = {
+        "data": str(tmp_path / "reviews.parquet"), "task": str(tmp_path / "task.yaml"), "run": str(tmp_path / "two"),
+        "teacher": teacher_dir, "student": student_dir, "budget": 30, "num_dev": 10, "round_size": 12, "num_pool": 30,
+        "num_held_out": 16, "label_column": "label", "max_length": 32, "use_cpu": True, "num_train_epochs": 1,
+        "strategy": "diverse", "disable_tqdm": True,
+    }  # fmt: skip
+    (tmp_path / "active.yaml").write_text(yaml.safe_dump(settings))
+    done = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", active.__file__,
+         "--config", str(tmp_path / "active.yaml")],
+        check=False, env=os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}, capture_output=True,
+        text=True, timeout=240,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = json.loads((tmp_path / "two" / "active.json").read_text())
+    assert found["asked"] == 30
+    assert found["eval"]["n"] == 16
+    files = (tmp_path / "two" / "ledger").glob("*.sqlite")
+    assert len({path.name.split("-")[-2] for path in files}) == 2  # the numbers of the processes that asked
+    assert len(Ledger(tmp_path / "two" / "ledger")) == 30
 
 
 def test_quickstart_settings_are_arguments_of_the_recipe():

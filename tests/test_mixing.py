@@ -252,6 +252,14 @@ def test_resume_with_another_mix_is_refused_and_says_what_changed(tmp_path, chan
         run({**config(tmp_path, MIXES["anneal"]), **resume, **change})
 
 
+def test_resume_that_skips_no_data_is_refused(tmp_path):
+    saving = {"arguments": {"save_strategy": "steps", "save_steps": 3}, "stop_at": 3}
+    run(config(tmp_path, MIXES["anneal"], **saving))
+    resume = {"resume": str(tmp_path / "checkpoints" / "checkpoint-3"), "arguments": {"ignore_data_skip": True}}
+    with pytest.raises(ValueError, match="leave ignore_data_skip off"):
+        run(config(tmp_path, MIXES["anneal"], **resume))
+
+
 def test_function_that_changed_is_refused_on_resume(tmp_path, monkeypatch):
     saving = {"arguments": {"save_strategy": "steps", "save_steps": 3}, "stop_at": 3}
     run(config(tmp_path, MIXES["a function"], **saving))

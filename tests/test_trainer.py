@@ -272,6 +272,10 @@ def test_students_measured_on_other_texts_or_not_at_all_are_not_compared(reviews
     fit(reviews, student_dir, "a", tmp_path, eval_data=reviews)
     fit(reviews, student_dir, "b", tmp_path, eval_data=reviews.select(range(1, 9)))
     fit(reviews, student_dir, "c", tmp_path)
+    others = reviews.map(lambda row: {"text": row["text"] + " too"})
+    fit(reviews, student_dir, "d", tmp_path, eval_data=others)
+    with pytest.raises(ValueError, match="not measured on the same texts"):
+        compare_students(tmp_path / "a", tmp_path / "d")
     with pytest.raises(ValueError, match=r"not measured on the same texts \(16 and 8\)"):
         compare_students(tmp_path / "a", tmp_path / "b")
     with pytest.raises(FileNotFoundError, match="has no evaluation.parquet.*eval_data"):

@@ -59,7 +59,7 @@ class EarlyLearning:
     def __call__(self, logits: Tensor, targets: Tensor, rows: Tensor) -> Tensor:
         """Loss of each row of the batch; `rows` are their numbers in the training data."""
         p = logits.softmax(-1).clamp(_FLOOR, 1 - _FLOOR)
-        memory = self.memory.to(logits.device)[rows]
+        memory = self.memory[rows.cpu()].to(logits.device)
         return cross_entropy(logits, targets) + ELR_STRENGTH * (1 - (memory * p).sum(-1)).clamp_min(_FLOOR).log()
 
     def remember(self, rows: Tensor, logits: Tensor) -> None:

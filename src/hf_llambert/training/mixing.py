@@ -164,6 +164,8 @@ class MixCallback(TrainerCallback, ExportableState):
         new = {**self._spec(dataset, state.max_steps), "group_by_length": lengths is not None}
         stored = _stored(state).get(type(self).__name__)
         if state.global_step:
+            if args.ignore_data_skip:
+                raise ValueError("Resuming a mix goes on with the next row: leave ignore_data_skip off.")
             self._check_same(stored, new)
         self.progress = {"mix": new}
         # A checkpoint of a run without this callback does not know it, and the next save would fail.

@@ -10,6 +10,7 @@ import numpy as np
 from datasets import Dataset
 from numpy.typing import NDArray
 
+from hf_llambert.data import STAGE_FILE
 from hf_llambert.metrics import mean_interval, paired_bootstrap
 from hf_llambert.tasks import TaskSpec
 from hf_llambert.training.train import EVALUATION_FILE, train_student
@@ -75,27 +76,28 @@ def compare_students(first: str | Path, second: str | Path) -> dict[str, float]:
         FileNotFoundError: A folder has no evaluation.
         ValueError: They were measured on different texts.
     """
-    (right, gold), (other_right, other_gold) = _answers(Path(first)), _answers(Path(second))
-    if gold.tolist() != other_gold.tolist():
+    (right, texts), (other_right, other_texts) = _answers(Path(first)), _answers(Path(second))
+    if texts != other_texts:
         raise ValueError(
-            f"'{first}' and '{second}' were not measured on the same texts ({len(gold):,} and {len(other_gold):,}). Train "
-            f"both with the same eval_data."
+            f"'{first}' and '{second}' were not measured on the same texts ({right.shape[1]:,} and "
+            f"{other_right.shape[1]:,}). Train both with the same eval_data."
         )
     runs = min(len(right), len(other_right))
     difference, low, high = paired_bootstrap(right[:runs], other_right[:runs])
-    return {"difference": difference, "low": low, "high": high, "runs": runs, "n": len(gold)}
+    return {"difference": difference, "low": low, "high": high, "runs": runs, "n": right.shape[1]}
 
 
-def _answers(folder: Path) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
-    """Whether each student of a folder was right about each text, (seeds, texts), and the gold labels."""
+def _answers(folder: Path) -> tuple[NDArray[np.bool_], str]:
+    """Whether each student of a folder was right about each text, (seeds, texts), and a digest of the texts."""
     folders = [folder] if (folder / EVALUATION_FILE).is_file() else [folder / "student"]
     if (folder / SEEDS_FILE).is_file():
         _, *others = json.loads((folder / SEEDS_FILE).read_text(encoding="utf-8"))["seeds"]
         folders += [folder / "seeds" / str(seed) for seed in others]
-    tables = []
+    right, texts = [], ""
     for each in folders:
         if not (each / EVALUATION_FILE).is_file():
             raise FileNotFoundError(f"'{each}' has no {EVALUATION_FILE}. Train it with eval_data (--eval_data).")
-        tables.append(Dataset.from_parquet(str(each / EVALUATION_FILE)))
-    gold = np.array(tables[0]["gold"][:])
-    return np.array([np.array(table["student_label"][:]) == gold for table in tables]), gold
+        table = Dataset.from_parquet(str(each / EVALUATION_FILE))
+        right.append(np.array(table["student_label"][:]) == np.array(table["gold"][:]))
+        texts = json.loads((each / STAGE_FILE).read_text(encoding="utf-8"))["config"]["eval_data"]
+    return np.array(right), texts

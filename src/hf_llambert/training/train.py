@@ -148,7 +148,10 @@ def train_student(
         ):
             shutil.rmtree(str(args.output_dir), ignore_errors=True)  # what this very call made
     trainer.accelerator.wait_for_everyone()
-    return results
+    noted = stage_results(output, config)
+    if noted is None:
+        raise RuntimeError(f"The main process did not write '{output}'. Its error is above.")
+    return noted
 
 
 def evaluate_student(labeler: StudentLabeler, data: Dataset, task: TaskSpec, folder: str | Path | None = None) -> dict:

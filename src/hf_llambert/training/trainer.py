@@ -149,7 +149,7 @@ class StudentTrainer(Trainer):
             losses = cross_entropy(logits, targets)
         elif self._early is not None and rows is not None:
             self._early.remember(*self.accelerator.gather((rows, logits.detach())))
-            losses = self._early(logits, targets, rows.cpu())
+            losses = self._early(logits, targets, rows)
         else:
             losses = LOSSES[self.args.loss](logits, targets)
         if weight is not None and model.training:
