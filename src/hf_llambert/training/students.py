@@ -190,6 +190,8 @@ class StudentLabeler:
                 self.student, revision=self.revision, dtype=getattr(torch, choose_dtype(device)), use_safetensors=True
             )
             model.to(device).eval()
+            while len(_LOADED) >= _MOST_LOADED:
+                _LOADED.pop(next(iter(_LOADED)))  # the oldest: trainings by seed or fold must not fill the memory
             _LOADED[key] = tokenizer, model, self._reading(tokenizer, model)
         return _LOADED[key]
 
@@ -205,6 +207,7 @@ class StudentLabeler:
         return Reading(**json.loads(path.read_text(encoding="utf-8"))["reading"])
 
 
+_MOST_LOADED = 2
 _LOADED: dict[tuple[str, str], tuple[PreTrainedTokenizerBase, PreTrainedModel, Reading]] = {}
 
 
