@@ -82,18 +82,17 @@ class Bench:
         """
         Silver only, and silver then gold, from one training.
 
-        Silver only is what that training has learnt at the step where gold begins: its learning rate has come down to
-        0 there, as at the end of a training on silver alone.
+        Silver only is what that training has learnt when gold begins (give or take one step): its learning rate has come
+        down to 0 there, as at the end of a training on silver alone.
         """
         switch = math.ceil(epochs * len(silver) / 16)
         only, checkpoints = self.output / f"{name} (silver only)", self.output / f"{name}-checkpoints"
         save = {"save_strategy": "steps", "save_steps": switch, "save_only_model": True}
         if not only.exists():
             shutil.rmtree(self.output / name, ignore_errors=True)
-            checkpoints.mkdir(parents=True, exist_ok=True)  # so that they are kept
         both = self.train(task, name, held, max_length, seed, silver=silver, silver_epochs=epochs, **arguments, **save)
         if not only.exists():
-            first = checkpoints / f"checkpoint-{switch}"
+            first = next(checkpoints.glob(f"*/checkpoint-{switch}"))
             shutil.copy(self.output / name / TRAINING_FILE, first)
             part = only.with_name(f"{only.name}.part")
             part.mkdir(exist_ok=True)
@@ -139,7 +138,7 @@ class Bench:
                     runs.setdefault(name, []).append(found)
                 else:
                     runs.setdefault(name, []).append(self.train(REVIEWS, folder, held, 128, seed, **arguments))
-        return dict(sorted(runs.items(), key=lambda item: list(item[0]) < ["s"]))
+        return dict(sorted(runs.items(), key=lambda item: not item[0].startswith("silver")))
 
     def _concepts(self) -> tuple[Dataset, Dataset]:
         gold, silver = (
@@ -171,7 +170,7 @@ class Bench:
         return {name: [np.concatenate(folds)] for name, folds in parts.items()}
 
     def noise_table(self) -> Runs:
-        """Labels turned round at random; measured on all gold concepts, none of which is learnt from."""
+        """Labels flipped at random; measured on all gold concepts, none of which is learnt from."""
         gold, silver = self._concepts()
         runs: Runs = {}
         rows = silver.shuffle(seed=1).select(range(self.concepts["noisy"]))
@@ -196,7 +195,7 @@ class Bench:
             kept = set(clean["text"])
             wrong = [i for i in flipped if rows[int(i)]["text"] not in kept]
             print(f"cleanlab at {share:.0%}: dropped {len(rows) - len(clean)}, {len(wrong)} of {len(flipped)} flipped")
-        return dict(sorted(runs.items(), key=lambda item: float(item[0].rsplit(" ", 2)[1].rstrip("%"))))
+        return runs
 
 
 def with_labels(data: Dataset, rows: np.ndarray, labels: np.ndarray, task) -> Dataset:
@@ -212,7 +211,10 @@ def right(folder: Path) -> np.ndarray:
 def table(title: str, runs: Runs, against: str | None) -> dict[str, dict[str, float]]:
     """Print a table; the accuracies with their intervals."""
     found, reference = {}, None if against is None else np.array(runs[against])
-    print(f"\n{title}\n\n| | accuracy (95 % interval) |" + ("" if against is None else f" less `{against}` |"))
+    print(
+        f"\n{title}\n\n| | accuracy (95 % interval; of one run: over texts only) |"
+        + ("" if against is None else f" less `{against}` |")
+    )
     print("|---|---|" + ("" if against is None else "---|"))
     for name, seeds in runs.items():
         mean, low, high = paired_bootstrap(seeds)
@@ -228,7 +230,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--only", nargs="+", choices=("imdb", "umls", "noise"), default=("imdb", "umls", "noise"))
-    parser.add_argument("--seeds", nargs="+", type=int, default=None)
+    parser.add_argument("--seeds", nargs="+", type=int, default=None, help="of IMDb; the other two have one")
     parser.add_argument("--data", type=Path, default=ROOT.parent / "shared/data/llambert")
     parser.add_argument("--output", type=Path, default=None)
     parser.add_argument("--json", type=Path, default=None)
@@ -250,7 +252,7 @@ def main() -> None:
         runs = bench.umls()
         found["umls"] = table("UMLS, Llama-2-70b's labels", runs, next(iter(runs)))
     if "noise" in options.only:
-        found["noise"] = table("UMLS, silver labels turned round", bench.noise_table(), None)
+        found["noise"] = table("UMLS, silver labels flipped", bench.noise_table(), None)
         print("The paper (roberta-large, IMDb):", ", ".join(f"{k:.0%} {v:.2%}" for k, v in PAPER_NOISE.items()))
     if options.json:
         flat = {f"{part}/{name}": value for part, rows in found.items() for name, value in rows.items()}

@@ -6,7 +6,8 @@ Active learning under a budget: the student says which texts the teacher is aske
 Round by round the teacher annotates what the student is least sure of, and a student learns from all answers so far. It
 stops when the budget is spent or the learning curve is flat. The curve is the student's agreement with the teacher on
 texts drawn at random and kept apart, so no gold label decides anything; gold, where there is some, measures the last
-student. Stopped and started again, it goes on where it stopped.
+student. Stopped and started again, it goes on where it stopped. Another budget is another run; give it the same ledger, and
+nothing is asked twice.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from datasets import Dataset, concatenate_datasets
 from trl import TrlParser
 
 from hf_llambert import (
+    ABSTAIN,
     LLMLabeler,
     StudentConfig,
     StudentLabeler,
@@ -50,6 +52,9 @@ class ActiveArguments:
     student: str = field(metadata={"help": "Hub id or directory of the encoder to start from."})
     data: str = field(metadata={"help": "The texts."})
     run: str = field(metadata={"help": "Folder of the run."})
+    ledger: str | None = field(
+        default=None, metadata={"help": "Folder of the replies; several runs may share it. Default: ledger in run."}
+    )
     task: str = field(default="imdb", metadata={"help": "Built-in task or YAML file."})
     data_split: str | None = field(default=None, metadata={"help": "Split of the data."})
     text_column: str = field(default="text", metadata={"help": "Column of the texts."})
@@ -70,6 +75,18 @@ class ActiveArguments:
     teacher_text_tokens: int | None = field(default=None, metadata={"help": "Longest text the teacher reads."})
     calibration: str = field(default="batch", metadata={"help": "none, batch or contextual; of the dev texts."})
     max_length: int = field(default=256, metadata={"help": "Longest text the student reads, in tokens."})
+
+
+def check(arguments: ActiveArguments) -> None:
+    """Refuse what would fail only after the teacher was asked."""
+    for name in ("round_size", "num_pool", "patience"):
+        if getattr(arguments, name) < 1:
+            raise ValueError(f"{name} must be a positive number, got {getattr(arguments, name)}.")
+    strategies = ("random", "entropy", "margin", "diverse")
+    if arguments.strategy not in strategies:
+        raise ValueError(f"strategy must be one of {', '.join(strategies)}; got {arguments.strategy!r}.")
+    if not 0 <= arguments.self_training <= 1:
+        raise ValueError(f"self_training must be a confidence from 0 to 1, got {arguments.self_training}.")
 
 
 def split_rows(arguments: ActiveArguments, seed: int) -> tuple[Dataset | None, Dataset, Dataset]:
@@ -98,7 +115,9 @@ def split_rows(arguments: ActiveArguments, seed: int) -> tuple[Dataset | None, D
 
 def main(arguments: ActiveArguments, training: StudentConfig) -> dict:
     """Annotate and train in rounds. Returns the content of `active.json`."""
+    check(arguments)
     run, task, column = Path(arguments.run), load_task(arguments.task), arguments.text_column
+    ledger = arguments.ledger or run / "ledger"
     held_out, dev, pool = split_rows(arguments, training.seed)
     teacher = TransformersTeacher(
         arguments.teacher, revision=arguments.teacher_revision, max_text_tokens=arguments.teacher_text_tokens
@@ -110,43 +129,45 @@ def main(arguments: ActiveArguments, training: StudentConfig) -> dict:
 
     annotate(
         dev,
-        LLMLabeler(task, teacher, run / "ledger", column),
+        LLMLabeler(task, teacher, ledger, column),
         run / "dev" / "annotated",
         calibration=arguments.calibration,  # type: ignore[arg-type]
     )
     # What the student finds hard is no fair sample, so all rounds use the calibration of the random texts.
-    labeler = LLMLabeler(task, teacher, run / "ledger", column, calibration=saved_calibration(run / "dev"))
+    calibration = saved_calibration(run / "dev")
+    labeler = LLMLabeler(task, teacher, ledger, column, calibration=calibration)
     dev_silver = select_silver(load_data(run / "dev"), task)[0].select_columns([column, "label"])
     parts, curve, student, stopped = [], [], None, None
     spent = len(dev)
     while stopped is None:
-        name = f"round-{len(curve)}"
+        name = f"round-{len(parts)}"
         texts = pool.select(range(min(arguments.num_pool, len(pool))))[column][:]
         number = min(arguments.round_size, arguments.budget - spent)
         strategy = arguments.strategy if student else "random"
-        chosen = next_to_annotate(texts, number, student, strategy, training.seed + len(curve))  # type: ignore[arg-type]
+        chosen = next_to_annotate(texts, number, student, strategy, training.seed + len(parts))  # type: ignore[arg-type]
         (chosen,) = broadcast_object_list([chosen])  # a rounding error on another process must not choose other texts
         annotate(pool.select(chosen), labeler, run / name / "annotated", calibration="none")
         parts.append(load_data(run / name))
         pool = pool.select(sorted(set(range(len(pool))) - set(chosen)))
         spent += len(chosen)
-        silver, selection = select_silver(concatenate_datasets(parts), task)
+        answers = concatenate_datasets(parts)
+        if len(set(answers["llm_label"]) - {ABSTAIN}) < 2 and spent < arguments.budget and len(pool):
+            continue  # nothing to tell apart yet: another random round
+        silver, selection = select_silver(answers, task, calibration=calibration)
         found = learn(silver, name, eval_data=dev_silver, selection=selection)
         student = StudentLabeler(run / name / "student", column)
         curve.append({"annotated": spent, "silver": len(silver), "agreement": found["eval"]["accuracy"]})
-        if spent >= arguments.budget:
-            stopped = "the budget is spent"
-        elif is_flat([point["agreement"] for point in curve], arguments.patience, arguments.min_gain):
-            stopped = f"no gain of {arguments.min_gain:.1%} in {arguments.patience} rounds"
-        elif not len(pool):
-            stopped = "no text is left"
+        stopped = _why_stop(arguments, spent, [point["agreement"] for point in curve], pool)
 
-    silver = silver.select_columns([column, "label"])
+    silver = silver.select_columns([column, "label", "llm_confidence", "probabilities"])
+    own = None
     if arguments.self_training and len(pool):
-        silver = concatenate_datasets([silver, _own_labels(student, pool, task, arguments)])
+        own = _own_labels(student, pool, task, arguments)
+        silver = concatenate_datasets([silver, own])
     last = learn(silver, "final", eval_data=held_out)
     result = {"strategy": arguments.strategy, "curve": curve, "stopped": stopped, "asked": spent}
-    result |= {"n_silver": last["train"]["n_silver"], "eval": last.get("eval")}
+    result |= {"n_own_labels": len(own) if own is not None else 0, "n_silver": last["train"]["n_silver"]}
+    result["eval"] = last.get("eval")
     if PartialState().is_main_process:
         (run / "active.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
         _show(result, run)
@@ -154,16 +175,25 @@ def main(arguments: ActiveArguments, training: StudentConfig) -> dict:
     return result
 
 
+def _why_stop(arguments: ActiveArguments, spent: int, curve: list[float], pool: Dataset) -> str | None:
+    if spent >= arguments.budget:
+        return "the budget is spent"
+    if is_flat(curve, arguments.patience, arguments.min_gain):
+        return f"no gain of {arguments.min_gain:.1%} in {arguments.patience} rounds"
+    return None if len(pool) else "no text is left"
+
+
 def _own_labels(student: StudentLabeler, pool: Dataset, task: TaskSpec, arguments: ActiveArguments) -> Dataset:
     texts = pool.select(range(min(arguments.num_pool, len(pool)))).select_columns(arguments.text_column)
     labelled = texts.map(student, batched=True, features=student.features(texts), load_from_cache_file=False)
-    own = student_silver(labelled, task, arguments.self_training)
-    return own.select_columns([arguments.text_column, "label"])
+    return student_silver(labelled, task, arguments.self_training)
 
 
 def _show(result: dict, run: Path) -> None:
     for point in result["curve"]:
         print(f"{point['annotated']:,} texts asked about: agreement with the teacher {point['agreement']:.1%}")
+    if result["n_own_labels"]:
+        print(f"{result['n_own_labels']:,} of the last student's labels are its own.")
     print(f"Stopped: {result['stopped']}. The student is in {run / 'final' / 'student'}.")
     if result["eval"] is not None:
         print(

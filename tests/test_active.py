@@ -48,6 +48,14 @@ def test_text_between_the_labels_is_asked_about_next(student):
     assert next_to_annotate([None, *TEXTS], 1, student, "entropy") == [3]
 
 
+@pytest.mark.parametrize("strategy", ["random", "entropy", "margin", "diverse"])
+def test_text_that_is_none_or_blank_is_never_asked_about(student, strategy):
+    texts = [None, " ", *TEXTS, None]
+    assert set(next_to_annotate(texts, 3, student, strategy)) <= set(range(2, 7))
+    assert sorted(next_to_annotate(texts, 9, student, strategy)) == [2, 3, 4, 5, 6]
+    assert next_to_annotate([None, ""], 2, student, strategy) == []
+
+
 def test_diverse_rows_come_from_different_clusters():
     random = np.random.default_rng(0)
     centres = np.repeat(np.eye(4) * 10, 25, axis=0)
@@ -95,7 +103,7 @@ def test_curve_is_flat_when_no_late_point_gains_enough(curve, flat):
     assert is_flat(curve, patience=2, min_gain=0.005) == flat
 
 
-def run_recipe(folder, reviews, teacher_dir, student_dir, cloze, **changes):
+def run_recipe(folder, reviews, teacher_dir, student_dir, cloze, learning=None, **changes):
     texts = [f"{text} take {k}" for k in range(5) for text in reviews["text"]]
     Dataset.from_dict({"text": [*texts, texts[0]], "label": [*reviews["label"][:] * 5, 0]}).to_parquet(
         str(folder / "reviews.parquet")
@@ -104,8 +112,9 @@ def run_recipe(folder, reviews, teacher_dir, student_dir, cloze, **changes):
     settings = {"budget": 40, "num_dev": 10, "round_size": 12, "num_pool": 30, "num_held_out": 16, "max_length": 32}
     settings |= {"label_column": "label", "min_gain": 0.0}
     training = StudentConfig(
-        str(folder / "checkpoints"), use_cpu=True, num_train_epochs=1, disable_tqdm=True, learning_rate=5e-3, seed=1
-    )
+        str(folder / "checkpoints"), use_cpu=True, num_train_epochs=1, disable_tqdm=True, learning_rate=5e-3, seed=1,
+        **(learning or {}),
+    )  # fmt: skip
     files = {"data": str(folder / "reviews.parquet"), "task": str(folder / "task.yaml"), "run": str(folder / "run")}
     return active.main(
         active.ActiveArguments(teacher=teacher_dir, student=student_dir, **files, **(settings | changes)), training
@@ -137,7 +146,48 @@ def test_recipe_stops_where_the_curve_is_flat_and_learns_its_own_labels(
     )
     assert found["stopped"] == "no gain of 100.0% in 1 rounds"
     assert found["asked"] == 34
-    assert found["n_silver"] >= 24
+    assert found["n_own_labels"] > 0
+    assert found["n_silver"] == 24 + found["n_own_labels"]
+
+
+def test_recipe_learns_from_soft_targets_and_confidences(reviews, teacher_dir, student_dir, cloze, tmp_path):
+    learning = {"soft_targets": True, "weight_by_confidence": True}
+    found = run_recipe(tmp_path, reviews, teacher_dir, student_dir, cloze, learning, self_training=0.01)
+    assert found["asked"] == 40
+
+
+def test_round_with_one_label_is_followed_by_another(reviews, teacher_dir, student_dir, cloze, tmp_path):
+    found = run_recipe(tmp_path, reviews, teacher_dir, student_dir, cloze, round_size=1, budget=20)
+    assert found["asked"] == 20
+    assert found["curve"][0]["annotated"] > 11
+
+
+def test_larger_budget_is_another_run_with_the_same_ledger(reviews, teacher_dir, student_dir, cloze, tmp_path):
+    files = (reviews, teacher_dir, student_dir, cloze)
+    shared = str(tmp_path / "ledger")
+    run_recipe(tmp_path, *files, strategy="random", ledger=shared, budget=22)
+    (tmp_path / "run").rename(tmp_path / "first")
+    assert len(Ledger(shared)) == 22
+    run_recipe(tmp_path, *files, strategy="random", ledger=shared, budget=34)
+    assert len(Ledger(shared)) == 34
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"patience": 0}, "patience must be a positive number"),
+        ({"round_size": 0}, "round_size must be a positive number"),
+        ({"num_pool": 0}, "num_pool must be a positive number"),
+        ({"strategy": "best"}, "strategy must be one of random, entropy, margin, diverse; got 'best'"),
+        ({"self_training": 90}, "self_training must be a confidence from 0 to 1"),
+    ],
+)
+def test_wrong_arguments_are_refused_before_anything_is_asked(
+    reviews, teacher_dir, student_dir, cloze, tmp_path, wrong, message
+):
+    with pytest.raises(ValueError, match=message):
+        run_recipe(tmp_path, reviews, teacher_dir, student_dir, cloze, **wrong)
+    assert not (tmp_path / "run").exists()
 
 
 def test_own_labels_are_taken_from_the_pool(student):

@@ -2,7 +2,7 @@ import sys
 
 import numpy as np
 import pytest
-from datasets import Dataset
+from datasets import ClassLabel, Dataset, Features
 
 from hf_llambert import Calibration, TaskSpec, drop_label_errors, select_silver
 
@@ -130,3 +130,51 @@ def test_missing_cleanlab_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "cleanlab.filter", None)
     with pytest.raises(ImportError, match=r"hf-llambert\[noise\]"):
         drop_label_errors(silver, TASK, p)
+
+
+def test_other_teachers_with_their_labels_in_another_order_are_refused():
+    names = Features({**annotated([0, 1]).features, "llm_label": ClassLabel(names=["positive", "negative"])})
+    with pytest.raises(ValueError, match="annotated with labels .'positive', 'negative'."):
+        select_silver(annotated([0, 1]), TASK, others=[annotated([0, 1]).cast(names)])
+
+
+def test_rows_with_a_missing_number_are_the_same_rows():
+    data = annotated([0, 1, 1]).add_column("stars", [1.0, float("nan"), None])
+    silver, _ = select_silver(data, TASK, others=[data])
+    assert len(silver) == 3
+
+
+def test_share_never_drops_a_whole_label():
+    labels = [0] * 10 + [1]
+    silver, _ = select_silver(annotated(labels), TASK, keep_share=0.3)
+    assert silver["label"][:] == [0, 0, 0, 1]
+
+
+@pytest.mark.parametrize("rule", [{"keep_share": 0.5}, {"balance": True}])
+def test_surest_rows_need_confidences(rule):
+    data = annotated([0, 1, 1, 0], confidence=[None, 0.8, 0.9, 0.9])
+    with pytest.raises(ValueError, match="some usable rows have no llm_confidence"):
+        select_silver(data, TASK, **rule)
+
+
+def test_nothing_usable_is_explained_by_every_rule():
+    for data in (annotated([-1, -1]), annotated([]), annotated([0, 1], confidence=[0.1, 0.1])):
+        with pytest.raises(ValueError, match="at least two labels to tell apart"):
+            select_silver(data, TASK, balance=True, min_confidence=0.5)
+
+
+def test_columns_are_not_written_over():
+    data = annotated([0, 1]).add_column("gold_label", [0, 1]).add_column("probabilities", [[0.5, 0.5]] * 2)
+    with pytest.raises(ValueError, match="'gold_label', 'probabilities'. would be written over"):
+        select_silver(data, TASK, calibration=Calibration("none", (0.0, 0.0), 1.0))
+
+
+def test_answers_without_scores_have_all_on_their_label():
+    data = annotated([0, 1]).remove_columns("llm_scores")
+    silver, _ = select_silver(data, TASK, calibration=Calibration("none", (0.0, 0.0), 1.0))
+    assert silver["probabilities"][:] == [[1, 0], [0, 1]]
+
+
+def test_probabilities_of_a_diverged_training_are_refused():
+    with pytest.raises(ValueError, match="not numbers: a training of the folds' students diverged"):
+        drop_label_errors(select_silver(annotated([0, 1] * 5), TASK)[0], TASK, np.full((10, 2), np.nan))

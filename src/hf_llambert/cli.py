@@ -188,6 +188,8 @@ def train(
 
     if silver is None and gold is None:
         raise ValueError("Nothing to train on. Pass --silver, --gold or both.")
+    if seeds < 1 or (seeds > 1 and eval_data is None):
+        raise ValueError(f"Expected --seeds of 1 or more, and --eval_data to compare them on; got {seeds} seeds.")
     spec = load_task(task)
     column = label_column or "label"
     args = _training_arguments(context.args, output, seed)
@@ -271,15 +273,17 @@ def report(
     ] = None,
 ) -> None:
     """Write and show the report of a run: report.md, report.json and figures."""
-    from hf_llambert import compare_labels, compare_students, show_report, write_report
+    from hf_llambert import compare_labels, show_report, write_report
 
     compare_labels(run)
-    show_report(write_report(run), run)
+    found = write_report(run, against=against)
+    show_report(found, run)
     if against is not None:
-        found = compare_students(run, against)
+        found = found["against"]
         _say(
             f"accuracy of this run's student less that of {against}: {found['difference']:+.1%}, 95 % interval "
-            f"{found['low']:+.1%} to {found['high']:+.1%} ({found['runs']} seeds, {found['n']:,} texts)"
+            f"{found['low']:+.1%} to {found['high']:+.1%} (paired bootstrap; {found['runs']} pair(s) of students, "
+            f"{found['n']:,} texts)"
         )
 
 

@@ -52,8 +52,9 @@ def paired_bootstrap(
     """
     How much more often the first of two students is right, measured on the same texts: difference, low, high (95 %).
 
-    Texts are resampled, and runs with them (Efron and Tibshirani 1993), so that the interval covers other texts and other
-    seeds alike. Against 0 it is the interval of the first one's accuracy.
+    Texts are resampled, and runs with them (Efron and Tibshirani 1993). With three runs or more the interval covers other
+    texts and, roughly, other seeds; with one run it is about other texts only. Against 0 it is the interval of the first
+    one's accuracy.
 
     Args:
         first (`ArrayLike` of shape (runs, texts)): Whether each text was labelled right, by run (seed).

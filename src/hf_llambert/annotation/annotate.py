@@ -143,8 +143,9 @@ def saved_calibration(folder: str | Path) -> Calibration | None:
     note = next((path for path in (folder / "annotated" / STAGE_FILE, folder / STAGE_FILE) if path.is_file()), None)
     if note is None:
         return None
-    found = json.loads(note.read_text(encoding="utf-8"))["results"].get("calibration")
-    return None if found is None else Calibration(found["method"], tuple(found["bias"]), found["temperature"])
+    stage = json.loads(note.read_text(encoding="utf-8"))
+    found = stage["results"].get("calibration") or stage["config"]["labeler_calibration"]
+    return Calibration(found["method"], tuple(found["bias"]), found["temperature"])
 
 
 def _calibration(

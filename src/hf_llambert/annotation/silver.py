@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections import Counter
 from collections.abc import Sequence
 
@@ -11,6 +12,7 @@ from datasets import Dataset
 from numpy.typing import ArrayLike
 
 from hf_llambert.annotation.calibration import Calibration
+from hf_llambert.data import content_hash
 from hf_llambert.tasks import TaskSpec
 
 logger = logging.getLogger(__name__)
@@ -50,25 +52,21 @@ def select_silver(
         `gold_label`. And for each rule `{"rule", "n", "per_label"}`.
 
     Raises:
-        ValueError: A missing column, other rows in `others`, a share that is none, or fewer than two labels left.
+        ValueError: A missing column, other rows in `others`, a share outside 0 to 1, or fewer than two labels left.
     """
-    missing = {"llm_label", "llm_status", "llm_confidence"} - set(annotated.column_names)
-    if missing:
-        raise ValueError(
-            f"Columns {sorted(missing)} not found in {annotated.column_names}. Pass a dataset annotated by LLMLabeler."
-        )
     for name, share in (("min_agreement", min_agreement), ("min_confidence", min_confidence)):
         if not 0 <= share <= 1:
             raise ValueError(f"{name} must be from 0 to 1, got {share}.")
     if not 0 < keep_share <= 1:
         raise ValueError(f"keep_share must be above 0 and at most 1, got {keep_share}.")
-    names = getattr(annotated.features["llm_label"], "names", None)
-    if names is not None and tuple(names) != task.labels:
-        raise ValueError(f"The dataset was annotated with labels {names}, the task has {list(task.labels)}.")
-
+    _check_annotated([annotated, *others], task, with_probabilities=calibration is not None)
     labels = np.array(annotated["llm_label"][:])
     confidence = np.array([-1.0 if c is None else c for c in annotated["llm_confidence"]])
-    ok = np.array([status == "ok" for status in annotated["llm_status"]])
+    ok = np.array([status == "ok" for status in annotated["llm_status"]], dtype=bool)
+    if (keep_share < 1 or balance) and (confidence[ok] < 0).any():
+        raise ValueError(
+            "keep_share and balance keep the surest rows, but some usable rows have no llm_confidence. Annotate in score mode."
+        )
     kept = np.flatnonzero(ok)
     counts = [{"rule": "annotated", "n": len(labels), "per_label": _per_label(labels[ok], task)}]
 
@@ -83,10 +81,10 @@ def select_silver(
         kept = kept[confidence[kept] >= min_confidence]
         note(f"confidence of at least {min_confidence:g}")
     if keep_share < 1:
-        rooms = {i: round(keep_share * int((labels[kept] == i).sum())) for i in range(task.num_labels)}
+        rooms = {i: math.ceil(round(keep_share * int((labels[kept] == i).sum()), 9)) for i in range(task.num_labels)}
         kept = surest_rows(kept, labels, confidence, rooms)
         note(f"surest {keep_share:.0%} of each label")
-    if balance:
+    if balance and len(kept):
         rarest = min(int((labels[kept] == i).sum()) for i in set(labels[kept].tolist()))
         kept = surest_rows(kept, labels, confidence, dict.fromkeys(range(task.num_labels), rarest))
         note("as many of each label")
@@ -131,10 +129,31 @@ def drop_label_errors(silver: Dataset, task: TaskSpec, probabilities: ArrayLike)
     p = np.asarray(probabilities, dtype=np.float64)
     if p.shape != (len(silver), task.num_labels):
         raise ValueError(f"Expected probabilities of shape {(len(silver), task.num_labels)}, got {p.shape}.")
+    if not np.isfinite(p).all():
+        raise ValueError(
+            "Some probabilities are not numbers: a training of the folds' students diverged. Lower the learning rate."
+        )
     labels = np.array(silver["label"][:])
     suspect = find_label_issues(labels, p, n_jobs=1)
     left = silver.select(np.flatnonzero(~suspect).tolist())
     return left, {"rule": "no likely label error", "n": len(left), "per_label": _per_label(labels[~suspect], task)}
+
+
+def _check_annotated(datasets: Sequence[Dataset], task: TaskSpec, with_probabilities: bool) -> None:
+    for data in datasets:
+        missing = {"llm_label", "llm_status", "llm_confidence"} - set(data.column_names)
+        if missing:
+            raise ValueError(
+                f"Columns {sorted(missing)} not found in {data.column_names}. Pass a dataset annotated by LLMLabeler."
+            )
+        names = getattr(data.features["llm_label"], "names", None)
+        if names is not None and tuple(names) != task.labels:
+            raise ValueError(f"The dataset was annotated with labels {names}, the task has {list(task.labels)}.")
+    columns = set(datasets[0].column_names)
+    taken = {"gold_label"} & columns if "label" in columns else set()
+    taken |= {"probabilities"} & columns if with_probabilities else set()
+    if taken:
+        raise ValueError(f"Columns {sorted(taken)} would be written over. Rename or remove them first.")
 
 
 def _per_label(labels: np.ndarray, task: TaskSpec) -> dict[str, int]:
@@ -146,11 +165,11 @@ def _agreement(annotated: Dataset, others: Sequence[Dataset]) -> np.ndarray:
     labels = np.array(annotated["llm_label"][:])
     agree = np.ones(len(labels))
     own = [name for name in annotated.column_names if not name.startswith("llm_")]
-    rows = annotated.select_columns(own).to_list()
+    rows = content_hash(annotated.select_columns(own))
     for other in others:
-        if not {*own, "llm_label"} <= set(other.column_names) or other.select_columns(own).to_list() != rows:
+        if not {*own, "llm_label"} <= set(other.column_names) or content_hash(other.select_columns(own)) != rows:
             raise ValueError(
-                f"Expected the other teachers' datasets to have the same {len(rows):,} rows in the same order in columns "
+                f"Expected the other teachers' datasets to have the same {len(labels):,} rows in the same order in columns "
                 f"{own}. Annotate the same data with each teacher."
             )
         agree += np.array(other["llm_label"][:]) == labels
@@ -168,7 +187,7 @@ def surest_rows(kept: np.ndarray, labels: np.ndarray, confidence: np.ndarray, ro
 
 def _probabilities(silver: Dataset, calibration: Calibration, task: TaskSpec) -> list[list[float]]:
     out = np.eye(task.num_labels)[silver["label"][:]]
-    scores = silver["llm_scores"][:]
+    scores = silver["llm_scores"][:] if "llm_scores" in silver.column_names else []
     rows = [i for i, row in enumerate(scores) if row is not None]
     if rows:
         out[rows] = calibration.probabilities([scores[i] for i in rows])

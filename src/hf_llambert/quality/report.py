@@ -15,9 +15,8 @@ from hf_llambert.data import STAGE_FILE, gold_labels
 from hf_llambert.pool.shards import label_pool, read_pool
 from hf_llambert.quality.figures import draw_confidence, draw_confusions, draw_reliability
 from hf_llambert.tasks import ABSTAIN, TaskSpec
-from hf_llambert.training.seeds import SEEDS_FILE, compare_students
+from hf_llambert.training.seeds import compare_students, read_seeds
 from hf_llambert.training.students import StudentLabeler
-from hf_llambert.training.train import EVALUATION_FILE
 
 _EXAMPLES = 12
 _SHOWN = 400  # characters of a text
@@ -44,35 +43,44 @@ def compare_labels(run: str | Path) -> None:
             label_pool(texts, labeler, folder, show_progress=False)
 
 
-def write_report(run: str | Path, choices: Mapping[str, str] | None = None) -> dict:
+def write_report(run: str | Path, choices: Mapping[str, str] | None = None, against: str | Path | None = None) -> dict:
     """
     Read what is in a run's folder and write `report.json`, `report.md` and `figures/`.
 
     Args:
-        run (`str` or `Path`): Folder with `annotated` and, where they were made, `student`, `baseline`, `labels` and
-            `compared` (see [`compare_labels`]).
+        run (`str` or `Path`): Folder with `annotated`, `student` or both and, where they were made, `baseline`, `labels`
+            and `compared` (see [`compare_labels`]).
         choices (`Mapping[str, str]`, *optional*): How what was chosen (prompt, seeds, ...) was chosen, for the report.
+        against (`str` or `Path`, *optional*): Another run, whose student is compared with this one's on the same texts.
 
     Returns:
         `dict`: The content of `report.json`: `teacher`, `student` and `baseline` with their figures, `n_annotated`,
         `n_silver`, `n_labelled`, and the task. A stage that was not run has `None`.
 
     Raises:
-        FileNotFoundError: The folder has no annotated dataset.
+        FileNotFoundError: The folder has neither an annotated dataset nor a student.
+        ValueError: The two students were not measured on the same texts.
     """
     run = Path(run)
     stages = {name: _stage(run / name) for name in ("annotated", "student", "baseline", "labels")}
-    if stages["annotated"] is None:
-        raise FileNotFoundError(f"'{run}' holds no 'annotated' folder. Run hf-llambert annotate --output {run} first.")
-    config = stages["annotated"]["config"]
-    task = TaskSpec.from_dict(config["task"])
-    annotated = load_from_disk(str(run / "annotated"))
+    first = stages["annotated"] or stages["student"]
+    if first is None:
+        raise FileNotFoundError(
+            f"'{run}' holds neither an 'annotated' folder nor a 'student'. Run hf-llambert annotate --output {run} first."
+        )
+    task = TaskSpec.from_dict(first["config"]["task"])
     report = _figures_of(stages, task)
-    if all((run / name / EVALUATION_FILE).is_file() for name in ("student", "baseline")):
+    if _measured_alike(stages["student"], stages["baseline"]):
         report["student_less_baseline"] = compare_students(run / "student", run / "baseline")
-    if (run / SEEDS_FILE).is_file():
-        report["seeds"] = json.loads((run / SEEDS_FILE).read_text(encoding="utf-8"))
-    compared = _compared_rows(run, annotated, config, task)
+    seeds = read_seeds(run)
+    if seeds is not None:
+        report["seeds"] = seeds
+    if against is not None:
+        report["against"] = {"run": Path(against).name, **compare_students(run, against)}
+    compared = []
+    if stages["annotated"] is not None:
+        annotated = load_from_disk(str(run / "annotated"))
+        compared = _compared_rows(run, annotated, stages["annotated"]["config"], task)
     report["disagreements"] = _count_disagreements(compared)
     if choices:
         report["choices"] = dict(choices)
@@ -81,6 +89,12 @@ def write_report(run: str | Path, choices: Mapping[str, str] | None = None) -> d
     (run / "report.json").write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     (run / "report.md").write_text(_markdown(report, figures, compared, task), encoding="utf-8")
     return report
+
+
+def _measured_alike(first: dict | None, second: dict | None) -> bool:
+    """Whether two students were measured, and on the same texts."""
+    texts = [stage["config"]["eval_data"] if stage else None for stage in (first, second)]
+    return texts[0] is not None and texts[0] == texts[1]
 
 
 def summary_rows(report: Mapping) -> list[tuple[str, str, str, str]]:
@@ -107,7 +121,7 @@ def show_report(report: Mapping, run: str | Path) -> None:
     from rich.table import Table
 
     table = Table(
-        title=f"{report['task']['name']}: {report['n_annotated']:,} annotated, {report['n_silver'] or 0:,} silver, "
+        title=f"{report['task']['name']}: {report['n_annotated'] or 0:,} annotated, {report['n_silver'] or 0:,} silver, "
         f"{report['n_labelled'] or 0:,} labelled"
     )
     for heading in ("", "accuracy (95 % interval)", "macro-F1", "texts/s"):
@@ -125,21 +139,20 @@ def _stage(folder: Path) -> dict | None:
 
 
 def _figures_of(stages: Mapping[str, dict | None], task: TaskSpec) -> dict:
-    annotation = stages["annotated"]["results"] if stages["annotated"] else {}
-    student, baseline, labels = (
-        stage["results"] if (stage := stages[name]) else None for name in ("student", "baseline", "labels")
+    annotation, student, baseline, labels = (
+        stage["results"] if (stage := stages[name]) else None
+        for name in ("annotated", "student", "baseline", "labels")
     )
-    quality = annotation.get("quality") or {}
-    teacher = {
-        "what": "teacher, on the annotated sample",
-        **{k: annotation[k] for k in annotation if k not in ("quality", "n_rows")},
-        **quality,
-        "coverage": annotation["coverage"],
-    }
+    teacher = None
+    if annotation:
+        counts = {name: value for name, value in annotation.items() if name not in ("quality", "n_rows")}
+        quality = annotation.get("quality") or {}
+        what = "teacher, on the annotated sample"
+        teacher = {"what": what, **counts, **quality, "coverage": annotation["coverage"]}
     out: dict = {
         "task": task.to_dict(),
-        "teacher_identity": (stages["annotated"] or {})["config"]["teacher"],
-        "n_annotated": annotation["n_rows"],
+        "teacher_identity": stages["annotated"]["config"]["teacher"] if stages["annotated"] else None,
+        "n_annotated": annotation["n_rows"] if annotation else None,
         "n_silver": student["train"]["n_silver"] if student else None,
         "n_labelled": labels["n_labelled"] if labels else None,
         "teacher": teacher,
@@ -227,20 +240,7 @@ def _markdown(report: Mapping, figures: list[tuple[str, str]], rows: list[dict],
     lines = [f"# Report: {_safe(task.name)}", ""]
     lines += ["| | accuracy (95 % interval) | macro-F1 | texts/s |", "|---|---|---|---|"]
     lines += [f"| {who} | {accuracy} | {f1} | {speed} |" for who, accuracy, f1, speed in summary_rows(report)]
-    lines += [
-        "",
-        f"- annotated by the teacher: {report['n_annotated']:,} texts ({teacher['n_ok']:,} ok, "
-        f"{teacher['n_abstained']:,} abstained, {teacher['n_failed']:,} failed, {teacher['n_truncated']:,} cut to fit); "
-        f"coverage {teacher['coverage']:.1%}",
-    ]
-    lines += [f"  - {_safe(reason)}: {count:,}" for reason, count in teacher["reasons"].items()]
-    if teacher["calibration"]:
-        bias = ", ".join(f"{n} {b:+.2f}" for n, b in zip(task.labels, teacher["calibration"]["bias"], strict=True))
-        lines.append(f"- calibration: {teacher['calibration']['method']} ({_safe(bias)})")
-    if teacher["label_mass"] is not None:
-        lines.append(
-            f"- label mass (probability that the teacher put on the label words): {teacher['label_mass']:.3f}"
-        )
+    lines += ["", *(_teacher_lines(report, task) if teacher else [])]
     if report["student"]:
         train = report["student"]["train"]
         lines.append(
@@ -259,7 +259,13 @@ def _markdown(report: Mapping, figures: list[tuple[str, str]], rows: list[dict],
                 f"- student less baseline: {found['difference']:+.1%}, 95 % interval {found['low']:+.1%} to "
                 f"{found['high']:+.1%} (paired bootstrap over the {found['n']:,} held-out texts)"
             )
-        if teacher["texts_per_second"] and report["student"].get("texts_per_second"):
+        if "against" in report:
+            found = report["against"]
+            lines.append(
+                f"- less the student of {_safe(found['run'])}: {found['difference']:+.1%}, 95 % interval {found['low']:+.1%} "
+                f"to {found['high']:+.1%} (paired bootstrap over {found['runs']} pair(s) of students and {found['n']:,} texts)"
+            )
+        if teacher and teacher["texts_per_second"] and report["student"].get("texts_per_second"):
             ratio = report["student"]["texts_per_second"] / teacher["texts_per_second"]
             lines.append(
                 f"- the student labels {ratio:.1f} times as many texts a second as the teacher, on this machine"
@@ -299,6 +305,24 @@ def _markdown(report: Mapping, figures: list[tuple[str, str]], rows: list[dict],
     lines += _examples(report, rows, task)
     lines += ["## Prompt", "", *(f"    {line}" for line in _prompt(task).splitlines()), ""]
     return "\n".join(lines)
+
+
+def _teacher_lines(report: Mapping, task: TaskSpec) -> list[str]:
+    teacher = report["teacher"]
+    lines = [
+        f"- annotated by the teacher: {report['n_annotated']:,} texts ({teacher['n_ok']:,} ok, "
+        f"{teacher['n_abstained']:,} abstained, {teacher['n_failed']:,} failed, {teacher['n_truncated']:,} cut to fit); "
+        f"coverage {teacher['coverage']:.1%}",
+    ]
+    lines += [f"  - {_safe(reason)}: {count:,}" for reason, count in teacher["reasons"].items()]
+    if teacher["calibration"]:
+        bias = ", ".join(f"{n} {b:+.2f}" for n, b in zip(task.labels, teacher["calibration"]["bias"], strict=True))
+        lines.append(f"- calibration: {teacher['calibration']['method']} ({_safe(bias)})")
+    if teacher["label_mass"] is not None:
+        lines.append(
+            f"- label mass (probability that the teacher put on the label words): {teacher['label_mass']:.3f}"
+        )
+    return lines
 
 
 def _examples(report: Mapping, rows: list[dict], task: TaskSpec) -> list[str]:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Literal, get_args
 
 import numpy as np
-from datasets import Dataset
+from datasets import Dataset, List, Value
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import log_softmax
 from sklearn.cluster import MiniBatchKMeans
@@ -17,6 +17,7 @@ from sklearn.metrics import pairwise_distances_argmin
 
 from hf_llambert.annotation.silver import surest_rows
 from hf_llambert.tasks import TaskSpec
+from hf_llambert.texts import why_unusable
 from hf_llambert.training.students import StudentLabeler
 
 Strategy = Literal["random", "entropy", "margin", "diverse"]
@@ -34,11 +35,11 @@ def next_to_annotate(
 
     Args:
         texts (`Sequence[str]`): Texts without a label.
-        number (`int`): How many to choose; all, if there are fewer.
+        number (`int`): How many to choose; all, if there are fewer. A null or blank text is never chosen.
         labeler (`StudentLabeler`, *optional*): The student so far. Not needed for `random`.
         strategy (`str`, defaults to `"margin"`): `random`; `entropy` (the student's distribution is the flattest);
-            `margin` (its two best labels are the closest); `diverse` (one text from each of `number` k-means clusters of the
-            student's embeddings).
+            `margin` (its two best labels are the closest); `diverse` (the texts nearest to the centres of `number` k-means
+            clusters of the student's embeddings).
         seed (`int`, defaults to 42): Seed of `random` and `diverse`.
 
     Returns:
@@ -51,16 +52,17 @@ def next_to_annotate(
         raise ValueError(f"strategy must be one of {', '.join(get_args(Strategy))}; got {strategy!r}.")
     if number < 1:
         raise ValueError(f"The number of texts to annotate must be positive, got {number}.")
-    number = min(number, len(texts))
-    if strategy == "random" or number == len(texts):
-        return np.random.default_rng(seed).permutation(len(texts))[:number].tolist()
+    usable = [i for i, text in enumerate(texts) if why_unusable(text) is None]
+    number = min(number, len(usable))
+    if strategy == "random" or number == len(usable):
+        return [usable[i] for i in np.random.default_rng(seed).permutation(len(usable))[:number]]
     if labeler is None:
         raise ValueError(f"Strategy {strategy} asks the student: pass labeler=StudentLabeler(...).")
+    asked = [texts[i] for i in usable]
     if strategy == "diverse":
-        return diverse_rows(labeler.embed(texts).numpy(), number, seed)
-    scores = labeler.label(texts)["student_scores"]
-    usable = [i for i, row in enumerate(scores) if row is not None]
-    order = uncertain_rows([scores[i] for i in usable], number, strategy)
+        order = diverse_rows(labeler.embed(asked).numpy(), number, seed)
+    else:
+        order = uncertain_rows(labeler.label(asked)["student_scores"], number, strategy)
     return [usable[i] for i in order]
 
 
@@ -77,8 +79,8 @@ def uncertain_rows(scores: ArrayLike, number: int, by: Literal["entropy", "margi
 
 def diverse_rows(embeddings: NDArray[np.float32], number: int, seed: int = 42) -> list[int]:
     """
-    One row from each of `number` k-means clusters, the nearest to its centre; filled up from the others where two clusters
-    share their nearest row.
+    The rows nearest to the centres of `number` k-means clusters; filled up from the others where two centres share their
+    nearest row.
     """
     centres = MiniBatchKMeans(number, random_state=seed, n_init=3).fit(embeddings).cluster_centers_
     chosen = list(dict.fromkeys(pairwise_distances_argmin(centres, embeddings).tolist()))
@@ -94,23 +96,36 @@ def student_silver(labelled: Dataset, task: TaskSpec, min_confidence: float = 0.
         labelled (`Dataset`): Texts with the columns of [`StudentLabeler`].
         task (`TaskSpec`): The labels.
         min_confidence (`float`, defaults to 0.9): The least confidence of the student.
-        balance (`bool`, defaults to `True`): As many of each label, so that the student's favourite does not grow.
+        balance (`bool`, defaults to `True`): As many of each label that is among them, so that the
+            student's favourite does not grow.
 
     Returns:
-        `Dataset`: The rows kept, maybe none, with `label` and `llm_confidence` (the student's).
+        `Dataset`: The rows kept, maybe none, with `label`, `llm_confidence` and `probabilities` (the student's).
+
+    Raises:
+        ValueError: `labelled` has such columns already.
     """
+    taken = {"label", "llm_confidence", "probabilities"} & set(labelled.column_names)
+    if taken:
+        raise ValueError(f"Columns {sorted(taken)} would be written over. Rename or remove them first.")
     labels = np.array(labelled["student_label"][:])
     confidence = np.array([-1.0 if c is None else c for c in labelled["student_confidence"]])
     kept = np.flatnonzero(confidence >= max(min_confidence, 0.0))
-    if balance:
-        rarest = min(int((labels[kept] == i).sum()) for i in range(task.num_labels))
+    if balance and len(kept):
+        rarest = min(int((labels[kept] == i).sum()) for i in set(labels[kept].tolist()))
         kept = surest_rows(kept, labels, confidence, dict.fromkeys(range(task.num_labels), rarest))
-    silver = labelled.select(kept.tolist()).remove_columns("student_scores")
+    silver = labelled.select(kept.tolist())
+    probabilities = [np.exp(row).tolist() for row in silver["student_scores"]]
+    silver = silver.remove_columns("student_scores").add_column(
+        "probabilities", probabilities, feature=List(Value("float64"))
+    )
     return silver.rename_columns({"student_label": "label", "student_confidence": "llm_confidence"})
 
 
 def is_flat(curve: Sequence[float], patience: int = 2, min_gain: float = 0.005) -> bool:
     """Whether the last `patience` points of a learning curve are all less than `min_gain` above the best before them."""
+    if patience < 1:
+        raise ValueError(f"patience must be at least 1, got {patience}.")
     if len(curve) <= patience:
         return False
     return max(curve[-patience:]) < max(curve[:-patience]) + min_gain

@@ -17,7 +17,9 @@ def draw_training(path: str | Path, history: Sequence[dict]) -> None:
     loss = [(row["step"], row["loss"]) for row in history if "loss" in row]
     if loss:
         axes.plot(*zip(*loss, strict=True), color=_BLUE, label="training loss")
-    axes.set(xlabel="step", ylabel="training loss", title="Training of the student", ylim=(0, None))
+    axes.set(xlabel="step", ylabel="training loss", title="Training of the student")
+    if all(value >= 0 for _, value in loss):  # that of elr falls below 0
+        axes.set_ylim(bottom=0)
     measured = {
         "eval_accuracy": ("evaluation data", _ORANGE),
         "eval_gold_accuracy": ("gold kept back", _ORANGE),

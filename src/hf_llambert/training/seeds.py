@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
 from pathlib import Path
 
@@ -38,24 +39,27 @@ def train_seeds(
 
     Returns:
         `dict`: `seeds`, and `accuracy` and `macro_f1` with `values`, `mean`, and the 95 % interval `low`, `high` of the mean
-        over seeds; also written to `run/seeds.json`.
+        over seeds (two seeds say next to nothing); also written to `run/seeds.json`.
 
     Raises:
         ValueError: Fewer than two seeds, or no `eval_data` to measure on.
     """
-    if seeds < 2 or kwargs.get("eval_data") is None:
-        raise ValueError(f"Seeds are compared on eval_data, and at least 2 of them; got {seeds} seeds.")
+    if seeds < 2:
+        raise ValueError(f"Expected at least 2 seeds, got {seeds}.")
+    if kwargs.get("eval_data") is None:
+        raise ValueError("Seeds are compared on texts with gold labels: pass eval_data (--eval_data).")
     run, found = Path(run), []
     for seed in range(args.seed, args.seed + seeds):
         mine = copy.copy(args)
         mine.seed = seed
-        mine.output_dir = str(Path(str(args.output_dir)) / f"seed-{seed}")
         folder = run / "student" if seed == args.seed else run / "seeds" / str(seed)
         found.append(train_student(task, student, folder, mine, **kwargs)["eval"])  # type: ignore[arg-type]
     summary: dict = {"seeds": list(range(args.seed, args.seed + seeds)), "n": found[0]["n"]}
     for figure in ("accuracy", "macro_f1"):
         values = [result[figure] for result in found]
-        summary[figure] = dict(zip(("values", "mean", "low", "high"), (values, *mean_interval(values)), strict=True))
+        mean, low, high = mean_interval(values)
+        summary[figure] = {"values": values, "mean": mean, "low": max(low, 0.0), "high": min(high, 1.0)}
+    summary["training"] = _training(run / "student")
     if args.process_index == 0:
         (run / SEEDS_FILE).write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
     return summary
@@ -76,28 +80,49 @@ def compare_students(first: str | Path, second: str | Path) -> dict[str, float]:
         FileNotFoundError: A folder has no evaluation.
         ValueError: They were measured on different texts.
     """
-    (right, texts), (other_right, other_texts) = _answers(Path(first)), _answers(Path(second))
+    answers, others = _answers(Path(first)), _answers(Path(second))
+    texts, other_texts = ({digest for digest, _ in found.values()} for found in (answers, others))
     if texts != other_texts:
         raise ValueError(
-            f"'{first}' and '{second}' were not measured on the same texts ({right.shape[1]:,} and "
-            f"{other_right.shape[1]:,}). Train both with the same eval_data."
+            f"'{first}' and '{second}' were not measured on the same texts. Train both with the same eval_data."
         )
-    runs = min(len(right), len(other_right))
-    difference, low, high = paired_bootstrap(right[:runs], other_right[:runs])
-    return {"difference": difference, "low": low, "high": high, "runs": runs, "n": right.shape[1]}
+    seeds = sorted(set(answers) & set(others))
+    pairs = [(answers[seed][1], others[seed][1]) for seed in seeds]
+    if not pairs:  # other seeds: any student of one against any of the other
+        pairs = [(next(iter(answers.values()))[1], next(iter(others.values()))[1])]
+    right, other_right = (np.array(side) for side in zip(*pairs, strict=True))
+    difference, low, high = paired_bootstrap(right, other_right)
+    return {"difference": difference, "low": low, "high": high, "runs": len(pairs), "n": right.shape[1]}
 
 
-def _answers(folder: Path) -> tuple[NDArray[np.bool_], str]:
-    """Whether each student of a folder was right about each text, (seeds, texts), and a digest of the texts."""
+def read_seeds(run: str | Path) -> dict | None:
+    """What [`train_seeds`] wrote about the student that is in a run's folder now; `None` where there is nothing."""
+    path = Path(run) / SEEDS_FILE
+    if not path.is_file() or not (Path(run) / "student" / STAGE_FILE).is_file():
+        return None
+    summary = json.loads(path.read_text(encoding="utf-8"))
+    return summary if summary["training"] == _training(Path(run) / "student") else None
+
+
+def _training(folder: Path) -> str:
+    """A digest of how a student was trained, its seed apart."""
+    config = json.loads((folder / STAGE_FILE).read_text(encoding="utf-8"))["config"]
+    config["arguments"] = {name: value for name, value in config["arguments"].items() if name != "seed"}
+    return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def _answers(folder: Path) -> dict[int, tuple[str, NDArray[np.bool_]]]:
+    """By seed: a digest of the texts, and whether the student was right about each, of a student's or a run's folder."""
     folders = [folder] if (folder / EVALUATION_FILE).is_file() else [folder / "student"]
-    if (folder / SEEDS_FILE).is_file():
-        _, *others = json.loads((folder / SEEDS_FILE).read_text(encoding="utf-8"))["seeds"]
-        folders += [folder / "seeds" / str(seed) for seed in others]
-    right, texts = [], ""
+    summary = read_seeds(folder)
+    if summary is not None:
+        folders += [folder / "seeds" / str(seed) for seed in summary["seeds"][1:]]
+    answers = {}
     for each in folders:
         if not (each / EVALUATION_FILE).is_file():
             raise FileNotFoundError(f"'{each}' has no {EVALUATION_FILE}. Train it with eval_data (--eval_data).")
         table = Dataset.from_parquet(str(each / EVALUATION_FILE))
-        right.append(np.array(table["student_label"][:]) == np.array(table["gold"][:]))
-        texts = json.loads((each / STAGE_FILE).read_text(encoding="utf-8"))["config"]["eval_data"]
-    return np.array(right), texts
+        config = json.loads((each / STAGE_FILE).read_text(encoding="utf-8"))["config"]
+        right = np.array(table["student_label"][:]) == np.array(table["gold"][:])
+        answers[config["arguments"]["seed"]] = (config["eval_data"], right)
+    return answers

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import hashlib
 import json
 import logging
 import shutil
@@ -16,7 +18,7 @@ import torch
 from datasets import Dataset, concatenate_datasets
 from peft import LoraConfig, get_peft_model
 from scipy.special import softmax
-from sklearn.model_selection import StratifiedKFold
+from sklearn.model_selection import StratifiedGroupKFold
 from transformers import (
     AutoModelForSequenceClassification,
     AutoTokenizer,
@@ -27,6 +29,7 @@ from transformers import (
     TrainingArguments,
     set_seed,
 )
+from transformers.trainer_utils import get_last_checkpoint
 
 from hf_llambert.data import check_column, content_hash, note_stage, stage_results, whole_folder
 from hf_llambert.metrics import ClassificationQuality
@@ -66,7 +69,9 @@ def train_student(
         student (`str`): Directory or Hub id of the encoder to start from.
         output (`str` or `Path`): Folder of the finished student, written whole or not at all. If it holds the result
             of this very call nothing is done.
-        args (`StudentConfig`): Everything about the training; checkpoints go to its `output_dir`.
+        args (`StudentConfig`): Everything about the training. Checkpoints go to a folder of this call's own in its
+            `output_dir`, so that `resume_from_checkpoint=True` goes on with this training and never with another; they stay
+            if `save_strategy` asked for them.
         silver (`Dataset`, *optional*): Texts labelled by a teacher, from [`select_silver`].
         gold (`Dataset`, *optional*): Texts labelled by people, from [`with_gold`]. Beside silver, `args.mix` says when
             each is drawn.
@@ -90,7 +95,7 @@ def train_student(
     rows = {name: labelled_rows(d, task, text_column, name) for name, d in sources.items() if d is not None}
     if not rows:
         raise ValueError("Nothing to train on. Pass silver, gold or both.")
-    labels = Counter(label for data in rows.values() for label in data["label"])
+    labels = _labels(rows)
     if len(labels) < 2:
         raise ValueError(
             f"A student needs at least two labels to tell apart; all {sum(labels.values())} training rows have label "
@@ -109,22 +114,26 @@ def train_student(
     done = stage_results(output, config)
     if done is not None:
         return done
-    checkpoints_were_there = Path(str(args.output_dir)).exists()
+    args = _own_folder(args, config)
+    rows, dev = _kept_back(rows, args, text_column)
+    eval_rows = None if eval_data is None else labelled_rows(eval_data, task, text_column, "evaluation")
+    if eval_rows is not None:
+        _warn_of_shared_texts(rows, eval_rows, text_column)
     set_seed(args.seed)  # before the new classification head is drawn
     tokenizer, model = _load(task, student, revision)
     reading = Reading(min(max_length, longest_input(tokenizer, model)), head_share)
-    eval_rows = None if eval_data is None else labelled_rows(eval_data, task, text_column, "evaluation")
-    trainer = _trainer(model, tokenizer, reading, rows, eval_rows, task, copy.copy(args), text_column)
+    trainer = _trainer(model, tokenizer, reading, rows, dev or eval_rows, task, args, text_column)
     start = time.perf_counter()
     trainer.train(resume_from_checkpoint=args.resume_from_checkpoint)
     results: dict = {
         "train": {
             "n": sum(len(data) for data in rows.values()),
             **{f"n_{name}": len(rows[name]) if name in rows else 0 for name in sources},
-            "per_label": {name: labels[i] for i, name in task.id2label.items()},
+            "n_dev": sum(len(data) for data in dev.values()),
+            "per_label": {name: _labels(rows)[i] for i, name in task.id2label.items()},
             "seconds": time.perf_counter() - start,
             "seed": args.seed,
-            "epochs": args.num_train_epochs,
+            "epochs": round(trainer.state.epoch or 0, 2),
             "processes": args.world_size,
             "student": Path(student).name if Path(student).is_dir() else student,
             "max_length": reading.max_length,
@@ -143,10 +152,10 @@ def train_student(
             if len(rows) == 2:
                 draw_mix(part / "mix.png", trainer.state.log_history)
             note_stage(part, config, results)
-        if not checkpoints_were_there and not Path(output).resolve().is_relative_to(
-            Path(str(args.output_dir)).resolve()
-        ):
-            shutil.rmtree(str(args.output_dir), ignore_errors=True)  # what this very call made
+        if args.save_strategy == "no" or dev:
+            shutil.rmtree(str(args.output_dir), ignore_errors=True)
+            with contextlib.suppress(OSError):  # where others are at work, or were
+                Path(str(args.output_dir)).parent.rmdir()
     trainer.accelerator.wait_for_everyone()
     noted = stage_results(output, config)
     if noted is None:
@@ -162,6 +171,7 @@ def evaluate_student(labeler: StudentLabeler, data: Dataset, task: TaskSpec, fol
     """
     if labeler.labels != task.labels:
         raise ValueError(f"The student has the labels {labeler.labels}, task '{task.name}' has {task.labels}.")
+    data = labelled_rows(data, task, labeler.text_column, "evaluation")
     labeler.warm_up()
     out = labeler.label(data[labeler.text_column][:])
     quality = ClassificationQuality(keep_in_memory=True).compute(
@@ -187,7 +197,8 @@ def out_of_fold(
     """
     What students that have not seen a row say of it, for [`drop_label_errors`].
 
-    One student is trained for each fold on the rows of the others; finished folds in `output` are not trained again.
+    One student is trained for each fold on the rows of the others, equal texts in one fold; finished folds in `output` are
+    not trained again.
 
     Args:
         silver (`Dataset`): Rows with a `label`.
@@ -201,12 +212,22 @@ def out_of_fold(
     Returns:
         `np.ndarray` of shape (rows, labels): Probabilities.
     """
+    text_column = str(kwargs.get("text_column", "text"))
+    usable = labelled_rows(silver, task, text_column, "silver")
+    if len(usable) < len(silver):
+        raise ValueError(
+            f"{len(silver) - len(usable)} of {len(silver)} silver rows have no text or no label. Drop them."
+        )
     labels = silver["label"][:]
-    fewest = min(Counter(labels).values())
-    if not 2 <= folds <= fewest:
-        raise ValueError(f"folds must be from 2 to {fewest} (the rows of the rarest label), got {folds}.")
+    rarest, fewest = min(Counter(labels).items(), key=lambda item: item[1])
+    if folds < 2 or folds > fewest:
+        raise ValueError(
+            f"Expected from 2 folds to as many as the rarest label has rows; got {folds} folds, and label "
+            f"'{task.labels[rarest]}' has {fewest}. Ask for fewer folds, annotate more texts, or leave label errors in."
+        )
     out = np.zeros((len(silver), task.num_labels))
-    parts = StratifiedKFold(folds, shuffle=True, random_state=args.seed).split(labels, labels)
+    splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=args.seed)
+    parts = splitter.split(labels, labels, groups=silver[text_column][:])
     for fold, (seen, held) in enumerate(parts):
         folder = Path(output) / f"fold-{fold}"
         train_student(task, student, folder, args, silver=silver.select(seen), eval_data=silver.select(held), **kwargs)  # type: ignore[arg-type]
@@ -233,6 +254,12 @@ def labelled_rows(data: Dataset, task: TaskSpec, text_column: str, what: str) ->
         )
     if not usable:
         raise ValueError(f"None of the {len(data)} {what} rows has both a text and a label.")
+    strange = {labels[i] for i in usable if not isinstance(labels[i], int) or not 0 <= labels[i] < task.num_labels}
+    if strange:
+        raise ValueError(
+            f"Expected ids from 0 to {task.num_labels - 1} in column 'label' of the {what} data, got "
+            f"{sorted(strange, key=str)[:5]}. Use with_gold."
+        )
     return data.select(usable)
 
 
@@ -272,6 +299,58 @@ def training_rows(silver: Dataset | None, gold: Dataset | None, num_labels: int,
     }
 
 
+def _own_folder(args: StudentConfig, config: Mapping[str, object]) -> StudentConfig:
+    """The arguments with checkpoints in a folder that no other training uses, to go on with if there are any."""
+    digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:12]
+    own = copy.copy(args)
+    own.output_dir = str(Path(str(args.output_dir)) / digest)
+    if str(args.resume_from_checkpoint).lower() in ("true", "false", "none"):
+        asked = str(args.resume_from_checkpoint).lower() == "true"
+        there = asked and Path(own.output_dir).is_dir()
+        own.resume_from_checkpoint = get_last_checkpoint(own.output_dir) if there else None
+    return own
+
+
+def _kept_back(
+    rows: Mapping[str, Dataset], args: StudentConfig, text_column: str
+) -> tuple[dict[str, Dataset], dict[str, Dataset]]:
+    """The rows to learn from, and `args.dev_share` of each source to choose the epoch on; no text is in both."""
+    if not args.dev_share:
+        return dict(rows), {}
+    few = [name for name, data in rows.items() if round(args.dev_share * len(data)) in (0, len(data))]
+    if few:
+        raise ValueError(
+            f"dev_share {args.dev_share} of the {few[0]} rows ({len(rows[few[0]])}) leaves none on one side."
+        )
+    parts = {name: data.train_test_split(args.dev_share, seed=args.seed) for name, data in rows.items()}
+    dev = {name: part["test"] for name, part in parts.items()}
+    seen = {text for data in dev.values() for text in data[text_column]}
+    kept = {}
+    for name, part in parts.items():
+        texts = part["train"][text_column][:]
+        kept[name] = part["train"].select([i for i, text in enumerate(texts) if text not in seen])
+        if not len(kept[name]):
+            raise ValueError(f"All {name} texts to train on are also among those that dev_share keeps back. Lower it.")
+    return kept, dev
+
+
+def _warn_of_shared_texts(rows: Mapping[str, Dataset], eval_rows: Dataset, text_column: str) -> None:
+    held = set(eval_rows[text_column])
+    for name, data in rows.items():
+        shared = sum(text in held for text in data[text_column])
+        if shared:
+            logger.warning(
+                "%d of %d %s texts to train on are also measured on: the figures will flatter. Take them out of one.",
+                shared,
+                len(data),
+                name,
+            )
+
+
+def _labels(rows: Mapping[str, Dataset]) -> Counter[int]:
+    return Counter(label for data in rows.values() for label in data["label"])
+
+
 def _load(task: TaskSpec, student: str, revision: str | None) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
     tokenizer = AutoTokenizer.from_pretrained(student, revision=revision)
     model = AutoModelForSequenceClassification.from_pretrained(
@@ -291,7 +370,7 @@ def _trainer(
     tokenizer: PreTrainedTokenizerBase,
     reading: Reading,
     rows: Mapping[str, Dataset],
-    eval_rows: Dataset | None,
+    measured_on: Dataset | Mapping[str, Dataset] | None,
     task: TaskSpec,
     args: StudentConfig,
     text_column: str,
@@ -303,12 +382,12 @@ def _trainer(
         texts = reading.encode(tokenizer, data[text_column][:])
         return Dataset.from_dict({"input_ids": texts, "label": data["label"][:]})
 
-    measured: Dataset | dict[str, Dataset] | None = None if eval_rows is None else encoded(eval_rows)
-    if args.dev_share:
-        parts = {name: data.train_test_split(args.dev_share, seed=args.seed) for name, data in rows.items()}
-        rows = {name: part["train"] for name, part in parts.items()}
-        measured = {name: encoded(part["test"]) for name, part in parts.items()}
-        args.metric_for_best_model = f"eval_{'gold' if 'gold' in rows else 'silver'}_accuracy"
+    measured: Dataset | dict[str, Dataset] | None = None
+    if isinstance(measured_on, Mapping):
+        measured = {name: encoded(data) for name, data in measured_on.items()}
+        args.metric_for_best_model = f"eval_{'gold' if 'gold' in measured else 'silver'}_accuracy"
+    elif measured_on is not None:
+        measured = encoded(measured_on)
     columns = training_rows(rows.get("silver"), rows.get("gold"), task.num_labels, args)
     texts = concatenate_datasets([data.select_columns(text_column) for data in rows.values()])
     if args.freeze_encoder:
