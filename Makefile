@@ -4,7 +4,8 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: help install assets quickstart quality style test clean
+.PHONY: help install assets quickstart cards pages quality style test clean
+MKDOCS ?= mkdocs
 
 help: ## what can be made
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -27,6 +28,14 @@ quickstart: assets ## annotate, train, label and report on real film reviews; ab
 	ACCELERATE_USE_CPU=true OMP_NUM_THREADS=$${OMP_NUM_THREADS:-2} $(BIN)/accelerate launch --num_processes 1 \
 		--num_machines 1 --mixed_precision no --dynamo_backend no recipes/imdb.py --config recipes/imdb_quickstart.yaml
 
+cards: install ## model_cards/ again, from their runs where these are here
+	$(BIN)/python model_cards/render.py $(wildcard runs/imdb-quickstart)
+
+pages: ## the documentation as pages in build/site (needs mkdocs-material)
+	rm -rf build/pages && mkdir -p build/pages
+	cp -r README.md CHANGELOG.md CONTRIBUTING.md LICENSE docs benchmarks model_cards build/pages
+	$(MKDOCS) build --quiet --strict --config-file .github/mkdocs.yml
+
 quality: install ## ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -40,4 +49,4 @@ test: quality assets ## quality, then every test, the real packaged models inclu
 	$(BIN)/python -m pytest
 
 clean: ## remove the environment, assets and runs
-	rm -rf $(VENV) assets runs
+	rm -rf $(VENV) assets build runs
