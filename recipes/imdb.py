@@ -159,6 +159,8 @@ def main(arguments: RecipeArguments, training: StudentConfig) -> dict:
         "max_length": arguments.max_length,
         "head_share": arguments.head_share,
         "eval_data": evaluation,
+        "eval_name": f"{len(evaluation):,} rows of {_name(arguments.data)}"
+        + (f", {arguments.eval_split}" if arguments.eval_split else ", held out"),
     }
     train_student(task, arguments.student, run / "student", training, silver=silver, selection=selection, **reading)
     if arguments.baseline:
@@ -175,6 +177,10 @@ def main(arguments: RecipeArguments, training: StudentConfig) -> dict:
         show_report(report, run)
     state.wait_for_everyone()
     return report
+
+
+def _name(data: str) -> str:
+    return Path(data).name if Path(data).exists() else data
 
 
 def _choices(arguments: RecipeArguments, training: StudentConfig) -> dict[str, str]:

@@ -21,7 +21,20 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from hf_llambert import TaskSpec
+from hf_llambert import (
+    LLMLabeler,
+    StudentConfig,
+    StudentLabeler,
+    TaskSpec,
+    TransformersTeacher,
+    annotate,
+    label_pool,
+    load_data,
+    saved_calibration,
+    select_silver,
+    train_student,
+    write_report,
+)
 
 SENTENCES = [
     "Overall, the movie was great good excellent wonderful terrible bad awful horrible positive negative",
@@ -128,6 +141,10 @@ def student_dir(tmp_path_factory) -> str:
 @pytest.fixture
 def cloze() -> TaskSpec:
     """A plain completion task with words of one and of several tokens."""
+    return make_cloze()
+
+
+def make_cloze() -> TaskSpec:
     return TaskSpec(
         name="tiny",
         labels=("negative", "positive"),
@@ -155,13 +172,35 @@ def question() -> TaskSpec:
 @pytest.fixture
 def reviews() -> Dataset:
     """Sixteen easy texts with gold labels."""
+    return make_reviews(16)
+
+
+def make_reviews(n: int) -> Dataset:
     good, bad = "the actors were wonderful and I liked it", "the music was awful and the film dull"
     return Dataset.from_dict(
         {
-            "text": [f"{(bad, good)[i % 2]} {'very ' * (i % 5)}number {i}" for i in range(16)],
-            "label": [i % 2 for i in range(16)],
+            "text": [f"{(bad, good)[i % 2]} {'very ' * (i % 5)}number {i}" for i in range(n)],
+            "label": [i % 2 for i in range(n)],
         }
     )
+
+
+@pytest.fixture(scope="session")
+def finished_run(teacher_dir, student_dir, tmp_path_factory) -> Path:
+    """A whole run of tiny models: annotated, student, baseline, labels. Copy it before changing it."""
+    run = tmp_path_factory.mktemp("runs") / "tiny"
+    task, data = make_cloze(), make_reviews(40)
+    sample, held_out, pool = (data.select(range(a, b)) for a, b in ((0, 20), (20, 30), (30, 40)))
+    labeler = LLMLabeler(task, TransformersTeacher(teacher_dir), run / "ledger")
+    annotate(sample, labeler, run / "annotated", gold_column="label", show_progress=False)
+    silver, selection = select_silver(load_data(run), task, calibration=saved_calibration(run))
+    args = StudentConfig(str(run / "checkpoints"), use_cpu=True, num_train_epochs=1, report_to=[], disable_tqdm=True)
+    given = {"eval_data": held_out, "eval_name": "10 held-out reviews", "max_length": 32}
+    train_student(task, student_dir, run / "student", args, silver=silver, selection=selection, **given)
+    train_student(task, student_dir, run / "baseline", args, gold=sample, **given)
+    label_pool(pool, StudentLabeler(run / "student"), run / "labels", show_progress=False)
+    write_report(run, choices={"seeds": "the first"})
+    return run
 
 
 @pytest.fixture(scope="session")

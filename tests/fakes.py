@@ -27,6 +27,9 @@ class CountingTeacher:
     def identity(self) -> dict[str, object]:
         return {"teacher": "counting", "mode": self.mode, "version": self.version}
 
+    def settings(self) -> dict[str, object]:
+        return self.identity()
+
     def asked(self) -> list[str]:
         path = Path(self.log)
         return path.read_text().splitlines() if path.exists() else []

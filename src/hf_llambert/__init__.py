@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from hf_llambert.annotation.labelers import LLMLabeler
     from hf_llambert.annotation.silver import drop_label_errors, select_silver
     from hf_llambert.data import check_column, load_data, whole_folder, with_gold
+    from hf_llambert.hub.cards import Publication, dataset_card, merge_cards, model_card
+    from hf_llambert.hub.push import push_run
     from hf_llambert.metrics import AnnotationQuality, ClassificationQuality, mean_interval, paired_bootstrap
     from hf_llambert.pool.shards import label_pool, read_pool
     from hf_llambert.quality.report import compare_labels, show_report, write_report
@@ -37,6 +39,8 @@ _MODULES = {
     "annotation.labelers": "LLMLabeler",
     "annotation.silver": "drop_label_errors select_silver",
     "data": "check_column load_data whole_folder with_gold",
+    "hub.cards": "Publication dataset_card merge_cards model_card",
+    "hub.push": "push_run",
     "metrics": "AnnotationQuality ClassificationQuality mean_interval paired_bootstrap",
     "pool.shards": "label_pool read_pool",
     "quality.report": "compare_labels show_report write_report",

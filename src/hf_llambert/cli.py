@@ -1,4 +1,4 @@
-"""`hf-llambert annotate | train | label | report`: one thin function each."""
+"""`hf-llambert annotate | train | label | report | push`: one thin function each."""
 
 from __future__ import annotations
 
@@ -219,6 +219,8 @@ def train(
         kwargs["gold"] = with_gold(load_data(gold, split, num_rows, seed), text_column, column, spec)
     if eval_data is not None:
         kwargs["eval_data"] = with_gold(load_data(eval_data, eval_split), text_column, column, spec)
+        source = Path(eval_data).name if Path(eval_data).exists() else eval_data
+        kwargs["eval_name"] = f"{source}, {eval_split}" if eval_split else source
     if seeds > 1:
         summary = train_seeds(spec, student, output, args, seeds, **kwargs)
         for name, found in (("accuracy", summary["accuracy"]), ("macro-F1", summary["macro_f1"])):
@@ -285,6 +287,42 @@ def report(
             f"{found['low']:+.1%} to {found['high']:+.1%} (paired bootstrap; {found['runs']} pair(s) of students, "
             f"{found['n']:,} texts)"
         )
+
+
+@app.command()
+def push(
+    run: Annotated[Path, typer.Argument(help="Folder of a run.")],
+    to: Annotated[str, typer.Option("--to", help="Name on the Hub of dataset and student, such as our-team/reviews.")],
+    license: Annotated[
+        str, typer.Option("--license", help="Licence as the Hub names it: apache-2.0, cc-by-4.0, other, ...")
+    ] = "",
+    language: Annotated[
+        list[str] | None, typer.Option("--language", help="Language of the texts, such as en. May be repeated.")
+    ] = None,
+    base_model: Annotated[
+        str | None, typer.Option("--base_model", help="Hub id of the encoder, when a local copy was trained.")
+    ] = None,
+    source_dataset: Annotated[
+        list[str] | None, typer.Option("--source_dataset", help="Hub id of a dataset that the texts are from.")
+    ] = None,
+    public: Annotated[bool, typer.Option("--public/--private", help="Let everybody see it.")] = False,
+    gold: Annotated[bool, typer.Option("--gold", help="Publish people's labels too.")] = False,
+    space: Annotated[bool, typer.Option("--space", help="Publish a demo of the student too.")] = False,
+    create_pr: Annotated[
+        bool, typer.Option("--create_pr", help="Open pull requests on repositories that exist.")
+    ] = False,
+) -> None:
+    """
+    Publish a run on the Hub: the dataset, the student, their cards. Interrupted, the same command goes on.
+
+    The token is that of hf auth login, or HF_TOKEN.
+    """
+    from hf_llambert import Publication, push_run
+
+    publication = Publication(to, license, tuple(language or ()), base_model, tuple(source_dataset or ()))
+    published = push_run(run, publication, public=public, gold=gold, space=space, create_pr=create_pr)
+    for kind, address in published.items():
+        _say(f"{kind}: {address}")
 
 
 def main() -> None:

@@ -6,7 +6,10 @@ import hashlib
 import json
 import os
 import platform
+import re
+import shlex
 import shutil
+import sys
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -118,6 +121,22 @@ def content_hash(dataset: Dataset) -> str:
 
 
 @contextmanager
+def scratch_folder(beside: Path) -> Iterator[Path]:
+    """A temporary folder beside another, removed at the end; that of a process that was killed goes with the next."""
+    beside.parent.mkdir(parents=True, exist_ok=True)
+    host = platform.node()
+    for litter in beside.parent.glob(f".{beside.name}.{host}.*.part"):
+        if not _alive(int(litter.name.split(".")[-2])):
+            shutil.rmtree(litter, ignore_errors=True)
+    part = beside.parent / f".{beside.name}.{host}.{uuid.uuid4().hex[:8]}.{os.getpid()}.part"
+    part.mkdir()
+    try:
+        yield part
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+@contextmanager
 def whole_folder(folder: str | Path) -> Iterator[Path]:
     """
     A temporary folder beside `folder` that takes its name when the block ends without an error.
@@ -128,14 +147,7 @@ def whole_folder(folder: str | Path) -> Iterator[Path]:
     folder = Path(folder)
     if folder.exists():
         raise FileExistsError(f"'{folder}' exists already. Choose another output, or remove it.")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    host = platform.node()
-    for litter in folder.parent.glob(f".{folder.name}.{host}.*.part"):
-        if not _alive(int(litter.name.split(".")[-2])):
-            shutil.rmtree(litter, ignore_errors=True)  # of a run that was killed
-    part = folder.parent / f".{folder.name}.{host}.{uuid.uuid4().hex[:8]}.{os.getpid()}.part"
-    part.mkdir()
-    try:
+    with scratch_folder(folder) as part:
         yield part
         for path in part.rglob("*"):
             if path.is_file():
@@ -144,8 +156,6 @@ def whole_folder(folder: str | Path) -> Iterator[Path]:
         if folder.exists():
             raise FileExistsError(f"'{folder}' was written by another process meanwhile. What it wrote is kept.")
         part.rename(folder)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
 
 
 def stage_results(folder: str | Path, config: Mapping[str, object]) -> dict | None:
@@ -171,10 +181,49 @@ def stage_results(folder: str | Path, config: Mapping[str, object]) -> dict | No
 
 def note_stage(folder: Path, config: Mapping[str, object], results: Mapping[str, object]) -> None:
     """Write down, inside a stage's folder, how it was made and what came of it."""
-    note = {"config": config, "results": results, "hf_llambert": __version__}
+    made = {"command": shown_command(sys.argv), "machine": _machine(), "hf_llambert": __version__}
+    note = {"config": config, "results": results, "made": made}
     part = folder / f".{STAGE_FILE}.{os.getpid()}.part"
     part.write_text(json.dumps(note, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     part.replace(folder / STAGE_FILE)
+
+
+def shown_command(argv: Sequence[str]) -> str | None:
+    """
+    A command as another user would type it, to be published: no folder of this machine, no credential. `None` where
+    there is none, as in a notebook.
+    """
+    program = Path(argv[0]) if argv and argv[0] else None
+    if program is None or (program.name != "hf-llambert" and "recipes" not in program.parts):
+        return None
+    words = ["hf-llambert"] if program.name == "hf-llambert" else ["accelerate", "launch", f"recipes/{program.name}"]
+    hidden = False
+    for argument in argv[1:]:
+        option, equals, value = argument.partition("=") if argument.startswith("--") else ("", "", argument)
+        if hidden or "hub_token" in option or _CREDENTIAL.search(argument):
+            words.append(f"{option}{equals}..." if value or hidden else option)
+        else:
+            words.append(option + equals + (_without_place(value) if value else ""))
+        hidden = "hub_token" in option and not equals
+    return shlex.join(words)
+
+
+def _without_place(value: str) -> str:
+    """A path of this machine as its last part; anything else as it is."""
+    path = Path(value)
+    return path.name if path.is_absolute() or path.parts[:1] in (("..",), ("~",)) else value
+
+
+_CREDENTIAL = re.compile(r"hf_[A-Za-z0-9]{16,}|//[^/@]*@")
+
+
+def _machine() -> str:
+    """What a stage ran on, in words, without the name of the machine."""
+    import torch
+
+    if torch.cuda.is_available():
+        return f"{torch.cuda.device_count()} × {torch.cuda.get_device_name()}"
+    return f"CPU, {os.cpu_count()} cores"
 
 
 def _read(source: str | Path, split: str | None) -> Dataset:

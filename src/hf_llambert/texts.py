@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -74,3 +75,12 @@ def length_batches(lengths: Sequence[int], batch_tokens: int) -> Iterator[list[i
         batch.append(row)
     if batch:
         yield batch
+
+
+def markdown_text(text: str) -> str:
+    """A text as Markdown that shows it and does nothing: no HTML, no links, no table cells, one line."""
+    shown = html.escape(" ".join(text.split()), quote=False)
+    shown = "".join(f"\\{c}" if c in "\\`*_{}[]()#+!|~" else c for c in shown)
+    for character, entity in (("://", "&#58;//"), ("www.", "www&#46;"), ("@", "&#64;"), ("$", "&#36;")):
+        shown = shown.replace(character, entity)  # no links, mentions or formulas either
+    return shown

@@ -183,6 +183,7 @@ def _results(annotated: Dataset, labeler: LLMLabeler, calibration: Calibration |
         if calibration is None
         else {"method": calibration.method, "bias": calibration.bias, "temperature": calibration.temperature},
         "mode": labeler.teacher.mode,
+        "settings": labeler.teacher.settings(),
     }
 
 

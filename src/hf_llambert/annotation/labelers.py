@@ -4,18 +4,27 @@ from __future__ import annotations
 
 import functools
 import json
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from datasets import ClassLabel, Dataset, Features, IterableDataset, List, Value
+from huggingface_hub import hf_hub_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
 from hf_llambert import __version__
 from hf_llambert.annotation.calibration import CONTENT_FREE, Calibration, uncalibrated
 from hf_llambert.annotation.ledger import Ledger, reply_key
 from hf_llambert.tasks import ABSTAIN, TaskSpec
 from hf_llambert.teachers.base import Reply, Teacher
+from hf_llambert.teachers.local import TransformersTeacher
 from hf_llambert.texts import why_unusable
+
+logger = logging.getLogger(__name__)
+
+ANNOTATION_FILE = "annotation.json"
+"""Beside a published dataset: how it was annotated, for [`LLMLabeler.from_dataset`]."""
 
 
 class LLMLabeler:
@@ -61,6 +70,44 @@ class LLMLabeler:
         self.ledger = Ledger(ledger)
         self.text_column = text_column
         self.calibration = calibration or uncalibrated(task.num_labels)
+
+    @classmethod
+    def from_dataset(
+        cls,
+        dataset: str,
+        ledger: str | Path,
+        teacher: Teacher | None = None,
+        revision: str | None = None,
+        text_column: str | None = None,
+    ) -> LLMLabeler:
+        """
+        The labeler that annotated a published dataset: the same task, prompt, teacher and calibration again.
+
+        Args:
+            dataset (`str`): Hub id of a dataset that `hf-llambert push` published, or a directory with its files.
+            ledger (`str` or `Path`): Directory that keeps the replies.
+            teacher (`Teacher`, *optional*): In place of the teacher that is written down. Needed where that one was a
+                local directory.
+            revision (`str`, *optional*): Revision of the dataset.
+            text_column (`str`, *optional*): Column of the texts. Defaults to that of the dataset.
+
+        Raises:
+            FileNotFoundError: There is no such dataset, or it was not published by hf_llambert.
+            ValueError: Its teacher was a local directory, or is of a kind that this version does not know.
+        """
+        note = json.loads(_published(dataset, revision).read_text(encoding="utf-8"))
+        if teacher is None:
+            teacher = _teacher(note["teacher"], dataset)
+        elif teacher.identity() != note["identity"]:
+            logger.warning(
+                "The teacher passed is %s, the dataset's was %s: answers may differ.",
+                teacher.identity(),
+                note["identity"],
+            )
+        found = note["calibration"]
+        calibration = found and Calibration(found["method"], tuple(found["bias"]), found["temperature"])
+        task = TaskSpec.from_dict(note["task"])
+        return cls(task, teacher, ledger, text_column or note["text_column"], calibration)
 
     def __call__(self, batch: Mapping[str, list], rank: int | None = None) -> dict[str, list]:
         """Annotate a batch of columns. `rank` chooses the GPU under `map(num_proc=..., with_rank=True)`."""
@@ -197,3 +244,37 @@ class LLMLabeler:
             return row | {"llm_scores": np.asarray(reply.scores, np.float32).tolist(), "llm_status": "ok"}
         label, reason = self.task.read(reply.response)
         return row | {"llm_label": label, "llm_reason": reason, "llm_status": "abstained" if reason else "ok"}
+
+
+def _published(dataset: str, revision: str | None) -> Path:
+    if Path(dataset).is_dir():
+        path = Path(dataset) / ANNOTATION_FILE
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"'{dataset}' holds no {ANNOTATION_FILE}: it was not published by hf-llambert push."
+            )
+        return path
+    try:
+        return Path(hf_hub_download(dataset, ANNOTATION_FILE, repo_type="dataset", revision=revision))
+    except (HFValidationError, LocalEntryNotFoundError, HfHubHTTPError) as error:
+        raise FileNotFoundError(
+            f"'{dataset}' is not a dataset that hf-llambert push published, or it cannot be had from the Hub: {error}"
+        ) from error
+
+
+def _teacher(settings: Mapping[str, object], dataset: str) -> Teacher:
+    kinds = {"transformers": TransformersTeacher}
+    if settings.get("teacher") not in kinds:
+        raise ValueError(
+            f"'{dataset}' was annotated by a teacher of the kind {settings.get('teacher')!r}; this version knows "
+            f"{list(kinds)}. Update hf_llambert, or pass teacher=... ."
+        )
+    local = [name for name in ("model", "adapter") if settings.get(f"{name}_is_local")]
+    if local:
+        names = " and ".join(f"'{settings[name]}'" for name in local)
+        raise ValueError(
+            f"'{dataset}' was annotated by a {' and '.join(local)} in a local directory, {names}, which is not on the Hub. "
+            f"Pass teacher=TransformersTeacher(...) with your copy of it."
+        )
+    own = {name: value for name, value in settings.items() if name != "teacher" and not name.endswith("_is_local")}
+    return kinds["transformers"](**own)  # type: ignore[arg-type]

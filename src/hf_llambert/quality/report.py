@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import json
 import shutil
 from collections.abc import Mapping
@@ -15,8 +14,9 @@ from hf_llambert.data import STAGE_FILE, gold_labels
 from hf_llambert.pool.shards import label_pool, read_pool
 from hf_llambert.quality.figures import draw_confidence, draw_confusions, draw_reliability
 from hf_llambert.tasks import ABSTAIN, TaskSpec
+from hf_llambert.texts import markdown_text
 from hf_llambert.training.seeds import compare_students, read_seeds
-from hf_llambert.training.students import StudentLabeler
+from hf_llambert.training.students import TRAINING_FILE, StudentLabeler
 
 _EXAMPLES = 12
 _SHOWN = 400  # characters of a text
@@ -70,6 +70,10 @@ def write_report(run: str | Path, choices: Mapping[str, str] | None = None, agai
         )
     task = TaskSpec.from_dict(first["config"]["task"])
     report = _figures_of(stages, task)
+    training = run / "student" / TRAINING_FILE
+    if report["student"] and training.is_file():
+        note = json.loads(training.read_text(encoding="utf-8"))
+        report["student"] |= {"reading": note["reading"], "arguments": note["training"]["arguments"]}
     if _measured_alike(stages["student"], stages["baseline"]):
         report["student_less_baseline"] = compare_students(run / "student", run / "baseline")
     seeds = read_seeds(run)
@@ -82,6 +86,7 @@ def write_report(run: str | Path, choices: Mapping[str, str] | None = None, agai
         annotated = load_from_disk(str(run / "annotated"))
         compared = _compared_rows(run, annotated, stages["annotated"]["config"], task)
     report["disagreements"] = _count_disagreements(compared)
+    report["made"] = {name: stage["made"] for name, stage in stages.items() if stage is not None and "made" in stage}
     if choices:
         report["choices"] = dict(choices)
     (run / "figures").mkdir(exist_ok=True)
@@ -237,14 +242,14 @@ def _draw(folder: Path, report: Mapping, rows: list[dict], task: TaskSpec) -> li
 
 def _markdown(report: Mapping, figures: list[tuple[str, str]], rows: list[dict], task: TaskSpec) -> str:
     teacher = report["teacher"]
-    lines = [f"# Report: {_safe(task.name)}", ""]
+    lines = [f"# Report: {markdown_text(task.name)}", ""]
     lines += ["| | accuracy (95 % interval) | macro-F1 | texts/s |", "|---|---|---|---|"]
     lines += [f"| {who} | {accuracy} | {f1} | {speed} |" for who, accuracy, f1, speed in summary_rows(report)]
     lines += ["", *(_teacher_lines(report, task) if teacher else [])]
     if report["student"]:
         train = report["student"]["train"]
         lines.append(
-            f"- student: {_safe(Path(train['student']).name)}, {train['n_silver']:,} silver and {train['n_gold']:,} gold "
+            f"- student: {markdown_text(Path(train['student']).name)}, {train['n_silver']:,} silver and {train['n_gold']:,} gold "
             f"labels, seed {train['seed']}, {train['seconds']:.0f} s of training"
         )
         if "seeds" in report:
@@ -261,8 +266,9 @@ def _markdown(report: Mapping, figures: list[tuple[str, str]], rows: list[dict],
             )
         if "against" in report:
             found = report["against"]
+            other = markdown_text(found["run"])
             lines.append(
-                f"- less the student of {_safe(found['run'])}: {found['difference']:+.1%}, 95 % interval {found['low']:+.1%} "
+                f"- less the student of {other}: {found['difference']:+.1%}, 95 % interval {found['low']:+.1%} "
                 f"to {found['high']:+.1%} (paired bootstrap over {found['runs']} pair(s) of students and {found['n']:,} texts)"
             )
         if teacher and teacher["texts_per_second"] and report["student"].get("texts_per_second"):
@@ -277,24 +283,24 @@ def _markdown(report: Mapping, figures: list[tuple[str, str]], rows: list[dict],
     if report["student"] and report["student"]["train"]["selection"]:
         lines += ["", "## From annotated to silver", ""]
         lines += [
-            f"| rule | rows left | {' | '.join(map(_safe, task.labels))} |",
+            f"| rule | rows left | {' | '.join(map(markdown_text, task.labels))} |",
             "|---|---|" + "---|" * task.num_labels,
         ]
         lines += [
-            f"| {_safe(count['rule'])} | {count['n']:,} | "
+            f"| {markdown_text(count['rule'])} | {count['n']:,} | "
             + " | ".join(f"{count['per_label'][name]:,}" for name in task.labels)
             + " |"
             for count in report["student"]["train"]["selection"]
         ]
     if report.get("choices"):
         lines += ["", "## How things were chosen", ""]
-        lines += [f"- **{_safe(name)}**: {_safe(why)}" for name, why in report["choices"].items()]
+        lines += [f"- **{markdown_text(name)}**: {markdown_text(why)}" for name, why in report["choices"].items()]
     for part in ("teacher", "student"):
         if report[part] and report[part].get("per_class"):
             lines += ["", f"## {part.capitalize()} by class", ""]
             lines += ["| class | precision | recall | F1 | gold rows |", "|---|---|---|---|---|"]
             lines += [
-                f"| {_safe(name)} | {q['precision']:.3f} | {q['recall']:.3f} | {q['f1']:.3f} | {q['support']:,} |"
+                f"| {markdown_text(name)} | {q['precision']:.3f} | {q['recall']:.3f} | {q['f1']:.3f} | {q['support']:,} |"
                 for name, q in report[part]["per_class"].items()
             ]
             more = [f"MCC {report[part]['mcc']:.3f}"]
@@ -303,7 +309,7 @@ def _markdown(report: Mapping, figures: list[tuple[str, str]], rows: list[dict],
     if figures:
         lines += ["", "## Figures", ""] + [f"![{alt}](figures/{name})\n" for name, alt in figures]
     lines += _examples(report, rows, task)
-    lines += ["## Prompt", "", *(f"    {line}" for line in _prompt(task).splitlines()), ""]
+    lines += ["## Prompt", "", *(f"    {line}" for line in shown_prompt(task).splitlines()), ""]
     return "\n".join(lines)
 
 
@@ -314,10 +320,10 @@ def _teacher_lines(report: Mapping, task: TaskSpec) -> list[str]:
         f"{teacher['n_abstained']:,} abstained, {teacher['n_failed']:,} failed, {teacher['n_truncated']:,} cut to fit); "
         f"coverage {teacher['coverage']:.1%}",
     ]
-    lines += [f"  - {_safe(reason)}: {count:,}" for reason, count in teacher["reasons"].items()]
+    lines += [f"  - {markdown_text(reason)}: {count:,}" for reason, count in teacher["reasons"].items()]
     if teacher["calibration"]:
         bias = ", ".join(f"{n} {b:+.2f}" for n, b in zip(task.labels, teacher["calibration"]["bias"], strict=True))
-        lines.append(f"- calibration: {teacher['calibration']['method']} ({_safe(bias)})")
+        lines.append(f"- calibration: {teacher['calibration']['method']} ({markdown_text(bias)})")
     if teacher["label_mass"] is not None:
         lines.append(
             f"- label mass (probability that the teacher put on the label words): {teacher['label_mass']:.3f}"
@@ -338,28 +344,22 @@ def _examples(report: Mapping, rows: list[dict], task: TaskSpec) -> list[str]:
     )
     lines += ["", "| teacher | student | gold | confidence | text |", "|---|---|---|---|---|"]
     for row in shown:
-        names = [_safe(task.labels[row[k]]) if row[k] != ABSTAIN else "–" for k in ("teacher", "student", "gold")]
+        names = [
+            markdown_text(task.labels[row[k]]) if row[k] != ABSTAIN else "–" for k in ("teacher", "student", "gold")
+        ]
         confidence = "" if row["confidence"] is None else f"{row['confidence']:.2f}"
         text = (
             row["text"]
             if len(row["text"]) <= _SHOWN
             else row["text"][: _SHOWN // 2] + " … " + row["text"][-_SHOWN // 2 :]
         )
-        lines.append(f"| {' | '.join(names)} | {confidence} | {_safe(text)} |")
+        lines.append(f"| {' | '.join(names)} | {confidence} | {markdown_text(text)} |")
     return [*lines, ""]
 
 
-def _prompt(task: TaskSpec) -> str:
+def shown_prompt(task: TaskSpec) -> str:
+    """The prompt in full, `{text}` where the text goes; the turns of a chat named."""
     turns = task.messages("{text}")
     if not task.chat:
         return turns[0]["content"]
     return "\n".join(f"[{turn['role']}] {turn['content']}" for turn in turns) + f"\n[assistant] {task.lead_in}"
-
-
-def _safe(text: str) -> str:
-    """A text as Markdown that shows it and does nothing: no HTML, no links, no table cells, one line."""
-    shown = html.escape(" ".join(text.split()), quote=False)
-    shown = "".join(f"\\{c}" if c in "\\`*_{}[]()#+!|~" else c for c in shown)
-    for character, entity in (("://", "&#58;//"), ("www.", "www&#46;"), ("@", "&#64;"), ("$", "&#36;")):
-        shown = shown.replace(character, entity)  # no links, mentions or formulas either
-    return shown

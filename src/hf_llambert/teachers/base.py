@@ -49,6 +49,13 @@ class Teacher(Protocol):
         """
         ...
 
+    def settings(self) -> dict[str, object]:
+        """
+        What another machine needs to ask in the same way, to be published, JSON-ready: Hub ids with their commits, local
+        models by the name of their folder, no path and no credential.
+        """
+        ...
+
     def ask(self, task: TaskSpec, texts: Sequence[str], rank: int | None = None) -> Iterator[dict[int, Reply]]:
         """
         Ask about each text. Yields `{position in texts: reply}` as batches come back, in any order, every position

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import math
 import os
 import time
@@ -101,6 +102,22 @@ class TransformersTeacher:
             out["max_new_tokens"] = self.max_new_tokens
             if self.temperature:
                 out |= {"temperature": self.temperature, "top_k": self.top_k, "seed": self.seed}
+        return out
+
+    def settings(self) -> dict[str, object]:
+        """The arguments that make this teacher elsewhere. See [`Teacher`]."""
+        here = ("model", "revision", "adapter", "device", "batch_tokens")
+        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in here}
+        out = {**fields, "teacher": "transformers", "dtype": self._dtype(choose_device(self.device))}
+        for name, revision in (("model", self.revision), ("adapter", None)):
+            place = getattr(self, name)
+            if place is None:
+                continue
+            local = Path(place).is_dir()
+            out[name] = Path(place).resolve().name if local else place
+            out[f"{name}_is_local"] = local
+            if name == "model" and not local:
+                out["revision"] = content_id(place, revision, self.gguf_file).split("@")[1].split(":")[0]
         return out
 
     def ask(self, task: TaskSpec, texts: Sequence[str], rank: int | None = None) -> Iterator[dict[int, Reply]]:

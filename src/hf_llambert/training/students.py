@@ -104,6 +104,11 @@ class StudentLabeler:
         self.seconds = 0.0
         """Seconds spent on tokenising and the model since this object was made."""
 
+    @classmethod
+    def from_pretrained(cls, student: str | Path, **kwargs: object) -> StudentLabeler:
+        """The same as the constructor, by the name that users of transformers look for."""
+        return cls(student, **kwargs)  # type: ignore[arg-type]
+
     def __call__(self, batch: Mapping[str, list], rank: int | None = None) -> dict[str, list]:
         """Label a batch of columns. `rank` chooses the GPU under `map(num_proc=..., with_rank=True)`."""
         if self.text_column not in batch:

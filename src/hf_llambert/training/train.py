@@ -44,6 +44,8 @@ from hf_llambert.training.trainer import StudentConfig, StudentTrainer
 logger = logging.getLogger(__name__)
 
 EVALUATION_FILE = "evaluation.parquet"
+SILVER_FILE = "silver.parquet"
+ADAPTER_FOLDER = "adapter"
 
 
 def train_student(
@@ -60,6 +62,7 @@ def train_student(
     head_share: float = 0.5,
     revision: str | None = None,
     selection: Sequence[dict] = (),
+    eval_name: str = "held-out texts",
 ) -> dict:
     """
     Fine-tune a sequence classifier on silver labels, gold labels or both, and measure it on other gold labels.
@@ -82,6 +85,7 @@ def train_student(
         head_share (`float`, defaults to 0.5): Share of a cut text that is taken from its beginning.
         revision (`str`, *optional*): Revision of a Hub id.
         selection (`Sequence[dict]`, *optional*): The counts of [`select_silver`], noted for the report.
+        eval_name (`str`, defaults to `"held-out texts"`): What `eval_data` is, for the report and the model card.
 
     Returns:
         `dict`: `train` (rows, seconds, loss history, seed) and, with `eval_data`, `eval` (see
@@ -143,19 +147,24 @@ def train_student(
     }
     if trainer.is_world_process_zero():
         with whole_folder(output) as part:
-            _save(trainer, part)
+            _save(trainer, part, reading, results["train"]["student"])
+            if "silver" in rows:
+                rows["silver"].to_parquet(str(part / SILVER_FILE))
             save_reading(part, reading, {"task": task.to_dict(), "arguments": _plain(args)})
             if eval_rows is not None:
-                results["eval"] = evaluate_student(StudentLabeler(part, text_column), eval_rows, task, part)
+                measured = evaluate_student(StudentLabeler(part, text_column), eval_rows, task, part)
+                results["eval"] = {**measured, "source": eval_name}
             (part / "metrics.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
             draw_training(part / "training.png", trainer.state.log_history)
             if len(rows) == 2:
                 draw_mix(part / "mix.png", trainer.state.log_history)
             note_stage(part, config, results)
-        if args.save_strategy == "no" or dev:
-            shutil.rmtree(str(args.output_dir), ignore_errors=True)
-            with contextlib.suppress(OSError):  # where others are at work, or were
-                Path(str(args.output_dir)).parent.rmdir()
+    if args.push_to_hub:
+        trainer.push_to_hub()
+    if trainer.is_world_process_zero() and (args.save_strategy == "no" or dev):
+        shutil.rmtree(str(args.output_dir), ignore_errors=True)
+        with contextlib.suppress(OSError):  # where others are at work, or were
+            Path(str(args.output_dir)).parent.rmdir()
     trainer.accelerator.wait_for_everyone()
     noted = stage_results(output, config)
     if noted is None:
@@ -409,13 +418,18 @@ def _trainer(
     )
 
 
-def _save(trainer: StudentTrainer, folder: Path) -> None:
-    """The student as plain transformers loads it: adapters merged."""
+def _save(trainer: StudentTrainer, folder: Path, reading: Reading, start: str) -> None:
+    """The student as plain transformers loads it: adapters merged, and kept beside it."""
     model = trainer.accelerator.unwrap_model(trainer.model)
     if trainer.args.lora_rank:
+        model.peft_config["default"].base_model_name_or_path = start  # a name, no path of this machine
+        model.save_pretrained(folder / ADAPTER_FOLDER)
+        (folder / ADAPTER_FOLDER / "README.md").unlink(missing_ok=True)  # an empty form
         model = model.merge_and_unload()
     model.save_pretrained(folder)
-    trainer.processing_class.save_pretrained(folder)  # type: ignore[union-attr]
+    tokenizer = trainer.processing_class
+    tokenizer.model_max_length = reading.max_length  # type: ignore[union-attr]  # what pipeline(truncation=True) cuts to
+    tokenizer.save_pretrained(folder)  # type: ignore[union-attr]
 
 
 def _scalar_metrics(task: TaskSpec) -> Callable[[EvalPrediction], dict[str, float]]:

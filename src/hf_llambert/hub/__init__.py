@@ -1,0 +1,1 @@
+"""To the Hub and back: what is published of a run, with which card."""

@@ -1,0 +1,205 @@
+"""Cards: what a published dataset or student says of itself, and how that is merged with what people wrote."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import yaml
+from huggingface_hub import DatasetCard, DatasetCardData, EvalResult, ModelCard, ModelCardData, RepoCard
+from huggingface_hub.repocard_data import eval_results_to_model_index
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from hf_llambert.quality.report import shown_prompt, summary_rows
+from hf_llambert.tasks import TaskSpec
+from hf_llambert.texts import markdown_text
+
+_SECTION = re.compile(r"^<!-- hf_llambert: ([a-z_]+) -->\n(.*?)^<!-- /hf_llambert: \1 -->\n", re.DOTALL | re.MULTILINE)
+_MARKER = re.compile(r"^<!-- /?hf_llambert: [a-z_]+ -->$", re.MULTILINE)
+_OWN = ("license", "size_categories", "annotations_creators", "task_categories")  # facts, which are replaced
+_METRICS = {"accuracy": "Accuracy", "macro_f1": "Macro-F1", "mcc": "Matthews correlation", "ece": "Calibration error"}
+
+
+@dataclass(frozen=True)
+class Publication:
+    """
+    What people decide about a publication.
+
+    Args:
+        repo_id (`str`): Name on the Hub of the dataset and the student, such as `our-team/reviews`.
+        license (`str`): Licence, as the Hub names it, such as `apache-2.0` or `cc-by-4.0`.
+        language (`tuple[str, ...]`): Languages of the texts as ISO codes, such as `en`.
+        base_model (`str`, *optional*): Hub id of the encoder that the student started from. Defaults to what it was
+            trained from, if that was a Hub id.
+        source_datasets (`tuple[str, ...]`): Hub ids of the datasets that the texts are from.
+    """
+
+    repo_id: str
+    license: str
+    language: tuple[str, ...] = ()
+    base_model: str | None = None
+    source_datasets: tuple[str, ...] = ()
+
+
+def dataset_card(report: Mapping, publication: Publication, configs: Mapping[str, Mapping[str, object]]) -> str:
+    """
+    The card of a published dataset.
+
+    Args:
+        report (`Mapping`): What [`write_report`] found.
+        publication (`Publication`): Name, licence, languages.
+        configs (`Mapping[str, Mapping]`): `rows` and `columns` (names with types) of each configuration.
+
+    Returns:
+        `str`: YAML metadata and Markdown with generated sections, which [`merge_cards`] knows again.
+    """
+    data = DatasetCardData(
+        pretty_name=report["task"]["name"],
+        license=publication.license,
+        language=list(publication.language) or None,
+        annotations_creators=["machine-generated"],
+        source_datasets=list(publication.source_datasets) or None,
+        task_categories=["text-classification"],
+        size_categories=[_size(max(int(str(c["rows"])) for c in configs.values()))],
+        tags=["hf_llambert", "llm-annotated"],
+        configs=[
+            {
+                "config_name": name,
+                "data_files": [{"split": "train", "path": f"{name}/*.parquet"}],
+                **({"default": True} if name == "silver" else {}),
+            }
+            for name in configs
+        ],
+    )
+    return _render("dataset.md.jinja", data, report, publication, configs=configs)
+
+
+def model_card(report: Mapping, publication: Publication, with_dataset: bool = True) -> str:
+    """The card of a published student; see [`dataset_card`]. `with_dataset`: whether the dataset is published too."""
+    train = report["student"]["train"]
+    base = publication.base_model or (train["student"] if "/" in train["student"] else None)
+    data = ModelCardData(
+        license=publication.license,
+        language=list(publication.language) or None,
+        base_model=base,
+        library_name="transformers",
+        pipeline_tag="text-classification",
+        datasets=[publication.repo_id] if with_dataset else None,
+        metrics=["accuracy", "f1"],
+        tags=["hf_llambert", "text-classification"],
+        model_name=publication.repo_id.split("/")[-1],
+        eval_results=_eval_results(report, publication) or None,
+    )
+    return _render("model.md.jinja", data, report, publication, with_dataset=with_dataset, base=base)
+
+
+def merge_cards(existing: str | None, fresh: str, kind: type[DatasetCard] | type[ModelCard]) -> str:
+    """
+    A fresh card in which what people wrote into the existing one stays.
+
+    Generated sections stand between `<!-- hf_llambert: NAME -->` and `<!-- /hf_llambert: NAME -->` and are replaced;
+    everything else of the existing card is kept, metadata of their own included.
+
+    Raises:
+        ValueError: The existing card's metadata is no YAML, or a section's end is missing.
+    """
+    if existing is None or not existing.strip():
+        return fresh
+    try:
+        old, new = kind(existing), kind(fresh)
+    except (ValueError, TypeError, yaml.YAMLError) as error:
+        raise ValueError(
+            f"The card on the Hub has metadata that cannot be read ({error}). Mend its README.md."
+        ) from error
+    text = old.text.replace("\r\n", "\n").rstrip("\n") + "\n"
+    if len(_MARKER.findall(text)) != 2 * len(_SECTION.findall(text)):
+        raise ValueError(
+            "The card on the Hub has a generated section whose beginning or end is missing. Mend its README.md: each "
+            "'<!-- hf_llambert: NAME -->' needs its '<!-- /hf_llambert: NAME -->'."
+        )
+    sections = {match[1]: match[0] for match in _SECTION.finditer(new.text)}
+    placed = {name for name, _ in _SECTION.findall(text)}
+    text = _SECTION.sub(lambda match: sections.get(match[1], ""), text)
+    missing = [section for name, section in sections.items() if name not in placed]
+    if missing:
+        text = text.rstrip("\n") + "\n\n" + "\n".join(missing)
+    data = kind.card_data_class(**_merged(old, new))
+    return f"---\n{data.to_yaml()}\n---\n{text}"
+
+
+def _render(
+    template: str, data: DatasetCardData | ModelCardData, report: Mapping, publication: Publication, **more: object
+) -> str:
+    # Values are escaped by `text`, for Markdown; Jinja's own escaping is for HTML.
+    environment = Environment(
+        autoescape=False,  # noqa: S701
+        undefined=StrictUndefined,
+        keep_trailing_newline=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        loader=PackageLoader("hf_llambert.hub"),
+    )  # noqa: S701
+    environment.filters |= {"text": markdown_text, "percent": lambda x: f"{x:.1%}", "count": lambda n: f"{n:,}"}
+    task = TaskSpec.from_dict(report["task"])
+    body = environment.get_template(template).render(
+        report=report,
+        task=task,
+        prompt=shown_prompt(task),
+        rows=summary_rows(report),
+        to=publication,
+        commands=list(dict.fromkeys(m["command"] for m in report["made"].values() if m["command"])),
+        machines=sorted({m["machine"] for m in report["made"].values()}),
+        version=next(iter(report["made"].values()))["hf_llambert"] if report["made"] else None,
+        **more,
+    )
+    return f"---\n{data.to_yaml()}\n---\n{re.sub(chr(10) + '{3,}', chr(10) * 2, body)}"
+
+
+def _eval_results(report: Mapping, publication: Publication) -> list[EvalResult]:
+    student = report["student"]
+    if student.get("accuracy") is None:
+        return []
+    source = student["source"]
+    name = re.sub(r"[^a-z0-9]+", "-", source.lower()).strip("-") or "held-out"
+    common: dict = {
+        "task_type": "text-classification",
+        "task_name": "Text classification",
+        "dataset_type": publication.source_datasets[0] if publication.source_datasets else name,
+        "dataset_name": f"{source} ({student['n']:,} texts with gold labels)",
+    }
+    return [
+        EvalResult(
+            metric_type="f1" if key == "macro_f1" else key,
+            metric_name=label,
+            metric_value=round(student[key], 4),
+            **common,
+        )
+        for key, label in _METRICS.items()
+        if student.get(key) is not None
+    ]
+
+
+def _merged(old: RepoCard, new: RepoCard) -> dict:
+    """Metadata of both: what is generated wins, people's other fields, list entries and evaluation results stay."""
+    before, after = old.data.to_dict(), new.data.to_dict()
+    out = {**before, **after}
+    for name, value in after.items():
+        if name == "configs":
+            names = {config["config_name"] for config in value}
+            out[name] = [*value, *(c for c in before.get(name, []) if c.get("config_name") not in names)]
+        elif isinstance(value, list) and name not in (*_OWN, "model-index"):
+            there = before.get(name, [])
+            out[name] = list(dict.fromkeys([*([there] if isinstance(there, str) else there), *value]))
+    fresh, there = new.data.get("eval_results") or [], old.data.get("eval_results") or []
+    if fresh or there:
+        keys = {(result.unique_identifier, result.metric_type) for result in fresh}
+        others = [result for result in there if (result.unique_identifier, result.metric_type) not in keys]
+        out["model-index"] = eval_results_to_model_index(new.data.get("model_name") or "student", [*fresh, *others])
+    return out
+
+
+def _size(rows: int) -> str:
+    """The Hub's size category of a number of rows."""
+    names = ("n<1K", "1K<n<10K", "10K<n<100K", "100K<n<1M", "1M<n<10M", "10M<n<100M", "100M<n<1B", "1B<n<10B")
+    return next((name for power, name in enumerate(names) if rows < 10 ** (power + 3)), "10B<n<100B")

@@ -1,0 +1,510 @@
+"""Publishing against a local Hub over real HTTP, with the real clients."""
+
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import numpy as np
+import pytest
+from datasets import Dataset, load_from_disk
+from huggingface_hub import DatasetCard, ModelCard
+
+from hf_llambert import StudentConfig, select_silver, train_student, write_report
+from local_hub import LocalHub
+
+TESTS = Path(__file__).parent
+
+
+class Client:
+    """Runs code in a process of its own against a Hub."""
+
+    def __init__(self, env: dict[str, str]) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, TESTS / "hub_client.py"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=env,
+            text=True,
+        )
+
+    def run(self, code: str) -> str:
+        self.process.stdin.write(json.dumps(textwrap.dedent(code)) + "\n")
+        self.process.stdin.flush()
+        answer = json.loads(self.process.stdout.readline())
+        if answer["error"]:
+            raise RuntimeError(answer["error"])
+        return answer["out"]
+
+    def push(self, run: Path, repo_id: str, license: str = "apache-2.0", **more: object) -> dict:
+        arguments = "".join(f", {name}={value!r}" for name, value in more.items())
+        return json.loads(
+            self.run(f"""
+                import json
+                from hf_llambert import Publication, push_run
+                print(json.dumps(push_run({str(run)!r}, Publication({repo_id!r}, {license!r}, ("en",)){arguments})))
+            """)
+        )
+
+
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory):
+    with LocalHub(tmp_path_factory.mktemp("hub")) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def environment(hub, tmp_path_factory) -> dict[str, str]:
+    return {**os.environ, **hub.env(tmp_path_factory.mktemp("home")), "OMP_NUM_THREADS": "1"}
+
+
+@pytest.fixture(scope="module")
+def client(environment):
+    client = Client(environment)
+    yield client
+    client.process.stdin.close()
+    client.process.wait(60)
+
+
+@pytest.fixture
+def run(finished_run, tmp_path) -> Path:
+    return Path(shutil.copytree(finished_run, tmp_path / "tiny"))
+
+
+def test_what_is_pushed_can_be_loaded_by_the_ecosystem_with_the_same_labels(hub, client, run, environment, tmp_path):
+    client.push(run, "tester/round-trip")
+    script = """
+        import json
+        from datasets import load_dataset
+        from transformers import AutoModelForSequenceClassification, pipeline
+        from hf_llambert import LLMLabeler, StudentLabeler, TransformersTeacher
+
+        name = "tester/round-trip"
+        configs = {c: load_dataset(name, c, split="train") for c in ("annotations", "silver", "labels")}
+        texts = configs["labels"]["text"][:]
+        model = AutoModelForSequenceClassification.from_pretrained(name)
+        print(json.dumps({
+            "features": {c: str(d.features) for c, d in configs.items()},
+            "columns": {c: d.column_names for c, d in configs.items()},
+            "stored": configs["labels"]["student_scores"][:],
+            "computed": StudentLabeler.from_pretrained(name).label(texts),
+            "pipeline": [answer["label"] for answer in pipeline("text-classification", model=name)(texts)],
+            "id2label": model.config.id2label,
+            "labels": configs["labels"].features["student_label"].names,
+        }))
+    """
+    fresh = {**environment, "HF_HOME": str(tmp_path / "empty")}
+    out = _run([sys.executable, "-c", textwrap.dedent(script)], fresh)
+    assert out.returncode == 0, out.stderr
+    found = json.loads(out.stdout.splitlines()[-1])
+    assert found["stored"] == found["computed"]["student_scores"]  # bit for bit
+    names = found["labels"]
+    assert found["pipeline"] == [names[i] for i in found["computed"]["student_label"]]
+    assert found["id2label"] == {"0": "negative", "1": "positive"}
+    assert "ClassLabel" in found["features"]["silver"]
+    assert not any({"label", "gold_label"} & set(found["columns"][c]) for c in ("annotations", "labels"))
+    assert "gold_label" not in found["columns"]["silver"]
+    here = load_from_disk(str(run / "annotated"))
+    there = Dataset.from_parquet(_saved(hub, "dataset", "tester/round-trip", "annotations/", tmp_path))
+    assert there["llm_label"][:] == here["llm_label"][:]
+    assert there["llm_status"][:] == here["llm_status"][:]
+
+
+def test_repositories_are_private_and_tagged_and_whole(hub, client, run):
+    addresses = client.push(run, "tester/private", space=True)
+    assert addresses == {
+        "dataset": f"{hub.url}/datasets/tester/private",
+        "model": f"{hub.url}/tester/private",
+        "space": f"{hub.url}/spaces/tester/private",
+    }
+    for kind in addresses:
+        assert hub.private(kind, "tester/private")
+        assert [re.fullmatch("run-[0-9a-f]{12}", tag) is not None for tag in hub.tags(kind, "tester/private")] == [
+            True
+        ]
+    files = hub.files("model", "tester/private")
+    wanted = {
+        "README.md",
+        "config.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "training.json",
+        "figures/confusion.png",
+    }
+    assert wanted <= set(files)
+    assert not {"stage.json", "evaluation.parquet", "silver.parquet"} & set(files)
+    assert json.loads(files["training.json"])["training"]["arguments"]["seed"] == 42
+    assert {"app.py", "facts.json", "README.md", "requirements.txt"} <= set(hub.files("space", "tester/private"))
+
+
+def test_public_and_gold_only_when_asked(hub, client, run, tmp_path):
+    client.push(run, "tester/open", public=True, gold=True)
+    assert not hub.private("dataset", "tester/open")
+    assert not hub.private("model", "tester/open")
+    rows = Dataset.from_parquet(_saved(hub, "dataset", "tester/open", "annotations/", tmp_path))
+    assert rows["label"][:] == load_from_disk(str(run / "annotated"))["label"][:]
+    with pytest.raises(RuntimeError, match="is public. Pass --public"):
+        client.push(run, "tester/open")
+
+
+def test_same_run_pushed_again_sends_no_file_and_makes_no_commit(hub, client, run):
+    client.push(run, "tester/again")
+    before = hub.commits("dataset", "tester/again"), hub.commits("model", "tester/again")
+    uploads, sent = hub.uploads.copy(), hub.sent.copy()
+    client.push(run, "tester/again")
+    assert (hub.commits("dataset", "tester/again"), hub.commits("model", "tester/again")) == before
+    assert (hub.uploads, hub.sent) == (uploads, sent)
+
+
+def test_push_killed_at_ten_instants_and_repeated_ends_complete_with_no_file_sent_twice(hub, run, environment):
+    heavy = run / "student" / "model.safetensors"
+    whole = heavy.read_bytes()
+    size = int.from_bytes(whole[:8], "little")
+    header = json.loads(whole[8 : 8 + size])
+    header["__metadata__"] = {"format": "pt", "padding": "x" * 12_000_000}  # an upload of more than 10 MB
+    text = json.dumps(header).encode()
+    heavy.write_bytes(len(text).to_bytes(8, "little") + text + whole[8 + size :])
+    driver = f"""
+        import multiprocessing, random, sys, time
+        from hf_llambert import Publication, push_run
+        import hf_llambert.hub.push
+        import hf_llambert.hub.files, hf_llambert.hub.space, hf_llambert.quality.report, pyarrow.parquet, torch
+        hf_llambert.hub.push._FIRST_WAIT = 0.0  # only between attempts at one call
+
+        def push(name):
+            push_run({str(run)!r}, Publication(name, "apache-2.0"))
+
+        def start(name):
+            child = multiprocessing.get_context("fork").Process(target=push, args=(name,))
+            child.start()
+            return child
+
+        begin = time.monotonic()
+        child = start("tester/at-once")
+        child.join()
+        whole = time.monotonic() - begin
+        instants = [random.uniform(0.05, 1) * whole for _ in range(10)]
+        killed = 0
+        for instant in sorted(instants):
+            child = start("tester/killed")
+            child.join(instant)
+            if child.exitcode is None:
+                killed += 1
+                child.kill()
+                child.join()
+        child = start("tester/killed")
+        child.join()
+        print(child.exitcode, killed)
+    """
+    uploads = hub.uploads.copy()
+    out = _run([sys.executable, "-c", textwrap.dedent(driver)], environment)
+    assert out.returncode == 0, out.stderr
+    code, killed = map(int, out.stdout.split()[-2:])
+    assert code == 0, out.stderr
+    assert killed, "no push was killed: nothing was tested"
+    for kind in ("dataset", "model"):
+        ended, wanted = hub.files(kind, "tester/killed"), hub.files(kind, "tester/at-once")
+        cards = ended.pop("README.md"), wanted.pop("README.md")
+        assert cards[0].replace(b"killed", b"at-once") == cards[1]
+        assert ended == wanted
+        assert len(hub.tags(kind, "tester/killed")) == 1
+    assert max((hub.uploads - uploads).values()) == 1
+    assert max(n for (_, name, _, _), n in hub.sent.items() if name == "tester/killed") == 1
+    assert not list(run.glob(".push*"))  # what the killed ones left went with the last
+
+
+@pytest.mark.parametrize("status", [429, 500, 503])
+def test_failures_that_pass_are_waited_out(hub, client, run, status):
+    name = f"tester/trouble-{status}"
+    headers = {"Retry-After": "0"} if status == 429 else None
+    calls = (
+        "/api/whoami-v2",
+        "/api/repos/create",
+        "/api/validate-yaml",
+        "/commit/",
+        "/tag/",
+        f"/api/datasets/{name}$",
+    )
+    for pattern in calls:
+        hub.fail(pattern, status=status, times=1, headers=headers)
+    client.push(run, name)
+    assert set(hub.files("dataset", name)) >= {"README.md", "annotation.json"}
+
+
+def test_dropped_connections_and_lost_answers_leave_one_commit(hub, client, run):
+    hub.drop("/_lfs/", times=1, after=100)
+    hub.drop("/commit/", times=1)
+    hub.lose("/commit/", times=1)
+    client.push(run, "tester/dropped")
+    assert len(hub.commits("dataset", "tester/dropped")) == 2  # the Hub's first, and ours
+    assert len(hub.commits("model", "tester/dropped")) == 2
+
+
+def test_upload_that_fails_longer_than_the_client_waits_goes_on(hub, client, run):
+    weights = run / "student" / "model.safetensors"
+    whole = weights.read_bytes()
+    size = int.from_bytes(whole[:8], "little")
+    text = whole[8 : 8 + size].rstrip() + b" " * 8  # padding, so that these bytes are not on the Hub yet
+    weights.write_bytes(len(text).to_bytes(8, "little") + text + whole[8 + size :])
+    hub.fail(".*", method="PUT", status=500, times=7)
+    client.push(run, "tester/stubborn")
+    assert hub.files("model", "tester/stubborn")["model.safetensors"] == weights.read_bytes()
+
+
+def test_failure_that_does_not_pass_is_one_sentence(hub, client, run):
+    hub.fail("/api/datasets/tester/down/commit/", status=503, times=6)
+    with pytest.raises(RuntimeError, match="ConnectionError: The Hub went on failing .* the same command goes on"):
+        client.push(run, "tester/down")
+    client.push(run, "tester/down")
+
+
+def test_card_edited_by_people_is_merged(hub, client, run):
+    client.push(run, "tester/edited")
+    client.run("""
+        from huggingface_hub import HfApi
+        api = HfApi()
+        for kind in ("dataset", "model"):
+            path = api.hf_hub_download("tester/edited", "README.md", repo_type=kind)
+            text = open(path).read().replace("## Limits", "## Limits").replace("---\\n\\n#", "---\\n\\nAsk Ana first.\\n\\n#", 1)
+            api.upload_file(path_or_fileobj=text.encode(), path_in_repo="README.md", repo_id="tester/edited", repo_type=kind)
+    """)
+    note = json.loads((run / "student" / "stage.json").read_text())
+    note["results"]["eval"]["source"] = "other reviews"
+    (run / "student" / "stage.json").write_text(json.dumps(note))
+    client.push(run, "tester/edited")
+    for kind, card in (("dataset", DatasetCard), ("model", ModelCard)):
+        text = card(hub.files(kind, "tester/edited")["README.md"].decode()).text
+        assert "Ask Ana first." in text
+        assert "Held-out gold: other reviews." in text
+        assert text.count("<!-- hf_llambert: about -->") == 1
+
+
+def test_card_that_cannot_be_merged_is_refused_before_anything_is_sent(hub, client, run):
+    client.push(run, "tester/torn")
+    client.run("""
+        from huggingface_hub import HfApi
+        api = HfApi()
+        text = open(api.hf_hub_download("tester/torn", "README.md")).read().replace("<!-- /hf_llambert: about -->", "")
+        api.upload_file(path_or_fileobj=text.encode(), path_in_repo="README.md", repo_id="tester/torn")
+    """)
+    shutil.rmtree(run / "labels")
+    before = hub.commits("dataset", "tester/torn")
+    with pytest.raises(RuntimeError, match="beginning or end is missing. Mend its README.md"):
+        client.push(run, "tester/torn")
+    assert hub.commits("dataset", "tester/torn") == before
+
+
+def test_settings_of_a_demo_that_is_there_stay(hub, client, run):
+    client.push(run, "tester/demo", space=True)
+    client.run("""
+        HfApi().upload_file(path_or_fileobj=b"---\\nsdk: gradio\\n---\\nours", path_in_repo="README.md", repo_id="tester/demo",
+                            repo_type="space")
+    """)
+    client.push(run, "tester/demo", space=True)
+    assert hub.files("space", "tester/demo")["README.md"].endswith(b"ours")
+
+
+def test_file_that_a_new_run_no_longer_has_goes_and_files_of_people_stay(hub, client, run):
+    client.push(run, "tester/changed")
+    client.run("""
+        from huggingface_hub import HfApi
+        HfApi().upload_file(path_or_fileobj=b"ours", path_in_repo="notes.txt", repo_id="tester/changed", repo_type="dataset")
+    """)
+    shutil.rmtree(run / "labels")
+    client.push(run, "tester/changed")
+    files = hub.files("dataset", "tester/changed")
+    assert files["notes.txt"] == b"ours"
+    assert not [name for name in files if name.startswith("labels/")]
+    assert len(hub.tags("dataset", "tester/changed")) == 2
+
+
+def test_pull_request_is_opened_once_and_main_stays(hub, client, run):
+    client.push(run, "tester/proposed", public=True)
+    before = hub.commits("dataset", "tester/proposed")
+    shutil.rmtree(run / "labels")
+    first = client.push(run, "tester/proposed", public=True, create_pr=True)
+    again = client.push(run, "tester/proposed", public=True, create_pr=True)
+    assert first["dataset"] == again["dataset"]
+    assert hub.commits("dataset", "tester/proposed") == before
+    assert len(hub.pulls("dataset", "tester/proposed")) == 1
+
+
+def test_pull_request_on_nothing_is_refused(hub, client, run):
+    with pytest.raises(RuntimeError, match="no dataset 'tester/nowhere' to open a pull request on"):
+        client.push(run, "tester/nowhere", create_pr=True)
+
+
+def test_token_is_in_no_file_and_in_no_log(hub, environment, run):
+    command = [sys.executable, "-m", "hf_llambert.cli", "--debug", "push", str(run), "--to", "tester/secret"]
+    out = _run([*command, "--license", "mit"], environment)
+    assert out.returncode == 0, out.stderr
+    assert hub.token not in out.stdout + out.stderr
+    home = Path(environment["HF_HOME"])
+    for path in [*run.rglob("*"), *home.rglob("*")]:
+        assert not path.is_file() or hub.token.encode() not in path.read_bytes(), path
+    for kind in ("dataset", "model"):
+        for name, content in hub.files(kind, "tester/secret").items():
+            assert hub.token.encode() not in content, name
+            assert str(run).encode() not in content, name
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"repo_id": "somebody/reviews"}, "PermissionError: 'somebody' is neither you nor an organisation of yours"),
+        ({"repo_id": "tester/two--dashes"}, "ValueError: The Hub refuses the name"),
+        ({"repo_id": "reviews"}, "ValueError: Expected a name such as our-team/reviews"),
+        ({"repo_id": "tester/x", "license": ""}, "ValueError: A licence is needed"),
+        ({"repo_id": "tester/x", "license": "My own!"}, "ValueError: A licence is needed"),
+    ],
+)
+def test_bad_request_is_refused_before_anything_is_sent(hub, client, run, arguments, message):
+    seen = len(hub.requests)
+    with pytest.raises(RuntimeError, match=re.escape(message)):
+        client.push(run, **arguments)
+    assert all(request.method == "GET" for request in hub.requests[seen:])
+
+
+def test_reading_token_is_refused_before_anything_is_sent(hub, client, run):
+    hub.role, seen = "read", len(hub.requests)
+    try:
+        with pytest.raises(RuntimeError, match="PermissionError: This token may only read"):
+            client.push(run, "tester/x")
+    finally:
+        hub.role = "write"
+    assert all(request.method == "GET" for request in hub.requests[seen:])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("os.environ.pop('HF_TOKEN')", "PermissionError: No token of the Hub was found. Run hf auth login"),
+        (f"os.environ['HF_TOKEN'] = 'hf_{'x' * 34}'", "PermissionError: The Hub does not know this token"),
+        ("constants.HF_HUB_OFFLINE = True", "ConnectionError: HF_HUB_OFFLINE is set"),
+    ],
+)
+def test_missing_and_wrong_token_and_offline_are_one_sentence(hub, client, run, change, message):
+    client.run(f"import os; from huggingface_hub import constants; token = os.environ['HF_TOKEN']; {change}")
+    try:
+        with pytest.raises(RuntimeError, match=re.escape(message)):
+            client.push(run, "tester/x")
+    finally:
+        client.run("os.environ['HF_TOKEN'] = token; constants.HF_HUB_OFFLINE = False")
+
+
+def test_section_of_the_readme_works_word_for_word(hub, environment, run, tmp_path):
+    section = (TESTS.parent / "README.md").read_text().split("## Publish\n")[1].split("\n## ")[0]
+    login, push = re.search(r"```bash\n(.*?)```", section, re.DOTALL)[1].splitlines()
+    assert login == "hf auth login"  # asks for a token; here it is in the environment
+    run.rename(tmp_path / "mine")
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "mine").rename(tmp_path / "runs" / "mine")
+    words = [str(Path(sys.executable).parent / "hf-llambert"), *shlex.split(push)[1:]]
+    example = re.search(r"```python\n(.*?)```", section, re.DOTALL)[1]
+    for command in (
+        words,
+        [sys.executable, "-c", example + "print(classify(silver['text'][0]), student_label.labels)"],
+    ):
+        out = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert out.returncode == 0, out.stderr
+    assert "('negative', 'positive')" in out.stdout
+    assert hub.private("dataset", "our-team/reviews")
+
+
+def test_empty_folder_is_refused(client, tmp_path):
+    with pytest.raises(RuntimeError, match="FileNotFoundError: .* holds neither an annotated dataset nor a student"):
+        client.push(tmp_path, "tester/x")
+
+
+def test_student_of_another_task_is_refused(hub, client, run):
+    config = json.loads((run / "student" / "config.json").read_text())
+    config["id2label"] = {"0": "positive", "1": "negative"}
+    (run / "student" / "config.json").write_text(json.dumps(config))
+    seen = len(hub.requests)
+    with pytest.raises(RuntimeError, match="The student has the labels .* not of one run"):
+        client.push(run, "tester/x")
+    assert len(hub.requests) == seen
+
+
+def test_student_alone_is_pushed_without_a_dataset(hub, client, run):
+    for name in ("annotated", "labels"):
+        shutil.rmtree(run / name)
+    assert set(client.push(run, "tester/alone", space=True)) == {"model", "space"}
+    card = hub.files("model", "tester/alone")["README.md"].decode()
+    assert "Its teacher" not in card
+    assert ModelCard(card).data.datasets is None
+
+
+def test_demo_without_student_is_refused(client, run):
+    shutil.rmtree(run / "student")
+    with pytest.raises(RuntimeError, match="A demo needs a student"):
+        client.push(run, "tester/x", space=True)
+
+
+def test_labeler_of_a_published_dataset_asks_as_its_teacher_did(hub, client, run, teacher_dir, tmp_path):
+    client.push(run, "tester/labeler")
+    texts = load_from_disk(str(run / "annotated"))["text"][:]
+    out = client.run(f"""
+        import json
+        from hf_llambert import LLMLabeler, TransformersTeacher
+        labeler = LLMLabeler.from_dataset("tester/labeler", {str(tmp_path / "ledger")!r}, TransformersTeacher({teacher_dir!r}))
+        print(json.dumps(labeler({{"text": {texts!r}}})))
+    """)
+    annotated = load_from_disk(str(run / "annotated"))
+    found = json.loads(out.splitlines()[-1])
+    assert found["llm_label"] == annotated["llm_label"][:]
+    np.testing.assert_allclose(found["llm_confidence"], annotated["llm_confidence"][:], rtol=1e-5)
+    with pytest.raises(RuntimeError, match="a model in a local directory, 'teacher.*', which is not on the Hub"):
+        client.run("LLMLabeler.from_dataset('tester/labeler', 'x')")
+    with pytest.raises(RuntimeError, match="FileNotFoundError: 'tester/nothing' is not a dataset that"):
+        client.run("LLMLabeler.from_dataset('tester/nothing', 'x')")
+
+
+def test_lora_student_is_pushed_merged_with_its_adapter_beside(hub, client, run, cloze, student_dir):
+    shutil.rmtree(run / "student")
+    args = StudentConfig(str(run / "ck"), use_cpu=True, max_steps=1, report_to=[], disable_tqdm=True, lora_rank=2)
+    silver, _ = select_silver(load_from_disk(str(run / "annotated")), cloze)
+    train_student(cloze, student_dir, run / "student", args, silver=silver)
+    write_report(run)
+    client.push(run, "tester/lora")
+    files = hub.files("model", "tester/lora")
+    assert {"adapter/adapter_model.safetensors", "adapter/adapter_config.json", "model.safetensors"} <= set(files)
+    assert json.loads(files["adapter/adapter_config.json"])["base_model_name_or_path"] == Path(student_dir).name
+    client.run("""
+        from transformers import AutoModelForSequenceClassification
+        model = AutoModelForSequenceClassification.from_pretrained("tester/lora")
+        assert not any("lora" in name for name in model.state_dict())
+    """)
+
+
+def test_training_pushes_its_checkpoints_as_the_trainer_does(hub, client, run, student_dir, tmp_path):
+    client.run(f"""
+        from datasets import load_from_disk
+        from hf_llambert import StudentConfig, TaskSpec, select_silver, train_student
+        import json
+        task = TaskSpec.from_dict(json.load(open({str(run / "annotated" / "stage.json")!r}))["config"]["task"])
+        silver, _ = select_silver(load_from_disk({str(run / "annotated")!r}), task)
+        args = StudentConfig(
+            {str(tmp_path / "ck")!r}, use_cpu=True, max_steps=2, report_to=[], disable_tqdm=True, push_to_hub=True,
+            save_strategy="steps", save_steps=1, hub_model_id="tester/checkpoints", hub_strategy="every_save",
+        )
+        train_student(task, {student_dir!r}, {str(tmp_path / "student")!r}, args, silver=silver)
+    """)
+    assert {"model.safetensors", "tokenizer.json", "README.md"} <= set(hub.files("model", "tester/checkpoints"))
+    assert any("step" in title for title in hub.commits("model", "tester/checkpoints"))
+    assert hub.token not in (tmp_path / "student" / "stage.json").read_text()
+
+
+def _run(command: list, env: dict[str, str]) -> subprocess.CompletedProcess:
+    return subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+
+
+def _saved(hub: LocalHub, kind: str, name: str, folder: str, tmp_path: Path) -> str:
+    [(_, content)] = [(p, c) for p, c in hub.files(kind, name).items() if p.startswith(folder)]
+    (tmp_path / "saved.parquet").write_bytes(content)
+    return str(tmp_path / "saved.parquet")
