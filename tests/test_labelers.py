@@ -1,4 +1,5 @@
 import dataclasses
+import json
 import pickle
 import subprocess
 import sys
@@ -279,3 +280,57 @@ def test_streaming_dataset_of_unknown_columns_is_explained(task, teacher, ledger
         LLMLabeler(task, teacher, ledger).features(streamed)
     features = LLMLabeler(task, teacher, ledger).features(Features({"text": Value("string")}))
     assert list(features) == ["text", *COLUMNS]
+
+
+@pytest.fixture
+def published(teacher_dir, question, tmp_path) -> Path:
+    """A directory with the note of a published dataset whose teacher was a Hub id."""
+    teacher = TransformersTeacher(teacher_dir, mode="generate", max_new_tokens=4)
+    settings = teacher.settings() | {"model": "org/model", "model_is_local": False, "revision": "a" * 40}
+    note = {
+        "task": question.to_dict(), "teacher": settings, "identity": teacher.identity(), "text_column": "review",
+        "calibration": {"method": "batch", "bias": [0.1, -0.1], "temperature": 1.0},
+    }  # fmt: skip
+    (tmp_path / "annotation.json").write_text(json.dumps(note))
+    return tmp_path
+
+
+def test_labeler_of_a_published_dataset_has_its_task_teacher_and_calibration(published, question):
+    labeler = LLMLabeler.from_dataset(str(published), published / "ledger")
+    assert (labeler.task, labeler.text_column) == (question, "review")
+    assert (labeler.teacher.model, labeler.teacher.revision) == ("org/model", "a" * 40)
+    assert (labeler.teacher.mode, labeler.teacher.max_new_tokens) == ("generate", 4)
+    assert labeler.calibration.bias == (0.1, -0.1)
+
+
+def test_other_teacher_for_a_published_dataset_is_warned_of(published, teacher_dir, caplog):
+    same = TransformersTeacher(teacher_dir, mode="generate", max_new_tokens=4)
+    assert LLMLabeler.from_dataset(str(published), published / "ledger", same).teacher == same
+    assert not caplog.records
+    LLMLabeler.from_dataset(str(published), published / "ledger", TransformersTeacher(teacher_dir))
+    assert "answers may differ" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"task": {"name": "x"}}, "is not what hf-llambert push writes"),
+        ({"calibration": 3}, "is not what hf-llambert push writes"),
+        ({"teacher": {"teacher": "oracle"}}, "a teacher of the kind 'oracle', which this version cannot make"),
+        (
+            {"teacher": {"teacher": "transformers", "model": "m", "evil": 1}},
+            "settings that this version does not know",
+        ),
+        ({"teacher": {"teacher": "transformers", "model": "m", "model_is_local": True}}, "in a local directory, 'm'"),
+    ],
+)
+def test_note_that_cannot_be_followed_is_explained(published, change, message):
+    note = json.loads((published / "annotation.json").read_text())
+    (published / "annotation.json").write_text(json.dumps(note | change))
+    with pytest.raises(ValueError, match=message):
+        LLMLabeler.from_dataset(str(published), published / "ledger")
+
+
+def test_directory_without_a_note_is_explained(tmp_path):
+    with pytest.raises(FileNotFoundError, match="was not published by hf-llambert push"):
+        LLMLabeler.from_dataset(str(tmp_path), tmp_path / "ledger")

@@ -95,19 +95,23 @@ class LLMLabeler:
             FileNotFoundError: There is no such dataset, or it was not published by hf_llambert.
             ValueError: Its teacher was a local directory, or is of a kind that this version does not know.
         """
-        note = json.loads(_published(dataset, revision).read_text(encoding="utf-8"))
+        path = _published(dataset, revision)
+        try:
+            note = json.loads(path.read_text(encoding="utf-8"))
+            task, found = TaskSpec.from_dict(note["task"]), note["calibration"]
+            calibration = found and Calibration(found["method"], tuple(found["bias"]), found["temperature"])
+            settings, identity, column = note["teacher"], note["identity"], note["text_column"]
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"'{ANNOTATION_FILE}' of '{dataset}' is not what hf-llambert push writes: {error}"
+            ) from error
         if teacher is None:
-            teacher = _teacher(note["teacher"], dataset)
-        elif teacher.identity() != note["identity"]:
+            teacher = _teacher(settings, dataset)
+        elif teacher.identity() != identity:
             logger.warning(
-                "The teacher passed is %s, the dataset's was %s: answers may differ.",
-                teacher.identity(),
-                note["identity"],
+                "The teacher passed is %s, the dataset's was %s: answers may differ.", teacher.identity(), identity
             )
-        found = note["calibration"]
-        calibration = found and Calibration(found["method"], tuple(found["bias"]), found["temperature"])
-        task = TaskSpec.from_dict(note["task"])
-        return cls(task, teacher, ledger, text_column or note["text_column"], calibration)
+        return cls(task, teacher, ledger, text_column or column, calibration)
 
     def __call__(self, batch: Mapping[str, list], rank: int | None = None) -> dict[str, list]:
         """Annotate a batch of columns. `rank` chooses the GPU under `map(num_proc=..., with_rank=True)`."""
@@ -263,11 +267,10 @@ def _published(dataset: str, revision: str | None) -> Path:
 
 
 def _teacher(settings: Mapping[str, object], dataset: str) -> Teacher:
-    kinds = {"transformers": TransformersTeacher}
-    if settings.get("teacher") not in kinds:
+    if settings.get("teacher") != "transformers":
         raise ValueError(
-            f"'{dataset}' was annotated by a teacher of the kind {settings.get('teacher')!r}; this version knows "
-            f"{list(kinds)}. Update hf_llambert, or pass teacher=... ."
+            f"'{dataset}' was annotated by a teacher of the kind {settings.get('teacher')!r}, which this version cannot make. "
+            f"Update hf_llambert, or pass teacher=... ."
         )
     local = [name for name in ("model", "adapter") if settings.get(f"{name}_is_local")]
     if local:
@@ -277,4 +280,9 @@ def _teacher(settings: Mapping[str, object], dataset: str) -> Teacher:
             f"Pass teacher=TransformersTeacher(...) with your copy of it."
         )
     own = {name: value for name, value in settings.items() if name != "teacher" and not name.endswith("_is_local")}
-    return kinds["transformers"](**own)  # type: ignore[arg-type]
+    try:
+        return TransformersTeacher(**own)  # type: ignore[arg-type]
+    except TypeError as error:
+        raise ValueError(
+            f"The teacher of '{dataset}' has settings that this version does not know: {error}"
+        ) from error
