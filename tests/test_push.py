@@ -16,6 +16,7 @@ from datasets import Dataset, load_from_disk
 from huggingface_hub import DatasetCard, ModelCard
 
 from hf_llambert import StudentConfig, select_silver, train_student, write_report
+from hf_llambert.hub.files import dataset_configs
 from local_hub import LocalHub
 
 TESTS = Path(__file__).parent
@@ -150,6 +151,17 @@ def test_public_and_gold_only_when_asked(hub, client, run, tmp_path):
     assert rows["label"][:] == load_from_disk(str(run / "annotated"))["label"][:]
     with pytest.raises(RuntimeError, match="is public. Pass --public"):
         client.push(run, "tester/open")
+
+
+def test_labels_that_nobody_called_gold_stay_here_too(finished_run, run):
+    note = json.loads((run / "annotated" / "stage.json").read_text())
+    note["config"]["gold_column"] = None
+    (run / "annotated" / "stage.json").write_text(json.dumps(note))
+    configs = dataset_configs(run, gold=False)
+    assert "label" not in configs["annotations"].column_names
+    assert "label" not in configs["labels"].column_names
+    assert configs["silver"]["label"][:] == configs["annotations"]["llm_label"][:]
+    assert "label" in dataset_configs(finished_run, gold=True)["annotations"].column_names
 
 
 def test_same_run_pushed_again_sends_no_file_and_makes_no_commit(hub, client, run):

@@ -56,7 +56,9 @@ def dataset_configs(run: Path, gold: bool) -> dict[str, Dataset]:
                 f"The {name} have the labels {list(names)}, the task of the annotations has {list(task.labels)}: they are not of "
                 f"one run. Label again with this run's student."
             )
-        hidden = {"gold_label", *([gold_column] if name != "silver" or gold_column != "label" else [])} - {None}
+        hidden = {"gold_label", "label", gold_column} - (
+            {"label"} if name == "silver" else set()
+        )  # there the teacher's
         if not gold:
             configs[name] = data.remove_columns([c for c in data.column_names if c in hidden])
     return configs
