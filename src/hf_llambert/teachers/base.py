@@ -22,6 +22,8 @@ class Reply:
         response (`str`, *optional*): The answer as text. `None` when only scores came back.
         truncated (`bool`, defaults to `False`): Whether the text was cut to fit.
         seconds (`float`, defaults to 0): This row's share of the time that asking took.
+        input_tokens (`int`, defaults to 0): Tokens of the prompt, as the teacher counts or bills them.
+        output_tokens (`int`, defaults to 0): Tokens that it wrote.
         error (`str`, *optional*): Why nothing came back. Such a reply is not kept: a rerun asks again.
     """
 
@@ -29,6 +31,8 @@ class Reply:
     response: str | None = None
     truncated: bool = False
     seconds: float = 0.0
+    input_tokens: int = 0
+    output_tokens: int = 0
     error: str | None = None
 
 
