@@ -9,6 +9,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from hf_llambert import LLMLabeler, TaskSpec, TransformersTeacher
 from hf_llambert.models import content_id
+from hf_llambert.teachers.engine import WordTrie
 from hf_llambert.teachers.prompting import PromptEncoder
 
 TEXTS = ["a film", "the actors, the music and the pictures were dull " * 6, "", "great", "I liked it very much. " * 3]
@@ -201,7 +202,7 @@ def test_scores_that_are_no_numbers_fail_the_row_and_are_not_kept(teacher_dir, c
     labeler = LLMLabeler(cloze, TransformersTeacher(teacher_dir), tmp_path / "ledger")
     with monkeypatch.context() as broken:
         nan = float("nan")
-        broken.setattr("hf_llambert.teachers.local._score", lambda model, ids, mask, words: [[nan, -1.0]] * len(ids))
+        broken.setattr(WordTrie, "label_scores", lambda trie, log_p: torch.tensor([[nan, -1.0]]))
         out = labeler({"text": ["a film"]})
     assert (out["llm_status"], out["llm_label"]) == (["failed"], [-1])
     assert "no finite scores" in out["llm_reason"][0]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -38,6 +38,16 @@ class PromptEncoder:
     def overhead(self) -> int:
         """Tokens of a prompt beside those of the text, for the text's context budget."""
         return len(self.encode("."))
+
+    def shared(self, prompts: Iterable[list[int]]) -> int:
+        """How many tokens at the beginning the prompts share with each other and with those about other texts."""
+        prompts = [*prompts, *self._probes]
+        low, high = min(prompts), max(prompts)  # what these two share, all between them share
+        return next((k for k, (a, b) in enumerate(zip(low, high, strict=False)) if a != b), min(len(low), len(high)))
+
+    @cached_property
+    def _probes(self) -> list[list[int]]:
+        return [self.encode(text) for text in (".", "A", "the", "7", "\n")]
 
     def fit(self, text: str, max_tokens: int, head_share: float) -> tuple[list[int], bool]:
         """The prompt with the text cut to `max_tokens`, and whether it was cut."""
@@ -162,19 +172,3 @@ class PromptEncoder:
         if joint[: len(base)] == base:
             return tuple(joint[len(base) :])
         return tuple(self._control_ids(gap + word))
-
-
-def exclusive_words(words: Sequence[Sequence[tuple[int, ...]]]) -> dict[tuple[int, ...], list[tuple[int, ...]]]:
-    """
-    For each word the listed words that begin with it and with no longer one between.
-
-    With them, P(word and no longer listed word) = P(word) − Σ P(those), so that `1` and `10` do not overlap.
-    """
-    listed = {ids for label in words for ids in label}
-    children: dict[tuple[int, ...], list[tuple[int, ...]]] = {ids: [] for ids in listed}
-    for ids in listed:
-        for length in range(len(ids) - 1, 0, -1):
-            if ids[:length] in listed:
-                children[ids[:length]].append(ids)
-                break
-    return children
