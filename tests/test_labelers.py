@@ -266,7 +266,7 @@ def test_content_free_texts_are_asked_once(task, teacher, ledger):
 
 def test_seconds_are_remembered_by_the_ledger(task, teacher, ledger):
     LLMLabeler(task, teacher, ledger).replies(["a", "b", "a", None])
-    assert LLMLabeler(task, teacher, ledger).seconds(["a", "b", "a", None, "never asked"]) == 1.0
+    assert LLMLabeler(task, teacher, ledger).spent(["a", "b", "a", None, "never asked"]) == (1.0, (0, 0))
 
 
 def test_calibration_of_another_task_is_refused(task, teacher, ledger):
@@ -316,12 +316,15 @@ def test_other_teacher_for_a_published_dataset_is_warned_of(published, teacher_d
     [
         ({"task": {"name": "x"}}, "is not what hf-llambert push writes"),
         ({"calibration": 3}, "is not what hf-llambert push writes"),
-        ({"teacher": {"teacher": "oracle"}}, "a teacher of the kind 'oracle', which this version cannot make"),
+        ({"teacher": {"teacher": "oracle"}}, "No teacher of the kind 'oracle'.*Update hf_llambert"),
         (
             {"teacher": {"teacher": "transformers", "model": "m", "evil": 1}},
-            "settings that this version does not know",
+            "has no argument 'evil'.*Update hf_llambert",
         ),
-        ({"teacher": {"teacher": "transformers", "model": "m", "model_is_local": True}}, "in a local directory, 'm'"),
+        (
+            {"teacher": {"teacher": "transformers", "model": "m", "model_is_local": True}},
+            r"what only its annotator has: model \(m\)",
+        ),
     ],
 )
 def test_note_that_cannot_be_followed_is_explained(published, change, message):

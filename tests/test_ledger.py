@@ -1,12 +1,15 @@
 import multiprocessing
 import os
 import resource
+import shutil
 import signal
 import sqlite3
 from pathlib import Path
 
 import pytest
 
+from fakes import CountingTeacher
+from hf_llambert import LLMLabeler, TaskSpec
 from hf_llambert.annotation.ledger import Ledger, reply_key
 from hf_llambert.teachers.base import Reply
 
@@ -166,3 +169,58 @@ def test_closed_ledger_has_everything_in_its_file_and_opens_again(tmp_path):
     assert ledger.get(["a"]) == {"a": REPLY}
     ledger.put({"b": REPLY}, WHO)
     assert len(ledger) == 2
+
+
+def test_torn_last_write_loses_only_itself(tmp_path):
+    ledger = Ledger(tmp_path / "l")
+    for name in "abc":
+        ledger.put({name: REPLY}, WHO)
+    copy = tmp_path / "after-the-power-cut"
+    shutil.copytree(tmp_path / "l", copy)
+    (log,) = copy.glob("*-wal")
+    whole = log.read_bytes()
+    log.write_bytes(whole[:-100] + b"\x00" * 60)
+    assert Ledger(copy).get(["a", "b", "c"]).keys() == {"a", "b"}
+
+
+def test_ledger_that_cannot_be_written_is_read(tmp_path, monkeypatch):
+    ledger = Ledger(tmp_path)
+    ledger.put({"a": REPLY}, WHO)
+    ledger.close()
+    files = sorted(tmp_path.iterdir())
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    assert Ledger(tmp_path).get(["a", "b"]) == {"a": REPLY}
+    assert sorted(tmp_path.iterdir()) == files
+
+
+def test_log_of_a_killed_process_where_nothing_can_be_written_is_explained(tmp_path, monkeypatch):
+    ledger = Ledger(tmp_path)
+    ledger.put({"a": REPLY}, WHO)
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    with pytest.raises(OSError, match="Copy the ledger to a place that can be written"):
+        Ledger(tmp_path).get(["a"])
+
+
+def test_place_that_cannot_be_written_is_said_before_anybody_is_asked(tmp_path):
+    (tmp_path / "file").write_text("")
+    teacher = CountingTeacher(str(tmp_path / "log"))
+    labeler = LLMLabeler(TaskSpec("t", ("a", "b"), "{text}"), teacher, tmp_path / "file/ledger")
+    with pytest.raises(OSError, match="cannot be written"):
+        labeler({"text": ["a text"]})
+    assert teacher.asked() == []
+
+
+def test_more_files_than_are_kept_open_are_all_read(tmp_path, monkeypatch):
+    monkeypatch.setattr("hf_llambert.annotation.ledger._KEPT_OPEN", 2)
+    for k in range(5):
+        Ledger(tmp_path).put({str(k): Reply(response=str(k))}, WHO)
+    ledger = Ledger(tmp_path)
+    assert [ledger.get(map(str, range(5)))[str(k)].response for k in range(5)] == list("01234")
+    assert len(ledger) == 5
+
+
+def test_why_asking_failed_is_remembered(tmp_path):
+    ledger = Ledger(tmp_path)
+    for error in ("timeout", "no connection"):
+        ledger.put({"a": Reply(error=error), "b": REPLY}, WHO)
+    assert ledger.errors(["a", "b", "c"]) == {"a": "no connection"}

@@ -90,3 +90,37 @@ def test_broken_or_empty_yaml_is_named(tmp_path):
 def test_unknown_task_lists_the_built_in_ones():
     with pytest.raises(ValueError, match="bbc-news, imdb, umls-neuro"):
         load_task("imbd")
+
+
+SECTIONS = {"name": "s", "labels": ["business", "sport", "tech"], "instruction": "Which of {options}?\n{text}"}
+
+
+def test_options_stand_where_the_instruction_wants_them():
+    task = TaskSpec.from_dict(SECTIONS)
+    assert task.messages("a {options} b")[-1]["content"] == "Which of business, sport or tech?\na {options} b"
+
+
+def test_options_take_another_order_for_each_text_and_the_same_for_the_same_text(tmp_path):
+    task = TaskSpec.from_dict({**SECTIONS, "permute_options": True})
+    orders = [task.messages(str(i))[-1]["content"].split("?")[0] for i in range(600)]
+    counts = {order: orders.count(order) for order in set(orders)}
+    assert len(counts) == 6
+    assert min(counts.values()) > 60
+    task.to_yaml(tmp_path / "t.yaml")
+    again = TaskSpec.from_yaml(tmp_path / "t.yaml")
+    assert again == task
+    assert again.messages("7") == task.messages("7")
+    assert task.messages("7")[-1]["content"] == "Which of tech, business or sport?\n7"  # on every machine
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"instruction": "{options} {options} {text}"}, "may contain {options} once"),
+        ({"instruction": "{text}", "permute_options": True}, "permute_options needs {options}"),
+        ({"permute_options": "always"}, "permute_options is true or false"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(change, message):
+    with pytest.raises(ValueError, match=message):
+        TaskSpec.from_dict({**SECTIONS, **change})

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
         contextual_calibration,
         fitted_calibration,
     )
+    from hf_llambert.annotation.jury import jury_columns
     from hf_llambert.annotation.labelers import LLMLabeler
+    from hf_llambert.annotation.ledger_tools import compact_ledger, export_ledger, ledger_stats
     from hf_llambert.annotation.silver import drop_label_errors, select_silver
     from hf_llambert.data import check_column, load_data, whole_folder, with_gold
     from hf_llambert.hub.cards import Publication, dataset_card, merge_cards, model_card
@@ -25,7 +27,11 @@ if TYPE_CHECKING:
     from hf_llambert.pool.shards import label_pool, read_pool
     from hf_llambert.quality.report import compare_labels, show_report, write_report
     from hf_llambert.tasks import ABSTAIN, TaskSpec, load_task
+    from hf_llambert.teachers.endpoint import EndpointTeacher
+    from hf_llambert.teachers.kinds import load_teacher
     from hf_llambert.teachers.local import TransformersTeacher
+    from hf_llambert.teachers.recorded import RecordedTeacher, write_batch
+    from hf_llambert.teachers.vllm import VLLMTeacher
     from hf_llambert.training.active import is_flat, next_to_annotate, student_silver
     from hf_llambert.training.mixing import MixCallback
     from hf_llambert.training.seeds import compare_students, train_seeds
@@ -36,7 +42,9 @@ if TYPE_CHECKING:
 _MODULES = {
     "annotation.annotate": "annotate saved_calibration",
     "annotation.calibration": ("Calibration batch_calibration calibrate contextual_calibration fitted_calibration"),
+    "annotation.jury": "jury_columns",
     "annotation.labelers": "LLMLabeler",
+    "annotation.ledger_tools": "compact_ledger export_ledger ledger_stats",
     "annotation.silver": "drop_label_errors select_silver",
     "data": "check_column load_data whole_folder with_gold",
     "hub.cards": "Publication dataset_card merge_cards model_card",
@@ -45,7 +53,11 @@ _MODULES = {
     "pool.shards": "label_pool read_pool",
     "quality.report": "compare_labels show_report write_report",
     "tasks": "ABSTAIN TaskSpec load_task",
+    "teachers.endpoint": "EndpointTeacher",
+    "teachers.kinds": "load_teacher",
     "teachers.local": "TransformersTeacher",
+    "teachers.recorded": "RecordedTeacher write_batch",
+    "teachers.vllm": "VLLMTeacher",
     "training.seeds": "compare_students train_seeds",
     "training.students": "StudentLabeler",
     "training.active": "is_flat next_to_annotate student_silver",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
     from hf_llambert import StudentConfig, TaskSpec
+    from hf_llambert.teachers.base import Teacher
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -39,83 +41,93 @@ Seed = Annotated[int, typer.Option("--seed", help="Seed of the sample and of the
 Output = Annotated[Path, typer.Option("--output", help="Folder of the run.")]
 
 
-@app.command()
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def annotate(
-    task: Task,
+    context: typer.Context,
+    task: Annotated[
+        list[str],
+        typer.Option("--task", help="A built-in task (imdb, umls-neuro, bbc-news) or a YAML file. Several: a jury."),
+    ],
     data: Data,
-    teacher: Annotated[str, typer.Option("--teacher", help="Hub id or directory of a causal language model.")],
     output: Output,
+    teacher: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--teacher", help="Hub id or directory of a language model, or a YAML file of a teacher. Several: a jury."
+        ),
+    ] = None,
+    backend: Annotated[
+        str, typer.Option("--backend", help="Who runs the model: transformers, vllm, endpoint or recorded.")
+    ] = "transformers",
     split: Split = None,
     text_column: TextColumn = "text",
     label_column: LabelColumn = None,
     num_rows: NumRows = None,
     seed: Seed = 42,
-    revision: Annotated[str | None, typer.Option("--revision", help="Revision of the teacher on the Hub.")] = None,
-    gguf_file: Annotated[str | None, typer.Option("--gguf_file", help="GGUF file in the teacher's folder.")] = None,
-    adapter: Annotated[str | None, typer.Option("--adapter", help="PEFT adapter of the teacher.")] = None,
-    mode: Annotated[
-        str, typer.Option("--mode", help="score: read label probabilities; generate: parse answers.")
-    ] = "score",
     calibration: Annotated[
         str, typer.Option("--calibration", help="none, batch, contextual, or fitted (needs gold).")
     ] = "batch",
     calibration_rows: Annotated[
         int, typer.Option("--calibration_rows", help="With fitted: rows whose gold labels it is fitted on.")
     ] = 0,
+    jury: Annotated[
+        str, typer.Option("--jury", help="How several teachers decide: majority, dawid_skene, mace or mean.")
+    ] = "dawid_skene",
     ledger: Annotated[
         Path | None,
         typer.Option("--ledger", help="Folder of the replies; several runs may share it. Default: OUTPUT/ledger."),
     ] = None,
-    dtype: Annotated[str, typer.Option("--dtype", help="auto, float32, bfloat16 or float16.")] = "auto",
-    quantization: Annotated[str | None, typer.Option("--quantization", help="4bit or 8bit (GPU).")] = None,
-    device: Annotated[str | None, typer.Option("--device", help="cpu, cuda:0, auto, ...")] = None,
-    max_text_tokens: Annotated[
-        int | None,
-        typer.Option("--max_text_tokens", help="Longest text; a longer one loses its middle. Default: what fits."),
+    write_batch: Annotated[
+        Path | None,
+        typer.Option("--write_batch", help="Ask nobody: write the request file for a batch API, and stop."),
     ] = None,
-    max_new_tokens: Annotated[int, typer.Option("--max_new_tokens", help="Longest answer in generate mode.")] = 10,
-    temperature: Annotated[float, typer.Option("--temperature", help="0 is greedy; more samples.")] = 0.0,
-    batch_tokens: Annotated[int, typer.Option("--batch_tokens", help="Padded tokens in one forward pass.")] = 4096,
 ) -> None:
-    """Ask a teacher about a sample and save its labels. Interrupted, it goes on where it stopped."""
-    from hf_llambert import LLMLabeler, TransformersTeacher, load_data, load_task
+    """
+    Ask a teacher about a sample and save its labels. Interrupted, it goes on where it stopped.
+
+    Takes every argument of the teacher's class too. transformers: --mode score|generate, --dtype, --quantization, --adapter,
+    --gguf_file, --max_text_tokens, --batch_tokens, --max_new_tokens, --temperature, ... endpoint: --base_url, --mode,
+    --concurrency, --max_cost, ... vllm: --mode, --tensor_parallel_size, ... recorded: --file, ... All of them: docs/teachers.md.
+    """
+    from hf_llambert import LLMLabeler, load_data, load_task
     from hf_llambert import annotate as run
 
-    spec = load_task(task)
+    tasks = [load_task(one) for one in task]
     dataset = load_data(data, split, num_rows, seed)
-    asked = TransformersTeacher(
-        teacher,
-        revision=revision,
-        gguf_file=gguf_file,
-        adapter=adapter,
-        mode=mode,  # type: ignore[arg-type]  # checked there
-        dtype=dtype,  # type: ignore[arg-type]
-        quantization=quantization,  # type: ignore[arg-type]
-        device=device,
-        max_text_tokens=max_text_tokens,
-        max_new_tokens=max_new_tokens,
-        temperature=temperature,
-        batch_tokens=batch_tokens,
-        seed=seed,
-    )
+    if write_batch is not None:
+        _write_batch(tasks, dataset, text_column, teacher, write_batch, context.args)
+        return
+    teachers = _teachers(teacher or [], backend, context.args, seed)
+    place = ledger or output / "ledger"
+    labelers = {
+        _member_name([name] * (len(teachers) > 1) + [spec.name] * (len(tasks) > 1)): LLMLabeler(
+            spec, asked, place, text_column
+        )
+        for name, asked in teachers
+        for spec in tasks
+    }
+    if len(labelers) < len(teachers) * len(tasks):
+        raise ValueError("Two members of the jury have one name. Name the tasks, or the teachers' YAML files, apart.")
     results = run(
         dataset,
-        LLMLabeler(spec, asked, ledger or output / "ledger", text_column),
+        labelers if len(labelers) > 1 else next(iter(labelers.values())),
         output / "annotated",
-        calibration=calibration,  # type: ignore[arg-type]
+        calibration=calibration,  # type: ignore[arg-type]  # checked there
+        jury=jury,  # type: ignore[arg-type]
         gold_column=label_column or ("label" if "label" in dataset.column_names else None),
         calibration_rows=calibration_rows,
     )
-    _say(
-        f"{results['n_rows']:,} texts: {results['n_ok']:,} ok, {results['n_abstained']:,} abstained, "
-        f"{results['n_failed']:,} failed. Labels: {_pairs(results['labels'])}"
-    )
-    if results.get("quality"):
-        quality = results["quality"]
+    for name, found in {**results.get("members", {}), "": results}.items():
         _say(
-            f"agreement with gold {quality['accuracy']:.1%} ({quality['accuracy_low']:.1%} to "
-            f"{quality['accuracy_high']:.1%}), coverage {results['coverage']:.1%}"
+            f"{name}{': ' if name else ''}{found['n_rows']:,} texts: {found['n_ok']:,} ok, {found['n_abstained']:,} "
+            f"abstained, {found['n_failed']:,} failed. Labels: {_pairs(found['labels'])}"
         )
+        if found.get("quality"):
+            quality = found["quality"]
+            _say(
+                f"agreement with gold {quality['accuracy']:.1%} ({quality['accuracy_low']:.1%} to "
+                f"{quality['accuracy_high']:.1%}), coverage {found['coverage']:.1%}"
+            )
     _say(f"written to {output / 'annotated'}")
 
 
@@ -325,6 +337,60 @@ def push(
         _say(f"{kind}: {address}")
 
 
+ledger_app = typer.Typer(
+    no_args_is_help=True, help="Look into a ledger of replies, take them out, make one file of many."
+)
+app.add_typer(ledger_app, name="ledger")
+LedgerFolder = Annotated[Path, typer.Argument(help="Folder of the ledger, such as runs/mine/ledger.")]
+
+
+@ledger_app.command()
+def stats(
+    folder: LedgerFolder,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON, for programs.")] = False,
+) -> None:
+    """Who was asked, how often, and what it took."""
+    from hf_llambert import ledger_stats
+
+    found = ledger_stats(folder)
+    if as_json:
+        _say(json.dumps(found, indent=2, ensure_ascii=False))
+        return
+    _say(
+        f"{found['replies']:,} replies in {found['files']:,} file(s) of {found['bytes'] / 2**20:,.1f} MB, "
+        f"{found['failures']:,} failures; {found['first']} to {found['last']}"
+    )
+    _say(f"{found['input_tokens']:,} tokens in, {found['output_tokens']:,} out, {found['seconds']:,.0f} s of asking")
+    for asked in found["asked"]:
+        who = asked["identity"] or {"teacher": "unknown: asked by an older version"}
+        _say(f"{asked['replies']:>10,}  {_pairs({name: value for name, value in who.items() if value is not None})}")
+
+
+@ledger_app.command()
+def export(
+    folder: LedgerFolder,
+    to: Annotated[Path, typer.Argument(help="A .jsonl or .parquet file.")],
+) -> None:
+    """Write every reply to one file."""
+    from hf_llambert import export_ledger
+
+    _say(f"{export_ledger(folder, to):,} replies written to {to}")
+
+
+@ledger_app.command()
+def compact(
+    folder: LedgerFolder,
+    all_hosts: Annotated[
+        bool, typer.Option("--all_hosts", help="Take other machines' files too. No process there may be running.")
+    ] = False,
+) -> None:
+    """Make one file of those that ended processes left."""
+    from hf_llambert import compact_ledger
+
+    found = compact_ledger(folder, all_hosts)
+    _say(f"{found['merged']:,} files made one, {found['replies']:,} replies; {found['left']:,} files left as they are")
+
+
 def main() -> None:
     """Run the command line. An error that the user can mend is one sentence; --debug in front shows where it arose."""
     debug = "--debug" in sys.argv[1:2]
@@ -360,6 +426,45 @@ def _without_label_errors(
     selection.append(count)
     _say(f"{count['n']:,} silver rows are left without {count['rule'].removeprefix('no ')}s")
     return silver
+
+
+def _teachers(given: list[str], backend: str, arguments: list[str], seed: int) -> list[tuple[str, Teacher]]:
+    """The teachers that were named, the arguments being for those that are no YAML files."""
+    from hf_llambert.teachers.kinds import load_teacher
+
+    files = [name for name in given if Path(name).suffix in (".yaml", ".yml")]
+    if arguments and given and len(files) == len(given):
+        raise ValueError(f"The arguments {arguments} belong to no teacher. Put them into {', '.join(files)}.")
+    return [
+        (Path(name).stem, load_teacher(name))
+        if name in files
+        else (
+            Path(name).name,
+            _teacher_from_arguments(backend, [*arguments, *(("--model", name) if name else ())], seed),
+        )
+        for name in given or [""]  # some kinds need no model's name
+    ]
+
+
+def _teacher_from_arguments(backend: str, arguments: list[str], seed: int) -> Teacher:
+    from transformers import HfArgumentParser
+
+    from hf_llambert.teachers.kinds import teacher_class
+
+    cls = teacher_class(backend)
+    parser = HfArgumentParser(cls, allow_abbrev=False)  # type: ignore[arg-type]
+    if "seed" in cls.__dataclass_fields__:  # type: ignore[attr-defined]
+        parser.set_defaults(seed=seed)
+    made, rest = parser.parse_args_into_dataclasses(args=arguments, return_remaining_strings=True)
+    if rest:
+        raise ValueError(f"Unknown arguments {rest} of a teacher of the kind {backend}. See docs/teachers.md.")
+    return made
+
+
+def _member_name(parts: list[str]) -> str:
+    """How a member's columns begin: by what tells it from the others."""
+    name = re.sub(r"\W+", "_", "_".join(parts)).strip("_").lower()
+    return name if name.isidentifier() and name != "llm" else f"by_{name}"
 
 
 def _training_arguments(arguments: list[str], output: Path, seed: int) -> StudentConfig:

@@ -7,6 +7,9 @@ back into a label.
 from __future__ import annotations
 
 import difflib
+import hashlib
+import random
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from importlib import resources
@@ -44,7 +47,8 @@ class TaskSpec:
     Args:
         name (`str`): Name of the task, used in folders and reports.
         labels (`tuple[str, ...]`): Label names. Their order is the order of ids, scores and `id2label` everywhere.
-        instruction (`str`): The user turn (chat) or the whole prompt (plain), with `{text}` exactly once.
+        instruction (`str`): The user turn (chat) or the whole prompt (plain), with `{text}` exactly once. `{options}`, at
+            most once, becomes the labels' first words, as in `business, sport or tech`.
         system (`str`, *optional*): A system turn. Only for chat tasks.
         examples (`tuple[Example, ...]`, defaults to none): Worked examples, shown in order before the text.
         verbalizers (`tuple[tuple[str, ...], ...]`, *optional*): For each label the words that name it in an answer.
@@ -52,6 +56,8 @@ class TaskSpec:
         chat (`bool`, defaults to `True`): Ask through the tokenizer's chat template, or as plain completion.
         lead_in (`str`, defaults to none): Words that begin the answer and that the teacher continues, such as
             `"Overall, the movie was"`. A plain prompt has them on a line of their own.
+        permute_options (`bool`, defaults to `False`): Give `{options}` in another order for each text, drawn by the text
+            alone, so that a teacher's liking for the first or last option cancels out over the texts.
 
     Raises:
         ValueError: When a field does not make sense; the message names the field and what was expected.
@@ -65,6 +71,7 @@ class TaskSpec:
     verbalizers: tuple[tuple[str, ...], ...] = ()
     chat: bool = True
     lead_in: str = ""
+    permute_options: bool = False
 
     def __post_init__(self) -> None:
         if not self.name or not isinstance(self.name, str):
@@ -77,6 +84,15 @@ class TaskSpec:
             raise ValueError(
                 f"{where}: instruction must contain {{text}} exactly once, where the text goes; "
                 f"got {self.instruction!r}."
+            )
+        if self.instruction.count("{options}") > 1 or not isinstance(self.permute_options, bool):
+            raise ValueError(
+                f"{where}: instruction may contain {{options}} once, and permute_options is true or false; got "
+                f"{self.instruction!r} and {self.permute_options!r}."
+            )
+        if self.permute_options and "{options}" not in self.instruction:
+            raise ValueError(
+                f"{where}: permute_options needs {{options}} in the instruction, where they are to stand."
             )
         if not isinstance(self.lead_in, str) or not isinstance(self.chat, bool):
             raise ValueError(
@@ -152,7 +168,16 @@ class TaskSpec:
         return [*turns, {"role": "user", "content": self._instruct(text)}]
 
     def _instruct(self, text: str) -> str:
-        return self.instruction.rstrip().replace("{text}", text)
+        parts = {"{text}": text, "{options}": self._options(text)}
+        return re.sub(r"\{text\}|\{options\}", lambda found: parts[found[0]], self.instruction.rstrip())
+
+    def _options(self, text: str) -> str:
+        words = [words[0] for words in self.verbalizers]
+        if self.permute_options:
+            # Of the digest, not of hash(): the same in every process and on every machine.
+            drawn = random.Random(hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest())
+            drawn.shuffle(words)
+        return f"{', '.join(words[:-1])} or {words[-1]}"
 
     def read(self, response: str | None) -> tuple[int, str | None]:
         """
@@ -177,6 +202,8 @@ class TaskSpec:
         out["chat"] = self.chat
         if self.lead_in:
             out["lead_in"] = self.lead_in
+        if self.permute_options:
+            out["permute_options"] = True
         out["verbalizers"] = {k: list(v) for k, v in zip(self.labels, self.verbalizers, strict=True)}
         if self.examples:
             out["examples"] = [{"text": e.text, "label": e.label} for e in self.examples]

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import shutil
 from collections import Counter
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -20,7 +21,9 @@ from hf_llambert.annotation.calibration import (
     contextual_calibration,
     fitted_calibration,
     scored_rows,
+    uncalibrated,
 )
+from hf_llambert.annotation.jury import JuryMethod, jury_columns
 from hf_llambert.annotation.labelers import LLMLabeler
 from hf_llambert.data import (
     STAGE_FILE,
@@ -36,15 +39,17 @@ from hf_llambert.progress import progress_bar
 from hf_llambert.tasks import ABSTAIN, TaskSpec
 
 CalibrationMethod = Literal["none", "batch", "contextual", "fitted"]
-_MAP_BATCH = 1000
+_WINDOW = 4096  # rows that are sorted by length together; more bring nothing
+_LABELER_COLUMNS = ("label", "confidence", "scores", "response", "status", "reason", "truncated")
 
 
 def annotate(
     data: Dataset,
-    labeler: LLMLabeler,
+    labeler: LLMLabeler | Mapping[str, LLMLabeler],
     output: str | Path,
     *,
     calibration: CalibrationMethod = "batch",
+    jury: JuryMethod = "dawid_skene",
     gold_column: str | None = None,
     calibration_rows: int = 0,
     show_progress: bool = True,
@@ -57,11 +62,14 @@ def annotate(
 
     Args:
         data (`Dataset`): The sample.
-        labeler (`LLMLabeler`): Task, teacher, ledger and text column.
+        labeler (`LLMLabeler` or `Mapping[str, LLMLabeler]`): Task, teacher, ledger and text column. Several, by name,
+            are a jury: each has its own columns (`NAME_label`, `NAME_confidence`, ...), and `llm_label` is what they
+            decide together. Their tasks may be worded differently but have the same labels.
         output (`str` or `Path`): Folder of the annotated dataset, written whole or not at all. If it holds the result
             of this very call nothing is done, but that failed rows are asked about again.
         calibration (`str`, defaults to `"batch"`): `none`, `batch`, `contextual` or `fitted`. Replies that are not
             scores are left as they are.
+        jury (`str`, defaults to `"dawid_skene"`): With several labelers, how they decide; see [`jury_columns`].
         gold_column (`str`, *optional*): People's labels, to measure the teacher by. Used for nothing else, except:
         calibration_rows (`int`, defaults to 0): With `fitted`, the first rows whose gold labels fit the calibration.
             They are left out of the measurement.
@@ -72,62 +80,57 @@ def annotate(
 
     Raises:
         FileExistsError: `output` holds the results of another run.
-        ValueError: No such column, no rows, or `fitted` without gold.
+        ValueError: No such column, no rows, `fitted` without gold, or labelers that cannot be one jury.
     """
     state = PartialState()
     output = Path(output)
-    check_column(data, labeler.text_column, "text_column")
-    if not len(data):
-        raise ValueError("The dataset has no rows to annotate.")
-    if calibration not in get_args(CalibrationMethod):
-        raise ValueError(f"calibration must be none, batch, contextual or fitted, got {calibration!r}.")
-    if calibration == "fitted" and (gold_column is None or not 0 < calibration_rows < len(data)):
-        raise ValueError(
-            f"Fitted calibration needs gold labels: pass gold_column and calibration_rows between 1 and {len(data) - 1}; "
-            f"got {gold_column!r} and {calibration_rows}. Batch calibration needs none."
-        )
-    gold = None if gold_column is None else gold_labels(data, gold_column, labeler.task)
+    labelers = labeler if isinstance(labeler, Mapping) else {"llm": labeler}
+    first = _check_members(labelers, isinstance(labeler, Mapping))
+    check_column(data, first.text_column, "text_column")
+    _check_calibration(calibration, gold_column, calibration_rows, len(data))
+    gold = None if gold_column is None else gold_labels(data, gold_column, first.task)
+    alone = not isinstance(labeler, Mapping)
     config = {
-        "task": labeler.task.to_dict(),
-        "teacher": labeler.teacher.identity(),
+        "task": first.task.to_dict(),
+        "teacher": first.teacher.identity() if alone else {"teacher": "jury", "method": jury},
         "data": content_hash(data),
         "calibration": calibration,
         "calibration_rows": calibration_rows,
-        "labeler_calibration": dataclasses.asdict(labeler.calibration),
-        "text_column": labeler.text_column,
+        "labeler_calibration": dataclasses.asdict(first.calibration if alone else uncalibrated(first.task.num_labels)),
+        "text_column": first.text_column,
         "gold_column": gold_column,
     }
+    if not alone:
+        config["members"] = {
+            name: {
+                "task": one.task.to_dict(),
+                "teacher": one.teacher.identity(),
+                "calibration": dataclasses.asdict(one.calibration),
+            }
+            for name, one in labelers.items()
+        }
+    if jury not in get_args(JuryMethod):
+        raise ValueError(f"jury must be dawid_skene, majority, mace or mean, got {jury!r}.")
     done = stage_results(output, config)
     if done is not None and not done["n_failed"]:
         return done
-    texts = data[labeler.text_column][:]
-    start, end = (len(texts) * k // state.num_processes for k in (state.process_index, state.process_index + 1))
-    share = texts[start:end]
-    with progress_bar("annotating", len(set(map(str, share))), show_progress and state.is_main_process) as progress:
-        labeler.replies(share, progress=progress)
-        if calibration == "contextual" and state.is_main_process:
-            labeler.content_free_scores()
-    labeler.ledger.close()  # so that the main process, maybe on another machine, finds all of it in the files
+    start, end = (len(data) * k // state.num_processes for k in (state.process_index, state.process_index + 1))
+    with progress_bar(
+        "annotating", (end - start) * len(labelers), show_progress and state.is_main_process
+    ) as progress:
+        for one in labelers.values():
+            _ask(data, one, range(start, end), progress)
+            if calibration == "contextual" and one.teacher.mode == "score" and state.is_main_process:
+                one.content_free_scores()
+            one.ledger.close()  # so that the main process, maybe on another machine, finds all of it in the files
     state.wait_for_everyone()
     if state.is_main_process:
         if done is not None:
             shutil.rmtree(output)  # it holds failed rows; all that came back is in the ledger
         with whole_folder(output) as part:
-            # Everything is in the ledger, so a cached result would save nothing and could be of a failed attempt.
-            annotated = data.map(
-                labeler,
-                batched=True,
-                batch_size=_MAP_BATCH,
-                features=labeler.features(data),
-                load_from_cache_file=False,
-                desc="assembling",
+            annotated, results = _assembled(
+                data, labelers, None if alone else jury, calibration, gold, calibration_rows
             )
-            found = _calibration(annotated, labeler, calibration, gold, calibration_rows)
-            if found is not None:
-                annotated = calibrate(annotated, labeler.task, found)
-            results = _results(annotated, labeler, found)
-            if gold is not None:
-                results["quality"] = _quality(annotated, gold, labeler.task, skip=calibration_rows)
             annotated.save_to_disk(part)
             note_stage(part, config, results)
     state.wait_for_everyone()
@@ -135,6 +138,94 @@ def annotate(
     if noted is None:
         raise RuntimeError(f"The main process did not write '{output}'. Its error is above; the replies are kept.")
     return noted
+
+
+def _check_calibration(calibration: CalibrationMethod, gold_column: str | None, gold_rows: int, rows: int) -> None:
+    if not rows:
+        raise ValueError("The dataset has no rows to annotate.")
+    if calibration not in get_args(CalibrationMethod):
+        raise ValueError(f"calibration must be none, batch, contextual or fitted, got {calibration!r}.")
+    if calibration == "fitted" and (gold_column is None or not 0 < gold_rows < rows):
+        raise ValueError(
+            f"Fitted calibration needs gold labels: pass gold_column and calibration_rows between 1 and {rows - 1}; "
+            f"got {gold_column!r} and {gold_rows}. Batch calibration needs none."
+        )
+
+
+def _check_members(labelers: Mapping[str, LLMLabeler], jury: bool) -> LLMLabeler:
+    """The first labeler, when all can be one jury."""
+    if jury and len(labelers) < 2:
+        raise ValueError(f"A jury has two members or more, got {list(labelers)}. Pass the labeler itself.")
+    first = next(iter(labelers.values()))
+    for name, one in labelers.items():
+        if not name.isidentifier() or (jury and name == "llm"):
+            raise ValueError(f"The name of a member begins its columns: expected letters, digits and _, got {name!r}.")
+        if one.task.labels != first.task.labels or one.text_column != first.text_column:
+            raise ValueError(
+                f"The members of a jury need the same labels in the same order and the same text column; "
+                f"{list(one.task.labels)} in '{one.text_column}' ({name}) are not {list(first.task.labels)} in "
+                f"'{first.text_column}'."
+            )
+    return first
+
+
+def _ask(data: Dataset, labeler: LLMLabeler, rows: range, progress: Callable[[int], None]) -> None:
+    """Ask about these rows, window by window, so that memory does not grow with them. The replies are in the ledger."""
+    for start in range(rows.start, rows.stop, _WINDOW):
+        texts = data[start : min(start + _WINDOW, rows.stop)][labeler.text_column]
+        told = 0
+
+        def tell(count: int) -> None:
+            nonlocal told
+            told += count  # noqa: B023  (called within this turn of the loop only)
+            progress(count)
+
+        labeler.replies(texts, progress=tell)
+        progress(len(texts) - told)  # repeated and unusable texts
+
+
+def _assembled(
+    data: Dataset,
+    labelers: Mapping[str, LLMLabeler],
+    jury: JuryMethod | None,
+    method: CalibrationMethod,
+    gold: list[int] | None,
+    calibration_rows: int,
+) -> tuple[Dataset, dict]:
+    """The data with every labeler's columns, and what came out, of the one labeler or of the jury and its members."""
+    results, calibrations = {}, {}
+    for name, labeler in labelers.items():
+        data, found = _recalled(data, labeler, method, gold, calibration_rows)
+        results[name], calibrations[name] = _results(data, labeler, found), found or labeler.calibration
+        if gold is not None:
+            results[name]["quality"] = _quality(data, gold, labeler.task, skip=calibration_rows)
+        if jury is not None:
+            data = data.rename_columns({f"llm_{column}": f"{name}_{column}" for column in _LABELER_COLUMNS})
+    if jury is None:
+        return data, next(iter(results.values()))
+    task = next(iter(labelers.values())).task
+    data, agreement = jury_columns(data, list(labelers), task, jury, calibrations)
+    whole = _jury_results(data, results, {"method": jury, **agreement})
+    if gold is not None:
+        whole["quality"] = _quality(data, gold, task, skip=calibration_rows)
+    return data, whole
+
+
+def _recalled(
+    data: Dataset, labeler: LLMLabeler, method: CalibrationMethod, gold: list[int] | None, calibration_rows: int
+) -> tuple[Dataset, Calibration | None]:
+    """The data with a labeler's columns from its ledger, calibrated."""
+    # Everything is in the ledger, so a cached result would save nothing and could be of a failed attempt.
+    annotated = data.map(
+        labeler.recall,
+        batched=True,
+        batch_size=_WINDOW,
+        features=labeler.features(data),
+        load_from_cache_file=False,
+        desc="assembling",
+    )
+    found = _calibration(annotated, labeler, method, gold, calibration_rows)
+    return (annotated if found is None else calibrate(annotated, labeler.task, found)), found
 
 
 def saved_calibration(folder: str | Path) -> Calibration | None:
@@ -156,17 +247,33 @@ def _calibration(
         return None
     if method == "batch":
         return batch_calibration(scores)
-    if method == "contextual":
+    if method == "contextual" and labeler.teacher.mode == "score":
         return contextual_calibration(labeler.content_free_scores())
     fit = [k for k, row in enumerate(scored) if row < rows and gold and gold[row] != ABSTAIN]
     return fitted_calibration(scores[fit], [gold[scored[k]] for k in fit] if gold else [])
 
 
 def _results(annotated: Dataset, labeler: LLMLabeler, calibration: Calibration | None) -> dict:
-    status = Counter(annotated["llm_status"][:])
-    seconds = labeler.seconds(annotated[labeler.text_column][:])
-    scored, scores = scored_rows(annotated)
+    seconds, tokens = labeler.spent(annotated[labeler.text_column][:])
+    _, scores = scored_rows(annotated)
     asked = len(annotated) - sum(reason is not None for reason in annotated["llm_reason"][:])
+    return {
+        **_counts(annotated),
+        "seconds": seconds,
+        "input_tokens": tokens[0],
+        "output_tokens": tokens[1],
+        "texts_per_second": asked / seconds if seconds else None,
+        "label_mass": float(np.exp(np.logaddexp.reduce(scores, axis=1)).mean()) if len(scores) else None,
+        "calibration": None
+        if calibration is None
+        else {"method": calibration.method, "bias": calibration.bias, "temperature": calibration.temperature},
+        "mode": labeler.teacher.mode,
+        "settings": labeler.teacher.settings(),
+    }
+
+
+def _counts(annotated: Dataset) -> dict:
+    status = Counter(annotated["llm_status"][:])
     return {
         "n_rows": len(annotated),
         "n_ok": status["ok"],
@@ -176,14 +283,26 @@ def _results(annotated: Dataset, labeler: LLMLabeler, calibration: Calibration |
         "reasons": dict(Counter(reason for reason in annotated["llm_reason"][:] if reason)),
         "labels": dict(Counter(annotated.features["llm_label"].int2str(i) for i in annotated["llm_label"] if i >= 0)),
         "coverage": status["ok"] / len(annotated),
+    }
+
+
+def _jury_results(annotated: Dataset, members: dict[str, dict], jury: dict) -> dict:
+    """What the jury came to; `n_failed` counts rows about which a member could not be asked, so that a rerun asks."""
+    seconds = sum(found["seconds"] for found in members.values())
+    failed = sum(found["n_failed"] for found in members.values())
+    return {
+        **_counts(annotated),
+        "n_failed": failed,
         "seconds": seconds,
-        "texts_per_second": asked / seconds if seconds else None,
-        "label_mass": float(np.exp(np.logaddexp.reduce(scores, axis=1)).mean()) if scored else None,
-        "calibration": None
-        if calibration is None
-        else {"method": calibration.method, "bias": calibration.bias, "temperature": calibration.temperature},
-        "mode": labeler.teacher.mode,
-        "settings": labeler.teacher.settings(),
+        "input_tokens": sum(found["input_tokens"] for found in members.values()),
+        "output_tokens": sum(found["output_tokens"] for found in members.values()),
+        "texts_per_second": len(annotated) / seconds if seconds else None,
+        "label_mass": None,
+        "calibration": None,
+        "mode": "jury",
+        "settings": {"teacher": "jury", "method": jury["method"]},
+        "jury": jury,
+        "members": members,
     }
 
 

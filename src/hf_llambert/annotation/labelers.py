@@ -18,7 +18,7 @@ from hf_llambert.annotation.calibration import CONTENT_FREE, Calibration, uncali
 from hf_llambert.annotation.ledger import Ledger, reply_key
 from hf_llambert.tasks import ABSTAIN, TaskSpec
 from hf_llambert.teachers.base import Reply, Teacher
-from hf_llambert.teachers.local import TransformersTeacher
+from hf_llambert.teachers.kinds import make_teacher
 from hf_llambert.texts import why_unusable
 
 logger = logging.getLogger(__name__)
@@ -147,6 +147,7 @@ class LLMLabeler:
         if progress and replies:
             progress(len(replies))
         if missing:
+            self.ledger.prepare()
             for part in self.teacher.ask(self.task, missing, rank):
                 fresh = {missing[i]: reply for i, reply in part.items()}
                 self.ledger.put({keys[text]: reply for text, reply in fresh.items()}, self._identity)
@@ -161,10 +162,23 @@ class LLMLabeler:
             )
         return replies
 
-    def seconds(self, texts: Sequence[object]) -> float:
-        """Seconds that asking about these texts took, summed over processes and runs. Asks nothing."""
+    def recall(self, batch: Mapping[str, list]) -> dict[str, list]:
+        """As calling the labeler, from the ledger alone: asks nothing. What is not there has failed, as last time."""
+        texts = list(batch[self.text_column])
+        keys = {text: self._key(text) for text in texts if isinstance(text, str) and why_unusable(text) is None}
+        known = self.ledger.get(keys.values())
+        errors = self.ledger.errors(key for key in keys.values() if key not in known)
+        replies = {text: known.get(key) or Reply(error=errors.get(key, "not asked yet")) for text, key in keys.items()}
+        return self._columns(texts, replies)
+
+    def spent(self, texts: Sequence[object]) -> tuple[float, tuple[int, int]]:
+        """
+        What asking about these texts took, summed over processes and runs: seconds, and tokens in and out. Asks nothing.
+        """
         keys = {self._key(text) for text in texts if isinstance(text, str) and why_unusable(text) is None}
-        return sum(reply.seconds for reply in self.ledger.get(keys).values())
+        replies = self.ledger.get(keys).values()
+        tokens = sum(reply.input_tokens for reply in replies), sum(reply.output_tokens for reply in replies)
+        return sum(reply.seconds for reply in replies), tokens
 
     def content_free_scores(self) -> list[tuple[float, ...]]:
         """Scores of texts that say nothing, for contextual calibration. Asked once, kept in the ledger."""
@@ -267,22 +281,16 @@ def _published(dataset: str, revision: str | None) -> Path:
 
 
 def _teacher(settings: Mapping[str, object], dataset: str) -> Teacher:
-    if settings.get("teacher") != "transformers":
-        raise ValueError(
-            f"'{dataset}' was annotated by a teacher of the kind {settings.get('teacher')!r}, which this version cannot make. "
-            f"Update hf_llambert, or pass teacher=... ."
-        )
-    local = [name for name in ("model", "adapter") if settings.get(f"{name}_is_local")]
+    local = [
+        name.removesuffix("_is_local") for name, there in settings.items() if name.endswith("_is_local") and there
+    ]
     if local:
-        names = " and ".join(f"'{settings[name]}'" for name in local)
+        names = " and ".join(f"{name} ({settings.get(name) or 'not published'})" for name in local)
         raise ValueError(
-            f"'{dataset}' was annotated by a {' and '.join(local)} in a local directory, {names}, which is not on the Hub. "
-            f"Pass teacher=TransformersTeacher(...) with your copy of it."
+            f"The teacher of '{dataset}' depends on what only its annotator has: {names}. Pass teacher=... with your own."
         )
-    own = {name: value for name, value in settings.items() if name != "teacher" and not name.endswith("_is_local")}
+    own = {name: value for name, value in settings.items() if not name.endswith("_is_local")}
     try:
-        return TransformersTeacher(**own)  # type: ignore[arg-type]
-    except TypeError as error:
-        raise ValueError(
-            f"The teacher of '{dataset}' has settings that this version does not know: {error}"
-        ) from error
+        return make_teacher(own, f"The teacher of '{dataset}'")
+    except ValueError as error:
+        raise ValueError(f"{error} Update hf_llambert, or pass teacher=... .") from error

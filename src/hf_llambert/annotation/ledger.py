@@ -10,21 +10,38 @@ import sqlite3
 import threading
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
+from urllib.parse import quote
 
 from hf_llambert.teachers.base import Reply
 
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS replies (
+_LAYOUT = 1
+_SCHEMA = f"""
+CREATE TABLE replies (
     key TEXT PRIMARY KEY, scores TEXT, response TEXT, truncated INTEGER NOT NULL, seconds REAL NOT NULL,
-    asked_at REAL NOT NULL
+    asked_at REAL NOT NULL, input_tokens INTEGER NOT NULL, output_tokens INTEGER NOT NULL, identity TEXT
 ) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS identities (hash TEXT PRIMARY KEY, identity TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS failures (key TEXT, error TEXT, asked_at REAL);
+CREATE TABLE identities (hash TEXT PRIMARY KEY, identity TEXT NOT NULL);
+CREATE TABLE failures (key TEXT, error TEXT, asked_at REAL);
+CREATE INDEX failures_by_key ON failures (key);
+PRAGMA user_version = {_LAYOUT};
 """
+COLUMNS = (
+    "key",
+    "scores",
+    "response",
+    "truncated",
+    "seconds",
+    "asked_at",
+    "input_tokens",
+    "output_tokens",
+    "identity",
+)
+_ADDED = {1: ("input_tokens", "output_tokens", "identity")}
 _LOOKUP = 500  # keys in one SELECT, below SQLite's limit on variables
+_KEPT_OPEN = 64  # files; each takes up to three descriptors
 
 
 def reply_key(identity: Mapping[str, object], asked: object) -> str:
@@ -54,20 +71,39 @@ class Ledger:
     def get(self, keys: Iterable[str]) -> dict[str, Reply]:
         """The replies that are known among `keys`."""
         missing, found = list(dict.fromkeys(keys)), {}
-        for connection in self._connections():
-            for start in range(0, len(missing), _LOOKUP):
-                part = missing[start : start + _LOOKUP]
-                rows = connection.execute(
-                    f"SELECT key, scores, response, truncated, seconds FROM replies "
-                    f"WHERE key IN ({','.join('?' * len(part))})",
-                    part,
+        for path, connection in self._connections():
+            for row in _rows(path, connection, "replies", readable_columns(connection, COLUMNS[:-1]), missing):
+                key, scores, response, truncated, seconds, _, tokens_in, tokens_out = row
+                found[key] = Reply(
+                    tuple(json.loads(scores)) if scores else None,
+                    response,
+                    bool(truncated),
+                    seconds,
+                    tokens_in,
+                    tokens_out,
                 )
-                for key, scores, response, truncated, seconds in rows:
-                    found[key] = Reply(
-                        tuple(json.loads(scores)) if scores else None, response, bool(truncated), seconds
-                    )
             missing = [key for key in missing if key not in found]
         return found
+
+    def errors(self, keys: Iterable[str]) -> dict[str, str]:
+        """Why asking failed, for those of `keys` where it did: the latest error of each."""
+        wanted = list(keys)
+        latest: dict[str, tuple[float, str]] = {}
+        for path, connection in self._connections():
+            for key, error, asked_at in _rows(path, connection, "failures", "key, error, asked_at", wanted):
+                if asked_at >= latest.get(key, (0.0, ""))[0]:
+                    latest[key] = (asked_at, error)
+        return {key: error for key, (_, error) in latest.items()}
+
+    def prepare(self) -> None:
+        """
+        Make this process's file. Called before a teacher is asked, so that nobody pays for what cannot be kept.
+
+        Raises:
+            OSError: The folder cannot be written.
+        """
+        with self._writing():
+            pass
 
     def put(self, replies: Mapping[str, Reply], identity: Mapping[str, object]) -> None:
         """
@@ -77,19 +113,19 @@ class Ledger:
             OSError: They could not be written (disk full, no permission). Everything put before is kept.
         """
         now = time.time()
+        text = json.dumps(identity, sort_keys=True)
+        who = hashlib.sha256(text.encode()).hexdigest()
         with self._writing() as connection:
-            text = json.dumps(identity, sort_keys=True)
-            connection.execute(
-                "INSERT OR IGNORE INTO identities VALUES (?, ?)", (hashlib.sha256(text.encode()).hexdigest(), text)
-            )
+            connection.execute("INSERT OR IGNORE INTO identities VALUES (?, ?)", (who, text))
             for key, reply in replies.items():
                 if reply.error is not None:
                     connection.execute("INSERT INTO failures VALUES (?, ?, ?)", (key, reply.error, now))
                     continue
                 scores = None if reply.scores is None else json.dumps(reply.scores)
+                values = (key, scores, reply.response, reply.truncated, reply.seconds, now)
                 connection.execute(
-                    "INSERT OR IGNORE INTO replies VALUES (?, ?, ?, ?, ?, ?)",
-                    (key, scores, reply.response, reply.truncated, reply.seconds, now),
+                    "INSERT OR IGNORE INTO replies VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                    (*values, reply.input_tokens, reply.output_tokens, who),
                 )
 
     def close(self) -> None:
@@ -104,25 +140,24 @@ class Ledger:
         self._readers = {}
 
     def __len__(self) -> int:
-        """Number of replies kept, over all files."""
-        return sum(c.execute("SELECT count(*) FROM replies").fetchone()[0] for c in self._connections())
+        """Number of replies kept, over all files; one that two processes asked for counts twice."""
+        return sum(_count(path, connection, "replies") for path, connection in self._connections())
 
     def failures(self) -> int:
         """How often a teacher ever failed to reply. It only grows: a cached map result with failed rows goes stale."""
-        return sum(c.execute("SELECT count(*) FROM failures").fetchone()[0] for c in self._connections())
+        return sum(_count(path, connection, "failures") for path, connection in self._connections())
 
-    def _connections(self) -> Iterator[sqlite3.Connection]:
+    def _connections(self) -> Iterator[tuple[Path, sqlite3.Connection]]:
         self._after_fork()
-        for path in sorted(self.folder.glob("*.sqlite")):
-            if path not in self._readers:
-                try:
-                    # A killed process may have left a write-ahead log: opening for writing lets SQLite recover it.
-                    self._readers[path] = _open(path)
-                except sqlite3.DatabaseError as error:
-                    raise OSError(
-                        f"The ledger file '{path}' cannot be read ({error}). Restore or remove it."
-                    ) from error
-            yield self._readers[path]
+        for path in ledger_files(self.folder):
+            if path in self._readers:
+                yield path, self._readers[path]
+            elif len(self._readers) < _KEPT_OPEN:
+                self._readers[path] = open_ledger_file(path)
+                yield path, self._readers[path]
+            else:
+                with closing(open_ledger_file(path)) as connection:
+                    yield path, connection
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
@@ -131,8 +166,8 @@ class Ledger:
             if self._writer is None:
                 self.folder.mkdir(parents=True, exist_ok=True)
                 path = self.folder / f"{platform.node()}-{os.getpid()}-{uuid.uuid4().hex[:8]}.sqlite"
-                _create(path)
-                self._writer = _open(path)
+                create_ledger_file(path)
+                self._writer = _connect(path, "rw")
             with self._lock, self._writer:
                 yield self._writer
         except (sqlite3.OperationalError, OSError) as error:
@@ -147,19 +182,96 @@ class Ledger:
             self._pid, self._writer, self._readers, self._lock = os.getpid(), None, {}, threading.Lock()
 
 
-def _create(path: Path) -> None:
-    """Make an empty ledger file that other processes see only when it is complete."""
+def ledger_files(folder: Path) -> list[Path]:
+    """The files of a ledger, in the order of their names."""
+    return sorted(folder.glob("*.sqlite"))
+
+
+def create_ledger_file(path: Path, rows: Iterable[tuple] = ()) -> None:
+    """Make a ledger file that other processes see only when it is complete. `rows` are (table, values)."""
     part = path.with_suffix(".part")
     connection = sqlite3.connect(part)
-    connection.execute("PRAGMA journal_mode=WAL")
     connection.executescript(_SCHEMA)
+    with connection:
+        for table, values in rows:
+            connection.execute(f"INSERT OR IGNORE INTO {table} VALUES ({','.join('?' * len(values))})", values)
+    connection.execute("PRAGMA journal_mode=WAL")
     connection.close()
     part.rename(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)  # the name, too, survives a power cut
+    finally:
+        os.close(folder)
 
 
-def _open(path: Path) -> sqlite3.Connection:
+def open_ledger_file(path: Path) -> sqlite3.Connection:
+    """
+    Open a file of a ledger for reading, also on a disk or in a folder that cannot be written.
+
+    Raises:
+        OSError: It is damaged, or of a newer version.
+    """
+    try:
+        # A killed process may have left a write-ahead log: opening for writing lets SQLite recover it.
+        if os.access(path, os.W_OK) and os.access(path.parent, os.W_OK):
+            connection = _connect(path, "rw")
+        else:
+            log = path.with_name(path.name + "-wal")
+            if log.exists() and log.stat().st_size:
+                raise OSError(
+                    f"The ledger file '{path}' was left by a process that was killed, and it cannot be recovered where "
+                    f"nothing can be written. Copy the ledger to a place that can be written."
+                )
+            connection = _connect(path, "ro&immutable=1")
+        layout = connection.execute("PRAGMA user_version").fetchone()[0]
+    except sqlite3.DatabaseError as error:
+        raise _damaged(path, error) from error
+    if layout > _LAYOUT:
+        connection.close()
+        raise OSError(
+            f"The ledger file '{path}' was written by a newer hf_llambert (layout {layout}; this version reads up to "
+            f"{_LAYOUT}). Update hf_llambert, or use another ledger."
+        )
+    return connection
+
+
+def readable_columns(connection: sqlite3.Connection, columns: Iterable[str] = COLUMNS) -> str:
+    """What to SELECT from `replies`, whatever layout the file has."""
+    layout = connection.execute("PRAGMA user_version").fetchone()[0]
+    absent = {name for since, names in _ADDED.items() if layout < since for name in names}
+    defaults = {"identity": "NULL"}
+    return ", ".join(f"{defaults.get(name, '0')} AS {name}" if name in absent else name for name in columns)
+
+
+def _rows(
+    path: Path, connection: sqlite3.Connection, table: str, columns: str, keys: Sequence[str]
+) -> Iterator[tuple]:
+    for start in range(0, len(keys), _LOOKUP):
+        part = keys[start : start + _LOOKUP]
+        try:
+            yield from connection.execute(
+                f"SELECT {columns} FROM {table} WHERE key IN ({','.join('?' * len(part))})", part
+            ).fetchall()
+        except sqlite3.DatabaseError as error:
+            raise _damaged(path, error) from error
+
+
+def _count(path: Path, connection: sqlite3.Connection, table: str) -> int:
+    try:
+        return connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
+    except sqlite3.DatabaseError as error:
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, error: Exception) -> OSError:
+    return OSError(f"The ledger file '{path}' cannot be read ({error}). Restore or remove it.")
+
+
+def _connect(path: Path, mode: str) -> sqlite3.Connection:
     # map(num_proc=...) pickles a labeler, and so reads its ledger, in a thread; SQLite itself is thread-safe.
-    connection = sqlite3.connect(path, timeout=60, check_same_thread=False)
+    address = f"file:{quote(str(path.absolute()))}?mode={mode}"
+    connection = sqlite3.connect(address, timeout=60, check_same_thread=False, uri=True)
     connection.execute("PRAGMA synchronous=FULL")
     connection.execute("SELECT count(*) FROM sqlite_master")  # fails here if the file is no database
     return connection

@@ -21,7 +21,7 @@ from hf_llambert.teachers.engine import Engine, WordTrie
 from hf_llambert.teachers.prompting import PromptEncoder
 
 _CONTEXT_MARGIN = 8  # cutting a text moves token boundaries; the prompt may come out a few tokens longer
-_CPU_BATCH, _GPU_BATCH = 1600, 32_768
+_CPU_BATCH, _GPU_BATCH = 900, 32_768
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class TransformersTeacher:
             the model's context leaves.
         head_share (`float`, defaults to 0.5): Share of a cut text taken from its beginning.
         batch_tokens (`int`, *optional*): Padded tokens in one forward pass, without the prefix that all prompts share.
-            Defaults to what measured fastest: 1,600 on a CPU, 32,768 on a GPU (halved whenever memory runs out).
+            Defaults to what measured fastest: 900 on a CPU, 32,768 on a GPU (halved whenever memory runs out).
         max_new_tokens (`int`, defaults to 10): Longest answer in generate mode.
         temperature (`float`, defaults to 0): 0 takes the likeliest token; more samples.
         top_k (`int`, defaults to 50): Tokens that sampling draws from.

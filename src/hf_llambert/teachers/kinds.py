@@ -1,0 +1,82 @@
+"""A teacher by the name of its kind, for the command line, YAML files and published datasets."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import importlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import cast
+
+import yaml
+
+from hf_llambert.teachers.base import Teacher
+
+_KINDS = {
+    "transformers": "local.TransformersTeacher",
+    "vllm": "vllm.VLLMTeacher",
+    "endpoint": "endpoint.EndpointTeacher",
+    "recorded": "recorded.RecordedTeacher",
+}
+
+
+def teacher_class(kind: object) -> type:
+    """
+    The class of a kind of teacher.
+
+    Raises:
+        ValueError: There is no such kind; the message lists those that there are.
+    """
+    if kind not in _KINDS:
+        raise ValueError(f"No teacher of the kind {kind!r}. Expected one of {', '.join(_KINDS)}.")
+    module, name = _KINDS[str(kind)].split(".")
+    return getattr(importlib.import_module(f"hf_llambert.teachers.{module}"), name)
+
+
+def make_teacher(settings: Mapping[str, object], source: str = "teacher") -> Teacher:
+    """
+    A teacher from its settings: `teacher` is the kind, the rest are the arguments of its class.
+
+    Args:
+        settings (`Mapping`): As [`Teacher.settings`] gives them, or a YAML file has them.
+        source (`str`, defaults to `"teacher"`): What to call them in errors.
+
+    Raises:
+        ValueError: The kind or an argument is unknown, missing or wrong.
+    """
+    kind = settings.get("teacher", "transformers")
+    arguments = {str(name): value for name, value in settings.items() if name != "teacher"}
+    try:
+        cls = teacher_class(kind)
+    except ValueError as error:
+        raise ValueError(f"{source}: {error}") from error
+    known = [field.name for field in dataclasses.fields(cls) if field.init]
+    for name in arguments:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f" Did you mean '{near[0]}'?" if near else f" It has {', '.join(known)}."
+            raise ValueError(f"{source}: a teacher of the kind {kind!r} has no argument '{name}'.{hint}")
+    try:
+        return cast(Teacher, cls(**arguments))
+    except TypeError as error:
+        raise ValueError(f"{source}: {error}") from error
+
+
+def load_teacher(path: str | Path) -> Teacher:
+    """
+    A teacher from a YAML file, such as
+
+    ```yaml
+    teacher: endpoint
+    model: Qwen/Qwen3-8B
+    base_url: http://localhost:8000/v1
+    ```
+    """
+    try:
+        settings = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError) as error:
+        raise ValueError(f"The teacher's file '{path}' cannot be read: {error}") from error
+    if not isinstance(settings, Mapping):
+        raise ValueError(f"{path}: expected a mapping with teacher (its kind) and model, got {settings!r}.")
+    return make_teacher(settings, str(path))
