@@ -1,0 +1,497 @@
+"""A teacher that is served: any endpoint that speaks OpenAI's chat or completion protocol, the Hub's among them."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import ipaddress
+import json
+import logging
+import math
+import os
+import queue
+import threading
+import time
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from hf_llambert.answers import normalize
+from hf_llambert.tasks import TaskSpec
+from hf_llambert.teachers.base import Mode, Reply
+from hf_llambert.teachers.pacing import Budget, Pacer, backoff, world_size
+from hf_llambert.texts import GAP
+
+if TYPE_CHECKING:
+    from huggingface_hub import AsyncInferenceClient
+
+logger = logging.getLogger(__name__)
+
+_NO_KEY = "-"  # without one, huggingface_hub would send the Hub's token to whatever server base_url names
+_TOP = 20  # as many alternatives to a token as OpenAI and vLLM give
+_OURS = ("huggingface.co", "hf.co")
+_NOT_AGAIN = (400, 404, 405, 413, 422)  # the request itself is wrong; asking again changes nothing
+_REFUSED = (401, 402, 403)
+
+
+@dataclass(frozen=True)
+class EndpointTeacher:
+    """
+    A served model, asked over HTTP through `huggingface_hub.AsyncInferenceClient`: vLLM, TGI, llama.cpp, Ollama, OpenAI, or
+    the Hub's Inference Providers. A chat task goes to `/chat/completions`, a plain one to `/completions`.
+
+    The server applies the chat template and sees the text as it is: whether control tokens in a text stay text is up to
+    it. Texts become part of a JSON string, nothing else.
+
+    Args:
+        model (`str`): The model's name there.
+        base_url (`str`, *optional*): Such as `http://localhost:8000/v1`. Defaults to the Hub's Inference Providers.
+        provider (`str`, *optional*): Which of the Hub's providers. Defaults to the Hub's choice.
+        api_key_variable (`str`, *optional*): The environment variable that holds the key. Without it `OPENAI_API_KEY` goes
+            to api.openai.com and the Hub's token to the Hub, and nothing to any other server.
+        mode (`"generate"` or `"score"`, defaults to `"generate"`): Parse what the model writes; or read the probabilities
+            of the answer's first token, where the server gives logprobs. A label whose words are not among the 20
+            likeliest tokens gets the upper bound that these leave.
+        structured (`bool`, defaults to `False`): Ask for JSON with one of the labels (`response_format`). An answer that
+            does not obey is parsed as any other.
+        max_new_tokens (`int`, defaults to 16): Longest answer. Models that think first need hundreds.
+        temperature (`float`, defaults to 0): 0 takes the likeliest token.
+        seed (`int`, defaults to 42): Seed of sampling, sent when the temperature is not 0.
+        max_text_chars (`int`, *optional*): Longest text in characters; a longer one loses its middle.
+        extra_body (`str`, *optional*): JSON object of more parameters, such as
+            `{"chat_template_kwargs": {"enable_thinking": false}}`.
+        concurrency (`int`, defaults to 64): Most requests in flight, all processes together. Halves when the server is
+            overloaded (429, 503) and grows again.
+        timeout (`float`, defaults to 120): Seconds that one request may take.
+        max_attempts (`int`, defaults to 6): Requests for one text before it counts as failed.
+        deadline (`float`, defaults to 900): Seconds after which a text that still fails is given up.
+        first_wait (`float`, defaults to 1): Seconds of the first backoff at most; doubles with each attempt up to 60.
+        max_requests (`int`, *optional*): Cap on requests, of one run, all processes together. Texts beyond a cap fail with
+            that reason; a rerun asks about them.
+        max_tokens (`int`, *optional*): Cap on tokens, in and out.
+        max_cost (`float`, *optional*): Cap on money; needs the prices.
+        price_input (`float`, defaults to 0): Money for a million tokens in.
+        price_output (`float`, defaults to 0): Money for a million tokens out.
+    """
+
+    model: str
+    base_url: str | None = None
+    provider: str | None = None
+    api_key_variable: str | None = None
+    mode: Mode = "generate"
+    structured: bool = False
+    max_new_tokens: int = 16
+    temperature: float = 0.0
+    seed: int = 42
+    max_text_chars: int | None = None
+    extra_body: str | None = None
+    concurrency: int = 64
+    timeout: float = 120.0
+    max_attempts: int = 6
+    deadline: float = 900.0
+    first_wait: float = 1.0
+    max_requests: int | None = None
+    max_tokens: int | None = None
+    max_cost: float | None = None
+    price_input: float = 0.0
+    price_output: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.mode not in ("score", "generate"):
+            raise ValueError(f"mode must be score or generate, got {self.mode!r}.")
+        for name in ("max_new_tokens", "concurrency", "timeout", "max_attempts", "deadline"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} must be more than 0, got {getattr(self, name)!r}.")
+        if self.max_cost is not None and not (self.price_input or self.price_output):
+            raise ValueError("max_cost needs price_input and price_output, in money for a million tokens.")
+        if self.base_url is not None:
+            url = urlsplit(self.base_url)
+            if url.scheme not in ("http", "https") or not url.hostname:
+                raise ValueError(f"base_url must begin with http:// or https:// and a host, got {self.base_url!r}.")
+            if url.username or url.password or url.query or url.fragment:
+                raise ValueError(
+                    "base_url must hold no user, password or query, which would be written down with it. Put the key into an "
+                    "environment variable and name that with api_key_variable."
+                )
+            if self.provider:
+                raise ValueError(f"provider '{self.provider}' is one of the Hub's; drop it, or drop base_url.")
+        self._extra()
+
+    def identity(self) -> dict[str, object]:
+        """What decides a reply, as far as this side can know: endpoint, model and how it is asked. See [`Teacher`]."""
+        out: dict[str, object] = {"teacher": "endpoint", "base_url": self._url}
+        names = ["model", "provider", "mode", "structured", "temperature", "max_text_chars", "extra_body"]
+        names += ["max_new_tokens"] if self.mode == "generate" else []
+        names += ["seed"] if self.temperature else []
+        return out | {name: getattr(self, name) for name in names}
+
+    def settings(self) -> dict[str, object]:
+        """The arguments that make this teacher elsewhere; an address of a private network is left out. See [`Teacher`]."""
+        here = ("base_url", "api_key_variable", "concurrency", "max_requests", "max_tokens", "max_cost")
+        out: dict[str, object] = {
+            f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in here
+        }
+        private = self._url is not None and _is_private(urlsplit(self._url).hostname or "")
+        out |= {"teacher": "endpoint", "base_url_is_local": private}
+        return out if private else {**out, "base_url": self._url}
+
+    def ask(self, task: TaskSpec, texts: Sequence[str], rank: int | None = None) -> Iterator[dict[int, Reply]]:
+        """
+        Ask about each text, many at a time; replies are given as they come. See [`Teacher`].
+
+        Raises:
+            ValueError: The task cannot be asked through an endpoint, or the endpoint gives no logprobs.
+            PermissionError: The endpoint refuses the key.
+            ConnectionError: There is no such endpoint or model, before any text was answered.
+        """
+        if task.chat and task.lead_in:
+            raise ValueError(
+                f"Task '{task.name}' begins the answer with a lead-in, and no chat endpoint takes a begun answer. Use "
+                f"--backend transformers or vllm, or a task without lead_in."
+            )
+        if not task.chat and self.base_url is None:
+            raise ValueError(
+                f"Task '{task.name}' is a plain completion, and the Hub's providers only chat. Set base_url to a server with "
+                f"/completions, or chat: true in the task."
+            )
+        return _stream(_Asking(self, task, texts))
+
+    @property
+    def _url(self) -> str | None:
+        return self.base_url.rstrip("/") if self.base_url else None
+
+    def _extra(self) -> dict:
+        if self.extra_body is None:
+            return {}
+        try:
+            extra = json.loads(self.extra_body)
+        except ValueError as error:
+            raise ValueError(f"extra_body must be a JSON object, got {self.extra_body!r}: {error}") from error
+        if not isinstance(extra, dict):
+            raise ValueError(f"extra_body must be a JSON object, got {self.extra_body!r}.")
+        return extra
+
+    def _key(self) -> str | None:
+        """The key, read when it is needed and kept nowhere. `None` lets huggingface_hub take the Hub's token."""
+        if self.api_key_variable:
+            key = os.environ.get(self.api_key_variable)
+            if not key:
+                raise PermissionError(f"The environment variable {self.api_key_variable} is empty. Put the key there.")
+            return key
+        host = (urlsplit(self._url).hostname or "") if self._url else _OURS[0]
+        if any(host == ours or host.endswith("." + ours) for ours in _OURS):
+            return None
+        return os.environ.get("OPENAI_API_KEY", _NO_KEY) if host == "api.openai.com" else _NO_KEY
+
+
+class _Again(Exception):
+    """An attempt failed in a way that another may not. `pause` is what the server asked for, in seconds."""
+
+    def __init__(self, reason: str, overloaded: bool = False, pause: float = 0.0) -> None:
+        super().__init__(reason)
+        self.overloaded, self.pause = overloaded, pause
+
+
+class _Asking:
+    """One call of `ask`: the state of its requests."""
+
+    def __init__(self, teacher: EndpointTeacher, task: TaskSpec, texts: Sequence[str]) -> None:
+        self.teacher, self.task, self.texts = teacher, task, texts
+        self.done: queue.SimpleQueue[tuple[int, Reply] | BaseException | None] = queue.SimpleQueue()
+        caps = (teacher.max_requests, teacher.max_tokens, teacher.max_cost)
+        self.budget = _budget(teacher, Budget(*caps, teacher.price_input, teacher.price_output).share(world_size()))
+        self.answered = self.disobeyed = 0
+
+    async def run(self) -> None:
+        """Ask about everything; what comes back, and at the end `None` or the error that stopped it, goes to `done`."""
+        from huggingface_hub import AsyncInferenceClient
+
+        teacher = self.teacher
+        try:
+            most = max(1, teacher.concurrency // world_size())
+            kwargs = {"base_url": teacher._url} if teacher._url else {"provider": teacher.provider or "auto"}
+            client = AsyncInferenceClient(api_key=teacher._key(), timeout=teacher.timeout, **kwargs)  # type: ignore[arg-type]
+            async with client:
+                self.pacer = Pacer(most)
+                positions = iter(range(len(self.texts)))
+                workers = [
+                    asyncio.ensure_future(self._work(client, positions)) for _ in range(min(most, len(self.texts)))
+                ]
+                try:
+                    await asyncio.gather(*workers)
+                finally:
+                    for worker in workers:
+                        worker.cancel()
+                    await asyncio.gather(*workers, return_exceptions=True)
+            if self.disobeyed:
+                logger.warning(
+                    "%d of %d answers ignored structured output and were parsed as free text.",
+                    self.disobeyed,
+                    self.answered,
+                )
+            self.done.put(None)
+        except BaseException as error:  # noqa: BLE001  (goes to the thread that waits)
+            self.done.put(error)
+
+    async def _work(self, client: AsyncInferenceClient, positions: Iterator[int]) -> None:
+        for position in positions:
+            self.done.put((position, await self._reply(client, self.texts[position])))
+
+    async def _reply(self, client: AsyncInferenceClient, text: str) -> Reply:
+        teacher, start = self.teacher, time.monotonic()
+        text, cut = _cut(text, teacher.max_text_chars)
+        payload = self._payload(text)
+        size = len(json.dumps(payload).encode())
+        for attempt in range(teacher.max_attempts):
+            reserved = self.budget.reserve(size, teacher.max_new_tokens)
+            if reserved is None:
+                return Reply(error="the budget is spent: raise max_requests, max_tokens or max_cost, and run again")
+            counted = None
+            try:
+                async with self.pacer.slot() as sent:
+                    begun = time.monotonic()
+                    body = await self._post(client, payload)
+                reply = self._read(body)
+                counted = (reply.input_tokens or int(reserved[0]), reply.output_tokens)
+                self.pacer.content()
+                self.answered += 1
+                return dataclasses.replace(reply, truncated=cut, seconds=time.monotonic() - begun)
+            except _Again as error:
+                reason = str(error)
+                if error.overloaded:
+                    self.pacer.complaint(sent, error.pause)
+                wait = max(error.pause, backoff(attempt, teacher.first_wait, 60.0))
+            except _RowError as error:
+                return Reply(error=str(error))
+            finally:
+                self.budget.settle(reserved, size, counted)
+            if time.monotonic() - start + wait > teacher.deadline:
+                return Reply(
+                    error=f"{reason} (given up after {attempt + 1} attempts: deadline {teacher.deadline:g} s)"
+                )
+            if attempt + 1 < teacher.max_attempts:
+                await asyncio.sleep(wait)
+        return Reply(error=f"{reason} (after {teacher.max_attempts} attempts)")
+
+    def _payload(self, text: str) -> dict:
+        teacher, score = self.teacher, self.teacher.mode == "score"
+        messages = self.task.messages(text)
+        out: dict = {"messages": messages} if self.task.chat else {"prompt": messages[0]["content"]}
+        out |= {"temperature": teacher.temperature, "max_tokens": 1 if score else teacher.max_new_tokens}
+        if teacher.temperature:
+            out["seed"] = teacher.seed
+        if score:
+            out |= {"logprobs": True, "top_logprobs": _TOP} if self.task.chat else {"logprobs": _TOP}
+        if teacher.structured and not score:
+            schema = {
+                "type": "object",
+                "properties": {"label": {"type": "string", "enum": list(self.task.labels)}},
+                "required": ["label"],
+                "additionalProperties": False,
+            }
+            json_schema = {"name": "label", "schema": schema, "strict": True}
+            out["response_format"] = {"type": "json_schema", "json_schema": json_schema}
+        return out | teacher._extra()
+
+    async def _post(self, client: AsyncInferenceClient, payload: dict) -> Mapping:
+        """The server's answer. Everything that can go wrong on the way becomes one of three errors."""
+        import httpx2
+        from huggingface_hub.errors import HfHubHTTPError
+        from huggingface_hub.inference._common import RequestParameters
+
+        teacher = self.teacher
+        try:
+            if self.task.chat:
+                messages, rest = payload["messages"], {k: v for k, v in payload.items() if k != "messages"}
+                call: Coroutine = client.chat_completion(messages, model=teacher.model, extra_body=rest)
+            else:
+                # The client has no method for /completions; its transport, keys and errors are the same.
+                headers = {"Authorization": f"Bearer {client.token or ''}"}
+                json_body = {"model": teacher.model, **payload}
+                request = RequestParameters(f"{teacher._url}/completions", "unknown", None, json_body, None, headers)
+                call = client._inner_post(request)
+            answer = await asyncio.wait_for(call, teacher.timeout)
+            return json.loads(answer) if isinstance(answer, bytes) else answer
+        except HfHubHTTPError as error:
+            raise self._refusal(error.response.status_code, _said(error), error.response.headers) from None
+        except (TimeoutError, asyncio.TimeoutError):
+            raise _Again(f"no answer within {teacher.timeout:g} s") from None
+        except (httpx2.HTTPError, OSError) as error:
+            if not self.answered and isinstance(error, httpx2.ConnectError):
+                raise _Again(f"'{teacher._url}' cannot be reached: {type(error).__name__}") from None
+            raise _Again(f"the connection broke: {type(error).__name__}") from None
+        except (ValueError, TypeError, KeyError, AttributeError, IndexError):
+            raise _Again("the answer is not the JSON of a completion") from None
+
+    def _refusal(self, status: int, said: str, headers: Mapping[str, str]) -> Exception:
+        if status in _REFUSED:
+            where = self.teacher.api_key_variable or "the key (api_key_variable, or hf auth login for the Hub)"
+            return PermissionError(f"The endpoint refuses: {status} {said}. Check {where}.")
+        if status in _NOT_AGAIN:
+            if not self.answered and status in (404, 405):
+                return ConnectionError(
+                    f"The endpoint '{self.teacher._url or 'the Hub'}' knows no such model or address: {status} {said}. Check "
+                    f"base_url (it usually ends in /v1) and model '{self.teacher.model}'."
+                )
+            return _RowError(f"refused: {status} {said}")
+        return _Again(f"{status} {said}".strip(), status in (429, 503), _pause(headers.get("Retry-After")))
+
+    def _read(self, body: Mapping) -> Reply:
+        try:
+            choice = body["choices"][0]
+            content = choice["message"]["content"] if self.task.chat else choice["text"]
+            usage = body.get("usage") or {}
+            tokens = int(usage.get("prompt_tokens") or 0), int(usage.get("completion_tokens") or 0)
+            likeliest = self._likeliest(choice) if self.teacher.mode == "score" else {}
+        except (KeyError, IndexError, TypeError, AttributeError, ValueError):
+            raise _Again("the answer is not the JSON of a completion") from None
+        if self.teacher.mode == "score":
+            return self._scored(likeliest, content, tokens)
+        if not isinstance(content, str) or not content.strip():
+            raise _Again("the answer is empty")
+        if self.teacher.structured and not _obeys(content, self.task.labels):
+            self.disobeyed += 1
+        return Reply(response=content, input_tokens=tokens[0], output_tokens=tokens[1])
+
+    def _likeliest(self, choice: Mapping) -> dict[str, float]:
+        """The likeliest first tokens of the answer with their log-probabilities."""
+        logprobs = choice.get("logprobs")
+        if not logprobs:
+            raise ValueError
+        if not self.task.chat:
+            return {str(token): float(p) for token, p in logprobs["top_logprobs"][0].items()}
+        return {str(found["token"]): float(found["logprob"]) for found in logprobs["content"][0]["top_logprobs"]}
+
+    def _scored(self, likeliest: Mapping[str, float], content: object, tokens: tuple[int, int]) -> Reply:
+        response = content if isinstance(content, str) else None
+        finite = {token: p for token, p in likeliest.items() if math.isfinite(p)}
+        if not finite:
+            raise _Again("the answer has no logprobs; if it never has, use mode='generate'")
+        labels, unclear = label_log_probabilities(finite, self.task.verbalizers)
+        if unclear > sum(math.exp(p) for p in labels if p is not None):
+            return Reply(
+                error="the labels' words begin with the same token; use mode='generate', or other verbalizers"
+            )
+        smallest = min(finite.values())
+        left = max(1 - sum(math.exp(p) for p in finite.values()), 1e-9)
+        bound = min(smallest, math.log(left))
+        scores = tuple(bound if p is None else p for p in labels)
+        return Reply(scores=scores, response=response, input_tokens=tokens[0], output_tokens=tokens[1])
+
+
+class _RowError(Exception):
+    """This text cannot be asked about; the others can."""
+
+
+def label_log_probabilities(
+    likeliest: Mapping[str, float], verbalizers: Sequence[Sequence[str]]
+) -> tuple[list[float | None], float]:
+    """
+    The log-probability of each label from those of first tokens: of all that begin, or are, one of its words and no other
+    label's. `None` where there is none. Also the probability of tokens that could be several labels'.
+    """
+    sums: list[float] = [0.0] * len(verbalizers)
+    unclear = 0.0
+    for token, log_p in likeliest.items():
+        piece = normalize(token)
+        owners = {
+            label
+            for label, words in enumerate(verbalizers)
+            for word in map(normalize, words)
+            if piece and word.startswith(piece) and len(piece) >= min(3, len(word))
+        }
+        if len(owners) == 1:
+            sums[owners.pop()] += math.exp(log_p)
+        elif owners:
+            unclear += math.exp(log_p)
+    return [math.log(p) if p else None for p in sums], unclear
+
+
+def _stream(asking: _Asking) -> Iterator[dict[int, Reply]]:
+    """Run the requests in a thread with a loop of its own (a notebook's runs already) and give what comes back."""
+    loop = asyncio.new_event_loop()
+    running: list[asyncio.Task] = []
+
+    def work() -> None:
+        asyncio.set_event_loop(loop)
+        running.append(loop.create_task(asking.run()))
+        try:
+            loop.run_until_complete(running[0])
+        finally:
+            loop.close()
+
+    thread = threading.Thread(target=work, name="endpoint", daemon=True)
+    thread.start()
+    try:
+        while True:
+            part, end = {}, False
+            items = [asking.done.get()]
+            while not asking.done.empty():
+                items.append(asking.done.get())
+            stopped = None
+            for item in items:
+                if isinstance(item, tuple):
+                    part[item[0]] = item[1]
+                else:
+                    end, stopped = True, item
+            if part:
+                yield part
+            if stopped is not None:
+                raise stopped
+            if end:
+                return
+    finally:
+        if thread.is_alive() and running:
+            loop.call_soon_threadsafe(running[0].cancel)
+        thread.join()
+
+
+_BUDGETS: dict[EndpointTeacher, Budget] = {}
+
+
+def _budget(teacher: EndpointTeacher, fresh: Budget) -> Budget:
+    """What this process has left for a teacher: the caps are of the run, not of one call."""
+    return _BUDGETS.setdefault(teacher, fresh)
+
+
+def _cut(text: str, most: int | None) -> tuple[str, bool]:
+    if most is None or len(text) <= most:
+        return text, False
+    half = max((most - len(GAP)) // 2, 1)
+    return text[:half] + GAP + text[-half:], True
+
+
+def _obeys(content: str, labels: Sequence[str]) -> bool:
+    try:
+        return json.loads(content)["label"] in labels
+    except (ValueError, TypeError, KeyError):
+        return False
+
+
+def _pause(header: str | None) -> float:
+    """Seconds of a Retry-After header, which may be a date."""
+    if not header:
+        return 0.0
+    try:
+        return max(0.0, float(header))
+    except ValueError:
+        from email.utils import parsedate_to_datetime
+
+        try:
+            return max(0.0, parsedate_to_datetime(header).timestamp() - time.time())
+        except ValueError:
+            return 0.0
+
+
+def _said(error: Exception) -> str:
+    """What the server said, on one line; its body is not trusted to be short or free of what we sent."""
+    text = getattr(error, "server_message", None) or ""
+    return " ".join(str(text).split())[:200]
+
+
+def _is_private(host: str) -> bool:
+    try:
+        return not ipaddress.ip_address(host).is_global
+    except ValueError:
+        return "." not in host or host.endswith((".local", ".internal", ".lan", ".localhost"))

@@ -1,0 +1,138 @@
+"""How fast an endpoint is asked, and how much: concurrency that adapts, pauses that it asks for, caps that hold."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+_FIRST_GUESS = 0.5  # tokens a byte, before the endpoint has counted any
+_MARGIN = 1.2
+
+
+class Pacer:
+    """
+    Bounds the requests in flight: one more for each round without complaint, half as many after a complaint (additive
+    increase, multiplicative decrease, as TCP does), and none before the time that the endpoint asked to be left alone.
+
+    Args:
+        most (`int`): Most requests in flight.
+    """
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.limit = float(most)
+        self.in_flight = 0
+        self._quiet_until = 0.0
+        self._last_cut = 0.0
+        self._changed = asyncio.Condition()
+
+    @asynccontextmanager
+    async def slot(self) -> AsyncIterator[float]:
+        """Wait for a place and hold it. Gives the time at which the request was let go, for [`~Pacer.complaint`]."""
+        clock = asyncio.get_running_loop().time
+        async with self._changed:
+            while True:
+                pause = self._quiet_until - clock()
+                if pause <= 0 and self.in_flight < max(1, int(self.limit)):
+                    break
+                if pause > 0:
+                    self._changed.release()
+                    try:
+                        await asyncio.sleep(pause)
+                    finally:
+                        await self._changed.acquire()
+                else:
+                    await self._changed.wait()
+            self.in_flight += 1
+        try:
+            yield clock()
+        finally:
+            self.in_flight -= 1
+            async with self._changed:
+                self._changed.notify()
+
+    def content(self) -> None:
+        """The endpoint answered."""
+        self.limit = min(self.most, self.limit + 1 / max(self.limit, 1))
+
+    def complaint(self, sent: float, pause: float = 0.0) -> None:
+        """The endpoint is overloaded. What was sent before the last cut is no news."""
+        now = asyncio.get_running_loop().time()
+        self._quiet_until = max(self._quiet_until, now + pause)
+        if sent >= self._last_cut:
+            self.limit, self._last_cut = max(1.0, self.limit / 2), now
+
+
+def backoff(attempt: int, first: float, most: float) -> float:
+    """Seconds to wait before another attempt: exponential with full jitter (Brooker 2015)."""
+    return random.uniform(0, min(most, first * 2**attempt))
+
+
+@dataclass
+class Budget:
+    """
+    Caps on what an endpoint is asked, per process. What is in flight counts with a cautious estimate, so that the caps are
+    not overshot; the endpoint's own counts take its place when they come.
+
+    Args:
+        requests (`int`, *optional*): Most requests.
+        tokens (`int`, *optional*): Most tokens, in and out.
+        cost (`float`, *optional*): Most money.
+        price_input (`float`, defaults to 0): Money for a million tokens in.
+        price_output (`float`, defaults to 0): Money for a million tokens out.
+    """
+
+    requests: float | None = None
+    tokens: float | None = None
+    cost: float | None = None
+    price_input: float = 0.0
+    price_output: float = 0.0
+    used_requests: int = 0
+    used_tokens: float = 0.0
+    used_cost: float = 0.0
+    _bytes: int = 0
+    _counted: int = 0
+
+    def share(self, processes: int) -> Budget:
+        """The part of one of several processes."""
+        parts = (None if cap is None else cap / processes for cap in (self.requests, self.tokens, self.cost))
+        return Budget(*parts, self.price_input, self.price_output)
+
+    def reserve(self, size: int, most_output: int) -> tuple[float, float] | None:
+        """Take what a request of `size` bytes may need, as (tokens in, tokens out); `None` when a cap forbids it."""
+        per_byte = self._counted / self._bytes * _MARGIN if self._counted else _FIRST_GUESS
+        need = size * per_byte + 8, float(most_output)
+        cost = self._price(*need)
+        for cap, used, more in (
+            (self.requests, self.used_requests, 1),
+            (self.tokens, self.used_tokens, sum(need)),
+            (self.cost, self.used_cost, cost),
+        ):
+            if cap is not None and used + more > cap:
+                return None
+        self._add(1, *need)
+        return need
+
+    def settle(self, reserved: tuple[float, float], size: int, counted: tuple[int, int] | None) -> None:
+        """Replace a reservation by what was counted; without a count (the request failed) nothing was billed."""
+        self._add(0, -reserved[0], -reserved[1])
+        if counted is not None:
+            self._add(0, *counted)
+            self._bytes, self._counted = self._bytes + size, self._counted + counted[0]
+
+    def _add(self, requests: int, tokens_in: float, tokens_out: float) -> None:
+        self.used_requests += requests
+        self.used_tokens += tokens_in + tokens_out
+        self.used_cost += self._price(tokens_in, tokens_out)
+
+    def _price(self, tokens_in: float, tokens_out: float) -> float:
+        return (tokens_in * self.price_input + tokens_out * self.price_output) / 1e6
+
+
+def world_size() -> int:
+    """How many processes `accelerate launch` or torchrun started."""
+    return max(1, int(os.environ.get("WORLD_SIZE", "1")))
