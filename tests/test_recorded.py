@@ -231,6 +231,13 @@ def test_batch_is_written_whole_or_not_at_all_and_over_nothing(tmp_path, questio
         write_batch(question, TEXTS, tmp_path / "r.jsonl", "m")
 
 
+def test_batch_never_writes_over_a_later_part(tmp_path, question):
+    (tmp_path / "r-00002.jsonl").write_text("precious")
+    with pytest.raises(FileExistsError, match="r-00002"):
+        write_batch(question, TEXTS, tmp_path / "r.jsonl", "m", max_requests=2)
+    assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("r-00002.jsonl", "precious")]
+
+
 def test_batch_that_could_not_work_is_refused(tmp_path, question, cloze):
     led = TaskSpec("led", ("a", "b"), "{text}", lead_in="It is")
     for task, arguments, words in [
@@ -254,6 +261,15 @@ def test_answers_of_a_batch_find_their_texts_in_any_order_and_failures_say_why(t
     assert "rate_limit" in replies[2].error
     assert "secret" not in replies[2].error
     assert "no answer" in replies[3].error
+
+
+def test_structured_and_refused_answers_are_kept_as_they_came(tmp_path, question):
+    refused = answer(question, TEXTS[1], None)
+    refused["response"]["body"]["choices"][0]["message"]["refusal"] = "I cannot say."
+    path = lines(tmp_path / "o.jsonl", answer(question, TEXTS[0], '{"label": "positive"}'), refused)
+    replies = asked(RecordedTeacher(path, "m"), question, TEXTS[:2])
+    assert [question.parse(reply.response) for reply in replies] == [1, -1]
+    assert replies[1].response == "I cannot say."
 
 
 def test_retry_in_another_output_file_replaces_a_failure(tmp_path, question):

@@ -91,9 +91,9 @@ def write_batch(
     _check(task, path, max_tokens, top_logprobs, structured)
     if min(max_requests, max_bytes) < 1:
         raise ValueError(f"max_requests and max_bytes must be positive, got {max_requests} and {max_bytes}.")
-    there = [p for p in (path, *path.parent.glob(f"{path.stem}-[0-9]*.jsonl")) if p.exists()]
-    if there:
-        raise FileExistsError(f"'{there[0]}' exists already. Choose another file, or remove it.")
+    for there in (path, path.with_name(f"{path.stem}-00001.jsonl")):  # before hours of work, not only at the end
+        if there.exists():
+            raise FileExistsError(f"'{there}' exists already. Choose another file, or remove it.")
     body: dict[str, object] = {"model": model, "temperature": 0, "max_tokens": max_tokens}
     if seed is not None:
         body["seed"] = seed
@@ -191,6 +191,9 @@ def _write(
 
 def _publish(parts: list[Path], files: list[Path]) -> None:
     """Give finished files their names: all of them or none."""
+    there = [name for name in files if name.exists()]
+    if there:
+        raise FileExistsError(f"'{there[0]}' exists already. Choose another file, or remove it.")
     for part in parts:
         with part.open("rb") as file:
             os.fsync(file.fileno())
