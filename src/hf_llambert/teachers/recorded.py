@@ -52,7 +52,8 @@ class RecordedTeacher:
             when `texts` has a column of that name.
         response_column (`str`, *optional*): Column of raw answers. Defaults to `response` or `llm_response`.
         label_column (`str`, *optional*): Column of labels: ids or names of the task. Defaults to `llm_label` or
-            `label`, where there is no response.
+            `label`, where there is no response. Ids count the task's labels in their order; the ledger keeps the names
+            that they stood for, so a task whose labels change their order needs another ledger.
         scores_column (`str`, *optional*): Column of log-probabilities in label order. Defaults to `scores` or
             `llm_scores`.
         probabilities_column (`str`, *optional*): Column of probabilities in label order, used where there are no scores.
