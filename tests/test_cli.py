@@ -157,7 +157,7 @@ def _keys(path: Path) -> list:
         (["--data", "nowhere.csv"], "'nowhere.csv' is no file or directory here"),
         (["--teacher", "nobody/nothing"], "'nobody/nothing' is not a directory here"),
         (["--num_rows", "17"], "Asked for 17 rows"),
-        (["--mode", "guess"], "mode must be score or generate"),
+        (["--mode", "guess"], "--mode: invalid choice: 'guess'"),
         (["--calibration", "fitted"], "Fitted calibration needs gold labels"),
         (["--gguf_file", "x.gguf"], "holds no model: expected x.gguf"),
     ],

@@ -27,10 +27,11 @@ if TYPE_CHECKING:
     from hf_llambert.pool.shards import label_pool, read_pool
     from hf_llambert.quality.report import compare_labels, show_report, write_report
     from hf_llambert.tasks import ABSTAIN, TaskSpec, load_task
+    from hf_llambert.teachers.batches import write_batch
     from hf_llambert.teachers.endpoint import EndpointTeacher
     from hf_llambert.teachers.kinds import load_teacher
     from hf_llambert.teachers.local import TransformersTeacher
-    from hf_llambert.teachers.recorded import RecordedTeacher, write_batch
+    from hf_llambert.teachers.recorded import RecordedTeacher
     from hf_llambert.teachers.vllm import VLLMTeacher
     from hf_llambert.training.active import is_flat, next_to_annotate, student_silver
     from hf_llambert.training.mixing import MixCallback
@@ -53,10 +54,11 @@ _MODULES = {
     "pool.shards": "label_pool read_pool",
     "quality.report": "compare_labels show_report write_report",
     "tasks": "ABSTAIN TaskSpec load_task",
+    "teachers.batches": "write_batch",
     "teachers.endpoint": "EndpointTeacher",
     "teachers.kinds": "load_teacher",
     "teachers.local": "TransformersTeacher",
-    "teachers.recorded": "RecordedTeacher write_batch",
+    "teachers.recorded": "RecordedTeacher",
     "teachers.vllm": "VLLMTeacher",
     "training.seeds": "compare_students train_seeds",
     "training.students": "StudentLabeler",

@@ -7,7 +7,7 @@ import logging
 import re
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
@@ -95,7 +95,7 @@ def annotate(
     tasks = [load_task(one) for one in task]
     dataset = load_data(data, split, num_rows, seed)
     if write_batch is not None:
-        _write_batch(tasks, dataset, text_column, teacher, write_batch, context.args)
+        _write_batch(tasks, dataset, text_column, teacher or [], write_batch, context.args)
         return
     teachers = _teachers(teacher or [], backend, context.args, seed)
     place = ledger or output / "ledger"
@@ -453,12 +453,51 @@ def _teacher_from_arguments(backend: str, arguments: list[str], seed: int) -> Te
 
     cls = teacher_class(backend)
     parser = HfArgumentParser(cls, allow_abbrev=False)  # type: ignore[arg-type]
+    parser.error = _refuse  # type: ignore[method-assign]  # one sentence, not a page of usage
     if "seed" in cls.__dataclass_fields__:  # type: ignore[attr-defined]
         parser.set_defaults(seed=seed)
     made, rest = parser.parse_args_into_dataclasses(args=arguments, return_remaining_strings=True)
     if rest:
         raise ValueError(f"Unknown arguments {rest} of a teacher of the kind {backend}. See docs/teachers.md.")
     return made
+
+
+def _refuse(message: str) -> NoReturn:
+    raise ValueError(f"{message[0].upper()}{message[1:]}. See docs/teachers.md.")
+
+
+def _write_batch(
+    tasks: list[TaskSpec], data: Dataset, text_column: str, teachers: list[str], path: Path, arguments: list[str]
+) -> None:
+    import argparse
+
+    from hf_llambert import check_column, write_batch
+
+    if len(tasks) != 1 or len(teachers) != 1:
+        raise ValueError("--write_batch takes one --task and one --teacher, the model's name at the batch service.")
+    check_column(data, text_column, "text_column")
+    parser = argparse.ArgumentParser(allow_abbrev=False)
+    parser.add_argument("--max_new_tokens", type=int, default=10)
+    parser.add_argument("--top_logprobs", type=int, default=0)
+    parser.add_argument("--structured", action="store_true")
+    given, rest = parser.parse_known_args(arguments)
+    if rest:
+        raise ValueError(f"--write_batch takes --max_new_tokens, --top_logprobs and --structured, not {rest}.")
+    written = write_batch(
+        tasks[0],
+        data[text_column],
+        path,
+        teachers[0],
+        max_tokens=given.max_new_tokens,
+        top_logprobs=given.top_logprobs,
+        structured=given.structured,
+    )
+    _say(
+        f"{written.requests:,} requests in {len(written.files)} file(s), {written.prompt_characters:,} characters; "
+        f"{written.duplicates:,} repeated texts are asked once, {written.left_out:,} unusable ones not at all"
+    )
+    for file in written.files:
+        _say(f"written to {file}")
 
 
 def _member_name(parts: list[str]) -> str:

@@ -71,11 +71,11 @@ def gold_labels(dataset: Dataset, column: str, task: TaskSpec) -> list[int]:
     check_column(dataset, column, "label_column")
     feature, values = dataset.features[column], dataset[column][:]
     if isinstance(feature, ClassLabel):
-        ids = [_label_id(name, task, column) for name in feature.names]
+        ids = [label_id(name, task, column) for name in feature.names]
         if len(set(ids)) < len(ids):
             raise ValueError(f"Classes {feature.names} of column '{column}' are not those of task: {task.labels}.")
         return [ABSTAIN if v is None or v == ABSTAIN else ids[v] for v in values]
-    known = {v: _label_id(v, task, column) for v in set(values)}
+    known = {v: label_id(v, task, column) for v in set(values)}
     return [known[v] for v in values]
 
 
@@ -87,7 +87,8 @@ def with_gold(dataset: Dataset, text_column: str, label_column: str, task: TaskS
     return texts.add_column("label", labels, feature=ClassLabel(names=list(task.labels)))
 
 
-def _label_id(value: object, task: TaskSpec, column: str) -> int:
+def label_id(value: object, task: TaskSpec, column: str) -> int:
+    """One label of a column as the task's id; see [`gold_labels`]. Raises `ValueError` when it is none of them."""
     if value is None or value == ABSTAIN:
         return ABSTAIN
     names = [normalize(label) for label in task.labels]

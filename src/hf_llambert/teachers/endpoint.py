@@ -7,20 +7,28 @@ import dataclasses
 import ipaddress
 import json
 import logging
-import math
 import os
 import queue
 import threading
 import time
 from collections.abc import Coroutine, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from hf_llambert.answers import normalize
 from hf_llambert.tasks import TaskSpec
 from hf_llambert.teachers.base import Mode, Reply
 from hf_llambert.teachers.pacing import Budget, Pacer, backoff, world_size
+from hf_llambert.teachers.protocol import (
+    Again,
+    RowError,
+    obeys,
+    read_answer_body,
+    request_body,
+    retry_after,
+    server_message,
+)
 from hf_llambert.texts import GAP
 
 if TYPE_CHECKING:
@@ -29,7 +37,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _NO_KEY = "-"  # without one, huggingface_hub would send the Hub's token to whatever server base_url names
-_TOP = 20  # as many alternatives to a token as OpenAI and vLLM give
 _OURS = ("huggingface.co", "hf.co")
 _NOT_AGAIN = (400, 404, 405, 413, 422)  # the request itself is wrong; asking again changes nothing
 _REFUSED = (401, 402, 403)
@@ -185,14 +192,6 @@ class EndpointTeacher:
         return os.environ.get("OPENAI_API_KEY", _NO_KEY) if host == "api.openai.com" else _NO_KEY
 
 
-class _Again(Exception):
-    """An attempt failed in a way that another may not. `pause` is what the server asked for, in seconds."""
-
-    def __init__(self, reason: str, overloaded: bool = False, pause: float = 0.0) -> None:
-        super().__init__(reason)
-        self.overloaded, self.pause = overloaded, pause
-
-
 class _Asking:
     """One call of `ask`: the state of its requests."""
 
@@ -241,7 +240,7 @@ class _Asking:
     async def _reply(self, client: AsyncInferenceClient, text: str) -> Reply:
         teacher, start = self.teacher, time.monotonic()
         text, cut = _cut(text, teacher.max_text_chars)
-        payload = self._payload(text)
+        payload = request_body(teacher, self.task, text)
         size = len(json.dumps(payload).encode())
         for attempt in range(teacher.max_attempts):
             reserved = self.budget.reserve(size, teacher.max_new_tokens)
@@ -252,17 +251,19 @@ class _Asking:
                 async with self.pacer.slot() as sent:
                     begun = time.monotonic()
                     body = await self._post(client, payload)
-                reply = self._read(body)
+                reply = read_answer_body(teacher, self.task, body)
+                if teacher.structured and not obeys(reply.response, self.task.labels):
+                    self.disobeyed += 1
                 counted = (reply.input_tokens or int(reserved[0]), reply.output_tokens)
                 self.pacer.content()
                 self.answered += 1
                 return dataclasses.replace(reply, truncated=cut, seconds=time.monotonic() - begun)
-            except _Again as error:
+            except Again as error:
                 reason = str(error)
                 if error.overloaded:
                     self.pacer.complaint(sent, error.pause)
                 wait = max(error.pause, backoff(attempt, teacher.first_wait, 60.0))
-            except _RowError as error:
+            except RowError as error:
                 return Reply(error=str(error))
             finally:
                 self.budget.settle(reserved, size, counted)
@@ -274,55 +275,43 @@ class _Asking:
                 await asyncio.sleep(wait)
         return Reply(error=f"{reason} (after {teacher.max_attempts} attempts)")
 
-    def _payload(self, text: str) -> dict:
-        teacher, score = self.teacher, self.teacher.mode == "score"
-        messages = self.task.messages(text)
-        out: dict = {"messages": messages} if self.task.chat else {"prompt": messages[0]["content"]}
-        out |= {"temperature": teacher.temperature, "max_tokens": 1 if score else teacher.max_new_tokens}
-        if teacher.temperature:
-            out["seed"] = teacher.seed
-        if score:
-            out |= {"logprobs": True, "top_logprobs": _TOP} if self.task.chat else {"logprobs": _TOP}
-        if teacher.structured and not score:
-            schema = {
-                "type": "object",
-                "properties": {"label": {"type": "string", "enum": list(self.task.labels)}},
-                "required": ["label"],
-                "additionalProperties": False,
-            }
-            json_schema = {"name": "label", "schema": schema, "strict": True}
-            out["response_format"] = {"type": "json_schema", "json_schema": json_schema}
-        return out | teacher._extra()
-
     async def _post(self, client: AsyncInferenceClient, payload: dict) -> Mapping:
         """The server's answer. Everything that can go wrong on the way becomes one of three errors."""
         import httpx2
-        from huggingface_hub.errors import HfHubHTTPError
+        from huggingface_hub import get_token
+        from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
         from huggingface_hub.inference._common import RequestParameters
 
         teacher = self.teacher
         try:
-            if self.task.chat:
+            if teacher._url is None:
                 messages, rest = payload["messages"], {k: v for k, v in payload.items() if k != "messages"}
                 call: Coroutine = client.chat_completion(messages, model=teacher.model, extra_body=rest)
             else:
-                # The client has no method for /completions; its transport, keys and errors are the same.
-                headers = {"Authorization": f"Bearer {client.token or ''}"}
-                json_body = {"model": teacher.model, **payload}
-                request = RequestParameters(f"{teacher._url}/completions", "unknown", None, json_body, None, headers)
-                call = client._inner_post(request)
+                # chat_completion would rewrite response_format as TGI wants it, and there is no method for /completions;
+                # the client's transport, timeouts and errors are the same.
+                place = "chat/completions" if self.task.chat else "completions"
+                headers = {"Authorization": f"Bearer {client.token or get_token() or _NO_KEY}"}
+                content = {"model": teacher.model, **payload}
+                call = client._inner_post(
+                    RequestParameters(f"{teacher._url}/{place}", "unknown", None, content, None, headers)
+                )
             answer = await asyncio.wait_for(call, teacher.timeout)
             return json.loads(answer) if isinstance(answer, bytes) else answer
         except HfHubHTTPError as error:
-            raise self._refusal(error.response.status_code, _said(error), error.response.headers) from None
+            raise self._refusal(error.response.status_code, server_message(error), error.response.headers) from None
+        except OfflineModeIsEnabled:
+            raise ConnectionError(
+                "HF_HUB_OFFLINE is set, and with it huggingface_hub asks no endpoint, not even a local one. Unset it."
+            ) from None
         except (TimeoutError, asyncio.TimeoutError):
-            raise _Again(f"no answer within {teacher.timeout:g} s") from None
+            raise Again(f"no answer within {teacher.timeout:g} s") from None
         except (httpx2.HTTPError, OSError) as error:
             if not self.answered and isinstance(error, httpx2.ConnectError):
-                raise _Again(f"'{teacher._url}' cannot be reached: {type(error).__name__}") from None
-            raise _Again(f"the connection broke: {type(error).__name__}") from None
+                raise Again(f"'{teacher._url}' cannot be reached: {type(error).__name__}") from None
+            raise Again(f"the connection broke: {type(error).__name__}") from None
         except (ValueError, TypeError, KeyError, AttributeError, IndexError):
-            raise _Again("the answer is not the JSON of a completion") from None
+            raise Again("the answer is not the JSON of a completion") from None
 
     def _refusal(self, status: int, said: str, headers: Mapping[str, str]) -> Exception:
         if status in _REFUSED:
@@ -334,78 +323,8 @@ class _Asking:
                     f"The endpoint '{self.teacher._url or 'the Hub'}' knows no such model or address: {status} {said}. Check "
                     f"base_url (it usually ends in /v1) and model '{self.teacher.model}'."
                 )
-            return _RowError(f"refused: {status} {said}")
-        return _Again(f"{status} {said}".strip(), status in (429, 503), _pause(headers.get("Retry-After")))
-
-    def _read(self, body: Mapping) -> Reply:
-        try:
-            choice = body["choices"][0]
-            content = choice["message"]["content"] if self.task.chat else choice["text"]
-            usage = body.get("usage") or {}
-            tokens = int(usage.get("prompt_tokens") or 0), int(usage.get("completion_tokens") or 0)
-            likeliest = self._likeliest(choice) if self.teacher.mode == "score" else {}
-        except (KeyError, IndexError, TypeError, AttributeError, ValueError):
-            raise _Again("the answer is not the JSON of a completion") from None
-        if self.teacher.mode == "score":
-            return self._scored(likeliest, content, tokens)
-        if not isinstance(content, str) or not content.strip():
-            raise _Again("the answer is empty")
-        if self.teacher.structured and not _obeys(content, self.task.labels):
-            self.disobeyed += 1
-        return Reply(response=content, input_tokens=tokens[0], output_tokens=tokens[1])
-
-    def _likeliest(self, choice: Mapping) -> dict[str, float]:
-        """The likeliest first tokens of the answer with their log-probabilities."""
-        logprobs = choice.get("logprobs")
-        if not logprobs:
-            raise ValueError
-        if not self.task.chat:
-            return {str(token): float(p) for token, p in logprobs["top_logprobs"][0].items()}
-        return {str(found["token"]): float(found["logprob"]) for found in logprobs["content"][0]["top_logprobs"]}
-
-    def _scored(self, likeliest: Mapping[str, float], content: object, tokens: tuple[int, int]) -> Reply:
-        response = content if isinstance(content, str) else None
-        finite = {token: p for token, p in likeliest.items() if math.isfinite(p)}
-        if not finite:
-            raise _Again("the answer has no logprobs; if it never has, use mode='generate'")
-        labels, unclear = label_log_probabilities(finite, self.task.verbalizers)
-        if unclear > sum(math.exp(p) for p in labels if p is not None):
-            return Reply(
-                error="the labels' words begin with the same token; use mode='generate', or other verbalizers"
-            )
-        smallest = min(finite.values())
-        left = max(1 - sum(math.exp(p) for p in finite.values()), 1e-9)
-        bound = min(smallest, math.log(left))
-        scores = tuple(bound if p is None else p for p in labels)
-        return Reply(scores=scores, response=response, input_tokens=tokens[0], output_tokens=tokens[1])
-
-
-class _RowError(Exception):
-    """This text cannot be asked about; the others can."""
-
-
-def label_log_probabilities(
-    likeliest: Mapping[str, float], verbalizers: Sequence[Sequence[str]]
-) -> tuple[list[float | None], float]:
-    """
-    The log-probability of each label from those of first tokens: of all that begin, or are, one of its words and no other
-    label's. `None` where there is none. Also the probability of tokens that could be several labels'.
-    """
-    sums: list[float] = [0.0] * len(verbalizers)
-    unclear = 0.0
-    for token, log_p in likeliest.items():
-        piece = normalize(token)
-        owners = {
-            label
-            for label, words in enumerate(verbalizers)
-            for word in map(normalize, words)
-            if piece and word.startswith(piece) and len(piece) >= min(3, len(word))
-        }
-        if len(owners) == 1:
-            sums[owners.pop()] += math.exp(log_p)
-        elif owners:
-            unclear += math.exp(log_p)
-    return [math.log(p) if p else None for p in sums], unclear
+            return RowError(f"refused: {status} {said}")
+        return Again(f"{status} {said}".strip(), status in (429, 503), retry_after(headers.get("Retry-After")))
 
 
 def _stream(asking: _Asking) -> Iterator[dict[int, Reply]]:
@@ -442,8 +361,8 @@ def _stream(asking: _Asking) -> Iterator[dict[int, Reply]]:
             if end:
                 return
     finally:
-        if thread.is_alive() and running:
-            loop.call_soon_threadsafe(running[0].cancel)
+        with suppress(RuntimeError):  # the loop has ended by itself
+            loop.call_soon_threadsafe(lambda: [task.cancel() for task in running])
         thread.join()
 
 
@@ -460,34 +379,6 @@ def _cut(text: str, most: int | None) -> tuple[str, bool]:
         return text, False
     half = max((most - len(GAP)) // 2, 1)
     return text[:half] + GAP + text[-half:], True
-
-
-def _obeys(content: str, labels: Sequence[str]) -> bool:
-    try:
-        return json.loads(content)["label"] in labels
-    except (ValueError, TypeError, KeyError):
-        return False
-
-
-def _pause(header: str | None) -> float:
-    """Seconds of a Retry-After header, which may be a date."""
-    if not header:
-        return 0.0
-    try:
-        return max(0.0, float(header))
-    except ValueError:
-        from email.utils import parsedate_to_datetime
-
-        try:
-            return max(0.0, parsedate_to_datetime(header).timestamp() - time.time())
-        except ValueError:
-            return 0.0
-
-
-def _said(error: Exception) -> str:
-    """What the server said, on one line; its body is not trusted to be short or free of what we sent."""
-    text = getattr(error, "server_message", None) or ""
-    return " ".join(str(text).split())[:200]
 
 
 def _is_private(host: str) -> bool:

@@ -7,7 +7,7 @@ import os
 import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 _FIRST_GUESS = 0.5  # tokens a byte, before the endpoint has counted any
 _MARGIN = 1.2
@@ -99,8 +99,12 @@ class Budget:
 
     def share(self, processes: int) -> Budget:
         """The part of one of several processes."""
-        parts = (None if cap is None else cap / processes for cap in (self.requests, self.tokens, self.cost))
-        return Budget(*parts, self.price_input, self.price_output)
+        return replace(
+            self,
+            requests=None if self.requests is None else self.requests / processes,
+            tokens=None if self.tokens is None else self.tokens / processes,
+            cost=None if self.cost is None else self.cost / processes,
+        )
 
     def reserve(self, size: int, most_output: int) -> tuple[float, float] | None:
         """Take what a request of `size` bytes may need, as (tokens in, tokens out); `None` when a cap forbids it."""

@@ -1,0 +1,159 @@
+"""OpenAI's protocol: what is posted about a text, and what an answer says."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from hf_llambert.answers import normalize
+from hf_llambert.tasks import TaskSpec
+from hf_llambert.teachers.base import Reply
+
+if TYPE_CHECKING:
+    from huggingface_hub.errors import HfHubHTTPError
+
+    from hf_llambert.teachers.endpoint import EndpointTeacher
+
+_TOP = 20  # as many alternatives to a token as OpenAI and vLLM give
+
+
+class Again(Exception):
+    """An attempt failed in a way that another may not. `pause` is what the server asked for, in seconds."""
+
+    def __init__(self, reason: str, overloaded: bool = False, pause: float = 0.0) -> None:
+        super().__init__(reason)
+        self.overloaded, self.pause = overloaded, pause
+
+
+class RowError(Exception):
+    """This text cannot be asked about; the others can."""
+
+
+def request_body(teacher: EndpointTeacher, task: TaskSpec, text: str) -> dict:
+    """What is posted about a text, without the model's name."""
+    score = teacher.mode == "score"
+    messages = task.messages(text)
+    out: dict = {"messages": messages} if task.chat else {"prompt": messages[0]["content"]}
+    out |= {"temperature": teacher.temperature, "max_tokens": 1 if score else teacher.max_new_tokens}
+    if teacher.temperature:
+        out["seed"] = teacher.seed
+    if score:
+        out |= {"logprobs": True, "top_logprobs": _TOP} if task.chat else {"logprobs": _TOP}
+    if teacher.structured and not score:
+        schema = {
+            "type": "object",
+            "properties": {"label": {"type": "string", "enum": list(task.labels)}},
+            "required": ["label"],
+            "additionalProperties": False,
+        }
+        json_schema = {"name": "label", "schema": schema, "strict": True}
+        out["response_format"] = {"type": "json_schema", "json_schema": json_schema}
+    return out | teacher._extra()
+
+
+def read_answer_body(teacher: EndpointTeacher, task: TaskSpec, body: Mapping) -> Reply:
+    """
+    The reply in a server's answer.
+
+    Raises:
+        Again: It is none, or an empty one.
+    """
+    try:
+        choice = body["choices"][0]
+        content = choice["message"]["content"] if task.chat else choice["text"]
+        usage = body.get("usage") or {}
+        tokens = int(usage.get("prompt_tokens") or 0), int(usage.get("completion_tokens") or 0)
+        likeliest = _likeliest(choice, task.chat) if teacher.mode == "score" else {}
+    except (KeyError, IndexError, TypeError, AttributeError, ValueError):
+        raise Again("the answer is not the JSON of a completion") from None
+    if teacher.mode == "score":
+        return _scored(task, likeliest, content, tokens)
+    if not isinstance(content, str) or not content.strip():
+        raise Again("the answer is empty")
+    return Reply(response=content, input_tokens=tokens[0], output_tokens=tokens[1])
+
+
+def _likeliest(choice: Mapping, chat: bool) -> dict[str, float]:
+    """The likeliest first tokens of the answer with their log-probabilities."""
+    logprobs = choice.get("logprobs")
+    if not logprobs:
+        return {}
+    if not chat:
+        return {str(token): float(p) for token, p in logprobs["top_logprobs"][0].items()}
+    return {str(found["token"]): float(found["logprob"]) for found in logprobs["content"][0]["top_logprobs"]}
+
+
+def _scored(task: TaskSpec, likeliest: Mapping[str, float], content: object, tokens: tuple[int, int]) -> Reply:
+    response = content if isinstance(content, str) else None
+    finite = {token: p for token, p in likeliest.items() if math.isfinite(p)}
+    if not finite:
+        raise Again("the answer has no logprobs; if it never has, use mode='generate'")
+    labels, unclear = label_log_probabilities(finite, task.verbalizers)
+    if unclear > sum(math.exp(p) for p in labels if p is not None):
+        return Reply(error="the labels' words begin with the same token; use mode='generate', or other verbalizers")
+    smallest = min(finite.values())
+    left = max(1 - sum(math.exp(p) for p in finite.values()), 1e-9)
+    bound = min(smallest, math.log(left))
+    scores = tuple(bound if p is None else p for p in labels)
+    return Reply(scores=scores, response=response, input_tokens=tokens[0], output_tokens=tokens[1])
+
+
+def label_log_probabilities(
+    likeliest: Mapping[str, float], verbalizers: Sequence[Sequence[str]]
+) -> tuple[list[float | None], float]:
+    """
+    The log-probability of each label from those of first tokens: of all that begin, or are, one of its words and no other
+    label's. `None` where there is none. Also the probability of tokens that could be several labels'.
+    """
+    sums: list[float] = [0.0] * len(verbalizers)
+    unclear = 0.0
+    for token, log_p in likeliest.items():
+        piece = normalize(token)
+        owners = {
+            label
+            for label, words in enumerate(verbalizers)
+            for word in map(normalize, words)
+            if piece and word.startswith(piece) and len(piece) >= min(3, len(word))
+        }
+        if len(owners) == 1:
+            sums[owners.pop()] += math.exp(log_p)
+        elif owners:
+            unclear += math.exp(log_p)
+    return [math.log(p) if p else None for p in sums], unclear
+
+
+def obeys(content: str | None, labels: Sequence[str]) -> bool:
+    """Whether an answer is the JSON that structured output promises."""
+    try:
+        return json.loads(content or "")["label"] in labels
+    except (ValueError, TypeError, KeyError):
+        return False
+
+
+def retry_after(header: str | None) -> float:
+    """Seconds of a Retry-After header, which may be a date."""
+    if not header:
+        return 0.0
+    try:
+        return max(0.0, float(header))
+    except ValueError:
+        from email.utils import parsedate_to_datetime
+
+        try:
+            return max(0.0, parsedate_to_datetime(header).timestamp() - time.time())
+        except ValueError:
+            return 0.0
+
+
+def server_message(error: HfHubHTTPError) -> str:
+    """What the server said, on one line; its body is not trusted to be short or free of what we sent."""
+    response = error.response
+    try:
+        said = response.json()["error"]
+        said = said["message"] if isinstance(said, dict) else said
+    except (ValueError, KeyError, TypeError):
+        said = response.text
+    return " ".join(str(said).split())[:200]

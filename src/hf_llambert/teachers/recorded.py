@@ -1,0 +1,331 @@
+"""A teacher that has answered already: labels or answers made elsewhere, read from a file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from itertools import islice
+from pathlib import Path
+from typing import Literal
+
+from datasets import Dataset
+
+from hf_llambert.data import content_hash, label_id, load_data
+from hf_llambert.tasks import ABSTAIN, TaskSpec
+from hf_llambert.teachers.base import Mode, Reply
+from hf_llambert.teachers.recordings import Answer, BatchRecording, Recording, TableRecording, disagreeing, json_lines
+
+_CHUNK = 1000
+_NOTHING = "the recorded file has no answer about this text"
+_LEAST_PROBABILITY = 1e-12
+_COLUMNS: dict[str, dict[str, tuple[str, ...]]] = {
+    "generate": {"response": ("response", "llm_response"), "label": ("llm_label", "label")},
+    "score": {"scores": ("scores", "llm_scores"), "probabilities": ("probabilities",)},
+}
+
+
+@dataclass(frozen=True)
+class RecordedTeacher:
+    """
+    Answers read from a file, so that labels made elsewhere go the same way as all others: parsed, kept in the ledger,
+    calibrated, published.
+
+    The file is one of two kinds, told apart by its first line. *A batch's output* (OpenAI's format, vLLM's `run-batch`
+    and others): JSONL with `custom_id` and `response`; [`write_batch`] makes the requests. *A table* that
+    [`load_data`] reads, with the texts (matched exactly) or with row numbers or ids that `texts` resolves.
+
+    A text that the file does not have, or on which its maker failed, comes back as failed, with the reason. A recorded
+    label is given back by its name, a recorded abstention (-1, null, empty) as an empty answer.
+
+    Args:
+        path (`str`): The file, a directory of such files, or a dataset.
+        model (`str`): Who gave the answers, such as `meta-llama/Llama-2-70b-chat-hf`. Not checked; shown on the cards.
+        mode (`"generate"` or `"score"`, defaults to `"generate"`): Read texts and labels, or scores. The scores of a
+            batch are those of the first token; every label needs a word among them.
+        texts (`str`, *optional*): Data that has the texts, when a table has only row numbers or ids.
+        text_column (`str`, defaults to `"text"`): Column of the texts.
+        row_column (`str`, defaults to `"row"`): With `texts`, the table's column of row numbers, counted from 0; of ids
+            when `texts` has a column of that name.
+        response_column (`str`, *optional*): Column of raw answers. Defaults to `response` or `llm_response`.
+        label_column (`str`, *optional*): Column of labels: ids or names of the task. Defaults to `llm_label` or
+            `label`, where there is no response. Ids count the task's labels in their order; the ledger keeps the names
+            that they stood for, so a task whose labels change their order needs another ledger.
+        scores_column (`str`, *optional*): Column of log-probabilities in label order. Defaults to `scores` or
+            `llm_scores`.
+        probabilities_column (`str`, *optional*): Column of probabilities in label order, used where there are no scores.
+            A 0 counts as 1e-12: a score must be finite. Defaults to `probabilities`.
+        split (`str`, *optional*): Split of a table on the Hub.
+        texts_split (`str`, *optional*): Split of `texts`.
+        requests (`str`, *optional*): The file or directory of requests, for a batch that [`write_batch`] did not write.
+        on_disagreement (`"refuse"` or `"fail"`, defaults to `"refuse"`): When a text is recorded twice with different
+            answers, refuse the file or fail on that text. Failed answers beside a good one do not count.
+
+    Raises:
+        ValueError: An argument does not make sense.
+    """
+
+    path: str
+    model: str
+    mode: Mode = "generate"
+    texts: str | None = None
+    text_column: str = "text"
+    row_column: str = "row"
+    response_column: str | None = None
+    label_column: str | None = None
+    scores_column: str | None = None
+    probabilities_column: str | None = None
+    split: str | None = None
+    texts_split: str | None = None
+    requests: str | None = None
+    on_disagreement: Literal["refuse", "fail"] = "refuse"
+
+    def __post_init__(self) -> None:
+        for name in ("path", "texts", "requests"):  # a Path would not be JSON-ready
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, str(getattr(self, name)))
+        if not isinstance(self.model, str) or not self.model.strip():
+            raise ValueError(f"model must say who gave the answers, got {self.model!r}.")
+        if self.mode not in _COLUMNS:
+            raise ValueError(f"mode must be generate or score, got {self.mode!r}.")
+        if self.on_disagreement not in ("refuse", "fail"):
+            raise ValueError(f"on_disagreement must be refuse or fail, got {self.on_disagreement!r}.")
+        given = [f"{kind}_column" for kinds in _COLUMNS.values() for kind in kinds if getattr(self, f"{kind}_column")]
+        fitting = [f"{kind}_column" for kind in _COLUMNS[self.mode]]
+        if len(given) > 1 or not set(given) <= set(fitting):
+            raise ValueError(f"mode='{self.mode}' reads one of {' and '.join(fitting)}, got {' and '.join(given)}.")
+
+    def identity(self) -> dict[str, object]:
+        """Who answered, and the content of what is read. See [`Teacher`]."""
+        loaded = self._loaded()
+        return {
+            "teacher": "recorded",
+            "model": self.model,
+            "mode": self.mode,
+            "content": loaded.digest,
+            "kind": loaded.kind,
+            "column": loaded.column,
+            "text_column": self.text_column,
+            "on_disagreement": self.on_disagreement,
+        }
+
+    def settings(self) -> dict[str, object]:
+        """Who answered, and which file it was, by name and digest. See [`Teacher`]."""
+        loaded = self._loaded()
+        out = {
+            **self.identity(),
+            "path": _shown(self.path),
+            "path_is_local": True,
+            "content": loaded.digest,
+            "split": self.split,
+        }
+        for name in ("texts", "requests"):
+            if (place := getattr(self, name)) is not None:
+                out[name] = _shown(place)
+        if self.texts is not None:
+            out |= {"row_column": self.row_column, "texts_split": self.texts_split}
+        return out
+
+    def ask(self, task: TaskSpec, texts: Sequence[str], rank: int | None = None) -> Iterator[dict[int, Reply]]:
+        """
+        Look each text up. See [`Teacher`].
+
+        Raises:
+            FileNotFoundError: There is no such file.
+            ValueError: The file cannot be read as one of the kinds, has not the columns, or disagrees with itself; or
+                the task does not recognise one of its own label names in an answer.
+        """
+        loaded = self._loaded()
+        if loaded.kind == "label":
+            for k, label in enumerate(task.labels):
+                if task.parse(label) != k:
+                    raise ValueError(
+                        f"Task '{task.name}' does not read the answer {label!r} as that label, so a recorded one would "
+                        f"be lost. Rename the label."
+                    )
+        for start in range(0, len(texts), _CHUNK):
+            names = [loaded.recording.name(task, text) for text in texts[start : start + _CHUNK]]
+            found = loaded.recording.index.find(names)
+            places = [place for some in found for place in some]
+            answers = iter(loaded.recording.read(places) if places else [])
+            replies = {}
+            for i, (name, some) in enumerate(zip(names, found, strict=True), start):
+                mine = [answer for named, answer in islice(answers, len(some)) if named == name]
+                replies[i] = _reply(task, mine, loaded)
+            yield replies
+
+    def _loaded(self) -> _Loaded:
+        places = (self.path, self.texts, self.requests)
+        return _load(self, tuple(_stamp(place) for place in places if place is not None))
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    recording: Recording
+    kind: str  # response, label, scores, probabilities, or tokens: the first token's log-probabilities
+    column: str | None
+    digest: str
+
+
+@lru_cache(maxsize=4)
+def _load(teacher: RecordedTeacher, stamp: tuple) -> _Loaded:
+    """The file and its index, once in each process and for each state of the file."""
+    files = _batch_files(teacher.path)
+    if files:
+        requests = _files(teacher.requests) if teacher.requests else []
+        digest = _digest([*files, *requests])
+        kind = "tokens" if teacher.mode == "score" else "response"
+        loaded = _Loaded(BatchRecording(files, kind == "tokens", requests), kind, None, digest)
+    else:
+        table = load_data(teacher.path, teacher.split)
+        texts = load_data(teacher.texts, teacher.texts_split) if teacher.texts else None
+        if texts is None and teacher.text_column not in table.column_names:
+            raise ValueError(
+                f"'{teacher.path}' has the columns {table.column_names}, not '{teacher.text_column}'. Pass "
+                f"text_column=..., or texts=... with the data that its column of row numbers or ids stands for."
+            )
+        kind, column = _column(teacher, table)
+        digest = content_hash(table) + (content_hash(texts) if texts is not None else "")
+        recording = TableRecording(table, column, teacher.text_column, texts, teacher.row_column)
+        loaded = _Loaded(recording, kind, column, hashlib.sha256(digest.encode()).hexdigest()[:32])
+    if teacher.on_disagreement == "refuse" and (count := disagreeing(loaded.recording, _key)):
+        raise ValueError(
+            f"'{teacher.path}' has different answers about the same text for {count:,} texts. Correct it, or pass "
+            f"on_disagreement='fail' to go without an answer about them."
+        )
+    return loaded
+
+
+def _column(teacher: RecordedTeacher, table: Dataset) -> tuple[str, str]:
+    kinds = _COLUMNS[teacher.mode]
+    for kind in kinds:
+        if column := getattr(teacher, f"{kind}_column"):
+            return kind, column
+    for kind, names in kinds.items():
+        present = [name for name in names if name in table.column_names]
+        if len(present) > 1:
+            raise ValueError(f"'{teacher.path}' has the columns {present}. Say which one: pass {kind}_column=... .")
+        if present:
+            return kind, present[0]
+    wanted = [f"{kind}_column" for kind in kinds]
+    raise ValueError(
+        f"'{teacher.path}' has the columns {table.column_names}, none of which mode='{teacher.mode}' reads. Pass "
+        f"{'=... or '.join(wanted)}=... ."
+    )
+
+
+def _reply(task: TaskSpec, answers: list[Answer], loaded: _Loaded) -> Reply:
+    good = [answer for answer in answers if answer.error is None]
+    if not good:
+        return Reply(
+            error=(answers[0].error if answers else None) or "the recorded file has no answer about this text"
+        )
+    if len({_key(answer) for answer in good}) > 1:
+        return Reply(error=f"the recorded file has {len(good)} answers about this text, and they differ")
+    value, (read, written) = good[0].value, good[0].tokens
+    try:
+        if loaded.kind in ("response", "label"):
+            reply = Reply(response=_label_name(task, value, loaded) if loaded.kind == "label" else _text(value))
+        elif loaded.kind == "tokens":
+            reply = Reply(scores=_word_scores(task, value))
+        else:
+            reply = Reply(scores=_scores(task, value, loaded.kind == "probabilities"))
+    except ValueError as error:  # this row only
+        return Reply(error=str(error))
+    return replace(reply, input_tokens=read, output_tokens=written)
+
+
+def _text(value: object) -> str:
+    if value is None:
+        raise ValueError(_NOTHING)
+    return str(value)
+
+
+def _label_name(task: TaskSpec, value: object, loaded: _Loaded) -> str:
+    """A label's name, which the task reads as that label; nothing for an abstention."""
+    label = ABSTAIN if _no_label(value) else label_id(value, task, loaded.column or "")
+    return "" if label == ABSTAIN else task.labels[label]
+
+
+def _no_label(value: object) -> bool:
+    if isinstance(value, str):
+        return value.strip() in ("", str(ABSTAIN))
+    return value is None or (isinstance(value, float) and math.isnan(value))
+
+
+def _scores(task: TaskSpec, value: object, probabilities: bool) -> tuple[float, ...]:
+    """Log-probabilities in label order, from a list or, in a CSV file, from its JSON."""
+    if isinstance(value, str):
+        value = json.loads(value)
+    what = "probabilities" if probabilities else "log-probabilities"
+    expected = f"expected {task.num_labels} {what}, got {str(value)[:100]}"
+    if not isinstance(value, list) or len(value) != task.num_labels:
+        raise ValueError(expected)
+    if not all(isinstance(v, int | float) and not isinstance(v, bool) and math.isfinite(v) for v in value):
+        raise ValueError(f"{expected}; they must be finite")
+    if not probabilities:
+        if max(value) > 1e-6 or sum(map(math.exp, value)) > 1.001:
+            raise ValueError(f"{expected}, which are no logarithms of probabilities")
+        return tuple(min(float(v), 0.0) for v in value)
+    if min(value) < 0 or not 0 < sum(value) <= 1.001:
+        raise ValueError(f"{expected}, which are no probabilities")
+    return tuple(math.log(max(v, _LEAST_PROBABILITY)) for v in value)
+
+
+def _word_scores(task: TaskSpec, value: object) -> tuple[float, ...]:
+    """Each label's score from the likeliest first tokens. A label that is not among them has none, not a guessed one."""
+    tokens = value if isinstance(value, dict) else {}
+    scores = []
+    for label, words in zip(task.labels, task.verbalizers, strict=True):
+        mine = [math.exp(p) for token, p in tokens.items() if token.strip() in words]
+        if not mine or not sum(mine):
+            raise ValueError(f"no word of label '{label}' is among the recorded likeliest first tokens")
+        scores.append(math.log(min(sum(mine), 1.0)))
+    return tuple(scores)
+
+
+def _key(answer: Answer) -> str:
+    return json.dumps(answer.value, sort_keys=True, default=str)
+
+
+def _files(place: str) -> list[Path]:
+    path = Path(place)
+    if not path.exists():
+        raise FileNotFoundError(f"There is no file or directory '{path}'.")
+    return sorted(path.rglob("*.jsonl")) if path.is_dir() else [path]
+
+
+def _batch_files(place: str) -> list[Path]:
+    """The files of a batch's output; none where `place` is something else."""
+    path = Path(place)
+    if not path.exists() or (path.is_file() and path.suffix != ".jsonl"):
+        return []
+    files = [file for file in _files(place) if file.stat().st_size]
+    if not files:
+        return []
+    _, line = next(json_lines(files[0]), (0, {}))
+    return files if "custom_id" in line and ("response" in line or "error" in line) else []
+
+
+def _digest(files: Sequence[Path]) -> str:
+    digest = hashlib.sha256()
+    for path in files:
+        with path.open("rb") as file:
+            while part := file.read(1 << 20):
+                digest.update(part)
+    return digest.hexdigest()[:32]
+
+
+def _stamp(place: str) -> tuple:
+    """Changes when a file here changes."""
+    path = Path(place)
+    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else []
+    return tuple((str(p), p.stat().st_mtime_ns, p.stat().st_size) for p in files)
+
+
+def _shown(place: str) -> str:
+    """A place here by its name, a Hub id as it is."""
+    return Path(place).resolve().name if Path(place).exists() else place

@@ -1,0 +1,330 @@
+"""A teacher on vLLM's offline engine: big models on GPUs, many texts at a time."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from transformers import AutoTokenizer
+
+from hf_llambert.models import content_id
+from hf_llambert.tasks import TaskSpec
+from hf_llambert.teachers.base import Mode, Reply
+from hf_llambert.teachers.engine import WordTrie
+from hf_llambert.teachers.prompting import PromptEncoder
+
+if TYPE_CHECKING:
+    from vllm import LLM, RequestOutput
+    from vllm.lora.request import LoRARequest
+
+_CONTEXT_MARGIN = 8  # cutting a text moves token boundaries; the prompt may come out a few tokens longer
+_MOST_TOKEN_IDS = 128  # vLLM's limit on logprob_token_ids
+_LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
+
+_Words = list[list[tuple[int, ...]]]
+_Prompt = tuple[int, list[int], bool]  # position of the text, token ids, whether the text was cut
+
+
+@dataclass(frozen=True)
+class VLLMTeacher:
+    """
+    A causal language model asked through vLLM's offline engine, in this process.
+
+    Written against vLLM 0.33 and tested against a stand-in with its interface; not run against vLLM itself.
+
+    *Score* mode reads the log-probabilities of exactly the label words' tokens. Where words have several tokens, each
+    further one is a request of its own whose prompt is the text's prompt and the word so far, which the engine has in
+    its prefix cache. The scores are those of [`TransformersTeacher`]. *Generate* mode lets the model write, greedily.
+
+    One process drives one engine, on `tensor_parallel_size` GPUs. vLLM's offline engine refuses data parallelism within
+    a process: to use more GPUs start one process for each group of GPUs, each with its own `CUDA_VISIBLE_DEVICES` and
+    its share of the texts, all with one ledger; or serve the model and ask the endpoint.
+
+    Args:
+        model (`str`): A Hub id or a local directory.
+        revision (`str`, *optional*): Branch, tag or commit of a Hub id. The commit it stands for enters the ledger.
+        adapter (`str`, *optional*): A LoRA adapter (Hub id or directory).
+        mode (`"score"` or `"generate"`, defaults to `"score"`): How to ask.
+        structured (`bool`, defaults to `False`): In generate mode, allow only the labels' words. An answer that is none
+            of them all the same is a failed one.
+        dtype (`str`, defaults to `"auto"`): `float32`, `float16`, `bfloat16`, or what vLLM chooses for the model.
+        quantization (`str`, *optional*): A method of vLLM, such as `fp8` or `bitsandbytes`. A model that is stored
+            quantized needs none.
+        tensor_parallel_size (`int`, defaults to 1): GPUs that share the model.
+        gpu_memory_utilization (`float`, defaults to 0.9): Share of each GPU's memory that the engine takes.
+        max_model_len (`int`, *optional*): Longest prompt and answer in tokens. Defaults to the model's context.
+        max_text_tokens (`int`, *optional*): Longest text in tokens; a longer one loses its middle. Defaults to what
+            the context leaves.
+        head_share (`float`, defaults to 0.5): Share of a cut text taken from its beginning.
+        max_new_tokens (`int`, defaults to 10): Longest answer in generate mode.
+        chunk (`int`, defaults to 512): Texts handed to the engine at a time. They are in the ledger before the next
+            chunk begins, so a kill costs one chunk at most.
+        seed (`int`, defaults to 42): Seed of the engine.
+
+    Raises:
+        ValueError: An argument does not make sense.
+    """
+
+    model: str
+    revision: str | None = None
+    adapter: str | None = None
+    mode: Mode = "score"
+    structured: bool = False
+    dtype: str = "auto"
+    quantization: str | None = None
+    tensor_parallel_size: int = 1
+    gpu_memory_utilization: float = 0.9
+    max_model_len: int | None = None
+    max_text_tokens: int | None = None
+    head_share: float = 0.5
+    max_new_tokens: int = 10
+    chunk: int = 512
+    seed: int = 42
+
+    def __post_init__(self) -> None:
+        _check(self.mode in ("score", "generate"), "mode", "score or generate", self.mode)
+        _check(not (self.structured and self.mode == "score"), "structured", "off in score mode", self.structured)
+        dtypes = ("auto", "float32", "float16", "bfloat16")
+        _check(self.dtype in dtypes, "dtype", "auto or a float type", self.dtype)
+        _check(
+            0 < self.gpu_memory_utilization <= 1,
+            "gpu_memory_utilization",
+            "over 0, up to 1",
+            self.gpu_memory_utilization,
+        )
+        _check(0 <= self.head_share <= 1, "head_share", "a number from 0 to 1", self.head_share)
+        for name in ("tensor_parallel_size", "max_model_len", "max_text_tokens", "max_new_tokens", "chunk"):
+            value = getattr(self, name)
+            _check(value is None or value > 0, name, "a positive number", value)
+
+    def identity(self) -> dict[str, object]:
+        """What decides a reply: model content, adapter, dtype, quantisation, cutting and answering. See [`Teacher`]."""
+        out: dict[str, object] = {
+            "teacher": "vllm",
+            "model": content_id(self.model, self.revision),
+            "adapter": content_id(self.adapter, config_file="adapter_config.json") if self.adapter else None,
+            "dtype": self.dtype,
+            "quantization": self.quantization,
+            "max_model_len": self.max_model_len,
+            "max_text_tokens": self.max_text_tokens,
+            "head_share": self.head_share,
+            "mode": self.mode,
+        }
+        if self.mode == "generate":
+            out |= {"structured": self.structured} if self.structured else {"max_new_tokens": self.max_new_tokens}
+        return out
+
+    def settings(self) -> dict[str, object]:
+        """The arguments that make this teacher elsewhere. See [`Teacher`]."""
+        here = ("model", "revision", "adapter", "tensor_parallel_size", "gpu_memory_utilization", "chunk")
+        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in here}
+        out: dict[str, object] = {**fields, "teacher": "vllm"}
+        for name in ("model", "adapter"):
+            place = getattr(self, name)
+            if place is not None:
+                local = Path(place).is_dir()
+                out[name] = Path(place).resolve().name if local else place
+                out[f"{name}_is_local"] = local
+        if not out["model_is_local"]:
+            out["revision"] = content_id(self.model, self.revision).split("@")[1]
+        return out
+
+    def ask(self, task: TaskSpec, texts: Sequence[str], rank: int | None = None) -> Iterator[dict[int, Reply]]:
+        """
+        Ask about each text, a chunk at a time; texts that begin alike are asked together. See [`Teacher`].
+
+        Raises:
+            ImportError: vLLM is not installed.
+            RuntimeError: vLLM finds no GPU, or its answers are not those to the requests.
+            ValueError: The task does not fit the model, or several processes of one machine would share its GPUs.
+        """
+        _check_alone(rank)
+        llm = self._engine()
+        tokenizer = AutoTokenizer.from_pretrained(self.model, revision=self.revision)
+        encoder = PromptEncoder(tokenizer, task)
+        words = encoder.words if self.mode == "score" or self.structured else []
+        choices = [str(tokenizer.decode(list(label[0]))) for label in words] if self.structured else []
+        # A constrained answer may be spelt out in small tokens.
+        answer = max(len(c.encode()) for c in choices) + 1 if choices else self.max_new_tokens
+        if self.mode == "score":
+            answer = max(len(word) for label in words for word in label)
+        context = min(llm.model_config.max_model_len, tokenizer.model_max_length)
+        room = context - encoder.overhead - answer - _CONTEXT_MARGIN
+        if room < 1:
+            raise ValueError(
+                f"The prompt of task '{task.name}' takes {encoder.overhead + answer} tokens without a text, but "
+                f"'{self.model}' reads {context} here. Use fewer or shorter examples, or a larger max_model_len."
+            )
+        room = min(room, self.max_text_tokens or room)
+        order = iter(sorted(range(len(texts)), key=lambda i: (texts[i], i)))
+        while rows := list(islice(order, self.chunk)):
+            start = time.perf_counter()
+            prompts: list[_Prompt] = []
+            replies: dict[int, Reply] = {}
+            for i in rows:
+                try:
+                    ids, cut = encoder.fit(texts[i], room, self.head_share)
+                    if len(ids) + answer > context:  # one such prompt would stop the whole chunk
+                        raise ValueError(f"the prompt has {len(ids)} tokens, {context - answer} fit")
+                    prompts.append((i, ids, cut))
+                except ValueError as error:  # this text only: the frame of the prompt was encoded above
+                    replies[i] = Reply(error=str(error))
+            if prompts:
+                replies |= (
+                    self._score(llm, prompts, words)
+                    if self.mode == "score"
+                    else self._write(llm, prompts, choices, answer)
+                )
+            share = (time.perf_counter() - start) / len(rows)
+            yield {i: replace(reply, seconds=share) for i, reply in replies.items()}
+
+    def _score(self, llm: LLM, prompts: list[_Prompt], words: _Words) -> dict[int, Reply]:
+        from vllm import SamplingParams
+
+        following: dict[tuple[int, ...], set[int]] = {}
+        for word in {word for label in words for word in label}:
+            for k in range(len(word)):
+                following.setdefault(word[:k], set()).add(word[k])
+        found: list[dict[tuple[int, ...], float]] = [{} for _ in prompts]
+        # The empty beginning goes first: then the prompts are in the prefix cache when the longer ones need them.
+        for begun in sorted(following, key=len):
+            wanted = sorted(following[begun])
+            for start in range(0, len(wanted), _MOST_TOKEN_IDS):
+                part = wanted[start : start + _MOST_TOKEN_IDS]
+                params = SamplingParams(temperature=0.0, max_tokens=1, logprob_token_ids=part, detokenize=False)
+                outputs = self._run(llm, [[*ids, *begun] for _, ids, _ in prompts], params)
+                for output, of_row in zip(outputs, found, strict=True):
+                    first = (output.outputs[0].logprobs or [{}])[0]
+                    of_row.update({(*begun, token): first[token].logprob for token in part if token in first})
+        replies = {}
+        for (i, ids, cut), of_row in zip(prompts, found, strict=True):
+            scores = _label_scores(words, of_row)
+            if scores is None:
+                replies[i] = Reply(error="the engine gave no finite scores for all label words", truncated=cut)
+            else:
+                replies[i] = Reply(scores=scores, truncated=cut, input_tokens=len(ids))
+        return replies
+
+    def _write(self, llm: LLM, prompts: list[_Prompt], choices: list[str], longest: int) -> dict[int, Reply]:
+        from vllm import SamplingParams
+        from vllm.sampling_params import StructuredOutputsParams
+
+        params = SamplingParams(
+            temperature=0.0,
+            max_tokens=longest,
+            structured_outputs=StructuredOutputsParams(choice=choices) if choices else None,
+        )
+        allowed = {choice.strip() for choice in choices}
+        replies = {}
+        for (i, ids, cut), output in zip(prompts, self._run(llm, [ids for _, ids, _ in prompts], params), strict=True):
+            answer = output.outputs[0]
+            if allowed and answer.text.strip() not in allowed:
+                error = f"the engine did not keep to the label words: it wrote {answer.text[:100]!r}"
+                replies[i] = Reply(error=error, truncated=cut)
+                continue
+            replies[i] = Reply(
+                response=answer.text, truncated=cut, input_tokens=len(ids), output_tokens=len(answer.token_ids)
+            )
+        return replies
+
+    def _run(self, llm: LLM, prompts: list[list[int]], params: object) -> list[RequestOutput]:
+        """The engine's outputs, checked to be one for each prompt, in order."""
+        outputs = llm.generate(
+            [{"prompt_token_ids": ids} for ids in prompts], params, use_tqdm=False, lora_request=self._lora()
+        )
+        answered = [list(output.prompt_token_ids or []) for output in outputs if output.finished and output.outputs]
+        if answered != prompts:
+            raise RuntimeError(
+                f"vLLM's answers are not those to the {len(prompts)} requests: {len(answered)} came, or in another order. "
+                f"Nothing of this chunk is kept; what came before is in the ledger."
+            )
+        return outputs
+
+    def _lora(self) -> LoRARequest | None:
+        if self.adapter is None:
+            return None
+        from vllm.lora.request import LoRARequest
+
+        return LoRARequest("adapter", 1, self.adapter)
+
+    def _engine(self) -> LLM:
+        """The engine, started once in each process."""
+        try:
+            from vllm import LLM
+            from vllm.platforms import current_platform
+        except ImportError as error:
+            raise ImportError(
+                "VLLMTeacher needs vLLM, which is not installed. Run: pip install 'hf-llambert[vllm]'"
+            ) from error
+        arguments: dict[str, object] = {
+            "model": self.model,
+            "revision": self.revision,
+            "tokenizer_revision": self.revision,
+            "dtype": self.dtype,
+            "quantization": self.quantization,
+            "tensor_parallel_size": self.tensor_parallel_size,
+            "gpu_memory_utilization": self.gpu_memory_utilization,
+            "max_model_len": self.max_model_len,
+            "seed": self.seed,
+            "trust_remote_code": False,
+            "enable_prefix_caching": True,
+            "logprobs_mode": "raw_logprobs",
+        }
+        if self.adapter:
+            arguments |= {"enable_lora": True, "max_lora_rank": _lora_rank(self.adapter)}
+        key = json.dumps(arguments, sort_keys=True)
+        if key not in _LOADED:
+            # Asked of vLLM, not of torch: torch would start CUDA here, and then the engine's process cannot fork.
+            if not current_platform.device_type:
+                raise RuntimeError("vLLM finds no GPU here. Use TransformersTeacher, or a machine that has one.")
+            _LOADED[key] = LLM(**arguments)
+        return _LOADED[key]
+
+
+_LOADED: dict[str, LLM] = {}
+
+
+def _check(fine: bool, name: str, expected: str, got: object) -> None:
+    if not fine:
+        raise ValueError(f"{name} must be {expected}, got {got!r}.")
+
+
+def _check_alone(rank: int | None) -> None:
+    if rank or int(os.environ.get("LOCAL_WORLD_SIZE", "1")) > 1:
+        raise ValueError(
+            "VLLMTeacher wants one process on a machine, or one for each group of GPUs: several would take the same "
+            "ones. Use tensor_parallel_size, or start each process by itself with its own CUDA_VISIBLE_DEVICES."
+        )
+
+
+def _lora_rank(adapter: str) -> int:
+    from peft import PeftConfig
+
+    rank = getattr(PeftConfig.from_pretrained(adapter), "r", None)
+    fitting = next((size for size in _LORA_RANKS if isinstance(rank, int) and rank <= size), None)
+    if fitting is None:
+        raise ValueError(f"vLLM serves LoRA adapters up to rank {_LORA_RANKS[-1]}; '{adapter}' has r={rank!r}.")
+    return fitting
+
+
+def _label_scores(words: _Words, found: dict[tuple[int, ...], float]) -> tuple[float, ...] | None:
+    """
+    Log-probability of each label: of any of its words, and of no longer listed word. `None` if a token has none.
+
+    `found` has, for each beginning of a word, the log-probability of its last token after the others.
+    """
+    trie = WordTrie(tuple(tuple(label) for label in words))
+    whole = {word: sum(found.get(word[:k], math.nan) for k in range(1, len(word) + 1)) for word in trie.words}
+    if not all(map(math.isfinite, whole.values())):
+        return None
+    log_p = {word: torch.tensor([p], dtype=torch.float64) for word, p in whole.items()}
+    return tuple(trie.label_scores(log_p)[0].tolist())
