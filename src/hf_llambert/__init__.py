@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from hf_llambert.teachers.endpoint import EndpointTeacher
     from hf_llambert.teachers.kinds import load_teacher
     from hf_llambert.teachers.local import TransformersTeacher
+    from hf_llambert.teachers.prompting import PromptEncoder
     from hf_llambert.teachers.recorded import RecordedTeacher
     from hf_llambert.teachers.vllm import VLLMTeacher
     from hf_llambert.training.active import is_flat, next_to_annotate, student_silver
@@ -58,6 +59,7 @@ _MODULES = {
     "teachers.endpoint": "EndpointTeacher",
     "teachers.kinds": "load_teacher",
     "teachers.local": "TransformersTeacher",
+    "teachers.prompting": "PromptEncoder",
     "teachers.recorded": "RecordedTeacher",
     "teachers.vllm": "VLLMTeacher",
     "training.seeds": "compare_students train_seeds",

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from hf_llambert.data import scratch_folder
 from hf_llambert.tasks import TaskSpec
+from hf_llambert.teachers.protocol import one_label
 from hf_llambert.texts import why_unusable
 
 _TOO_LONG = "request is larger than a whole file may be"
@@ -100,7 +101,7 @@ def write_batch(
     if top_logprobs:
         body |= {"logprobs": True, "top_logprobs": top_logprobs} if task.chat else {"logprobs": top_logprobs}
     if structured:
-        body["response_format"] = _one_label(task)
+        body["response_format"] = one_label(task)
     counts: Counter[str] = Counter()
     left_out: Counter[str] = Counter()
     with scratch_folder(path) as folder:
@@ -132,12 +133,6 @@ def _check(task: TaskSpec, path: Path, max_tokens: int, top_logprobs: int, struc
         raise ValueError(f"Task '{task.name}' is a plain completion, which has no response_format. Drop structured.")
     if structured and top_logprobs:
         raise ValueError("With structured=True the first token is a bracket, not a label. Drop top_logprobs.")
-
-
-def _one_label(task: TaskSpec) -> dict[str, object]:
-    label = {"type": "string", "enum": list(task.labels)}
-    schema = {"type": "object", "properties": {"label": label}, "required": ["label"], "additionalProperties": False}
-    return {"type": "json_schema", "json_schema": {"name": "label", "strict": True, "schema": schema}}
 
 
 def _requests(

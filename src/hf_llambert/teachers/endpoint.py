@@ -110,6 +110,8 @@ class EndpointTeacher:
         for name in ("max_new_tokens", "concurrency", "timeout", "max_attempts", "deadline"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} must be more than 0, got {getattr(self, name)!r}.")
+        if self.structured and self.mode == "score":
+            raise ValueError("With structured the answer begins with a bracket, not a label. Use it in generate mode.")
         if self.max_cost is not None and not (self.price_input or self.price_output):
             raise ValueError("max_cost needs price_input and price_output, in money for a million tokens.")
         if self.base_url is not None:

@@ -32,6 +32,13 @@ class RowError(Exception):
     """This text cannot be asked about; the others can."""
 
 
+def one_label(task: TaskSpec) -> dict[str, object]:
+    """The `response_format` that asks for JSON with one of the labels."""
+    label = {"type": "string", "enum": list(task.labels)}
+    schema = {"type": "object", "properties": {"label": label}, "required": ["label"], "additionalProperties": False}
+    return {"type": "json_schema", "json_schema": {"name": "label", "strict": True, "schema": schema}}
+
+
 def request_body(teacher: EndpointTeacher, task: TaskSpec, text: str) -> dict:
     """What is posted about a text, without the model's name."""
     score = teacher.mode == "score"
@@ -43,14 +50,7 @@ def request_body(teacher: EndpointTeacher, task: TaskSpec, text: str) -> dict:
     if score:
         out |= {"logprobs": True, "top_logprobs": _TOP} if task.chat else {"logprobs": _TOP}
     if teacher.structured and not score:
-        schema = {
-            "type": "object",
-            "properties": {"label": {"type": "string", "enum": list(task.labels)}},
-            "required": ["label"],
-            "additionalProperties": False,
-        }
-        json_schema = {"name": "label", "schema": schema, "strict": True}
-        out["response_format"] = {"type": "json_schema", "json_schema": json_schema}
+        out["response_format"] = one_label(task)
     return out | teacher._extra()
 
 
