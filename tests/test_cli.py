@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import pytest
 import yaml
 from datasets import Dataset, load_dataset
 
+from endpoint_server import EndpointServer
 from hf_llambert import cli, load_data
 from hf_llambert.annotation.ledger import Ledger
 
@@ -232,3 +234,81 @@ def test_help_lists_the_commands():
     shown = run("--help")
     for command in ("annotate", "train", "label", "report"):
         assert command in shown
+
+
+def test_two_teachers_of_two_kinds_are_a_jury(task_file, data_file, reviews, teacher_dir, tmp_path):
+    recorded = tmp_path / "recorded.yaml"
+    reviews.rename_column("label", "llm_label").to_csv(str(tmp_path / "labels.csv"))
+    recorded.write_text(f"teacher: recorded\npath: {tmp_path / 'labels.csv'}\nmodel: people\n")
+    shown = run(
+        "annotate", "--task", task_file, "--data", data_file, "--teacher", teacher_dir, "--teacher", recorded,
+        "--max_text_tokens", 64, "--jury", "majority", "--output", tmp_path / "run",
+    )  # fmt: skip
+    assert "recorded: 16 texts: 16 ok" in shown
+    assert re.search(r"teacher\d*: 16 texts: 16 ok", shown)
+    names = load_data(tmp_path / "run").column_names
+    assert {"recorded_label", "recorded_status", "llm_label", "llm_scores"} <= set(names)
+
+
+def test_recorded_answers_are_annotated_without_a_model(task_file, data_file, reviews, tmp_path, capsys):
+    reviews.rename_column("label", "llm_label").to_csv(str(tmp_path / "labels.csv"))
+    call(
+        "annotate", "--task", task_file, "--data", data_file, "--backend", "recorded", "--teacher", "people",
+        "--path", tmp_path / "labels.csv", "--output", tmp_path / "run",
+    )  # fmt: skip
+    assert "agreement with gold 100.0%" in capsys.readouterr().out
+    assert load_data(tmp_path / "run")["llm_label"][:] == reviews["label"][:]
+
+
+def test_batch_is_written_and_its_output_read_back(question, data_file, reviews, tmp_path, capsys):
+    question.to_yaml(tmp_path / "question.yaml")
+    common = ["annotate", "--task", tmp_path / "question.yaml", "--data", data_file, "--output", tmp_path / "run"]
+    call(*common, "--teacher", "gpt-x", "--write_batch", tmp_path / "requests.jsonl", "--max_new_tokens", 5)
+    assert "16 requests in 1 file(s)" in capsys.readouterr().out
+    assert not (tmp_path / "run").exists()
+    lines = [json.loads(line) for line in (tmp_path / "requests.jsonl").read_text().splitlines()]
+    assert lines[0]["body"]["max_tokens"] == 5
+    answers = []
+    for line in lines:
+        label = "positive" if "wonderful" in line["body"]["messages"][-1]["content"] else "negative"
+        body = {"choices": [{"message": {"role": "assistant", "content": label}}]}
+        answers.append({"custom_id": line["custom_id"], "response": {"status_code": 200, "body": body}, "error": None})
+    (tmp_path / "output.jsonl").write_text("".join(json.dumps(answer) + "\n" for answer in reversed(answers)))
+    call(*common, "--backend", "recorded", "--teacher", "gpt-x", "--path", tmp_path / "output.jsonl")
+    assert load_data(tmp_path / "run")["llm_label"][:] == reviews["label"][:]
+
+
+def test_endpoint_is_asked_from_the_command_line(question, data_file, reviews, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    question.to_yaml(tmp_path / "question.yaml")
+    with EndpointServer() as server:
+        call(
+            "annotate", "--task", tmp_path / "question.yaml", "--data", data_file, "--backend", "endpoint", "--teacher",
+            "some/model", "--base_url", server.url, "--mode", "score", "--output", tmp_path / "run",
+        )  # fmt: skip
+    assert "16 texts: 16 ok" in capsys.readouterr().out
+    assert server.requests == 16
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (
+            ["--backend", "oracle"],
+            "No teacher of the kind 'oracle'. Expected one of transformers, vllm, endpoint, recorded",
+        ),
+        (["--temprature", "1"], r"Unknown arguments \['--temprature', '1'\] of a teacher of the kind transformers"),
+        (["--teacher", "x.yaml"], "The teacher's file 'x.yaml' cannot be read"),
+        (["--jury", "vote", "--teacher", "other"], "jury must be dawid_skene, majority, mace or mean, got 'vote'"),
+        (["--teacher", "a/b"], "Two members of the jury have one name"),
+        (["--write_batch", "x.jsonl", "--path", "y"], "--write_batch takes --max_new_tokens"),
+        (["--backend", "endpoint", "--max_cost", "3"], "max_cost needs price_input"),
+        (["--backend", "recorded"], "arguments are required: --path"),
+    ],
+)
+def test_mistakes_about_teachers_are_one_sentence(task_file, data_file, tmp_path, monkeypatch, more, message):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises((ValueError, OSError), match=message):
+        call(
+            "annotate", "--task", task_file, "--data", data_file, "--teacher", "b", "--output", tmp_path / "run", *more
+        )

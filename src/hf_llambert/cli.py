@@ -494,7 +494,7 @@ def _write_batch(
     )
     _say(
         f"{written.requests:,} requests in {len(written.files)} file(s), {written.prompt_characters:,} characters; "
-        f"{written.duplicates:,} repeated texts are asked once, {written.left_out:,} unusable ones not at all"
+        f"{written.duplicates:,} repeated texts are asked once, {sum(written.left_out.values()):,} unusable ones not at all"
     )
     for file in written.files:
         _say(f"written to {file}")

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Literal, get_args
 
 import numpy as np
-from accelerate import PartialState
 from datasets import Dataset
 
 from hf_llambert.annotation.calibration import (
@@ -35,6 +34,7 @@ from hf_llambert.data import (
     whole_folder,
 )
 from hf_llambert.metrics import AnnotationQuality
+from hf_llambert.processes import process_state
 from hf_llambert.progress import progress_bar
 from hf_llambert.tasks import ABSTAIN, TaskSpec
 
@@ -82,11 +82,13 @@ def annotate(
         FileExistsError: `output` holds the results of another run.
         ValueError: No such column, no rows, `fitted` without gold, or labelers that cannot be one jury.
     """
-    state = PartialState()
+    state = process_state()
     output = Path(output)
     labelers = labeler if isinstance(labeler, Mapping) else {"llm": labeler}
     first = _check_members(labelers, isinstance(labeler, Mapping))
     check_column(data, first.text_column, "text_column")
+    if jury not in get_args(JuryMethod):
+        raise ValueError(f"jury must be dawid_skene, majority, mace or mean, got {jury!r}.")
     _check_calibration(calibration, gold_column, calibration_rows, len(data))
     gold = None if gold_column is None else gold_labels(data, gold_column, first.task)
     alone = not isinstance(labeler, Mapping)
@@ -109,8 +111,6 @@ def annotate(
             }
             for name, one in labelers.items()
         }
-    if jury not in get_args(JuryMethod):
-        raise ValueError(f"jury must be dawid_skene, majority, mace or mean, got {jury!r}.")
     done = stage_results(output, config)
     if done is not None and not done["n_failed"]:
         return done

@@ -79,6 +79,7 @@ class LLMLabeler:
         teacher: Teacher | None = None,
         revision: str | None = None,
         text_column: str | None = None,
+        member: str | None = None,
     ) -> LLMLabeler:
         """
         The labeler that annotated a published dataset: the same task, prompt, teacher and calibration again.
@@ -90,6 +91,7 @@ class LLMLabeler:
                 local directory.
             revision (`str`, *optional*): Revision of the dataset.
             text_column (`str`, *optional*): Column of the texts. Defaults to that of the dataset.
+            member (`str`, *optional*): Which one, where a jury annotated.
 
         Raises:
             FileNotFoundError: There is no such dataset, or it was not published by hf_llambert.
@@ -98,6 +100,9 @@ class LLMLabeler:
         path = _published(dataset, revision)
         try:
             note = json.loads(path.read_text(encoding="utf-8"))
+            members = note.get("members") or {}
+            if member in members:
+                note |= members[member]
             task, found = TaskSpec.from_dict(note["task"]), note["calibration"]
             calibration = found and Calibration(found["method"], tuple(found["bias"]), found["temperature"])
             settings, identity, column = note["teacher"], note["identity"], note["text_column"]
@@ -105,6 +110,10 @@ class LLMLabeler:
             raise ValueError(
                 f"'{ANNOTATION_FILE}' of '{dataset}' is not what hf-llambert push writes: {error}"
             ) from error
+        if members and member not in members:
+            raise ValueError(
+                f"'{dataset}' was annotated by a jury. Pass member=, one of {', '.join(members)}; got {member!r}."
+            )
         if teacher is None:
             teacher = _teacher(settings, dataset)
         elif teacher.identity() != identity:

@@ -96,9 +96,22 @@ def annotation_note(run: Path) -> bytes:
         "identity": config["teacher"],
         "calibration": results["calibration"],
         "text_column": config["text_column"],
+        **({"members": members} if (members := _members(config, results)) else {}),
         "hf_llambert": stage["made"]["hf_llambert"],
     }
     return (json.dumps(note, indent=2, ensure_ascii=False) + "\n").encode()
+
+
+def _members(config: dict, results: dict) -> dict[str, dict]:
+    return {
+        name: {
+            "task": member["task"],
+            "identity": member["teacher"],
+            "teacher": results["members"][name]["settings"],
+            "calibration": results["members"][name]["calibration"],
+        }
+        for name, member in config.get("members", {}).items()
+    }
 
 
 def dataset_files(run: Path, configs: dict[str, Dataset], folder: Path) -> dict[str, Path | bytes]:

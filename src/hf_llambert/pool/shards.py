@@ -8,10 +8,10 @@ import uuid
 from collections.abc import Callable
 from pathlib import Path
 
-from accelerate import PartialState
 from datasets import Dataset, Features, load_dataset
 
 from hf_llambert.data import check_column, content_hash, note_stage, stage_results, whole_folder
+from hf_llambert.processes import process_state
 from hf_llambert.progress import progress_bar
 from hf_llambert.tasks import ABSTAIN
 from hf_llambert.training.students import StudentLabeler
@@ -52,7 +52,7 @@ def label_pool(
     taken = [name for name in pool.column_names if name.startswith("student_")]
     if taken:
         raise ValueError(f"The pool has the columns {taken} already. Remove or rename them before labeling.")
-    state, output = PartialState(), Path(output)
+    state, output = process_state(), Path(output)
     config = {
         "student": labeler.identity,
         "pool": content_hash(pool),

@@ -7,11 +7,11 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from accelerate import PartialState
 from datasets import Dataset, load_from_disk
 
 from hf_llambert.data import STAGE_FILE, gold_labels
 from hf_llambert.pool.shards import label_pool, read_pool
+from hf_llambert.processes import process_state
 from hf_llambert.quality.figures import draw_confidence, draw_confusions, draw_reliability
 from hf_llambert.tasks import ABSTAIN, TaskSpec
 from hf_llambert.texts import markdown_text
@@ -32,7 +32,7 @@ def compare_labels(run: str | Path) -> None:
     if stage is not None and (run / "student").is_dir():
         texts = load_from_disk(str(run / "annotated"))
         labeler = StudentLabeler(run / "student", stage["config"]["text_column"])
-        texts, folder, state = texts.select_columns(labeler.text_column), run / "compared", PartialState()
+        texts, folder, state = texts.select_columns(labeler.text_column), run / "compared", process_state()
         try:
             label_pool(texts, labeler, folder, show_progress=False)
         except FileExistsError:  # of an earlier student; nobody made it by hand
@@ -165,6 +165,8 @@ def _figures_of(stages: Mapping[str, dict | None], task: TaskSpec) -> dict:
         "baseline": None,
         "labels": labels,
     }
+    if stages["annotated"] and "members" in stages["annotated"]["config"]:
+        out["members"] = stages["annotated"]["config"]["members"]
     if student:
         out["student"] = {
             "what": "student, on held-out gold",
@@ -321,6 +323,18 @@ def _teacher_lines(report: Mapping, task: TaskSpec) -> list[str]:
         f"coverage {teacher['coverage']:.1%}",
     ]
     lines += [f"  - {markdown_text(reason)}: {count:,}" for reason, count in teacher["reasons"].items()]
+    if teacher["mode"] == "jury":
+        lines += ["", "## The jury", "", f"By {teacher['jury']['method']}; {teacher['jury']['n_ties']:,} ties.", ""]
+        lines += [
+            "| member | usable | accuracy against gold | agreement with the jury | believed |",
+            "|---|---|---|---|---|",
+        ]
+        for name, member in teacher["members"].items():
+            quality, agreement = member.get("quality") or {}, teacher["jury"]["agreement"][name]
+            cells = [quality.get("accuracy"), agreement, teacher["jury"]["believed"].get(name)]
+            shown = " | ".join("–" if cell is None else f"{cell:.1%}" for cell in cells)
+            lines.append(f"| {markdown_text(name)} | {member['n_ok']:,} | {shown} |")
+        lines.append("")
     if teacher["calibration"]:
         bias = ", ".join(f"{n} {b:+.2f}" for n, b in zip(task.labels, teacher["calibration"]["bias"], strict=True))
         lines.append(f"- calibration: {teacher['calibration']['method']} ({markdown_text(bias)})")

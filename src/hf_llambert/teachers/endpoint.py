@@ -17,9 +17,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from hf_llambert.processes import world_size
 from hf_llambert.tasks import TaskSpec
 from hf_llambert.teachers.base import Mode, Reply
-from hf_llambert.teachers.pacing import Budget, Pacer, backoff, world_size
+from hf_llambert.teachers.pacing import Budget, Pacer, backoff
 from hf_llambert.teachers.protocol import (
     Again,
     RowError,

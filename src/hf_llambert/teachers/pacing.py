@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -135,8 +134,3 @@ class Budget:
 
     def _price(self, tokens_in: float, tokens_out: float) -> float:
         return (tokens_in * self.price_input + tokens_out * self.price_output) / 1e6
-
-
-def world_size() -> int:
-    """How many processes `accelerate launch` or torchrun started."""
-    return max(1, int(os.environ.get("WORLD_SIZE", "1")))
