@@ -36,7 +36,7 @@ class EndpointServer:
         self.keys, self.bodies = set(), []
         self.in_flight = self.peak = 0
         self.refuse = None  # a status for every request
-        self.redirect = None
+        self.redirect = self.retry_after = None
 
     def __enter__(self):
         self.loop, started = asyncio.new_event_loop(), threading.Event()
@@ -86,7 +86,10 @@ class EndpointServer:
             if self.needs_key and request.headers.get("Authorization") != f"Bearer {self.needs_key}":
                 return web.json_response({"error": {"message": "Incorrect API key provided"}}, status=401)
             if self.refuse or kind not in self.speaks:
-                return web.json_response({"error": {"message": "no such model"}}, status=self.refuse or 404)
+                headers = {"Retry-After": self.retry_after} if self.retry_after else {}
+                return web.json_response(
+                    {"error": {"message": "no such model"}}, status=self.refuse or 404, headers=headers
+                )
             if "response_format" in body and "structured" not in self.speaks:
                 return web.json_response({"error": {"message": "response_format is not supported"}}, status=400)
             if self.random.random() < self.fault_share:

@@ -203,9 +203,35 @@ def test_refused_text_fails_alone(server):
     assert server.requests == 20
 
 
-def test_server_that_is_not_there_is_named():
-    replies = ask(EndpointTeacher("m", "http://127.0.0.1:9/v1", first_wait=0.01, max_attempts=2), ["x"])
-    assert replies[0].error == "'http://127.0.0.1:9/v1' cannot be reached: ConnectError (after 2 attempts)"
+def test_server_that_is_not_there_stops_the_run():
+    teacher = EndpointTeacher("m", "http://127.0.0.1:9/v1", first_wait=0.01, max_attempts=2)
+    with pytest.raises(ConnectionError, match="'http://127.0.0.1:9/v1' cannot be reached, .* run again"):
+        ask(teacher, [f"text {i}" for i in range(5000)])
+
+
+def test_server_that_dies_stops_the_run_and_what_came_is_kept(server, tmp_path):
+    teacher = EndpointTeacher("m", server.url, first_wait=0.01, max_attempts=2, concurrency=4)
+    labeler = LLMLabeler(TASK, teacher, tmp_path / "ledger")
+
+    def progress(count):
+        server.refuse = 500
+
+    with pytest.raises(ConnectionError, match="Stopped: 500 no such model, .* in a row"):
+        labeler.replies([f"text {i}" for i in range(5000)], progress=progress)
+    assert 0 < len(labeler.ledger) == sum(server.answered.values()) < 100
+
+
+def test_server_that_asks_for_a_long_pause_stops_the_run(server):
+    server.refuse, server.retry_after = 429, "86400"
+    with pytest.raises(ConnectionError, match="left alone for 86,400 s"):
+        ask(EndpointTeacher("m", server.url))
+
+
+def test_server_without_structured_output_is_asked_without(caplog):
+    with EndpointServer(speaks=["chat"]) as server:
+        replies = ask(EndpointTeacher("m", server.url, structured=True))
+    assert [reply.response for reply in replies] == ["negative", "positive"] * 10
+    assert caplog.text.count("may take no response_format") == 1
 
 
 def test_endpoint_without_logprobs_says_what_to_do():
@@ -267,6 +293,7 @@ def test_empty_variable_is_said_before_anything_is_sent(server, monkeypatch):
         ({"mode": "guess"}, "score or generate"),
         ({"max_cost": 3.0}, "needs price_input"),
         ({"concurrency": 0}, "concurrency must be more than 0"),
+        ({"concurrency": 101}, "concurrency must be at most 100"),
         ({"extra_body": "[1]"}, "extra_body must be a JSON object"),
     ],
 )
@@ -307,6 +334,30 @@ def test_words_that_begin_alike_are_not_guessed_apart():
     assert (labels, unclear > 0.9) == ([None, None], True)
     labels, unclear = label_log_probabilities({"pos": -0.1, "a": -3.0}, [["negative"], ["positive"], ["arts"]])
     assert labels == [None, pytest.approx(-0.1), None]
+
+
+def test_answer_in_which_no_label_is_likely_is_kept_as_text(tmp_path):
+    task = TaskSpec("t", ("cat", "dog"), "{text}")
+    with EndpointServer() as server:
+        out = LLMLabeler(task, EndpointTeacher("m", server.url, mode="score"), tmp_path)({"text": ["good"]})
+    assert (out["llm_scores"], out["llm_response"], out["llm_status"]) == ([None], ["positive"], ["abstained"])
+
+
+def test_being_sent_away_uses_up_no_attempts(server):
+    def well_again():
+        server.refuse = None
+
+    server.refuse = 429
+    server.loop.call_soon_threadsafe(server.loop.call_later, 0.4, well_again)
+    replies = ask(EndpointTeacher("m", server.url, first_wait=0.01, max_attempts=2))
+    assert all(reply.response for reply in replies)
+    assert server.requests > 60
+
+
+def test_key_is_not_sent_in_the_clear(monkeypatch):
+    monkeypatch.setenv("MY_KEY", SECRET)
+    with pytest.raises(PermissionError, match="in the clear"):
+        ask(EndpointTeacher("m", "http://api.example.com/v1", api_key_variable="MY_KEY"))
 
 
 def test_long_text_loses_its_middle_and_says_so(server):

@@ -144,6 +144,15 @@ def test_what_only_changes_speed_does_not_change_identity(teacher_dir):
     assert TransformersTeacher(teacher_dir).identity() == TransformersTeacher(teacher_dir, batch_tokens=7).identity()
 
 
+def test_another_attention_gives_the_same_scores(teacher_dir, cloze):
+    for one, other in zip(
+        ask(TransformersTeacher(teacher_dir), cloze),
+        ask(TransformersTeacher(teacher_dir, attention="eager"), cloze),
+        strict=True,
+    ):
+        assert one.scores == pytest.approx(other.scores, abs=1e-4)
+
+
 def test_identity_is_json_and_names_no_path(teacher_dir):
     assert teacher_dir not in json.dumps(TransformersTeacher(teacher_dir).identity())
 
@@ -173,9 +182,11 @@ def test_quantization_without_a_gpu_is_refused(teacher_dir, cloze):
         ask(TransformersTeacher(teacher_dir, quantization="4bit"), cloze)
 
 
-def test_half_precision_on_a_cpu_warns_and_float32_is_chosen(teacher_dir, cloze):
+def test_half_precision_warns_on_a_cpu_without_it_and_float32_is_chosen(teacher_dir, cloze, monkeypatch):
+    monkeypatch.setattr("torch.cpu.get_capabilities", lambda: {"avx2": True, "avx512_bf16": False})
+    monkeypatch.setattr("hf_llambert.teachers.local._LOADED", {})
     assert TransformersTeacher(teacher_dir, device="cpu").identity()["dtype"] == "float32"
-    with pytest.warns(UserWarning, match="80 times slower"):
+    with pytest.warns(UserWarning, match="no bfloat16 arithmetic: up to 80 times slower"):
         ask(TransformersTeacher(teacher_dir, dtype="bfloat16", device="cpu"), cloze)
 
 
@@ -226,3 +237,10 @@ def test_one_model_over_all_gpus_is_refused_in_several_processes(teacher_dir, cl
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(ValueError, match="run one process, not several"):
         ask(TransformersTeacher(teacher_dir, device="auto"), cloze)
+
+
+def test_half_precision_does_not_warn_on_a_cpu_that_has_it(teacher_dir, cloze, monkeypatch, recwarn):
+    monkeypatch.setattr("torch.cpu.get_capabilities", lambda: {"avx512_bf16": True})
+    monkeypatch.setattr("hf_llambert.teachers.local._LOADED", {})
+    ask(TransformersTeacher(teacher_dir, dtype="bfloat16", device="cpu"), cloze)
+    assert not [warning for warning in recwarn if "arithmetic" in str(warning.message)]

@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _NO_KEY = "-"  # without one, huggingface_hub would send the Hub's token to whatever server base_url names
+_CONNECTIONS = 100  # of httpx
+_UNREACHABLE = "cannot be reached"
 _OURS = ("huggingface.co", "hf.co")
 _NOT_AGAIN = (400, 404, 405, 413, 422)  # the request itself is wrong; asking again changes nothing
 _REFUSED = (401, 402, 403)
@@ -108,6 +110,11 @@ class EndpointTeacher:
     def __post_init__(self) -> None:
         if self.mode not in ("score", "generate"):
             raise ValueError(f"mode must be score or generate, got {self.mode!r}.")
+        if self.concurrency > _CONNECTIONS:
+            raise ValueError(
+                f"concurrency must be at most {_CONNECTIONS}, the connections of one client, got {self.concurrency}. Start more "
+                f"processes."
+            )
         for name in ("max_new_tokens", "concurrency", "timeout", "max_attempts", "deadline"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} must be more than 0, got {getattr(self, name)!r}.")
@@ -188,6 +195,8 @@ class EndpointTeacher:
             key = os.environ.get(self.api_key_variable)
             if not key:
                 raise PermissionError(f"The environment variable {self.api_key_variable} is empty. Put the key there.")
+            if self._url and self._url.startswith("http:") and not _is_private(urlsplit(self._url).hostname or ""):
+                raise PermissionError(f"A key is not sent to '{self._url}' in the clear. Use https.")
             return key
         host = (urlsplit(self._url).hostname or "") if self._url else _OURS[0]
         if any(host == ours or host.endswith("." + ours) for ours in _OURS):
@@ -203,7 +212,8 @@ class _Asking:
         self.done: queue.SimpleQueue[tuple[int, Reply] | BaseException | None] = queue.SimpleQueue()
         caps = (teacher.max_requests, teacher.max_tokens, teacher.max_cost)
         self.budget = _budget(teacher, Budget(*caps, teacher.price_input, teacher.price_output).share(world_size()))
-        self.answered = self.disobeyed = 0
+        self.structured = teacher.structured
+        self.answered = self.disobeyed = self.lost = 0
 
     async def run(self) -> None:
         """Ask about everything; what comes back, and at the end `None` or the error that stopped it, goes to `done`."""
@@ -241,42 +251,65 @@ class _Asking:
             self.done.put((position, await self._reply(client, self.texts[position])))
 
     async def _reply(self, client: AsyncInferenceClient, text: str) -> Reply:
-        teacher, start = self.teacher, time.monotonic()
+        """The reply to a text after as many attempts as it takes or is allowed."""
+        teacher, start, attempts = self.teacher, time.monotonic(), 0
         text, cut = _cut(text, teacher.max_text_chars)
-        payload = request_body(teacher, self.task, text)
-        size = len(json.dumps(payload).encode())
-        for attempt in range(teacher.max_attempts):
-            reserved = self.budget.reserve(size, teacher.max_new_tokens)
-            if reserved is None:
-                return Reply(error="the budget is spent: raise max_requests, max_tokens or max_cost, and run again")
-            counted = None
+        while True:
+            structured = self.structured
             try:
-                async with self.pacer.slot() as sent:
-                    begun = time.monotonic()
-                    body = await self._post(client, payload)
-                reply = read_answer_body(teacher, self.task, body)
-                if teacher.structured and not obeys(reply.response, self.task.labels):
-                    self.disobeyed += 1
-                counted = (reply.input_tokens or int(reserved[0]), reply.output_tokens)
-                self.pacer.content()
-                self.answered += 1
-                return dataclasses.replace(reply, truncated=cut, seconds=time.monotonic() - begun)
-            except Again as error:
-                reason = str(error)
-                if error.overloaded:
-                    self.pacer.complaint(sent, error.pause)
-                wait = max(error.pause, backoff(attempt, teacher.first_wait, 60.0))
+                return dataclasses.replace(await self._attempt(client, text), truncated=cut)
             except RowError as error:
-                return Reply(error=str(error))
-            finally:
-                self.budget.settle(reserved, size, counted)
-            if time.monotonic() - start + wait > teacher.deadline:
-                return Reply(
-                    error=f"{reason} (given up after {attempt + 1} attempts: deadline {teacher.deadline:g} s)"
-                )
-            if attempt + 1 < teacher.max_attempts:
-                await asyncio.sleep(wait)
-        return Reply(error=f"{reason} (after {teacher.max_attempts} attempts)")
+                if not structured or error.status != 400:
+                    return Reply(error=str(error))
+                if self.structured:
+                    logger.warning("The endpoint may take no response_format (%s): asking without it.", error)
+                    self.structured = False
+                continue
+            except Again as error:
+                attempts += not error.overloaded  # to be sent away is no failure; the deadline ends it
+                wait = max(error.pause, backoff(attempts, teacher.first_wait, 60.0))
+                if attempts >= teacher.max_attempts:
+                    self._check_that_some_succeed(str(error))
+                    return Reply(error=f"{error} (after {attempts} attempts)")
+                if time.monotonic() - start + wait > teacher.deadline:
+                    return Reply(error=f"{error} (given up: deadline {teacher.deadline:g} s)")
+            await asyncio.sleep(wait)
+
+    async def _attempt(self, client: AsyncInferenceClient, text: str) -> Reply:
+        """One request. The budget is charged with what it took."""
+        payload = request_body(self.teacher, self.task, text, self.structured)
+        size = len(json.dumps(payload).encode())
+        reserved = self.budget.reserve(size, self.teacher.max_new_tokens)
+        if reserved is None:
+            raise RowError("the budget is spent: raise max_requests, max_tokens or max_cost, and run again", 0)
+        counted: tuple[int, int] | None = None
+        try:
+            async with self.pacer.slot() as sent:
+                begun = time.monotonic()
+                body = await self._post(client, payload)
+            reply = read_answer_body(self.teacher, self.task, body)
+            counted = (reply.input_tokens or int(reserved[0]), reply.output_tokens)
+            self.pacer.content()
+            self.answered, self.lost = self.answered + 1, 0
+            if self.structured and not obeys(reply.response, self.task.labels):
+                self.disobeyed += 1
+            return dataclasses.replace(reply, seconds=time.monotonic() - begun)
+        except Again as error:
+            if error.billed:  # nobody knows what the server did: count it in full
+                counted = int(reserved[0]), int(reserved[1])
+            if error.overloaded:
+                self.pacer.complaint(sent, error.pause)
+            raise
+        finally:
+            self.budget.settle(reserved, size, counted)
+
+    def _check_that_some_succeed(self, reason: str) -> None:
+        self.lost += 1
+        if self.lost > 2 * self.pacer.most or (not self.answered and _UNREACHABLE in reason):
+            raise ConnectionError(
+                f"Stopped: {reason}, {self.lost} text(s) in a row after {self.teacher.max_attempts} attempts each. What was "
+                f"answered is kept; run again when the endpoint is well."
+            )
 
     async def _post(self, client: AsyncInferenceClient, payload: dict) -> Mapping:
         """The server's answer. Everything that can go wrong on the way becomes one of three errors."""
@@ -308,11 +341,11 @@ class _Asking:
                 "HF_HUB_OFFLINE is set, and with it huggingface_hub asks no endpoint, not even a local one. Unset it."
             ) from None
         except (TimeoutError, asyncio.TimeoutError):
-            raise Again(f"no answer within {teacher.timeout:g} s") from None
+            raise Again(f"no answer within {teacher.timeout:g} s", billed=True) from None
         except (httpx2.HTTPError, OSError) as error:
-            if not self.answered and isinstance(error, httpx2.ConnectError):
-                raise Again(f"'{teacher._url}' cannot be reached: {type(error).__name__}") from None
-            raise Again(f"the connection broke: {type(error).__name__}") from None
+            if isinstance(error, httpx2.ConnectError):
+                raise Again(f"'{teacher._url or 'the Hub'}' {_UNREACHABLE}") from None
+            raise Again(f"the connection broke: {type(error).__name__}", billed=True) from None
         except (ValueError, TypeError, KeyError, AttributeError, IndexError):
             raise Again("the answer is not the JSON of a completion") from None
 
@@ -326,8 +359,14 @@ class _Asking:
                     f"The endpoint '{self.teacher._url or 'the Hub'}' knows no such model or address: {status} {said}. Check "
                     f"base_url (it usually ends in /v1) and model '{self.teacher.model}'."
                 )
-            return RowError(f"refused: {status} {said}")
-        return Again(f"{status} {said}".strip(), status in (429, 503), retry_after(headers.get("Retry-After")))
+            return RowError(f"refused: {status} {said}", status)
+        pause = retry_after(headers.get("Retry-After"))
+        if pause > self.teacher.deadline:
+            return ConnectionError(
+                f"The endpoint asks to be left alone for {pause:,.0f} s ({status} {said}), longer than deadline allows. What was "
+                f"answered is kept; run again then."
+            )
+        return Again(f"{status} {said}".strip(), status in (429, 503), pause)
 
 
 def _stream(asking: _Asking) -> Iterator[dict[int, Reply]]:

@@ -14,7 +14,7 @@ from typing import Literal
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, GenerationConfig, GgufConfig
 
-from hf_llambert.models import choose_device, choose_dtype, content_id, limit_worker_threads
+from hf_llambert.models import choose_device, choose_dtype, content_id, cpu_computes, limit_worker_threads
 from hf_llambert.tasks import TaskSpec
 from hf_llambert.teachers.base import Mode, Reply
 from hf_llambert.teachers.engine import Engine, WordTrie
@@ -42,6 +42,8 @@ class TransformersTeacher:
         dtype (`str`, defaults to `"auto"`): `float32`, `float16` or `bfloat16`. `auto` takes the fastest that the
             device computes natively: float32 on a CPU, bfloat16 or float16 on a GPU.
         quantization (`"4bit"` or `"8bit"`, *optional*): Load through bitsandbytes (needs a GPU).
+        attention (`str`, *optional*): `sdpa`, `eager`, `flash_attention_2` or another that transformers knows. Defaults to
+            its choice.
         device (`str`, *optional*): Such as `cpu`, `cuda:1`, or `auto` to spread one model over all GPUs. Defaults to
             this process's GPU, else the CPU.
         max_text_tokens (`int`, *optional*): Longest text in tokens; a longer one loses its middle. Defaults to what
@@ -62,6 +64,7 @@ class TransformersTeacher:
     mode: Mode = "score"
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
     quantization: Literal["4bit", "8bit"] | None = None
+    attention: str | None = None
     device: str | None = None
     max_text_tokens: int | None = None
     head_share: float = 0.5
@@ -102,7 +105,7 @@ class TransformersTeacher:
 
     def settings(self) -> dict[str, object]:
         """The arguments that make this teacher elsewhere. See [`Teacher`]."""
-        here = ("model", "revision", "adapter", "device", "batch_tokens")
+        here = ("model", "revision", "adapter", "attention", "device", "batch_tokens")
         fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in here}
         out = {**fields, "teacher": "transformers", "dtype": self._dtype(choose_device(self.device))}
         for name, revision in (("model", self.revision), ("adapter", None)):
@@ -165,20 +168,23 @@ class TransformersTeacher:
         """The tokenizer and model, loaded once in each process."""
         limit_worker_threads()
         device = choose_device(self.device, rank)
-        key = (self.model, self.revision, self.gguf_file, self.adapter, self._dtype(device), self.quantization, device)
+        what = (self.model, self.revision, self.gguf_file, self.adapter)
+        key = (*what, self._dtype(device), self.quantization, self.attention, device)
         if key not in _LOADED:
             _LOADED[key] = self._load_anew(device)
         return _LOADED[key]
 
     def _load_anew(self, device: str) -> Engine:
         dtype = self._dtype(device)
-        if device == "cpu" and dtype != "float32":
-            warnings.warn(f"{dtype} on a CPU may be up to 80 times slower than float32; pass dtype='float32'.")
+        if device == "cpu" and not cpu_computes(dtype):
+            warnings.warn(f"This CPU has no {dtype} arithmetic: up to 80 times slower than dtype='float32'.")
         kwargs: dict[str, object] = {"revision": self.revision, "dtype": getattr(torch, dtype)}
         if self.gguf_file:
             kwargs |= {"gguf_file": self.gguf_file, "quantization_config": GgufConfig(dequantize=True)}
         else:
             kwargs["use_safetensors"] = True
+        if self.attention:
+            kwargs["attn_implementation"] = self.attention
         if self.quantization:
             if not torch.cuda.is_available():
                 raise ValueError(f"quantization='{self.quantization}' needs a GPU and there is none. Drop it.")

@@ -21,15 +21,22 @@ _TOP = 20  # as many alternatives to a token as OpenAI and vLLM give
 
 
 class Again(Exception):
-    """An attempt failed in a way that another may not. `pause` is what the server asked for, in seconds."""
+    """
+    An attempt failed in a way that another may not. `pause` is what the server asked for, in seconds; `billed` that the
+    server may have answered all the same.
+    """
 
-    def __init__(self, reason: str, overloaded: bool = False, pause: float = 0.0) -> None:
+    def __init__(self, reason: str, overloaded: bool = False, pause: float = 0.0, billed: bool = False) -> None:
         super().__init__(reason)
-        self.overloaded, self.pause = overloaded, pause
+        self.overloaded, self.pause, self.billed = overloaded, pause, billed
 
 
 class RowError(Exception):
     """This text cannot be asked about; the others can."""
+
+    def __init__(self, reason: str, status: int) -> None:
+        super().__init__(reason)
+        self.status = status
 
 
 def one_label(task: TaskSpec) -> dict[str, object]:
@@ -39,7 +46,7 @@ def one_label(task: TaskSpec) -> dict[str, object]:
     return {"type": "json_schema", "json_schema": {"name": "label", "strict": True, "schema": schema}}
 
 
-def request_body(teacher: EndpointTeacher, task: TaskSpec, text: str) -> dict:
+def request_body(teacher: EndpointTeacher, task: TaskSpec, text: str, structured: bool) -> dict:
     """What is posted about a text, without the model's name."""
     score = teacher.mode == "score"
     messages = task.messages(text)
@@ -49,7 +56,7 @@ def request_body(teacher: EndpointTeacher, task: TaskSpec, text: str) -> dict:
         out["seed"] = teacher.seed
     if score:
         out |= {"logprobs": True, "top_logprobs": _TOP} if task.chat else {"logprobs": _TOP}
-    if teacher.structured and not score:
+    if structured and not score:
         out["response_format"] = one_label(task)
     return out | teacher._extra()
 
@@ -94,6 +101,8 @@ def _scored(task: TaskSpec, likeliest: Mapping[str, float], content: object, tok
     labels, unclear = label_log_probabilities(finite, task.verbalizers)
     if unclear > sum(math.exp(p) for p in labels if p is not None):
         return Reply(error="the labels' words begin with the same token; use mode='generate', or other verbalizers")
+    if all(p is None for p in labels):  # equal bounds would choose the first label
+        return Reply(response=response, input_tokens=tokens[0], output_tokens=tokens[1])
     smallest = min(finite.values())
     left = max(1 - sum(math.exp(p) for p in finite.values()), 1e-9)
     bound = min(smallest, math.log(left))
