@@ -84,14 +84,14 @@ def annotate(
     """
     state = process_state()
     output = Path(output)
+    alone = not isinstance(labeler, Mapping)
     labelers = labeler if isinstance(labeler, Mapping) else {"llm": labeler}
-    first = _check_members(labelers, isinstance(labeler, Mapping))
+    first = _check_members(labelers, alone)
     check_column(data, first.text_column, "text_column")
     if jury not in get_args(JuryMethod):
         raise ValueError(f"jury must be dawid_skene, majority, mace or mean, got {jury!r}.")
     _check_calibration(calibration, gold_column, calibration_rows, len(data))
     gold = None if gold_column is None else gold_labels(data, gold_column, first.task)
-    alone = not isinstance(labeler, Mapping)
     config = {
         "task": first.task.to_dict(),
         "teacher": first.teacher.identity() if alone else {"teacher": "jury", "method": jury},
@@ -152,13 +152,13 @@ def _check_calibration(calibration: CalibrationMethod, gold_column: str | None, 
         )
 
 
-def _check_members(labelers: Mapping[str, LLMLabeler], jury: bool) -> LLMLabeler:
+def _check_members(labelers: Mapping[str, LLMLabeler], alone: bool) -> LLMLabeler:
     """The first labeler, when all can be one jury."""
-    if jury and len(labelers) < 2:
+    if not alone and len(labelers) < 2:
         raise ValueError(f"A jury has two members or more, got {list(labelers)}. Pass the labeler itself.")
     first = next(iter(labelers.values()))
     for name, one in labelers.items():
-        if not name.isidentifier() or (jury and name == "llm"):
+        if not name.isidentifier() or (not alone and name == "llm"):
             raise ValueError(f"The name of a member begins its columns: expected letters, digits and _, got {name!r}.")
         if one.task.labels != first.task.labels or one.text_column != first.text_column:
             raise ValueError(

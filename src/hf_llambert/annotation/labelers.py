@@ -49,8 +49,10 @@ class LLMLabeler:
 
     ```python
     llm_label = LLMLabeler(load_task("imdb"), TransformersTeacher("HuggingFaceTB/SmolLM2-135M-Instruct"), "ledger")
-    annotated = dataset.map(llm_label, batched=True, features=llm_label.features(dataset))
+    annotated = dataset.map(llm_label, batched=True, batch_size=4096, features=llm_label.features(dataset))
     ```
+
+    The larger the batch that `map` hands over, the more rows of like length there are to compute together.
     """
 
     def __init__(

@@ -13,7 +13,6 @@ import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
-from urllib.parse import quote
 
 from hf_llambert.teachers.base import Reply
 
@@ -270,8 +269,9 @@ def _damaged(path: Path, error: Exception) -> OSError:
 
 def _connect(path: Path, mode: str) -> sqlite3.Connection:
     # map(num_proc=...) pickles a labeler, and so reads its ledger, in a thread; SQLite itself is thread-safe.
-    address = f"file:{quote(str(path.absolute()))}?mode={mode}"
-    connection = sqlite3.connect(address, timeout=60, check_same_thread=False, uri=True)
+    connection = sqlite3.connect(
+        f"{path.absolute().as_uri()}?mode={mode}", timeout=60, check_same_thread=False, uri=True
+    )
     connection.execute("PRAGMA synchronous=FULL")
     connection.execute("SELECT count(*) FROM sqlite_master")  # fails here if the file is no database
     return connection
