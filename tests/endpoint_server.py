@@ -107,7 +107,7 @@ class EndpointServer:
         if fault == "429":
             return web.json_response({"error": {"message": "slow down"}}, status=429, headers={"Retry-After": "0.02"})
         if fault == "slow":
-            await asyncio.sleep(5)
+            await asyncio.sleep(30)
         if fault == "cut":
             request.transport.close()
         bodies = {"garbage": '{"choices": [{"mess', "no choices": '{"error": null}', "html": "<html>gateway</html>"}

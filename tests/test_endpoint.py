@@ -19,7 +19,7 @@ from hf_llambert.teachers.pacing import Budget, Pacer
 from hf_llambert.teachers.protocol import label_log_probabilities
 
 TASK = TaskSpec("t", ("negative", "positive"), "Positive or negative?\n{text}", system="One word.")
-QUICK = {"first_wait": 0.02, "timeout": 0.3, "max_attempts": 12}
+QUICK = {"first_wait": 0.02, "timeout": 2.0, "max_attempts": 12}
 TEXTS = [f"{'good' if i % 2 else 'bad'} film number {i}" for i in range(20)]
 
 
@@ -135,20 +135,32 @@ def test_processes_share_concurrency_and_caps(monkeypatch):
     assert sum(reply.error is not None for reply in replies) == 10
 
 
-def test_pacer_halves_at_most_once_for_requests_sent_together_and_grows_again():
+def test_pacer_halves_once_for_requests_sent_together_and_grows_again():
     async def run():
-        pacer = Pacer(16)
-        async with pacer.slot() as first:
-            pass
-        async with pacer.slot() as second:
-            pacer.complaint(second)
-            pacer.complaint(first)
-        limits = [pacer.limit]
-        for _ in range(200):
+        pacer, limits = Pacer(16), []
+        async with pacer.slot() as sent:
+            for _ in range(30):
+                pacer.complaint(sent)
+        limits.append(pacer.limit)
+        async with pacer.slot() as later:
+            pacer.complaint(later)
+        limits.append(pacer.limit)
+        for _ in range(400):
             pacer.content()
         return [*limits, pacer.limit]
 
-    assert asyncio.run(run()) == [8.0, 16]
+    assert asyncio.run(run()) == [8.0, 4.0, 16]
+
+
+def test_rare_complaints_do_not_slow_everybody():
+    async def run():
+        pacer = Pacer(64)
+        for k in range(1000):
+            async with pacer.slot() as sent:
+                pacer.complaint(sent) if k % 10 == 0 else pacer.content()
+        return pacer.limit
+
+    assert asyncio.run(run()) == 64
 
 
 @pytest.mark.parametrize(
@@ -412,4 +424,4 @@ def test_kill_9_loses_at_most_what_was_in_flight(tmp_path):
         labeler = LLMLabeler(TASK, EndpointTeacher("m", server.url), tmp_path / "ledger")
         out = labeler({"text": [f"good text {i}" for i in range(200)]})
         assert out["llm_label"] == [1] * 200
-        assert sum(count - 1 for count in server.answered.values()) <= 16
+        assert sum(count - 1 for count in server.answered.values()) <= 32

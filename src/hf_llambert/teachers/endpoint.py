@@ -249,6 +249,8 @@ class _Asking:
     async def _work(self, client: AsyncInferenceClient, positions: Iterator[int]) -> None:
         for position in positions:
             self.done.put((position, await self._reply(client, self.texts[position])))
+            while self.done.qsize() > self.pacer.most:  # not written yet: a kill would lose them
+                await asyncio.sleep(0.005)
 
     async def _reply(self, client: AsyncInferenceClient, text: str) -> Reply:
         """The reply to a text after as many attempts as it takes or is allowed."""

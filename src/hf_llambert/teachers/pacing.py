@@ -10,12 +10,14 @@ from dataclasses import dataclass, replace
 
 _FIRST_GUESS = 0.5  # tokens a byte, before the endpoint has counted any
 _MARGIN = 1.2
+_MEMORY, _TOO_MANY = 0.02, 0.2  # the last fifty answers or so
 
 
 class Pacer:
     """
-    Bounds the requests in flight: one more for each round without complaint, half as many after a complaint (additive
-    increase, multiplicative decrease, as TCP does), and none before the time that the endpoint asked to be left alone.
+    Bounds the requests in flight: half as many when more than a fifth of the answers are complaints of overload, one more for
+    each round of good answers (additive increase, multiplicative decrease, as TCP does), and none before the time that the
+    endpoint asked to be left alone. A rare complaint slows only the request that got it.
 
     Args:
         most (`int`): Most requests in flight.
@@ -27,6 +29,7 @@ class Pacer:
         self.in_flight = 0
         self._quiet_until = 0.0
         self._last_cut = 0.0
+        self._complaints = 0.0  # their share, a moving average
         self._changed = asyncio.Condition()
 
     @asynccontextmanager
@@ -56,13 +59,15 @@ class Pacer:
 
     def content(self) -> None:
         """The endpoint answered."""
+        self._complaints *= 1 - _MEMORY
         self.limit = min(self.most, self.limit + 1 / max(self.limit, 1))
 
     def complaint(self, sent: float, pause: float = 0.0) -> None:
         """The endpoint is overloaded. What was sent before the last cut is no news."""
         now = asyncio.get_running_loop().time()
         self._quiet_until = max(self._quiet_until, now + pause)
-        if sent >= self._last_cut:
+        self._complaints += _MEMORY * (1 - self._complaints)
+        if self._complaints > _TOO_MANY and sent >= self._last_cut:
             self.limit, self._last_cut = max(1.0, self.limit / 2), now
 
 
