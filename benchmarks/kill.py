@@ -33,7 +33,7 @@ from hf_llambert.teachers.base import Reply
 
 ROOT = Path(__file__).parent.parent
 TEACHER = str(ROOT / "assets/SmolLM2-135M-Instruct")
-ROWS = 160
+ROWS = 240
 
 
 @dataclass(frozen=True)
@@ -94,12 +94,12 @@ def batches(folder: Path) -> list[list[str]]:
     return [json.loads(line) for line in lines]
 
 
-def killed_run(model: str, folder: Path, processes: int, instant: float, seconds: float) -> dict:
-    """Kill a run at `instant` (a share of its asking), finish it, and say what was asked again."""
+def killed_run(model: str, folder: Path, processes: int, batch: int, moment: float) -> dict:
+    """Kill a run `moment` seconds after so many batches, finish it, and say what was asked again."""
     process = start(model, folder, processes)
-    while not batches(folder) and process.poll() is None:
-        time.sleep(0.005)
-    time.sleep(instant * seconds)
+    while len(batches(folder)) < batch and process.poll() is None:
+        time.sleep(0.002)
+    time.sleep(moment)
     alive = process.poll() is None
     if alive:
         os.killpg(process.pid, signal.SIGKILL)
@@ -134,19 +134,16 @@ def main() -> None:
     try:
         whole = place / "uninterrupted"
         whole.mkdir()
-        process, first = start(arguments.model, whole, arguments.processes), 0.0
-        while process.poll() is None:
-            if batches(whole) and not first:
-                first = time.perf_counter()
-            time.sleep(0.005)
-        seconds = time.perf_counter() - first
-        finished(process)
+        finished(start(arguments.model, whole, arguments.processes))
+        count = len(batches(whole))
         expected = load_from_disk(str(whole / "annotated")).to_list()
         found = []
         for k in range(arguments.instants):
             folder = place / str(k)
             folder.mkdir()
-            result = killed_run(arguments.model, folder, arguments.processes, draw.random(), seconds)
+            result = killed_run(
+                arguments.model, folder, arguments.processes, draw.randrange(1, count), draw.uniform(0, 0.2)
+            )
             same = len(result["rows"]) == len(expected) and all(
                 {**a, "llm_scores": None, "llm_confidence": None} == {**b, "llm_scores": None, "llm_confidence": None}
                 and all(abs(x - y) < 1e-3 for x, y in zip(a["llm_scores"], b["llm_scores"], strict=True))
