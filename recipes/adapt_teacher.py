@@ -76,6 +76,24 @@ def training_rows(encoder: PromptEncoder, rows: Dataset, column: str, max_text_t
     return Dataset.from_dict(out)
 
 
+def adapter_trainer(arguments: AdaptArguments, training: SFTConfig, rows: Dataset) -> SFTTrainer:
+    """The trainer, with the loss on the answers alone."""
+    task = load_task(arguments.task)
+    tokenizer = AutoTokenizer.from_pretrained(arguments.teacher, revision=arguments.revision)
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token_id = tokenizer.eos_token_id
+    dtype = torch.bfloat16 if training.bf16 else torch.float16 if training.fp16 else torch.float32
+    model = AutoModelForCausalLM.from_pretrained(
+        arguments.teacher, revision=arguments.revision, dtype=dtype, use_safetensors=True
+    )
+    rank = arguments.lora_rank
+    lora = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear", task_type="CAUSAL_LM")
+    data = training_rows(PromptEncoder(tokenizer, task), rows, arguments.text_column, arguments.max_text_tokens)
+    training.completion_only_loss = True  # trl's default would learn the prompts of tokenised rows too
+    training.max_length = None  # and would cut the answers off long ones
+    return SFTTrainer(model, args=training, train_dataset=data, processing_class=tokenizer, peft_config=lora)
+
+
 def train_adapter(arguments: AdaptArguments, training: SFTConfig, rows: Dataset, output: Path) -> None:
     """Train and save the adapter, unless this very training has been saved."""
     task = load_task(arguments.task)
@@ -90,21 +108,7 @@ def train_adapter(arguments: AdaptArguments, training: SFTConfig, rows: Dataset,
                 f"'{output}' holds an adapter of another training. Choose another --run, or remove it."
             )
         return
-    tokenizer = AutoTokenizer.from_pretrained(arguments.teacher, revision=arguments.revision)
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token_id = tokenizer.eos_token_id
-    dtype = torch.bfloat16 if training.bf16 else torch.float16 if training.fp16 else torch.float32
-    model = AutoModelForCausalLM.from_pretrained(
-        arguments.teacher, revision=arguments.revision, dtype=dtype, use_safetensors=True
-    )
-    lora = LoraConfig(
-        r=arguments.lora_rank,
-        lora_alpha=2 * arguments.lora_rank,
-        target_modules="all-linear",
-        task_type="CAUSAL_LM",
-    )
-    data = training_rows(PromptEncoder(tokenizer, task), rows, arguments.text_column, arguments.max_text_tokens)
-    trainer = SFTTrainer(model, args=training, train_dataset=data, processing_class=tokenizer, peft_config=lora)
+    trainer = adapter_trainer(arguments, training, rows)
     trainer.train()
     if trainer.accelerator.is_main_process:
         with whole_folder(output) as part:
@@ -157,7 +161,7 @@ def main(arguments: AdaptArguments, training: SFTConfig) -> dict:
 
 if __name__ == "__main__":
     parser = TrlParser((AdaptArguments, SFTConfig))
-    parser.set_defaults(output_dir=None, bf16=False, gradient_checkpointing=False, max_length=None)
+    parser.set_defaults(output_dir=None, bf16=False, gradient_checkpointing=False)
     adapt_arguments, training_arguments = parser.parse_args_and_config()
     training_arguments.output_dir = str(Path(adapt_arguments.run) / "checkpoints")
     try:

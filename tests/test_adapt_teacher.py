@@ -33,7 +33,7 @@ def arguments(teacher_dir, question, tmp_path):
 def training(folder, **more):
     quiet = {"report_to": "none", "save_strategy": "no", "disable_tqdm": True, "logging_steps": 100}
     settings = {"num_train_epochs": 20, "learning_rate": 1e-2, "per_device_train_batch_size": 8, **more}
-    return SFTConfig(str(folder), use_cpu=True, bf16=False, max_length=None, **settings, **quiet)
+    return SFTConfig(str(folder), use_cpu=True, bf16=False, **settings, **quiet)
 
 
 def test_prompts_learnt_are_those_asked_and_only_answers_count(teacher_dir, question):
@@ -45,6 +45,14 @@ def test_prompts_learnt_are_those_asked_and_only_answers_count(teacher_dir, ques
         prompt, answer = encoder.encode(text), [*encoder.words[label][0], encoder.tokenizer.eos_token_id]
         assert row["input_ids"] == prompt + answer
         assert row["completion_mask"] == [0] * len(prompt) + [1] * len(answer)
+
+
+def test_loss_is_on_the_answers_alone(arguments, tmp_path):
+    trainer = adapt_teacher.adapter_trainer(arguments, training(tmp_path / "checkpoints"), make_reviews(8))
+    (batch,) = trainer.get_train_dataloader()
+    tokenizer, task = trainer.processing_class, load_task(arguments.task)
+    answers = {(*words[0], tokenizer.eos_token_id) for words in PromptEncoder(tokenizer, task).words}
+    assert {tuple(token for token in row if token != -100) for row in batch["labels"].tolist()} == answers
 
 
 def test_adapter_learns_and_is_another_teacher(arguments, tmp_path):

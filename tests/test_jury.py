@@ -49,6 +49,18 @@ def test_dawid_skene_beats_the_majority():
     assert right["dawid_skene"] > right["majority"]
 
 
+def test_spammers_are_seen_through_by_mace():
+    truth, votes = simulated({"good": 0.9, "fair": 0.85, "third": 0.8}, rows=300)
+    _, believed = posterior({"spam": [2] * 300, "more": [1] * 300, **votes}, 3, "mace")
+    assert max(believed["spam"], believed["more"]) < min(believed["good"], believed["fair"], believed["third"])
+
+
+@pytest.mark.parametrize("method", ["dawid_skene", "mace"])
+def test_two_members_are_too_few_to_learn_from(method):
+    with pytest.raises(ValueError, match="learns from 3 members or more whom to believe; 2 gave labels. Use majority"):
+        posterior({"x": [0, 1], "y": [1, 1], "silent": [-1, -1]}, 2, method)
+
+
 def test_mace_beats_the_majority():
     truth, votes = simulated(ACCURACIES)
     found, believed = posterior(votes, 3, "mace")
@@ -74,10 +86,10 @@ def test_a_member_who_always_says_the_same_does_not_decide():
 @pytest.mark.parametrize("method", ["majority", "dawid_skene"])
 def test_odd_juries_give_probabilities_of_every_label(method):
     for votes in (
-        {"x": [0, 0], "y": [0, 0]},  # one label only
-        {"x": [0, -1], "y": [-1, 1]},  # nobody overlaps
-        {"x": [2, -1, -1], "y": [-1, -1, -1]},  # one says nothing at all
-        {"x": [-1, -1], "y": [-1, -1]},  # nobody says anything
+        {"x": [0, 0], "y": [0, 0], "z": [0, 0]},  # one label only
+        {"x": [0, -1, -1], "y": [-1, 1, -1], "z": [-1, -1, 2]},  # nobody overlaps
+        {"x": [2, -1, -1], "y": [-1, -1, -1], "z": [2, -1, -1], "w": [1, -1, -1]},  # one says nothing at all
+        {"x": [-1, -1], "y": [-1, -1], "z": [-1, -1]},  # nobody says anything
     ):
         found, _ = posterior(votes, 3, method)
         said = (np.array(list(votes.values())) >= 0).any(0)

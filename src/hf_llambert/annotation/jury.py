@@ -15,6 +15,7 @@ from hf_llambert.annotation.calibration import Calibration, uncalibrated
 from hf_llambert.tasks import ABSTAIN, TaskSpec
 
 JuryMethod = Literal["dawid_skene", "majority", "mace", "mean"]
+_FEWEST = 3
 _SMALLEST = 1e-6  # probability of what a method excludes, so that its logarithm is finite
 
 
@@ -38,7 +39,8 @@ def posterior(
 
     Raises:
         ImportError: crowd-kit is not installed.
-        ValueError: The method is unknown or the members' votes differ in number.
+        ValueError: The method is unknown, the members' votes differ in number, or fewer than three vote where a method
+            has to learn whom to believe.
     """
     if method not in get_args(JuryMethod) or method == "mean":
         raise ValueError(f"The posterior of votes is by majority, dawid_skene or mace, got {method!r}.")
@@ -57,19 +59,28 @@ def posterior(
             f"The jury method {method} needs crowd-kit. Install it with pip install 'hf-llambert[jury]', or use majority."
         ) from error
     members, rows = np.nonzero(table != ABSTAIN)
+    if len(set(members)) < _FEWEST:
+        raise ValueError(
+            f"The jury method {method} learns from {_FEWEST} members or more whom to believe; {len(set(members))} gave labels. "
+            f"Use majority, or mean where they give scores."
+        )
     frame = pd.DataFrame({"task": rows, "worker": members, "label": table[members, rows]})
-    model = DawidSkene(n_iter=100) if method == "dawid_skene" else MACE(random_state=seed)
+    frame = frame.sort_values("label", kind="stable")  # MACE mixes labels up that do not come in their order
+    if method == "dawid_skene":
+        model: DawidSkene | MACE = DawidSkene(n_iter=100)
+    else:  # an integer seed would begin all of MACE's restarts alike
+        model = MACE(n_restarts=5, random_state=np.random.RandomState(seed))  # type: ignore[arg-type]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # crowd-kit calls pandas in ways that pandas is about to drop
         model.fit(frame)
     found = model.probas_.reindex(index=range(len(voted)), columns=range(num_labels)).fillna(0.0).to_numpy()  # type: ignore[union-attr]
     found = found / np.maximum(found.sum(1, keepdims=True), _SMALLEST)
-    names = [name for name, given in votes.items() if any(label != ABSTAIN for label in given)]
+    order = list(dict.fromkeys(frame["worker"]))
     if isinstance(model, MACE):
-        return found, {name: float(model.spamming_[k, 1]) for k, name in enumerate(names)}
+        return found, {list(votes)[member]: float(model.spamming_[k, 1]) for k, member in enumerate(order)}
     share, believed = found[voted].mean(0), {}
     for k, name in enumerate(votes):
-        if name in names:
+        if k in order:
             errors = model.errors_.loc[k]  # type: ignore[union-attr]
             errors = errors.reindex(index=range(num_labels), columns=range(num_labels)).fillna(0.0)
             believed[name] = float(share @ np.diag(errors))
