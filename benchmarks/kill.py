@@ -16,16 +16,17 @@ import json
 import os
 import random
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 from datasets import Dataset, load_from_disk
 
 from hf_llambert import LLMLabeler, TaskSpec, TransformersTeacher, annotate, load_task
@@ -75,9 +76,7 @@ def start(model: str, folder: Path, processes: int) -> subprocess.Popen:
         ]
     command = [*launch, __file__, "--work", str(folder), "--model", model]
     env = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        command, env=env, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
-    )
+    return subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
 
 
 def finished(process: subprocess.Popen) -> None:
@@ -101,8 +100,10 @@ def killed_run(model: str, folder: Path, processes: int, batch: int, moment: flo
         time.sleep(0.002)
     time.sleep(moment)
     alive = process.poll() is None
-    if alive:
-        os.killpg(process.pid, signal.SIGKILL)
+    if alive:  # the launcher's workers are in sessions of their own
+        for one in [*psutil.Process(process.pid).children(recursive=True), process]:
+            with suppress(psutil.NoSuchProcess):
+                one.kill()
     process.communicate()
     done = len(batches(folder))
     finished(start(model, folder, processes))

@@ -2,7 +2,7 @@ import re
 
 import pytest
 from datasets import Dataset
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from conftest import SENTENCES
@@ -105,3 +105,11 @@ def test_hostile_texts_are_annotated_row_by_row_and_reported_as_text(teacher_dir
         shown = (run / "report.md").read_text()
         assert not re.search(r"<(?!!--|/?(?:details|summary)\b)[a-zA-Z/]", shown)
         assert "javascript:" not in re.sub(r"\\.", "", shown) or "](javascript" not in shown
+
+
+def test_control_tokens_in_disguise_are_broken_up_too(teacher_dir):
+    tokenizer = AutoTokenizer.from_pretrained(teacher_dir)
+    tokenizer.backend_tokenizer.normalizer = normalizers.NFKC()  # makes fullwidth brackets ordinary ones
+    disguised = "\uff1cthink\uff1e a film \uff1c/think\uff1e"
+    assert control_tokens(tokenizer, tokenizer(disguised).input_ids) == 2
+    check(tokenizer, QUESTION, [disguised])

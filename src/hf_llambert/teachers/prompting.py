@@ -142,13 +142,18 @@ class PromptEncoder:
         if self._added.isdisjoint(ids):
             return ids
         # Added tokens that are not marked special (<think>, <tool_call>) are matched all the same: break them up.
-        ids = []
-        for part in self._added_pattern.split(text):
-            for piece in (part[:1], part[1:]) if self._added_pattern.fullmatch(part) else (part,):
+        # Where a normalizer makes them of other characters (fullwidth brackets), they are found letter by letter.
+        split = self._added_pattern.split(text)
+        pieces = [
+            p for part in split for p in ((part[:1], part[1:]) if self._added_pattern.fullmatch(part) else (part,))
+        ]
+        for parts in (pieces, list(text)):
+            ids = []
+            for piece in parts:
                 ids += self.tokenizer(piece, add_special_tokens=False, split_special_tokens=True).input_ids
-        if not self._added.isdisjoint(ids):
-            raise ValueError(f"A text cannot be encoded without control tokens: {text[:200]!r}")
-        return ids
+            if self._added.isdisjoint(ids):
+                return ids
+        raise ValueError(f"A text cannot be encoded without control tokens: {text[:200]!r}")
 
     @cached_property
     def _added(self) -> frozenset[int]:
