@@ -76,3 +76,4 @@ if __name__ == "__main__":
     config = json.loads(Path(sys.argv[1]).read_text())
     trainer, found = run(config)
     Path(f"{config['out']}.{trainer.args.process_index}").write_text(json.dumps(found))
+    trainer.accelerator.end_training()  # a process group left to the interpreter's end aborts now and then

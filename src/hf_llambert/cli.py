@@ -87,7 +87,8 @@ def annotate(
 
     Takes every argument of the teacher's class too. transformers: --mode score|generate, --dtype, --quantization, --adapter,
     --gguf_file, --max_text_tokens, --batch_tokens, --max_new_tokens, --temperature, ... endpoint: --base_url, --mode,
-    --concurrency, --max_cost, ... vllm: --mode, --tensor_parallel_size, ... recorded: --path, --texts, ... All of them: docs/teachers.md.
+    --concurrency, --max_cost, ... vllm: --mode, --tensor_parallel_size, ... recorded: --path, --texts, ...
+    All of them: docs/teachers.md.
     """
     from hf_llambert import LLMLabeler, load_data, load_task
     from hf_llambert import annotate as run
