@@ -33,8 +33,8 @@ from hf_llambert import (
     paired_bootstrap,
     train_student,
 )
+from hf_llambert.training.evaluation import EVALUATION_FILE
 from hf_llambert.training.students import TRAINING_FILE
-from hf_llambert.training.train import EVALUATION_FILE
 
 ROOT = Path(__file__).parent.parent
 STUDENT = str(ROOT / "assets/all-MiniLM-L6-v2")

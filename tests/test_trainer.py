@@ -25,8 +25,8 @@ from hf_llambert import (
     train_student,
     with_gold,
 )
+from hf_llambert.training.rows import kept_back, training_rows
 from hf_llambert.training.seeds import read_seeds
-from hf_llambert.training.train import _kept_back, training_rows
 from test_training import TASK, arguments
 
 
@@ -338,7 +338,7 @@ def test_text_kept_back_is_in_no_source_that_is_learnt_from(reviews, student_dir
     gold = reviews.add_column("shown", reviews["text"][:]).select_columns(
         ["text", "label"]
     )  # people labelled the same
-    rows, dev = _kept_back({"silver": reviews, "gold": gold}, arguments(tmp_path, dev_share=0.25), "text")
+    rows, dev = kept_back({"silver": reviews, "gold": gold}, arguments(tmp_path, dev_share=0.25), "text")
     held = {text for data in dev.values() for text in data["text"]}
     assert not held & {text for data in rows.values() for text in data["text"]}
     found = fit(reviews, student_dir, "s", tmp_path, gold=gold, dev_share=0.25, mix="concat")["train"]
@@ -383,7 +383,7 @@ def test_equal_texts_are_in_one_fold(student_dir, tmp_path, monkeypatch):
             folder / "evaluation.parquet"
         )
 
-    monkeypatch.setattr("hf_llambert.training.train.train_student", note)
+    monkeypatch.setattr("hf_llambert.training.folds.train_student", note)
     out_of_fold(data, TASK, student_dir, tmp_path / "folds", arguments(tmp_path), folds=3)
     assert len(seen) == 3
     assert all(not learnt & held for learnt, held in seen)

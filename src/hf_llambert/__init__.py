@@ -35,10 +35,12 @@ if TYPE_CHECKING:
     from hf_llambert.teachers.recorded import RecordedTeacher
     from hf_llambert.teachers.vllm import VLLMTeacher
     from hf_llambert.training.active import is_flat, next_to_annotate, student_silver
+    from hf_llambert.training.evaluation import evaluate_student
+    from hf_llambert.training.folds import out_of_fold
     from hf_llambert.training.mixing import MixCallback
     from hf_llambert.training.seeds import compare_students, train_seeds
     from hf_llambert.training.students import StudentLabeler
-    from hf_llambert.training.train import evaluate_student, out_of_fold, train_student
+    from hf_llambert.training.train import train_student
     from hf_llambert.training.trainer import StudentConfig, StudentTrainer
 
 _MODULES = {
@@ -66,7 +68,9 @@ _MODULES = {
     "training.students": "StudentLabeler",
     "training.active": "is_flat next_to_annotate student_silver",
     "training.mixing": "MixCallback",
-    "training.train": "evaluate_student out_of_fold train_student",
+    "training.evaluation": "evaluate_student",
+    "training.folds": "out_of_fold",
+    "training.train": "train_student",
     "training.trainer": "StudentConfig StudentTrainer",
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names.split()}

@@ -66,3 +66,9 @@ class Teacher(Protocol):
         once. `rank` is the process number under `map(num_proc=..., with_rank=True)`.
         """
         ...
+
+
+def check(fine: bool, name: str, expected: str, got: object) -> None:
+    """Refuse an argument that is not what it must be."""
+    if not fine:
+        raise ValueError(f"{name} must be {expected}, got {got!r}.")

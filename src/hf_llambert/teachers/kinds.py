@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import importlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import cast
+from typing import NoReturn, cast
 
 import yaml
 
@@ -80,3 +80,27 @@ def load_teacher(path: str | Path) -> Teacher:
     if not isinstance(settings, Mapping):
         raise ValueError(f"{path}: expected a mapping with teacher (its kind) and model, got {settings!r}.")
     return make_teacher(settings, str(path))
+
+
+def teacher_from_arguments(kind: str, arguments: Sequence[str], seed: int) -> Teacher:
+    """
+    A teacher from the words of a command line, such as `["--model", "our/model", "--mode", "score"]`.
+
+    Raises:
+        ValueError: The kind or an argument is unknown, missing or wrong.
+    """
+    from transformers import HfArgumentParser
+
+    cls = teacher_class(kind)
+    parser = HfArgumentParser(cls, allow_abbrev=False)  # type: ignore[arg-type]
+    parser.error = _refuse  # type: ignore[method-assign]  # one sentence, not a page of usage
+    if "seed" in cls.__dataclass_fields__:  # type: ignore[attr-defined]
+        parser.set_defaults(seed=seed)
+    made, rest = parser.parse_args_into_dataclasses(args=arguments, return_remaining_strings=True)
+    if rest:
+        raise ValueError(f"Unknown arguments {rest} of a teacher of the kind {kind}. See docs/teachers.md.")
+    return made
+
+
+def _refuse(message: str) -> NoReturn:
+    raise ValueError(f"{message[0].upper()}{message[1:]}. See docs/teachers.md.")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import os
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -15,12 +14,12 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, GenerationConfig, GgufConfig
 
 from hf_llambert.models import choose_device, choose_dtype, content_id, cpu_computes, limit_worker_threads
+from hf_llambert.processes import world_size
 from hf_llambert.tasks import TaskSpec
-from hf_llambert.teachers.base import Mode, Reply
+from hf_llambert.teachers.base import Mode, Reply, check
 from hf_llambert.teachers.engine import Engine, WordTrie
 from hf_llambert.teachers.prompting import PromptEncoder
 
-_CONTEXT_MARGIN = 8  # cutting a text moves token boundaries; the prompt may come out a few tokens longer
 _CPU_BATCH = {"score": 900, "generate": 3600}  # writing wants more rows: each step reads all weights
 _GPU_BATCH = 32_768
 
@@ -77,15 +76,15 @@ class TransformersTeacher:
     seed: int = 42
 
     def __post_init__(self) -> None:
-        _check(self.mode in ("score", "generate"), "mode", "score or generate", self.mode)
-        _check(self.dtype in ("auto", "float32", "float16", "bfloat16"), "dtype", "auto or a float type", self.dtype)
-        _check(self.quantization in (None, "4bit", "8bit"), "quantization", "4bit or 8bit", self.quantization)
-        _check(0 <= self.head_share <= 1, "head_share", "a number from 0 to 1", self.head_share)
-        _check(self.max_new_tokens > 0, "max_new_tokens", "a positive number", self.max_new_tokens)
-        _check(self.temperature >= 0, "temperature", "0 or more", self.temperature)
+        check(self.mode in ("score", "generate"), "mode", "score or generate", self.mode)
+        check(self.dtype in ("auto", "float32", "float16", "bfloat16"), "dtype", "auto or a float type", self.dtype)
+        check(self.quantization in (None, "4bit", "8bit"), "quantization", "4bit or 8bit", self.quantization)
+        check(0 <= self.head_share <= 1, "head_share", "a number from 0 to 1", self.head_share)
+        check(self.max_new_tokens > 0, "max_new_tokens", "a positive number", self.max_new_tokens)
+        check(self.temperature >= 0, "temperature", "0 or more", self.temperature)
         for name in ("max_text_tokens", "batch_tokens"):
             value = getattr(self, name)
-            _check(value is None or value > 0, name, "a positive number", value)
+            check(value is None or value > 0, name, "a positive number", value)
 
     def identity(self) -> dict[str, object]:
         """What decides a reply: model content, dtype, quantisation, adapter, cutting and sampling. See [`Teacher`]."""
@@ -132,7 +131,11 @@ class TransformersTeacher:
         engine = self._load(rank)
         encoder = PromptEncoder(engine.tokenizer, task)
         trie = WordTrie(tuple(tuple(words) for words in encoder.words)) if self.mode == "score" else None
-        room = self._room(engine, encoder, max(map(len, trie.words)) if trie else self.max_new_tokens)
+        context = min(
+            getattr(engine.model.config, "max_position_embeddings", None) or 2**31, engine.tokenizer.model_max_length
+        )
+        answer = max(map(len, trie.words)) if trie else self.max_new_tokens
+        room = encoder.room(self.model, context, answer, self.max_text_tokens)
         rows, prompts, cut, refused = [], [], [], {}
         for i, text in enumerate(texts):
             try:
@@ -196,7 +199,7 @@ class TransformersTeacher:
             )
             kwargs["device_map"] = device
         elif device == "auto":
-            if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            if world_size() > 1:
                 raise ValueError("device='auto' spreads one model over all GPUs: run one process, not several.")
             kwargs["device_map"] = "auto"
         tokenizer = AutoTokenizer.from_pretrained(
@@ -213,19 +216,6 @@ class TransformersTeacher:
             model.to(device)  # type: ignore[arg-type]  # its stub lost self
         return Engine(tokenizer, model.eval())
 
-    def _room(self, engine: Engine, encoder: PromptEncoder, answer: int) -> int:
-        """Tokens that a text may have."""
-        context = min(
-            getattr(engine.model.config, "max_position_embeddings", None) or 2**31, engine.tokenizer.model_max_length
-        )
-        room = context - encoder.overhead - answer - _CONTEXT_MARGIN
-        if room < 1:
-            raise ValueError(
-                f"The prompt of task '{encoder.task.name}' takes {encoder.overhead + answer} tokens without a text, "
-                f"but '{self.model}' reads {context}. Use fewer or shorter examples, or another model."
-            )
-        return min(room, self.max_text_tokens or room)
-
     def _generation(self, engine: Engine) -> GenerationConfig:
         config = copy.deepcopy(engine.model.generation_config)
         config.update(
@@ -241,8 +231,3 @@ class TransformersTeacher:
 
 
 _LOADED: dict[tuple, Engine] = {}
-
-
-def _check(fine: bool, name: str, expected: str, got: object) -> None:
-    if not fine:
-        raise ValueError(f"{name} must be {expected}, got {got!r}.")

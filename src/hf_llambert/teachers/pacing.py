@@ -55,7 +55,7 @@ class Pacer:
         finally:
             self.in_flight -= 1
             async with self._changed:
-                self._changed.notify()
+                self._changed.notify_all()  # the limit may have grown by more than this place
 
     def content(self) -> None:
         """The endpoint answered."""

@@ -15,6 +15,7 @@ from hf_llambert.tasks import TaskSpec
 from hf_llambert.texts import cut_text
 
 _SLACK = 6  # tokens that moved boundaries may add to a cut text
+_CONTEXT_MARGIN = 8  # the same, for a whole prompt
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,27 @@ class PromptEncoder:
     def overhead(self) -> int:
         """Tokens of a prompt beside those of the text, for the text's context budget."""
         return len(self.encode("."))
+
+    def room(self, model: str, context: int, answer: int, most: int | None) -> int:
+        """
+        Tokens that a text may have.
+
+        Args:
+            model (`str`): The model's name, for the error.
+            context (`int`): Tokens that it reads.
+            answer (`int`): Tokens of the longest answer.
+            most (`int`, *optional*): A limit of the user's.
+
+        Raises:
+            ValueError: The prompt alone is too long.
+        """
+        room = context - self.overhead - answer - _CONTEXT_MARGIN
+        if room < 1:
+            raise ValueError(
+                f"The prompt of task '{self.task.name}' takes {self.overhead + answer} tokens without a text, but "
+                f"'{model}' reads {context}. Use fewer or shorter examples, or a model (max_model_len) that reads more."
+            )
+        return min(room, most or room)
 
     def shared(self, prompts: Iterable[list[int]]) -> int:
         """How many tokens at the beginning the prompts share with each other and with those about other texts."""

@@ -31,6 +31,10 @@ class Again(Exception):
         self.overloaded, self.pause, self.billed = overloaded, pause, billed
 
 
+class NoLogprobs(ValueError):
+    """The endpoint answered without what score mode reads."""
+
+
 class RowError(Exception):
     """This text cannot be asked about; the others can."""
 
@@ -58,7 +62,7 @@ def request_body(teacher: EndpointTeacher, task: TaskSpec, text: str, structured
         out |= {"logprobs": True, "top_logprobs": _TOP} if task.chat else {"logprobs": _TOP}
     if structured and not score:
         out["response_format"] = one_label(task)
-    return out | teacher._extra()
+    return out | teacher.extra()
 
 
 def read_answer_body(teacher: EndpointTeacher, task: TaskSpec, body: Mapping) -> Reply:
@@ -70,10 +74,8 @@ def read_answer_body(teacher: EndpointTeacher, task: TaskSpec, body: Mapping) ->
     """
     try:
         choice = body["choices"][0]
-        content = choice["message"]["content"] if task.chat else choice["text"]
-        usage = body.get("usage") or {}
-        tokens = int(usage.get("prompt_tokens") or 0), int(usage.get("completion_tokens") or 0)
-        likeliest = _likeliest(choice, task.chat) if teacher.mode == "score" else {}
+        content, tokens = written(choice), counted(body)
+        likeliest = first_tokens(choice) if teacher.mode == "score" else {}
     except (KeyError, IndexError, TypeError, AttributeError, ValueError):
         raise Again("the answer is not the JSON of a completion") from None
     if teacher.mode == "score":
@@ -83,21 +85,33 @@ def read_answer_body(teacher: EndpointTeacher, task: TaskSpec, body: Mapping) ->
     return Reply(response=content, input_tokens=tokens[0], output_tokens=tokens[1])
 
 
-def _likeliest(choice: Mapping, chat: bool) -> dict[str, float]:
-    """The likeliest first tokens of the answer with their log-probabilities."""
-    logprobs = choice.get("logprobs")
-    if not logprobs:
-        return {}
-    if not chat:
-        return {str(token): float(p) for token, p in logprobs["top_logprobs"][0].items()}
-    return {str(found["token"]): float(found["logprob"]) for found in logprobs["content"][0]["top_logprobs"]}
+def written(choice: Mapping) -> str | None:
+    """The text of an answer, chat or completion; a refusal where there is nothing else."""
+    if "message" not in choice:
+        return choice["text"]
+    message = choice["message"]
+    return message.get("content") or message.get("refusal") or message.get("content")
+
+
+def counted(body: Mapping) -> tuple[int, int]:
+    """Tokens in and out as the server counted them; zeros where it did not."""
+    usage = body.get("usage") or {}
+    return int(usage.get("prompt_tokens") or 0), int(usage.get("completion_tokens") or 0)
+
+
+def first_tokens(choice: Mapping) -> dict[str, float]:
+    """The likeliest first tokens of an answer with their log-probabilities; none where the server gave none."""
+    logprobs = choice.get("logprobs") or {}
+    if logprobs.get("content"):
+        return {str(found["token"]): float(found["logprob"]) for found in logprobs["content"][0]["top_logprobs"]}
+    return {str(token): float(p) for token, p in (logprobs.get("top_logprobs") or [{}])[0].items()}
 
 
 def _scored(task: TaskSpec, likeliest: Mapping[str, float], content: object, tokens: tuple[int, int]) -> Reply:
     response = content if isinstance(content, str) else None
     finite = {token: p for token, p in likeliest.items() if math.isfinite(p)}
     if not finite:
-        raise Again("the answer has no logprobs; if it never has, use mode='generate'")
+        raise NoLogprobs("The endpoint gives no logprobs, which mode='score' reads. Use mode='generate'.")
     labels, unclear = label_log_probabilities(finite, task.verbalizers)
     if unclear > sum(math.exp(p) for p in labels if p is not None):
         return Reply(error="the labels' words begin with the same token; use mode='generate', or other verbalizers")

@@ -220,9 +220,7 @@ def _column(teacher: RecordedTeacher, table: Dataset) -> tuple[str, str]:
 def _reply(task: TaskSpec, answers: list[Answer], loaded: _Loaded) -> Reply:
     good = [answer for answer in answers if answer.error is None]
     if not good:
-        return Reply(
-            error=(answers[0].error if answers else None) or "the recorded file has no answer about this text"
-        )
+        return Reply(error=(answers[0].error if answers else None) or _NOTHING)
     if len({_key(answer) for answer in good}) > 1:
         return Reply(error=f"the recorded file has {len(good)} answers about this text, and they differ")
     value, (read, written) = good[0].value, good[0].tokens

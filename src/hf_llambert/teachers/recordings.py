@@ -15,6 +15,7 @@ from datasets import ClassLabel, Dataset
 from hf_llambert.data import check_column
 from hf_llambert.tasks import TaskSpec
 from hf_llambert.teachers.batches import custom_id, messages_id
+from hf_llambert.teachers.protocol import counted, first_tokens, written
 
 _ROWS = 1000
 
@@ -232,29 +233,14 @@ def _answer(line: dict, scored: bool) -> Answer:
             why = fault.get("code") or fault.get("type") if isinstance(fault, dict) else None
             return Answer(error=f"the batch service failed on this text: status {code}" + (f", {why}" if why else ""))
         choice = body["choices"][0]
-        usage = body.get("usage") or {}
-        tokens = usage.get("prompt_tokens") or 0, usage.get("completion_tokens") or 0
-        value = _first_token(choice) if scored else _written(choice)
-    except (KeyError, IndexError, TypeError, AttributeError):
+        tokens = counted(body)
+        value = (first_tokens(choice) or None) if scored else written(choice)
+    except (KeyError, IndexError, TypeError, AttributeError, ValueError):
         return Answer(error="the batch service's answer about this text has not the expected shape")
     if value is None:
         what = "log-probabilities; write the batch with top_logprobs=..." if scored else "text"
         return Answer(error=f"the batch service's answer about this text has no {what}")
     return Answer(value, tokens=tokens)
-
-
-def _written(choice: dict) -> str | None:
-    if "message" not in choice:
-        return choice["text"]
-    message = choice["message"]
-    return message.get("content") or message.get("refusal") or message.get("content")
-
-
-def _first_token(choice: dict) -> dict[str, float] | None:
-    logprobs = choice.get("logprobs") or {}
-    if logprobs.get("content"):
-        return {item["token"]: item["logprob"] for item in logprobs["content"][0]["top_logprobs"]}
-    return dict(logprobs["top_logprobs"][0]) if logprobs.get("top_logprobs") else None
 
 
 def disagreeing(recording: Recording, key: Callable[[Answer], object]) -> int:

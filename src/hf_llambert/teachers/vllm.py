@@ -18,7 +18,7 @@ from transformers import AutoTokenizer
 
 from hf_llambert.models import content_id
 from hf_llambert.tasks import TaskSpec
-from hf_llambert.teachers.base import Mode, Reply
+from hf_llambert.teachers.base import Mode, Reply, check
 from hf_llambert.teachers.engine import WordTrie
 from hf_llambert.teachers.prompting import PromptEncoder
 
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from vllm import LLM, RequestOutput
     from vllm.lora.request import LoRARequest
 
-_CONTEXT_MARGIN = 8  # cutting a text moves token boundaries; the prompt may come out a few tokens longer
 _MOST_TOKEN_IDS = 128  # vLLM's limit on logprob_token_ids
 _LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 
@@ -91,20 +90,20 @@ class VLLMTeacher:
     seed: int = 42
 
     def __post_init__(self) -> None:
-        _check(self.mode in ("score", "generate"), "mode", "score or generate", self.mode)
-        _check(not (self.structured and self.mode == "score"), "structured", "off in score mode", self.structured)
+        check(self.mode in ("score", "generate"), "mode", "score or generate", self.mode)
+        check(not (self.structured and self.mode == "score"), "structured", "off in score mode", self.structured)
         dtypes = ("auto", "float32", "float16", "bfloat16")
-        _check(self.dtype in dtypes, "dtype", "auto or a float type", self.dtype)
-        _check(
+        check(self.dtype in dtypes, "dtype", "auto or a float type", self.dtype)
+        check(
             0 < self.gpu_memory_utilization <= 1,
             "gpu_memory_utilization",
             "over 0, up to 1",
             self.gpu_memory_utilization,
         )
-        _check(0 <= self.head_share <= 1, "head_share", "a number from 0 to 1", self.head_share)
+        check(0 <= self.head_share <= 1, "head_share", "a number from 0 to 1", self.head_share)
         for name in ("tensor_parallel_size", "max_model_len", "max_text_tokens", "max_new_tokens", "chunk"):
             value = getattr(self, name)
-            _check(value is None or value > 0, name, "a positive number", value)
+            check(value is None or value > 0, name, "a positive number", value)
 
     def identity(self) -> dict[str, object]:
         """What decides a reply: model content, adapter, dtype, quantisation, cutting and answering. See [`Teacher`]."""
@@ -158,13 +157,7 @@ class VLLMTeacher:
         if self.mode == "score":
             answer = max(len(word) for label in words for word in label)
         context = min(llm.model_config.max_model_len, tokenizer.model_max_length)
-        room = context - encoder.overhead - answer - _CONTEXT_MARGIN
-        if room < 1:
-            raise ValueError(
-                f"The prompt of task '{task.name}' takes {encoder.overhead + answer} tokens without a text, but "
-                f"'{self.model}' reads {context} here. Use fewer or shorter examples, or a larger max_model_len."
-            )
-        room = min(room, self.max_text_tokens or room)
+        room = encoder.room(self.model, context, answer, self.max_text_tokens)
         order = iter(sorted(range(len(texts)), key=lambda i: (texts[i], i)))
         while rows := list(islice(order, self.chunk)):
             start = time.perf_counter()
@@ -291,11 +284,6 @@ class VLLMTeacher:
 
 
 _LOADED: dict[str, LLM] = {}
-
-
-def _check(fine: bool, name: str, expected: str, got: object) -> None:
-    if not fine:
-        raise ValueError(f"{name} must be {expected}, got {got!r}.")
 
 
 def _check_alone(rank: int | None) -> None:

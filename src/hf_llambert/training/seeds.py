@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from hf_llambert.data import STAGE_FILE
 from hf_llambert.metrics import mean_interval, paired_bootstrap
 from hf_llambert.tasks import TaskSpec
-from hf_llambert.training.train import EVALUATION_FILE, train_student
+from hf_llambert.training.evaluation import EVALUATION_FILE
+from hf_llambert.training.train import train_student
 from hf_llambert.training.trainer import StudentConfig
 
 SEEDS_FILE = "seeds.json"

@@ -10,20 +10,16 @@ import logging
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
 from datasets import Dataset, concatenate_datasets
 from peft import LoraConfig, get_peft_model
-from scipy.special import softmax
-from sklearn.model_selection import StratifiedGroupKFold
 from transformers import (
     AutoModelForSequenceClassification,
     AutoTokenizer,
     DataCollatorWithPadding,
-    EvalPrediction,
     PreTrainedModel,
     PreTrainedTokenizerBase,
     TrainingArguments,
@@ -31,19 +27,17 @@ from transformers import (
 )
 from transformers.trainer_utils import get_last_checkpoint
 
-from hf_llambert.data import check_column, content_hash, note_stage, stage_results, whole_folder
-from hf_llambert.metrics import ClassificationQuality
+from hf_llambert.data import content_hash, note_stage, stage_results, whole_folder
 from hf_llambert.models import content_id
-from hf_llambert.tasks import ABSTAIN, TaskSpec
-from hf_llambert.texts import why_unusable
+from hf_llambert.tasks import TaskSpec
+from hf_llambert.training.evaluation import evaluate_student, scalar_metrics
 from hf_llambert.training.figures import draw_mix, draw_training
-from hf_llambert.training.losses import hard_targets, soften
+from hf_llambert.training.rows import kept_back, labelled_rows, training_rows, warn_of_shared_texts
 from hf_llambert.training.students import Reading, StudentLabeler, longest_input, save_reading
 from hf_llambert.training.trainer import StudentConfig, StudentTrainer
 
 logger = logging.getLogger(__name__)
 
-EVALUATION_FILE = "evaluation.parquet"
 SILVER_FILE = "silver.parquet"
 ADAPTER_FOLDER = "adapter"
 
@@ -119,10 +113,10 @@ def train_student(
     if done is not None:
         return done
     args = _own_folder(args, config)
-    rows, dev = _kept_back(rows, args, text_column)
+    rows, dev = kept_back(rows, args, text_column)
     eval_rows = None if eval_data is None else labelled_rows(eval_data, task, text_column, "evaluation")
     if eval_rows is not None:
-        _warn_of_shared_texts(rows, eval_rows, text_column)
+        warn_of_shared_texts(rows, eval_rows, text_column)
     set_seed(args.seed)  # before the new classification head is drawn
     tokenizer, model = _load(task, student, revision)
     reading = Reading(min(max_length, longest_input(tokenizer, model)), head_share)
@@ -172,142 +166,6 @@ def train_student(
     return noted
 
 
-def evaluate_student(labeler: StudentLabeler, data: Dataset, task: TaskSpec, folder: str | Path | None = None) -> dict:
-    """
-    Measure a student on texts with gold labels in a `label` column. See [`ClassificationQuality`].
-
-    With `folder`, its labels are written there too, for a paired comparison with another student (`compare_students`).
-    """
-    if labeler.labels != task.labels:
-        raise ValueError(f"The student has the labels {labeler.labels}, task '{task.name}' has {task.labels}.")
-    data = labelled_rows(data, task, labeler.text_column, "evaluation")
-    labeler.warm_up()
-    out = labeler.label(data[labeler.text_column][:])
-    quality = ClassificationQuality(keep_in_memory=True).compute(
-        predictions=out["student_label"],
-        references=data["label"][:],
-        labels=task.labels,
-        confidences=out["student_confidence"],
-    )
-    if folder is not None:
-        Dataset.from_dict({"gold": data["label"][:], **out}).to_parquet(str(Path(folder) / EVALUATION_FILE))
-    return {**(quality or {}), "texts_per_second": len(data) / labeler.seconds}
-
-
-def out_of_fold(
-    silver: Dataset,
-    task: TaskSpec,
-    student: str,
-    output: str | Path,
-    args: StudentConfig,
-    folds: int = 3,
-    **kwargs: object,
-) -> np.ndarray:
-    """
-    What students that have not seen a row say of it, for [`drop_label_errors`].
-
-    One student is trained for each fold on the rows of the others, equal texts in one fold; finished folds in `output` are
-    not trained again.
-
-    Args:
-        silver (`Dataset`): Rows with a `label`.
-        task (`TaskSpec`): The labels.
-        student (`str`): Encoder to start from.
-        output (`str` or `Path`): Folder of the folds' students.
-        args (`StudentConfig`): As the student itself will be trained.
-        folds (`int`, defaults to 3): How many parts, each with rows of every label.
-        kwargs: Further arguments of [`train_student`].
-
-    Returns:
-        `np.ndarray` of shape (rows, labels): Probabilities.
-    """
-    text_column = str(kwargs.get("text_column", "text"))
-    usable = labelled_rows(silver, task, text_column, "silver")
-    if len(usable) < len(silver):
-        raise ValueError(
-            f"{len(silver) - len(usable)} of {len(silver)} silver rows have no text or no label. Drop them."
-        )
-    labels = silver["label"][:]
-    rarest, fewest = min(Counter(labels).items(), key=lambda item: item[1])
-    if folds < 2 or folds > fewest:
-        raise ValueError(
-            f"Expected from 2 folds to as many as the rarest label has rows; got {folds} folds, and label "
-            f"'{task.labels[rarest]}' has {fewest}. Ask for fewer folds, annotate more texts, or leave label errors in."
-        )
-    out = np.zeros((len(silver), task.num_labels))
-    splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=args.seed)
-    parts = splitter.split(labels, labels, groups=silver[text_column][:])
-    for fold, (seen, held) in enumerate(parts):
-        folder = Path(output) / f"fold-{fold}"
-        train_student(task, student, folder, args, silver=silver.select(seen), eval_data=silver.select(held), **kwargs)  # type: ignore[arg-type]
-        scores = Dataset.from_parquet(str(folder / EVALUATION_FILE))["student_scores"][:]
-        out[held] = np.exp(scores)
-        (folder / "model.safetensors").unlink(missing_ok=True)  # its answers are all that is needed
-    return out
-
-
-def labelled_rows(data: Dataset, task: TaskSpec, text_column: str, what: str) -> Dataset:
-    """The rows that can be learnt from or measured on: with a text and a label."""
-    check_column(data, text_column, "text_column")
-    check_column(data, "label", "label_column")
-    names = getattr(data.features["label"], "names", None)
-    if names is not None and tuple(names) != task.labels:
-        raise ValueError(
-            f"The {what} data has the labels {names}, task '{task.name}' {list(task.labels)}. Use with_gold."
-        )
-    texts, labels = data[text_column][:], data["label"][:]
-    usable = [i for i, label in enumerate(labels) if label not in (None, ABSTAIN) and why_unusable(texts[i]) is None]
-    if len(usable) < len(data):
-        logger.warning(
-            "%d of %d %s rows have no text or no label and are left out.", len(data) - len(usable), len(data), what
-        )
-    if not usable:
-        raise ValueError(f"None of the {len(data)} {what} rows has both a text and a label.")
-    strange = {labels[i] for i in usable if not isinstance(labels[i], int) or not 0 <= labels[i] < task.num_labels}
-    if strange:
-        raise ValueError(
-            f"Expected ids from 0 to {task.num_labels - 1} in column 'label' of the {what} data, got "
-            f"{sorted(strange, key=str)[:5]}. Use with_gold."
-        )
-    return data.select(usable)
-
-
-def training_rows(silver: Dataset | None, gold: Dataset | None, num_labels: int, args: StudentConfig) -> dict:
-    """
-    The columns `label`, `targets`, `weight` and `row` of [`StudentTrainer`] for `[silver | gold]`.
-
-    Raises:
-        ValueError: Soft targets or confidences are asked for and silver has none.
-    """
-    labels = [label for data in (silver, gold) if data is not None for label in data["label"]]
-    targets = hard_targets(torch.tensor(labels), num_labels)
-    weights = torch.ones(len(labels))
-    num_silver = 0 if silver is None else len(silver)
-    if silver is not None and args.soft_targets:
-        if "probabilities" not in silver.column_names:
-            raise ValueError(
-                f"Column 'probabilities' not found in {silver.column_names}: soft_targets needs the teacher's "
-                f"distributions. Annotate in score mode and pass calibration=... to select_silver."
-            )
-        targets[:num_silver] = soften(torch.tensor(silver["probabilities"][:]), args.target_temperature)
-    if silver is not None and args.weight_by_confidence:
-        if "llm_confidence" not in silver.column_names:
-            raise ValueError(
-                f"Column 'llm_confidence' not found in {silver.column_names}: no confidences to weigh by."
-            )
-        weights[:num_silver] = torch.tensor([1.0 if c is None else c for c in silver["llm_confidence"]])
-    weights[num_silver:] *= args.gold_weight
-    if args.class_balanced:
-        totals = torch.zeros(num_labels).index_add(0, torch.tensor(labels), weights)
-        weights /= totals[torch.tensor(labels)]
-    return {
-        "label": labels,
-        "targets": soften(targets, smoothing=args.label_smoothing_factor).tolist(),
-        "weight": (weights / weights.mean()).tolist(),
-        "row": list(range(len(labels))),
-    }
-
-
 def _own_folder(args: StudentConfig, config: Mapping[str, object]) -> StudentConfig:
     """The arguments with checkpoints in a folder that no other training uses, to go on with if there are any."""
     digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:12]
@@ -318,42 +176,6 @@ def _own_folder(args: StudentConfig, config: Mapping[str, object]) -> StudentCon
         there = asked and Path(own.output_dir).is_dir()
         own.resume_from_checkpoint = get_last_checkpoint(own.output_dir) if there else None
     return own
-
-
-def _kept_back(
-    rows: Mapping[str, Dataset], args: StudentConfig, text_column: str
-) -> tuple[dict[str, Dataset], dict[str, Dataset]]:
-    """The rows to learn from, and `args.dev_share` of each source to choose the epoch on; no text is in both."""
-    if not args.dev_share:
-        return dict(rows), {}
-    few = [name for name, data in rows.items() if round(args.dev_share * len(data)) in (0, len(data))]
-    if few:
-        raise ValueError(
-            f"dev_share {args.dev_share} of the {few[0]} rows ({len(rows[few[0]])}) leaves none on one side."
-        )
-    parts = {name: data.train_test_split(args.dev_share, seed=args.seed) for name, data in rows.items()}
-    dev = {name: part["test"] for name, part in parts.items()}
-    seen = {text for data in dev.values() for text in data[text_column]}
-    kept = {}
-    for name, part in parts.items():
-        texts = part["train"][text_column][:]
-        kept[name] = part["train"].select([i for i, text in enumerate(texts) if text not in seen])
-        if not len(kept[name]):
-            raise ValueError(f"All {name} texts to train on are also among those that dev_share keeps back. Lower it.")
-    return kept, dev
-
-
-def _warn_of_shared_texts(rows: Mapping[str, Dataset], eval_rows: Dataset, text_column: str) -> None:
-    held = set(eval_rows[text_column])
-    for name, data in rows.items():
-        shared = sum(text in held for text in data[text_column])
-        if shared:
-            logger.warning(
-                "%d of %d %s texts to train on are also measured on: the figures will flatter. Take them out of one.",
-                shared,
-                len(data),
-                name,
-            )
 
 
 def _labels(rows: Mapping[str, Dataset]) -> Counter[int]:
@@ -413,7 +235,7 @@ def _trainer(
         eval_dataset=measured,
         data_collator=DataCollatorWithPadding(tokenizer),
         processing_class=tokenizer,
-        compute_metrics=_scalar_metrics(task),
+        compute_metrics=scalar_metrics(task),
         callbacks=[args.mix_callback(len(rows["silver"]), len(rows["gold"]))] if len(rows) == 2 else None,
     )
 
@@ -430,17 +252,6 @@ def _save(trainer: StudentTrainer, folder: Path, reading: Reading, start: str) -
     tokenizer = trainer.processing_class
     tokenizer.model_max_length = reading.max_length  # type: ignore[union-attr]  # what pipeline(truncation=True) cuts to
     tokenizer.save_pretrained(folder)  # type: ignore[union-attr]
-
-
-def _scalar_metrics(task: TaskSpec) -> Callable[[EvalPrediction], dict[str, float]]:
-    def compute(prediction: EvalPrediction) -> dict[str, float]:
-        p = softmax(np.asarray(prediction.predictions), axis=1)
-        quality = ClassificationQuality(keep_in_memory=True).compute(
-            predictions=p.argmax(1), references=prediction.label_ids, labels=task.labels, confidences=p.max(1)
-        )
-        return {name: value for name, value in (quality or {}).items() if isinstance(value, (int, float))}
-
-    return compute
 
 
 _NO_MATTER = (

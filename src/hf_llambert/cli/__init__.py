@@ -1,0 +1,49 @@
+"""`hf-llambert annotate | train | label | report | push | ledger`: one thin function each."""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+import typer
+
+from hf_llambert.cli.annotate import annotate
+from hf_llambert.cli.label import label
+from hf_llambert.cli.ledger import ledger_app
+from hf_llambert.cli.options import say
+from hf_llambert.cli.publish import push, report
+from hf_llambert.cli.train import train
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Label a big text corpus at the price of a small one: an LLM annotates a sample, a small encoder learns from it "
+    "and labels the rest.",
+)
+
+_ANY = {"allow_extra_args": True, "ignore_unknown_options": True}  # the arguments of a class
+app.command(context_settings=_ANY)(annotate)
+app.command(context_settings=_ANY)(train)
+app.command()(label)
+app.command()(report)
+app.command()(push)
+app.add_typer(ledger_app, name="ledger")
+
+
+def main() -> None:
+    """Run the command line. An error that the user can mend is one sentence; --debug in front shows where it arose."""
+    debug = "--debug" in sys.argv[1:2]
+    if debug:
+        sys.argv.pop(1)
+    logging.basicConfig(level=logging.INFO if debug else logging.WARNING, format="%(levelname)s: %(message)s")
+    try:
+        app()
+    except (ValueError, OSError, RuntimeError, ImportError) as error:
+        if debug:
+            raise
+        say(f"Error: {error}", error=True)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        say("Stopped. What was answered is kept: the same command goes on from here.", error=True)
+        sys.exit(130)

@@ -1,0 +1,165 @@
+"""`hf-llambert annotate`."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from hf_llambert.cli.options import Data, LabelColumn, NumRows, Output, Seed, Split, TextColumn, pairs, say
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+    from hf_llambert import TaskSpec
+    from hf_llambert.teachers.base import Teacher
+
+
+def annotate(
+    context: typer.Context,
+    task: Annotated[
+        list[str],
+        typer.Option("--task", help="A built-in task (imdb, umls-neuro, bbc-news) or a YAML file. Several: a jury."),
+    ],
+    data: Data,
+    output: Output,
+    teacher: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--teacher", help="Hub id or directory of a language model, or a YAML file of a teacher. Several: a jury."
+        ),
+    ] = None,
+    backend: Annotated[
+        str, typer.Option("--backend", help="Who runs the model: transformers, vllm, endpoint or recorded.")
+    ] = "transformers",
+    split: Split = None,
+    text_column: TextColumn = "text",
+    label_column: LabelColumn = None,
+    num_rows: NumRows = None,
+    seed: Seed = 42,
+    calibration: Annotated[
+        str, typer.Option("--calibration", help="none, batch, contextual, or fitted (needs gold).")
+    ] = "batch",
+    calibration_rows: Annotated[
+        int, typer.Option("--calibration_rows", help="With fitted: rows whose gold labels it is fitted on.")
+    ] = 0,
+    jury: Annotated[
+        str, typer.Option("--jury", help="How several teachers decide: majority, dawid_skene, mace or mean.")
+    ] = "dawid_skene",
+    ledger: Annotated[
+        Path | None,
+        typer.Option("--ledger", help="Folder of the replies; several runs may share it. Default: OUTPUT/ledger."),
+    ] = None,
+    write_batch: Annotated[
+        Path | None,
+        typer.Option("--write_batch", help="Ask nobody: write the request file for a batch API, and stop."),
+    ] = None,
+) -> None:
+    """
+    Ask a teacher about a sample and save its labels. Interrupted, it goes on where it stopped.
+
+    Takes every argument of the teacher's class too. transformers: --mode score|generate, --dtype, --quantization, --adapter,
+    --gguf_file, --max_text_tokens, --batch_tokens, --max_new_tokens, --temperature, ... endpoint: --base_url, --mode,
+    --concurrency, --max_cost, ... vllm: --mode, --tensor_parallel_size, ... recorded: --path, --texts, ...
+    All of them: docs/teachers.md.
+    """
+    from hf_llambert import LLMLabeler, load_data, load_task
+    from hf_llambert import annotate as run
+
+    tasks = [load_task(one) for one in task]
+    dataset = load_data(data, split, num_rows, seed)
+    if write_batch is not None:
+        _write_batch(tasks, dataset, text_column, teacher or [], write_batch, context.args)
+        return
+    teachers = _teachers(teacher or [], backend, context.args, seed)
+    place = ledger or output / "ledger"
+    labelers = {
+        _member_name([name] * (len(teachers) > 1) + [spec.name] * (len(tasks) > 1)): LLMLabeler(
+            spec, asked, place, text_column
+        )
+        for name, asked in teachers
+        for spec in tasks
+    }
+    if len(labelers) < len(teachers) * len(tasks):
+        raise ValueError("Two members of the jury have one name. Name the tasks, or the teachers' YAML files, apart.")
+    results = run(
+        dataset,
+        labelers if len(labelers) > 1 else next(iter(labelers.values())),
+        output / "annotated",
+        calibration=calibration,  # type: ignore[arg-type]  # checked there
+        jury=jury,  # type: ignore[arg-type]
+        gold_column=label_column or ("label" if "label" in dataset.column_names else None),
+        calibration_rows=calibration_rows,
+    )
+    for name, found in {**results.get("members", {}), "": results}.items():
+        say(
+            f"{name}{': ' if name else ''}{found['n_rows']:,} texts: {found['n_ok']:,} ok, {found['n_abstained']:,} "
+            f"abstained, {found['n_failed']:,} failed. Labels: {pairs(found['labels'])}"
+        )
+        if found.get("quality"):
+            quality = found["quality"]
+            say(
+                f"agreement with gold {quality['accuracy']:.1%} ({quality['accuracy_low']:.1%} to "
+                f"{quality['accuracy_high']:.1%}), coverage {found['coverage']:.1%}"
+            )
+    say(f"written to {output / 'annotated'}")
+
+
+def _teachers(given: list[str], backend: str, arguments: list[str], seed: int) -> list[tuple[str, Teacher]]:
+    """The teachers that were named, the arguments being for those that are no YAML files."""
+    from hf_llambert.teachers.kinds import load_teacher, teacher_from_arguments
+
+    files = [name for name in given if Path(name).suffix in (".yaml", ".yml")]
+    if arguments and given and len(files) == len(given):
+        raise ValueError(f"The arguments {arguments} belong to no teacher. Put them into {', '.join(files)}.")
+    return [
+        (Path(name).stem, load_teacher(name))
+        if name in files
+        else (
+            Path(name).name,
+            teacher_from_arguments(backend, [*arguments, *(("--model", name) if name else ())], seed),
+        )
+        for name in given or [""]  # some kinds need no model's name
+    ]
+
+
+def _write_batch(
+    tasks: list[TaskSpec], data: Dataset, text_column: str, teachers: list[str], path: Path, arguments: list[str]
+) -> None:
+    import argparse
+
+    from hf_llambert import check_column, write_batch
+
+    if len(tasks) != 1 or len(teachers) != 1:
+        raise ValueError("--write_batch takes one --task and one --teacher, the model's name at the batch service.")
+    check_column(data, text_column, "text_column")
+    parser = argparse.ArgumentParser(allow_abbrev=False)
+    parser.add_argument("--max_new_tokens", type=int, default=10)
+    parser.add_argument("--top_logprobs", type=int, default=0)
+    parser.add_argument("--structured", action="store_true")
+    given, rest = parser.parse_known_args(arguments)
+    if rest:
+        raise ValueError(f"--write_batch takes --max_new_tokens, --top_logprobs and --structured, not {rest}.")
+    written = write_batch(
+        tasks[0],
+        data[text_column],
+        path,
+        teachers[0],
+        max_tokens=given.max_new_tokens,
+        top_logprobs=given.top_logprobs,
+        structured=given.structured,
+    )
+    say(
+        f"{written.requests:,} requests in {len(written.files)} file(s), {written.prompt_characters:,} characters; "
+        f"{written.duplicates:,} repeated texts are asked once, {sum(written.left_out.values()):,} unusable ones not at all"
+    )
+    for file in written.files:
+        say(f"written to {file}")
+
+
+def _member_name(parts: list[str]) -> str:
+    """How a member's columns begin: by what tells it from the others."""
+    name = re.sub(r"\W+", "_", "_".join(parts)).strip("_").lower()
+    return name if name.isidentifier() and name != "llm" else f"by_{name}"

@@ -1,0 +1,41 @@
+"""What the commands share: options, and how they speak."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Task = Annotated[str, typer.Option("--task", help="A built-in task (imdb, umls-neuro, bbc-news) or a YAML file.")]
+
+Data = Annotated[
+    str,
+    typer.Option("--data", help="A .jsonl, .csv or .parquet file, a directory of them, a saved dataset or a Hub id."),
+]
+
+Split = Annotated[str | None, typer.Option("--split", help="Split of a Hub or saved dataset.")]
+
+TextColumn = Annotated[str, typer.Option("--text_column", help="Column of the texts.")]
+
+LabelColumn = Annotated[
+    str | None,
+    typer.Option("--label_column", help="Column of people's labels, to measure by. Default: 'label' if there is one."),
+]
+
+NumRows = Annotated[int | None, typer.Option("--num_rows", help="Take a random sample of so many rows.")]
+
+Seed = Annotated[int, typer.Option("--seed", help="Seed of the sample and of the training.")]
+
+Output = Annotated[Path, typer.Option("--output", help="Folder of the run.")]
+
+
+def pairs(counts: dict) -> str:
+    """Names and values on one line."""
+    return json.dumps(counts, ensure_ascii=False)[1:-1].replace('"', "")
+
+
+def say(text: str, error: bool = False) -> None:
+    """One line to the user."""
+    typer.echo(text, err=error)

@@ -1,0 +1,167 @@
+"""`hf-llambert train`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from hf_llambert.cli.options import LabelColumn, NumRows, Output, Seed, Task, TextColumn, say
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+    from hf_llambert import StudentConfig, TaskSpec
+
+
+def train(
+    context: typer.Context,
+    task: Task,
+    student: Annotated[str, typer.Option("--student", help="Hub id or directory of the encoder to start from.")],
+    output: Output,
+    silver: Annotated[str | None, typer.Option("--silver", help="Annotated dataset: a run's folder.")] = None,
+    gold: Annotated[
+        str | None,
+        typer.Option(
+            "--gold", help="Texts with people's labels, to train on: instead of silver, or together with it."
+        ),
+    ] = None,
+    eval_data: Annotated[
+        str | None,
+        typer.Option("--eval_data", help="Texts with people's labels, only to measure on."),
+    ] = None,
+    split: Annotated[str | None, typer.Option("--split", help="Split of --gold.")] = None,
+    eval_split: Annotated[str | None, typer.Option("--eval_split", help="Split of --eval_data.")] = None,
+    text_column: TextColumn = "text",
+    label_column: LabelColumn = None,
+    num_rows: NumRows = None,
+    revision: Annotated[str | None, typer.Option("--revision", help="Revision of the student on the Hub.")] = None,
+    max_length: Annotated[int, typer.Option("--max_length", help="Longest input in tokens.")] = 256,
+    head_share: Annotated[
+        float, typer.Option("--head_share", help="Share of a cut text that is taken from its beginning.")
+    ] = 0.5,
+    min_confidence: Annotated[
+        float, typer.Option("--min_confidence", help="Least confidence of the teacher in a silver row.")
+    ] = 0.0,
+    keep_share: Annotated[
+        float, typer.Option("--keep_share", help="Keep this share of the silver rows of each label, the surest.")
+    ] = 1.0,
+    balance: Annotated[bool, typer.Option("--balance", help="Keep as many silver rows of each label.")] = False,
+    agree_with: Annotated[
+        list[str] | None,
+        typer.Option("--agree_with", help="The same rows annotated by another teacher: keep where they agree."),
+    ] = None,
+    min_agreement: Annotated[
+        float, typer.Option("--min_agreement", help="Least share of all teachers that gave the label.")
+    ] = 1.0,
+    label_error_folds: Annotated[
+        int,
+        typer.Option("--label_error_folds", help="Drop likely label errors, found by cleanlab with so many folds."),
+    ] = 0,
+    seed: Seed = 42,
+    seeds: Annotated[
+        int, typer.Option("--seeds", help="Train with so many seeds; mean and 95 % interval on --eval_data.")
+    ] = 1,
+) -> None:
+    """
+    Fine-tune a student on silver labels, gold labels or both.
+
+    Takes every argument of StudentConfig too, that is those of transformers.TrainingArguments (--num_train_epochs 3
+    --learning_rate 2e-5) and --mix, --silver_epochs, --gold_epochs, --gold_learning_rate, --loss, --soft_targets,
+    --weight_by_confidence, --gold_weight, --class_balanced, --freeze_encoder, --lora_rank, --dev_share.
+    """
+    from hf_llambert import (
+        load_data,
+        load_task,
+        saved_calibration,
+        select_silver,
+        train_seeds,
+        train_student,
+        with_gold,
+    )
+
+    if silver is None and gold is None:
+        raise ValueError("Nothing to train on. Pass --silver, --gold or both.")
+    if seeds < 1 or (seeds > 1 and eval_data is None):
+        raise ValueError(f"Expected --seeds of 1 or more, and --eval_data to compare them on; got {seeds} seeds.")
+    spec = load_task(task)
+    column = label_column or "label"
+    args = _training_arguments(context.args, output, seed)
+    reading: dict = {
+        "text_column": text_column,
+        "max_length": max_length,
+        "head_share": head_share,
+        "revision": revision,
+    }
+    kwargs: dict = dict(reading)
+    if silver is not None:
+        kwargs["silver"], kwargs["selection"] = select_silver(
+            load_data(silver),
+            spec,
+            calibration=saved_calibration(silver),
+            others=[load_data(other) for other in agree_with or []],
+            min_agreement=min_agreement,
+            min_confidence=min_confidence,
+            keep_share=keep_share,
+            balance=balance,
+        )
+        if label_error_folds:
+            kwargs["silver"] = _without_label_errors(
+                kwargs["silver"], kwargs["selection"], spec, student, output, args, label_error_folds, reading
+            )
+    if gold is not None:
+        kwargs["gold"] = with_gold(load_data(gold, split, num_rows, seed), text_column, column, spec)
+    if eval_data is not None:
+        kwargs["eval_data"] = with_gold(load_data(eval_data, eval_split), text_column, column, spec)
+        source = Path(eval_data).name if Path(eval_data).exists() else eval_data
+        kwargs["eval_name"] = f"{source}, {eval_split}" if eval_split else source
+    if seeds > 1:
+        summary = train_seeds(spec, student, output, args, seeds, **kwargs)
+        for name, found in (("accuracy", summary["accuracy"]), ("macro-F1", summary["macro_f1"])):
+            say(
+                f"{name} over {seeds} seeds: {found['mean']:.1%}, 95 % interval {found['low']:.1%} to {found['high']:.1%}"
+            )
+    results = train_student(spec, student, output / "student", args, **kwargs)
+    say(f"trained on {results['train']['n']:,} labels in {results['train']['seconds']:.0f} s")
+    if "eval" in results:
+        quality = results["eval"]
+        say(
+            f"accuracy {quality['accuracy']:.1%} ({quality['accuracy_low']:.1%} to {quality['accuracy_high']:.1%}), "
+            f"macro-F1 {quality['macro_f1']:.3f} on {quality['n']:,} held-out texts"
+        )
+    say(f"written to {output / 'student'}")
+
+
+def _without_label_errors(
+    silver: Dataset,
+    selection: list[dict],
+    task: TaskSpec,
+    student: str,
+    output: Path,
+    args: StudentConfig,
+    folds: int,
+    reading: dict,
+) -> Dataset:
+    from hf_llambert import drop_label_errors, out_of_fold
+
+    probabilities = out_of_fold(silver, task, student, output / "folds", args, folds, **reading)
+    silver, count = drop_label_errors(silver, task, probabilities)
+    selection.append(count)
+    say(f"{count['n']:,} silver rows are left without {count['rule'].removeprefix('no ')}s")
+    return silver
+
+
+def _training_arguments(arguments: list[str], output: Path, seed: int) -> StudentConfig:
+    from transformers import HfArgumentParser
+
+    from hf_llambert import StudentConfig
+
+    parser = HfArgumentParser(StudentConfig, allow_abbrev=False)  # type: ignore[arg-type]
+    parser.set_defaults(output_dir=str(output / "checkpoints"), seed=seed)
+    parsed, rest = parser.parse_args_into_dataclasses(args=arguments, return_remaining_strings=True)
+    if rest:
+        raise ValueError(
+            f"Unknown arguments {rest}. See hf-llambert train --help, StudentConfig and transformers.TrainingArguments."
+        )
+    return parsed

@@ -1,0 +1,262 @@
+"""The requests of one call to an endpoint: many at a time, repeated where that helps, given back as they come."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import json
+import logging
+import queue
+import threading
+import time
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from hf_llambert.processes import world_size
+from hf_llambert.tasks import TaskSpec
+from hf_llambert.teachers.base import Reply
+from hf_llambert.teachers.pacing import Budget, Pacer, backoff
+from hf_llambert.teachers.protocol import (
+    Again,
+    NoLogprobs,
+    RowError,
+    obeys,
+    read_answer_body,
+    request_body,
+    retry_after,
+    server_message,
+)
+from hf_llambert.texts import GAP
+
+if TYPE_CHECKING:
+    from huggingface_hub import AsyncInferenceClient
+
+    from hf_llambert.teachers.endpoint import EndpointTeacher
+
+logger = logging.getLogger(__name__)
+
+NO_KEY = "-"
+"""Sent where no key is meant to go: without one, huggingface_hub would send the Hub's token to any server."""
+
+_UNREACHABLE = "cannot be reached"
+_NOT_AGAIN = (400, 404, 405, 413, 422)  # the request itself is wrong; asking again changes nothing
+_REFUSED = (401, 402, 403)
+
+
+class Asking:
+    """One call of `ask`: the state of its requests."""
+
+    def __init__(self, teacher: EndpointTeacher, task: TaskSpec, texts: Sequence[str]) -> None:
+        self.teacher, self.task, self.texts = teacher, task, texts
+        self.done: queue.SimpleQueue[tuple[int, Reply] | BaseException | None] = queue.SimpleQueue()
+        caps = (teacher.max_requests, teacher.max_tokens, teacher.max_cost)
+        self.budget = _budget(teacher, Budget(*caps, teacher.price_input, teacher.price_output).share(world_size()))
+        self.structured = teacher.structured
+        self.answered = self.disobeyed = self.lost = 0
+
+    async def run(self) -> None:
+        """Ask about everything; what comes back, and at the end `None` or the error that stopped it, goes to `done`."""
+        from huggingface_hub import AsyncInferenceClient
+
+        teacher = self.teacher
+        try:
+            most = max(1, teacher.concurrency // world_size())
+            kwargs = {"base_url": teacher.url} if teacher.url else {"provider": teacher.provider or "auto"}
+            client = AsyncInferenceClient(api_key=teacher.key(), timeout=teacher.timeout, **kwargs)  # type: ignore[arg-type]
+            async with client:
+                self.pacer = Pacer(most)
+                positions = iter(range(len(self.texts)))
+                workers = [
+                    asyncio.ensure_future(self._work(client, positions)) for _ in range(min(most, len(self.texts)))
+                ]
+                try:
+                    await asyncio.gather(*workers)
+                finally:
+                    for worker in workers:
+                        worker.cancel()
+                    await asyncio.gather(*workers, return_exceptions=True)
+            if self.disobeyed:
+                logger.warning(
+                    "%d of %d answers ignored structured output and were parsed as free text.",
+                    self.disobeyed,
+                    self.answered,
+                )
+            self.done.put(None)
+        except BaseException as error:  # noqa: BLE001  (goes to the thread that waits)
+            self.done.put(error)
+
+    async def _work(self, client: AsyncInferenceClient, positions: Iterator[int]) -> None:
+        for position in positions:
+            self.done.put((position, await self._reply(client, self.texts[position])))
+            while self.done.qsize() > self.pacer.most:  # not written yet: a kill would lose them
+                await asyncio.sleep(0.005)
+
+    async def _reply(self, client: AsyncInferenceClient, text: str) -> Reply:
+        """The reply to a text after as many attempts as it takes or is allowed."""
+        teacher, start, attempts = self.teacher, time.monotonic(), 0
+        text, cut = _cut(text, teacher.max_text_chars)
+        while True:
+            structured = self.structured
+            try:
+                return dataclasses.replace(await self._attempt(client, text), truncated=cut)
+            except RowError as error:
+                if not structured or error.status != 400:
+                    return Reply(error=str(error))
+                if self.structured:
+                    logger.warning("The endpoint may take no response_format (%s): asking without it.", error)
+                    self.structured = False
+                continue
+            except Again as error:
+                attempts += not error.overloaded  # to be sent away is no failure; the deadline ends it
+                wait = max(error.pause, backoff(attempts, teacher.first_wait, 60.0))
+                if attempts >= teacher.max_attempts:
+                    self._check_that_some_succeed(str(error))
+                    return Reply(error=f"{error} (after {attempts} attempts)")
+                if time.monotonic() - start + wait > teacher.deadline:
+                    return Reply(error=f"{error} (given up: deadline {teacher.deadline:g} s)")
+            await asyncio.sleep(wait)
+
+    async def _attempt(self, client: AsyncInferenceClient, text: str) -> Reply:
+        """One request. The budget is charged with what it took."""
+        payload = request_body(self.teacher, self.task, text, self.structured)
+        size = len(json.dumps(payload).encode())
+        reserved = self.budget.reserve(size, self.teacher.max_new_tokens)
+        if reserved is None:
+            raise RowError("the budget is spent: raise max_requests, max_tokens or max_cost, and run again", 0)
+        counted: tuple[int, int] | None = None
+        try:
+            async with self.pacer.slot() as sent:
+                begun = time.monotonic()
+                body = await self._post(client, payload)
+            reply = read_answer_body(self.teacher, self.task, body)
+            counted = (reply.input_tokens or int(reserved[0]), reply.output_tokens)
+            self.pacer.content()
+            self.answered, self.lost = self.answered + 1, 0
+            if self.structured and not obeys(reply.response, self.task.labels):
+                self.disobeyed += 1
+            return dataclasses.replace(reply, seconds=time.monotonic() - begun)
+        except NoLogprobs as error:
+            if self.answered:  # this answer only
+                raise RowError(str(error), 0) from None
+            raise
+        except Again as error:
+            if error.billed:  # nobody knows what the server did: count it in full
+                counted = int(reserved[0]), int(reserved[1])
+            if error.overloaded:
+                self.pacer.complaint(sent, error.pause)
+            raise
+        finally:
+            self.budget.settle(reserved, size, counted)
+
+    def _check_that_some_succeed(self, reason: str) -> None:
+        self.lost += 1
+        if self.lost > 2 * self.pacer.most or (not self.answered and _UNREACHABLE in reason):
+            raise ConnectionError(
+                f"Stopped: {reason}, {self.lost} text(s) in a row after {self.teacher.max_attempts} attempts each. What was "
+                f"answered is kept; run again when the endpoint is well."
+            )
+
+    async def _post(self, client: AsyncInferenceClient, payload: dict) -> Mapping:
+        """The server's answer. Everything that can go wrong on the way becomes one of three errors."""
+        import httpx2
+        from huggingface_hub import get_token
+        from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+        from huggingface_hub.inference._common import RequestParameters
+
+        teacher = self.teacher
+        try:
+            if teacher.url is None:
+                messages, rest = payload["messages"], {k: v for k, v in payload.items() if k != "messages"}
+                call: Coroutine = client.chat_completion(messages, model=teacher.model, extra_body=rest)
+            else:
+                # chat_completion would rewrite response_format as TGI wants it, and there is no method for /completions;
+                # the client's transport, timeouts and errors are the same.
+                place = "chat/completions" if self.task.chat else "completions"
+                headers = {"Authorization": f"Bearer {client.token or get_token() or NO_KEY}"}
+                content = {"model": teacher.model, **payload}
+                call = client._inner_post(
+                    RequestParameters(f"{teacher.url}/{place}", "unknown", None, content, None, headers)
+                )
+            answer = await asyncio.wait_for(call, teacher.timeout)
+            return json.loads(answer) if isinstance(answer, bytes) else answer
+        except HfHubHTTPError as error:
+            raise self._refusal(error.response.status_code, server_message(error), error.response.headers) from None
+        except OfflineModeIsEnabled:
+            raise ConnectionError(
+                "HF_HUB_OFFLINE is set, and with it huggingface_hub asks no endpoint, not even a local one. Unset it."
+            ) from None
+        except (TimeoutError, asyncio.TimeoutError):
+            raise Again(f"no answer within {teacher.timeout:g} s", billed=True) from None
+        except (httpx2.HTTPError, OSError) as error:
+            if isinstance(error, httpx2.ConnectError):
+                raise Again(f"'{teacher.url or 'the Hub'}' {_UNREACHABLE}") from None
+            raise Again(f"the connection broke: {type(error).__name__}", billed=True) from None
+        except (ValueError, TypeError, KeyError, AttributeError, IndexError):
+            raise Again("the answer is not the JSON of a completion") from None
+
+    def _refusal(self, status: int, said: str, headers: Mapping[str, str]) -> Exception:
+        if status in _REFUSED:
+            where = self.teacher.api_key_variable or "the key (api_key_variable, or hf auth login for the Hub)"
+            return PermissionError(f"The endpoint refuses: {status} {said}. Check {where}.")
+        if status in _NOT_AGAIN:
+            if not self.answered and status in (404, 405):
+                return ConnectionError(
+                    f"The endpoint '{self.teacher.url or 'the Hub'}' knows no such model or address: {status} {said}. Check "
+                    f"base_url (it usually ends in /v1) and model '{self.teacher.model}'."
+                )
+            return RowError(f"refused: {status} {said}", status)
+        pause = retry_after(headers.get("Retry-After"))
+        if pause > self.teacher.deadline:
+            return ConnectionError(
+                f"The endpoint asks to be left alone for {pause:,.0f} s ({status} {said}), longer than deadline allows. What was "
+                f"answered is kept; run again then."
+            )
+        return Again(f"{status} {said}".strip(), status in (429, 503), pause)
+
+
+def stream(asking: Asking) -> Iterator[dict[int, Reply]]:
+    """Run the requests in a thread with a loop of its own (a notebook's runs already) and give what comes back."""
+    loop = asyncio.new_event_loop()
+    running: list[asyncio.Task] = []
+
+    def work() -> None:
+        asyncio.set_event_loop(loop)
+        running.append(loop.create_task(asking.run()))
+        try:
+            loop.run_until_complete(running[0])
+        finally:
+            loop.close()
+
+    thread = threading.Thread(target=work, name="endpoint", daemon=True)
+    thread.start()
+    try:
+        while True:
+            items = [asking.done.get()]
+            while not asking.done.empty():
+                items.append(asking.done.get())
+            if part := dict(item for item in items if isinstance(item, tuple)):
+                yield part
+            if isinstance(items[-1], BaseException):
+                raise items[-1]
+            if items[-1] is None:
+                return
+    finally:
+        with suppress(RuntimeError):  # the loop has ended by itself
+            loop.call_soon_threadsafe(lambda: [task.cancel() for task in running])
+        thread.join()
+
+
+_BUDGETS: dict[EndpointTeacher, Budget] = {}
+
+
+def _budget(teacher: EndpointTeacher, fresh: Budget) -> Budget:
+    """What this process has left for a teacher: the caps are of the run, not of one call."""
+    return _BUDGETS.setdefault(teacher, fresh)
+
+
+def _cut(text: str, most: int | None) -> tuple[str, bool]:
+    if most is None or len(text) <= most:
+        return text, False
+    half = max((most - len(GAP)) // 2, 1)
+    return text[:half] + GAP + text[-half:], True

@@ -1,0 +1,53 @@
+"""A student measured on gold labels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from datasets import Dataset
+from scipy.special import softmax
+from transformers import EvalPrediction
+
+from hf_llambert.metrics import ClassificationQuality
+from hf_llambert.tasks import TaskSpec
+from hf_llambert.training.rows import labelled_rows
+from hf_llambert.training.students import StudentLabeler
+
+EVALUATION_FILE = "evaluation.parquet"
+
+
+def evaluate_student(labeler: StudentLabeler, data: Dataset, task: TaskSpec, folder: str | Path | None = None) -> dict:
+    """
+    Measure a student on texts with gold labels in a `label` column. See [`ClassificationQuality`].
+
+    With `folder`, its labels are written there too, for a paired comparison with another student (`compare_students`).
+    """
+    if labeler.labels != task.labels:
+        raise ValueError(f"The student has the labels {labeler.labels}, task '{task.name}' has {task.labels}.")
+    data = labelled_rows(data, task, labeler.text_column, "evaluation")
+    labeler.warm_up()
+    out = labeler.label(data[labeler.text_column][:])
+    quality = ClassificationQuality(keep_in_memory=True).compute(
+        predictions=out["student_label"],
+        references=data["label"][:],
+        labels=task.labels,
+        confidences=out["student_confidence"],
+    )
+    if folder is not None:
+        Dataset.from_dict({"gold": data["label"][:], **out}).to_parquet(str(Path(folder) / EVALUATION_FILE))
+    return {**(quality or {}), "texts_per_second": len(data) / labeler.seconds}
+
+
+def scalar_metrics(task: TaskSpec) -> Callable[[EvalPrediction], dict[str, float]]:
+    """What the Trainer notes at each evaluation: the numbers of [`ClassificationQuality`]."""
+
+    def compute(prediction: EvalPrediction) -> dict[str, float]:
+        p = softmax(np.asarray(prediction.predictions), axis=1)
+        quality = ClassificationQuality(keep_in_memory=True).compute(
+            predictions=p.argmax(1), references=prediction.label_ids, labels=task.labels, confidences=p.max(1)
+        )
+        return {name: value for name, value in (quality or {}).items() if isinstance(value, (int, float))}
+
+    return compute
