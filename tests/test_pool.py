@@ -1,7 +1,19 @@
-import pytest
-from datasets import Dataset
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
 
-from hf_llambert import StudentLabeler, label_pool, load_data, read_pool
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from datasets import ClassLabel, Dataset, IterableDataset, load_dataset
+
+from hf_llambert import StudentLabeler, TaskSpec, label_pool, load_data, read_pool
+from hf_llambert.pool import shards, share
+from hf_llambert.training.students import Encoded
+
+STUDENT = ["student_label", "student_confidence", "student_scores"]
 
 
 @pytest.fixture
@@ -17,62 +29,380 @@ def labeler(student_dir):
     return StudentLabeler(student_dir)
 
 
+@pytest.fixture
+def files(pool, tmp_path):
+    """The pool in three files of 9, 9 and 5 rows; the second has two row groups."""
+    folder = tmp_path / "files"
+    folder.mkdir()
+    for k, start in enumerate((0, 9, 18)):
+        table = pa.table(pool.select(range(start, min(start + 9, 23))).to_dict())
+        pq.write_table(table, folder / f"{k}.parquet", row_group_size=5)
+    return folder
+
+
+def label(pool, labeler, folder, **kwargs):
+    return label_pool(pool, labeler, folder, kwargs.pop("rows_per_shard", 10), show_progress=False, **kwargs)
+
+
+def shard_names(folder):
+    return sorted(path.name for path in folder.glob("part-*.parquet"))
+
+
+def counted(monkeypatch):
+    """Notes how many texts the student computes at once."""
+    calls, whole = [], StudentLabeler.score
+
+    def score(self, encoded: Encoded, rank=None):
+        calls.append(encoded.n_texts)
+        return whole(self, encoded, rank)
+
+    monkeypatch.setattr(StudentLabeler, "score", score)
+    monkeypatch.setattr(StudentLabeler, "warm_up", lambda self: None)
+    return calls
+
+
 def test_rows_come_out_in_order_beside_their_columns(pool, labeler, tmp_path):
-    results = label_pool(pool, labeler, tmp_path / "labels", rows_per_shard=10)
+    results = label(pool, labeler, tmp_path / "labels")
     out = read_pool(tmp_path / "labels")
-    assert out.column_names == ["id", "text", "student_label", "student_confidence", "student_scores"]
+    assert out.column_names == ["id", "text", *STUDENT]
     assert out["id"][:] == pool["id"][:]
     assert out["text"][:] == pool["text"][:]
-    assert out["student_label"][:] == labeler.label(pool["text"])["student_label"]
+    expected = labeler.label(pool["text"])
+    assert out["student_label"][:] == expected["student_label"]
+    assert out["student_scores"][:][0] == pytest.approx(expected["student_scores"][0], abs=1e-5)
     assert out.features["student_label"].names == ["negative", "positive"]
-    assert (results["n_labelled"], results["n_unusable"]) == (22, 1)
+    assert (results["n_labelled"], results["n_unusable"], results["complete"]) == (22, 1, True)
     assert load_data(tmp_path / "labels").to_dict() == out.to_dict()
+    loaded = load_dataset(str(tmp_path / "labels"), split="train")
+    assert loaded.to_dict() == out.to_dict()
+    assert loaded.features == out.features
+
+
+def test_class_labels_of_the_input_stay_class_labels(pool, labeler, tmp_path):
+    pool = pool.add_column("label", [i % 2 for i in range(23)], feature=ClassLabel(names=["no", "yes"]))
+    label(pool.select(range(22, -1, -1)), labeler, tmp_path / "labels")
+    out = read_pool(tmp_path / "labels")
+    assert out.features["label"].names == ["no", "yes"]
+    assert out["id"][:] == list(range(22, -1, -1))
+
+
+@pytest.mark.parametrize("kind", ["parquet", "json", "csv", "jsonl.gz", "arrow", "stream"])
+def test_every_kind_of_input_gives_the_same_labels(kind, files, pool, labeler, tmp_path):
+    expected = labeler.label(pool["text"])["student_label"]
+    folder = tmp_path / "pool"
+    folder.mkdir()
+    if kind == "parquet":
+        source = files
+    elif kind == "stream":
+        source = load_dataset(
+            "parquet", data_files=[str(p) for p in sorted(files.iterdir())], split="train", streaming=True
+        )
+    else:
+        source = folder
+        for k in range(2):
+            part = pool.select(range(12 * k, min(12 * k + 12, 23)))
+            path = folder / f"{k}.{kind}"
+            if kind == "csv":
+                part.to_csv(str(path), index=False)
+            elif kind == "arrow":
+                with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, part.data.table.schema) as writer:
+                    writer.write_table(part.with_format("arrow")[:])
+            else:
+                part.to_json(str(path), compression="gzip" if kind.endswith("gz") else None)
+    results = label(source, labeler, tmp_path / "labels", rows_per_shard=4)
+    out = read_pool(tmp_path / "labels")
+    assert out["id"][:] == list(range(23))
+    assert out["student_label"][:] == expected
+    assert results["n_labelled"] == 22
 
 
 def test_only_missing_shards_are_computed(pool, labeler, tmp_path, monkeypatch):
     folder = tmp_path / "labels"
-    whole = StudentLabeler.__call__
-    calls = []
+    calls = counted(monkeypatch)
+    whole = StudentLabeler.score
 
-    def dies_in_the_second_shard(self, batch, rank=None):
-        calls.append(len(batch["text"]))
-        if len(calls) == 2:
+    def dies_in_the_second_shard(self, encoded, rank=None):
+        if len(calls) == 1:
             raise KeyboardInterrupt
-        return whole(self, batch, rank)
+        return whole(self, encoded, rank)
 
-    monkeypatch.setattr(StudentLabeler, "__call__", dies_in_the_second_shard)
+    monkeypatch.setattr(StudentLabeler, "score", dies_in_the_second_shard)
     with pytest.raises(KeyboardInterrupt):
-        label_pool(pool, labeler, folder, rows_per_shard=10)
-    assert [p.name for p in sorted(folder.glob("part-*.parquet"))] == ["part-00000.parquet"]
+        label(pool, labeler, folder)
+    assert shard_names(folder) == ["part-00000-00000.parquet"]
     assert not list(folder.glob(".part-*"))
-    label_pool(pool, labeler, folder, rows_per_shard=10)
-    assert calls == [10, 10, 10, 3]
-    label_pool(pool, labeler, folder, rows_per_shard=10)
-    assert calls == [10, 10, 10, 3]
+    monkeypatch.setattr(StudentLabeler, "score", whole)
+    label(pool, labeler, folder)
+    assert calls == [10, 10, 3]
+    label(pool, labeler, folder)
+    assert calls == [10, 10, 3]
     assert read_pool(folder)["id"][:] == pool["id"][:]
 
 
-def test_lost_shard_is_noticed(pool, labeler, tmp_path, monkeypatch):
-    monkeypatch.setattr(
-        "hf_llambert.pool.shards._label_shard",
-        lambda rows, labeler, features, path, progress: rows.select(range(len(rows) - 1)).to_parquet(str(path)),
-    )
-    with pytest.raises(RuntimeError, match="holds 20 rows, expected 23"):
-        label_pool(pool, labeler, tmp_path / "labels", rows_per_shard=10)
+@pytest.mark.parametrize("source", ["dataset", "jsonl"])
+def test_damaged_or_lost_shards_are_computed_again(source, pool, labeler, tmp_path, monkeypatch):
+    folder = tmp_path / "labels"
+    if source == "jsonl":
+        pool.to_json(str(tmp_path / "pool.jsonl"))
+    given = pool if source == "dataset" else tmp_path / "pool.jsonl"
+    label(given, labeler, folder)
+    whole = read_pool(folder).to_dict()
+    calls = counted(monkeypatch)
+    for damage in ("flip", "cut", "remove"):
+        path = folder / "part-00000-00001.parquet"
+        data = bytearray(path.read_bytes())
+        data[len(data) // 2] ^= 1
+        if damage == "remove":
+            path.unlink()
+        else:
+            path.write_bytes(data if damage == "flip" else data[:-1])
+        label(given, labeler, folder)
+        assert read_pool(folder).to_dict() == whole
+    assert calls == [10, 10, 10]
 
 
-def test_labels_of_another_pool_or_student_are_refused(pool, labeler, tmp_path):
-    label_pool(pool, labeler, tmp_path / "labels")
-    with pytest.raises(FileExistsError, match="another run \\(pool"):
-        label_pool(pool.select(range(3)), labeler, tmp_path / "labels")
+def test_manifest_says_where_each_shard_is_from(files, labeler, tmp_path):
+    folder = tmp_path / "labels"
+    label(files, labeler, folder, rows_per_shard=6)
+    notes = [json.loads(path.read_text()) for path in sorted((folder / ".manifest").glob("*.json"))]
+    assert [(n["source"], n["start"], n["rows"], n["last"]) for n in notes] == [
+        ("0.parquet", 0, 6, False), ("0.parquet", 6, 3, True), ("1.parquet", 0, 6, False), ("1.parquet", 6, 3, True),
+        ("2.parquet", 0, 5, True),
+    ]  # fmt: skip
+    assert {n["student"] for n in notes} == {labeler.identity}
+    assert all(len(n["checksum"]) == 64 for n in notes)
 
 
-def test_wrong_pools_are_refused(pool, labeler, tmp_path):
+def test_labels_of_another_pool_or_student_are_refused_unless_overwritten(pool, labeler, tmp_path, student_dir):
+    folder = tmp_path / "labels"
+    label(pool, labeler, folder, rows_per_shard=5)
+    with pytest.raises(FileExistsError, match="another run \\(pool: the dataset changed since"):
+        label(pool.select(range(3)), labeler, folder, rows_per_shard=5)
+    other = Path(shutil.copytree(student_dir, tmp_path / "other"))
+    (other / "vocab-note.txt").write_text("another student")
+    with pytest.raises(FileExistsError, match="another run \\(student"):
+        label(pool, StudentLabeler(other), folder, rows_per_shard=5)
+    label(pool.select(range(8)), StudentLabeler(other), folder, rows_per_shard=5, overwrite=True)
+    assert read_pool(folder)["id"][:] == list(range(8))
+    assert len(list((folder / ".manifest").iterdir())) == 2
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "novel.txt").write_text("by hand")
+    with pytest.raises(FileExistsError, match="was not made by hf-llambert"):
+        label(pool, labeler, tmp_path / "mine", overwrite=True)
+
+
+def test_a_changed_file_is_refused_a_new_one_is_labelled(files, labeler, tmp_path, monkeypatch):
+    folder = tmp_path / "labels"
+    label(files, labeler, folder)
+    calls = counted(monkeypatch)
+    pq.write_table(pa.table({"id": [23], "text": ["a new one"]}), files / "3.parquet")
+    label(files, labeler, folder)
+    assert calls == [1]
+    assert read_pool(folder)["id"][:] == list(range(24))
+    pq.write_table(pa.table({"id": [99], "text": ["other rows"]}), files / "1.parquet")
+    with pytest.raises(FileExistsError, match="pool: 1.parquet changed since"):
+        label(files, labeler, folder)
+    label(files, labeler, folder, overwrite=True)
+    assert calls == [1, 1]  # only that one
+    assert read_pool(folder)["id"][:] == [*range(9), 99, *range(18, 24)]
+
+
+@pytest.mark.parametrize("kind", ["footer", "page", "columns", "twice", "type"])
+def test_a_broken_file_is_named_and_the_rest_labelled(kind, files, labeler, tmp_path):
+    path, folder = files / "1.parquet", tmp_path / "labels"
+    good = path.read_bytes()
+    if kind == "footer":
+        path.write_bytes(good[:-20])
+    elif kind == "page":
+        data = bytearray(good)
+        data[100:300] = b"\xff" * 200
+        path.write_bytes(data)
+    elif kind == "columns":
+        pq.write_table(pa.table({"text": ["a"]}), path)
+    elif kind == "twice":
+        pq.write_table(pa.table([["a"], ["b"]], names=["text", "text"]), path)
+    else:
+        pq.write_table(pa.table({"id": ["no number"], "text": ["a"]}), path)
+    with pytest.raises(RuntimeError, match=r"1 of 3 pieces .* '1.parquet' cannot be read: .* 14 rows of the rest"):
+        label(files, labeler, folder)
+    assert read_pool(folder)["id"][:] == [*range(9), *range(18, 23)]
+    with pytest.raises(RuntimeError, match=r"'1.parquet' cannot be read"):
+        label(files, labeler, folder)
+    path.write_bytes(good)
+    assert label(files, labeler, folder)["n_labelled"] == 22
+    assert read_pool(folder)["id"][:] == list(range(23))
+
+
+def test_a_file_that_breaks_off_keeps_the_shards_before_the_break(labeler, tmp_path):
+    path = tmp_path / "pool.csv"  # pandas reads ten thousand rows at once
+    lines = ["text", *[f"text {i}" for i in range(12_000)]]
+    lines[11_000] += ",a field too many"
+    path.write_text("\n".join(lines))
+    with pytest.raises(RuntimeError, match="'pool.csv' cannot be read: .* The 8,000 rows of the rest are labelled"):
+        label(path, labeler, tmp_path / "labels", rows_per_shard=4000)
+    assert read_pool(tmp_path / "labels")["text"][:] == [f"text {i}" for i in range(8000)]
+
+
+def test_bad_texts_are_unusable_and_nothing_else(labeler, tmp_path):
+    texts = [None, "", " \n", "fine", "x" * 10_000_000, "good film " * 1_000_000]
+    path = tmp_path / "bad.parquet"
+    raw = pa.array([b"\xff\xfe not UTF-8", b"fine too"], pa.binary()).view(pa.string())
+    table = pa.concat_tables([pa.table({"text": pa.array(texts, pa.string())}), pa.table({"text": raw})])
+    pq.write_table(table, path)
+    results = label(path, labeler, tmp_path / "labels")
+    assert (results["n_labelled"], results["n_unusable"]) == (4, 4)
+    out = pq.read_table(tmp_path / "labels" / "part-00000-00000.parquet")
+    labels = out["student_label"].to_pylist()
+    assert [x == -1 for x in labels] == [True, True, True, False, False, False, True, False]
+    assert out["text"].combine_chunks().view(pa.binary())[6].as_py() == b"\xff\xfe not UTF-8"
+    assert labeler.label(["good film " * 1_000_000])["student_label"] == [labels[5]]
+
+
+def test_pieces_without_rows_count_as_done(labeler, tmp_path):
+    (tmp_path / "pool").mkdir()
+    (tmp_path / "pool" / "0.csv").write_text("id,text\n")
+    (tmp_path / "pool" / "1.csv").write_text("id,text\n1,one\n")
+    assert label(tmp_path / "pool", labeler, tmp_path / "labels")["n_labelled"] == 1
+    assert shard_names(tmp_path / "labels") == ["part-00001-00000.parquet"]
+    with pytest.raises(ValueError, match="no rows"):
+        label(tmp_path / "pool" / "0.csv", labeler, tmp_path / "none")
+
+
+def test_wrong_pools_are_refused(pool, labeler, tmp_path, student_dir):
     with pytest.raises(ValueError, match="Column 'text' not found"):
-        label_pool(pool.remove_columns("text"), labeler, tmp_path / "labels")
-    with pytest.raises(ValueError, match="Expected rows"):
-        label_pool(pool.select([]), labeler, tmp_path / "labels")
+        label(pool.remove_columns("text"), labeler, tmp_path / "labels")
+    with pytest.raises(ValueError, match="must hold strings, it holds int64"):
+        label(pool, StudentLabeler(student_dir, "id"), tmp_path / "labels")
+    with pytest.raises(ValueError, match="no rows"):
+        label(pool.select([]), labeler, tmp_path / "labels")
     with pytest.raises(ValueError, match="has the columns \\['student_label'\\] already"):
-        label_pool(pool.add_column("student_label", [0] * 23), labeler, tmp_path / "labels")
+        label(pool.add_column("student_label", [0] * 23), labeler, tmp_path / "labels")
+    with pytest.raises(ValueError, match="no column \\['idd'\\] to keep"):
+        label(pool, labeler, tmp_path / "labels", keep=["idd"])
+    with pytest.raises(ValueError, match="The student has the labels"):
+        label(pool, labeler, tmp_path / "labels", task=TaskSpec("t", ("positive", "negative"), "{text}"))
+    with pytest.raises(ValueError, match="process from 0 to their number, got 10, 3/3"):
+        label(pool, labeler, tmp_path / "labels", process=(3, 3))
     with pytest.raises(FileNotFoundError, match="holds no part-"):
         read_pool(tmp_path)
+    with pytest.raises(FileNotFoundError, match="no dataset of that name"):
+        label("nobody/nothing", labeler, tmp_path / "labels")
+    assert not (tmp_path / "labels").exists()
+
+
+def test_kept_columns_are_written_and_no_others(pool, labeler, tmp_path):
+    label(pool.add_column("student_label", [0] * 23), labeler, tmp_path / "labels", keep=["id"])
+    assert read_pool(tmp_path / "labels").column_names == ["id", *STUDENT]
+
+
+def test_a_full_disk_loses_only_the_shard_at_hand(pool, labeler, tmp_path, monkeypatch):
+    whole = share.ShardFile.finish
+
+    def full(self):
+        if self.path.name.endswith("1.parquet"):
+            raise OSError(28, "No space left on device")
+        return whole(self)
+
+    monkeypatch.setattr(share.ShardFile, "finish", full)
+    with pytest.raises(OSError, match="No space left"):
+        label(pool, labeler, tmp_path / "labels")
+    assert shard_names(tmp_path / "labels") == ["part-00000-00000.parquet"]
+    assert not list((tmp_path / "labels").glob(".part-*"))
+    monkeypatch.setattr(share.ShardFile, "finish", whole)
+    assert label(pool, labeler, tmp_path / "labels")["complete"]
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_processes_started_alone_share_the_work_and_the_last_one_finishes(streamed, files, pool, labeler, tmp_path):
+    folder = tmp_path / "labels"
+    if streamed:
+        pool.to_json(str(tmp_path / "pool.jsonl"))
+    source = tmp_path / "pool.jsonl" if streamed else files
+    for k in (2, 0):
+        assert not label(source, labeler, folder, rows_per_shard=3, process=(k, 3))["complete"]
+    before = shard_names(folder)
+    assert label(source, labeler, folder, rows_per_shard=3, process=(1, 3))["complete"]
+    assert len(shard_names(folder)) > len(before)
+    assert read_pool(folder)["id"][:] == list(range(23))
+    # Another number of processes goes on from the same shards.
+    (folder / shard_names(folder)[-1]).unlink()
+    assert label(source, labeler, folder, rows_per_shard=3)["complete"]
+    assert read_pool(folder)["id"][:] == list(range(23))
+
+
+def test_a_stream_without_a_length_is_read_to_its_end(labeler, tmp_path):
+    def rows():
+        yield from ({"id": i, "text": f"text {i}"} for i in range(12))
+
+    stream = IterableDataset.from_generator(rows)
+    label(stream, labeler, tmp_path / "labels", rows_per_shard=4)
+    assert read_pool(tmp_path / "labels")["id"][:] == list(range(12))
+    assert len(shard_names(tmp_path / "labels")) == 3
+
+
+def test_a_row_that_is_lost_on_the_way_is_noticed(pool, labeler, tmp_path, monkeypatch):
+    monkeypatch.setattr(shards.pq, "read_metadata", lambda path: type("Footer", (), {"num_rows": 9}))
+    with pytest.raises(RuntimeError, match="holds 9 rows .* expected 10"):
+        label(pool, labeler, tmp_path / "labels")
+
+
+def test_windows_do_not_change_what_comes_out(pool, labeler, tmp_path, monkeypatch):
+    label(pool, labeler, tmp_path / "one")
+    monkeypatch.setattr(share, "_WINDOW", 4)
+    label(pool, labeler, tmp_path / "two")
+    one, two = (read_pool(tmp_path / name) for name in ("one", "two"))
+    assert one["student_label"][:] == two["student_label"][:]
+    assert one["id"][:] == two["id"][:]
+
+
+def test_finished_shards_are_told_about_once_each_time(pool, labeler, tmp_path):
+    told = []
+    label(pool, labeler, tmp_path / "labels", on_shard=lambda path: told.append(path.name))
+    assert told == shard_names(tmp_path / "labels")
+    label(pool, labeler, tmp_path / "labels", on_shard=lambda path: told.append(path.name))
+    assert told == 2 * shard_names(tmp_path / "labels")
+
+
+def test_lower_precision_is_compared_first_and_refused_where_labels_move(pool, student_dir, tmp_path, monkeypatch):
+    labeler = StudentLabeler(student_dir, dtype="bfloat16")
+    results = label(pool, labeler, tmp_path / "labels") if labeler.agreement(["a b", "c"]) == 1 else {"agreement": 1.0}
+    assert results["agreement"] >= 0.995
+    monkeypatch.setattr(StudentLabeler, "agreement", lambda self, texts: 0.99)
+    with pytest.raises(ValueError, match="only 99.0% of 22 texts keep the label that float32 gives them"):
+        label(pool, labeler, tmp_path / "other")
+
+
+KILLED = """
+import os, random, sys
+from hf_llambert import StudentLabeler, label_pool
+label_pool(sys.argv[1], StudentLabeler(sys.argv[2]), sys.argv[3], rows_per_shard=40, show_progress=False)
+"""
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_runs_killed_at_random_instants_end_as_if_nobody_had(processes, student_dir, tmp_path):
+    rows = {"id": range(400), "text": [f"text number {i} " * (1 + i % 7) for i in range(400)]}
+    (tmp_path / "pool").mkdir()
+    for k in range(2):
+        pq.write_table(
+            pa.table({n: list(v)[200 * k : 200 * k + 200] for n, v in rows.items()}), tmp_path / f"pool/{k}.parquet"
+        )
+    script = Path(__file__).parent.parent / "benchmarks" / "kill_pool.py"
+    command = [
+        sys.executable,
+        str(script),
+        "--pool",
+        tmp_path / "pool",
+        "--student",
+        student_dir,
+        "--rows_per_shard",
+        40,
+    ]
+    done = subprocess.run(
+        [*map(str, command), "--instants", "1", "--processes", str(processes)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "1 of 1 ended exactly as the uninterrupted run" in done.stdout

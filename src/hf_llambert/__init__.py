@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from hf_llambert.data import check_column, load_data, whole_folder, with_gold
     from hf_llambert.hub.cards import Publication, dataset_card, merge_cards, model_card
     from hf_llambert.hub.push import push_run
+    from hf_llambert.hub.uploads import ShardUploads
     from hf_llambert.metrics import AnnotationQuality, ClassificationQuality, mean_interval, paired_bootstrap
     from hf_llambert.pool.shards import label_pool, read_pool
     from hf_llambert.quality.report import compare_labels, show_report, write_report
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from hf_llambert.teachers.recorded import RecordedTeacher
     from hf_llambert.teachers.vllm import VLLMTeacher
     from hf_llambert.training.active import is_flat, next_to_annotate, student_silver
+    from hf_llambert.training.backends import fastest_backend
     from hf_llambert.training.evaluation import evaluate_student
     from hf_llambert.training.folds import out_of_fold
     from hf_llambert.training.mixing import MixCallback
@@ -53,6 +55,7 @@ _MODULES = {
     "data": "check_column load_data whole_folder with_gold",
     "hub.cards": "Publication dataset_card merge_cards model_card",
     "hub.push": "push_run",
+    "hub.uploads": "ShardUploads",
     "metrics": "AnnotationQuality ClassificationQuality mean_interval paired_bootstrap",
     "pool.shards": "label_pool read_pool",
     "quality.report": "compare_labels show_report write_report",
@@ -68,6 +71,7 @@ _MODULES = {
     "training.students": "StudentLabeler",
     "training.active": "is_flat next_to_annotate student_silver",
     "training.mixing": "MixCallback",
+    "training.backends": "fastest_backend",
     "training.evaluation": "evaluate_student",
     "training.folds": "out_of_fold",
     "training.train": "train_student",

@@ -12,7 +12,7 @@ import shutil
 import sys
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from datasets import ClassLabel, Dataset, DatasetDict, load_dataset, load_from_disk
@@ -22,7 +22,8 @@ from hf_llambert import __version__
 from hf_llambert.answers import normalize
 from hf_llambert.tasks import ABSTAIN, TaskSpec
 
-_FORMATS = {".jsonl": "json", ".json": "json", ".csv": "csv", ".parquet": "parquet"}
+_FORMATS = {".jsonl": "json", ".json": "json", ".csv": "csv", ".parquet": "parquet", ".arrow": "arrow"}
+_COMPRESSED = (".gz", ".zst", ".bz2", ".xz")
 STAGE_FILE = "stage.json"
 
 
@@ -31,8 +32,8 @@ def load_data(source: str | Path, split: str | None = None, num_rows: int | None
     Read a dataset.
 
     Args:
-        source (`str` or `Path`): A .jsonl, .json, .csv or .parquet file, a directory of such files, a dataset written
-            by `save_to_disk`, or a Hub id.
+        source (`str` or `Path`): A .parquet, .jsonl, .json, .csv or .arrow file (compressed or not), a directory of such
+            files, a dataset written by `save_to_disk`, or a Hub id.
         split (`str`, *optional*): Split of a Hub dataset or a saved `DatasetDict`. Needed when there are several.
         num_rows (`int`, *optional*): Take a random sample of so many rows. A larger sample with the same seed begins
             with the rows of a smaller one.
@@ -180,6 +181,26 @@ def stage_results(folder: str | Path, config: Mapping[str, object]) -> dict | No
     return noted["results"]
 
 
+def claim_stage(folder: Path, config: Mapping[str, object], overwrite: bool = False) -> None:
+    """
+    Make a stage's folder, or see that it is this configuration's. Several processes may do so at once.
+
+    Raises:
+        FileExistsError: `folder` holds something else and `overwrite` is off, or was not made here.
+    """
+    if not folder.exists():
+        with scratch_folder(folder) as part:
+            note_stage(part, config, {})
+            with suppress(OSError):  # another process was first
+                part.rename(folder)
+    try:
+        stage_results(folder, config)
+    except FileExistsError:
+        if not overwrite or not (folder / STAGE_FILE).is_file():
+            raise
+        note_stage(folder, config, {})
+
+
 def note_stage(folder: Path, config: Mapping[str, object], results: Mapping[str, object]) -> None:
     """Write down, inside a stage's folder, how it was made and what came of it."""
     made = {"command": shown_command(sys.argv), "machine": _machine(), "hf_llambert": __version__}
@@ -229,19 +250,12 @@ def _machine() -> str:
 
 def _read(source: str | Path, split: str | None) -> Dataset:
     path = Path(source)
-    if path.is_file():
-        if path.suffix not in _FORMATS:
-            raise ValueError(f"'{path}' is not one of {', '.join(_FORMATS)}.")
-        return _read_files([path])
-    if path.is_dir():
-        if (path / "annotated").is_dir():  # the folder of a run
-            path = path / "annotated"
-        if (path / "state.json").is_file() or (path / "dataset_dict.json").is_file():
-            return _one_split(load_from_disk(str(path)), source, split)
-        files = sorted(p for p in path.rglob("*") if p.suffix in _FORMATS and p.name != STAGE_FILE)
-        if not files:
-            raise FileNotFoundError(f"'{path}' holds no {', '.join(_FORMATS)} file and no saved dataset.")
-        return _read_files(files)
+    if path.is_dir() and (path / "annotated").is_dir():  # the folder of a run
+        path = path / "annotated"
+    if is_saved_dataset(path):
+        return _one_split(load_from_disk(str(path)), source, split)
+    if path.exists():
+        return _read_files(*data_files(path))
     try:
         if split is None:
             return _one_split(load_dataset(str(source)), source, None)
@@ -252,17 +266,50 @@ def _read(source: str | Path, split: str | None) -> Dataset:
         ) from error
 
 
-def _read_files(files: Sequence[Path]) -> Dataset:
-    kinds = {_FORMATS[p.suffix] for p in files}
+def is_saved_dataset(path: Path) -> bool:
+    """Whether a folder was written by `save_to_disk`."""
+    return (path / "state.json").is_file() or (path / "dataset_dict.json").is_file()
+
+
+def data_files(source: str | Path) -> tuple[str, list[Path]]:
+    """
+    The kind (`parquet`, `json`, `csv` or `arrow`) and the files of a file or directory, in the order of their names.
+
+    Raises:
+        FileNotFoundError: The directory holds none.
+        ValueError: A file of another kind, or files of several kinds.
+    """
+    path = Path(source)
+    if path.is_file():
+        files = [path]
+        if _kind(path) is None:
+            raise ValueError(f"'{path}' is not one of {', '.join(_FORMATS)}.")
+    else:
+        visible = (p for p in path.rglob("*") if not any(part.startswith(".") for part in p.relative_to(path).parts))
+        files = sorted(p for p in visible if _kind(p) and p.name != STAGE_FILE)
+    if not files:
+        raise FileNotFoundError(f"'{path}' holds no {', '.join(_FORMATS)} file and no saved dataset.")
+    kinds = {str(_kind(p)) for p in files}
     if len(kinds) > 1:
         raise ValueError(f"'{files[0].parent}' mixes {sorted(kinds)} files. Keep files of one kind in a directory.")
     if not any(p.stat().st_size for p in files):
         raise ValueError(f"'{files[0]}' is empty.")
-    kind = kinds.pop()
-    # Without these, pandas reads reviews such as "None" or "NA" as missing.
-    kwargs = {"keep_default_na": False, "na_values": [""]} if kind == "csv" else {}
+    return kinds.pop(), files
+
+
+def reading_options(kind: str) -> dict[str, object]:
+    """Arguments of `load_dataset` for a kind of file. Without these, pandas reads texts such as "None" or "NA" as missing."""
+    return {"keep_default_na": False, "na_values": [""]} if kind == "csv" else {}
+
+
+def _kind(path: Path) -> str | None:
+    name = path.with_suffix("") if path.suffix in _COMPRESSED else path
+    return _FORMATS.get(name.suffix)
+
+
+def _read_files(kind: str, files: Sequence[Path]) -> Dataset:
     try:
-        return load_dataset(kind, data_files=[str(p) for p in files], split="train", **kwargs)
+        return load_dataset(kind, data_files=[str(p) for p in files], split="train", **reading_options(kind))
     except DatasetGenerationError as error:
         raise ValueError(f"'{files[0].parent}' cannot be read as {kind}: {error.__cause__ or error}") from error
     except ValueError as error:

@@ -39,7 +39,7 @@ def content_id(
     digest = hashlib.sha256()
     for name in names:
         digest.update(f"{name}\0".encode())
-        _digest_file(folder / name, digest)
+        digest_file(folder / name, digest, sampled=Path(name).suffix in _WEIGHTS)
     return f"sha256:{digest.hexdigest()[:32]}"
 
 
@@ -119,11 +119,12 @@ def _is_part(path: Path) -> bool:
     return path.is_file() and path.suffix in _MATTERS and path.name not in _OURS
 
 
-def _digest_file(path: Path, digest: _Hash) -> None:
+def digest_file(path: Path, digest: _Hash, sampled: bool) -> None:
+    """Add a file to a digest; with `sampled`, its size and 64 places spread over it, however large it is."""
     size = path.stat().st_size
     digest.update(f"{size}\0".encode())
     with path.open("rb") as file:
-        if path.suffix not in _WEIGHTS or size <= 2 * _SAMPLES * _CHUNK:
+        if not sampled or size <= 2 * _SAMPLES * _CHUNK:
             digest.update(file.read())
             return
         for k in range(_SAMPLES):

@@ -13,6 +13,11 @@ def world_size() -> int:
     return max(1, int(os.environ.get("WORLD_SIZE", "1")))
 
 
+def launched() -> tuple[int, int]:
+    """Which process this is, counted from 0, and of how many, as a launcher's environment says; (0, 1) without one."""
+    return int(os.environ.get("RANK", "0")), world_size()
+
+
 def process_state() -> PartialState:
     """
     Rank and number of processes. On CPUs accelerate alone would take each of several processes for the only one.

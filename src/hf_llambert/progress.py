@@ -6,15 +6,17 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+_SILENCE = 60  # seconds
+
 
 @contextmanager
-def progress_bar(description: str, total: int, show: bool = True) -> Iterator[Callable[[int], None]]:
+def progress_bar(description: str, total: int | None, show: bool = True) -> Iterator[Callable[[int], None]]:
     """
-    A bar on standard error, or ten lines where that is no terminal (a log file, CI).
+    A bar on standard error, or ten lines where that is no terminal (a log file, CI); without a total, one line a minute.
 
     Gives a function to call with the number of texts done since its last call.
     """
-    if not show or not total:
+    if not show or total == 0:
         yield lambda done: None
         return
     from rich.console import Console
@@ -29,18 +31,23 @@ def progress_bar(description: str, total: int, show: bool = True) -> Iterator[Ca
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"))
     start, count = time.monotonic(), 0
+    said = start
     with Progress(*columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task(description, total=total, rate="")
 
         def advance(done: int) -> None:
-            nonlocal count
-            tenth, count = count * 10 // total, count + done
-            rate = count / max(time.monotonic() - start, 1e-9)
+            nonlocal count, said
+            before, count = count, count + done
+            now = time.monotonic()
+            rate = count / max(now - start, 1e-9)
             bar.update(task, advance=done, rate=f"{rate:,.1f} texts/s")
-            if bar.disable and count * 10 // total > tenth:
-                left = (total - count) / rate
+            due = now - said >= _SILENCE if total is None else count * 10 // total > before * 10 // total
+            if bar.disable and due:
+                said = now
+                of = f"{count:,}" if total is None else f"{count:,}/{total:,}"
+                left = "" if total is None else f", {(total - count) / rate:,.0f} s left"
                 console.print(
-                    f"{description}: {count:,}/{total:,}, {rate:,.1f} texts/s, {left:,.0f} s left",
+                    f"{description}: {of}, {rate:,.1f} texts/s{left}",
                     highlight=False,
                     soft_wrap=True,
                 )

@@ -56,6 +56,15 @@ def cut_text(tokenizer: PreTrainedTokenizerBase, text: str, max_tokens: int, hea
     return (first + GAP + last if first and last else first + last), True
 
 
+def shorten(text: str, max_characters: int, head_share: float) -> str:
+    """A text without its middle when it is longer than `max_characters`: what no model would read costs no tokenising."""
+    if len(text) <= max_characters:
+        return text
+    head = round(max_characters * head_share)
+    first, last = text[:head], text[len(text) - (max_characters - head) :]
+    return first + GAP + last if first and last else first + last
+
+
 def length_batches(lengths: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:
     """
     Cut rows into batches of similar length whose padded size stays within a token budget.

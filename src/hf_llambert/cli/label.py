@@ -7,29 +7,121 @@ from typing import Annotated
 
 import typer
 
-from hf_llambert.cli.options import Data, NumRows, Output, Seed, Split, TextColumn, say
+from hf_llambert.cli.options import NumRows, Output, Seed, Split, TextColumn, say
 
 
 def label(
-    data: Data,
-    student: Annotated[str, typer.Option("--student", help="Directory or Hub id of a trained student.")],
+    data: Annotated[
+        str,
+        typer.Option(
+            "--data",
+            help="A .parquet, .jsonl, .csv or .arrow file or a directory of them, which is read piece by piece; a saved "
+            "dataset or a Hub id.",
+        ),
+    ],
+    student: Annotated[
+        str, typer.Option("--student", help="Directory or Hub id of a trained student, or a run's folder.")
+    ],
     output: Output,
     split: Split = None,
     text_column: TextColumn = "text",
     num_rows: NumRows = None,
     seed: Seed = 42,
-    batch_tokens: Annotated[int, typer.Option("--batch_tokens", help="Padded tokens in one forward pass.")] = 4096,
+    task: Annotated[
+        str | None, typer.Option("--task", help="Refuse a student that has other labels than this task.")
+    ] = None,
+    revision: Annotated[str | None, typer.Option("--revision", help="Revision of a student on the Hub.")] = None,
+    keep: Annotated[
+        list[str] | None, typer.Option("--keep", help="Column of the input to write; may be repeated. Default: all.")
+    ] = None,
+    backend: Annotated[
+        str, typer.Option("--backend", help="torch, openvino or onnx; auto: openvino on a CPU where it is installed.")
+    ] = "auto",
+    dtype: Annotated[
+        str, typer.Option("--dtype", help="float32, bfloat16, float16 or int8; auto: float32 on a CPU, half on a GPU.")
+    ] = "auto",
+    attention: Annotated[
+        str | None, typer.Option("--attention", help="Such as flash_attention_2, which computes no padding.")
+    ] = None,
+    long_texts: Annotated[
+        str, typer.Option("--long_texts", help="truncate; or read long texts in parts: mean or max of their scores.")
+    ] = "truncate",
+    batch_tokens: Annotated[
+        int | None,
+        typer.Option("--batch_tokens", help="Padded tokens in one forward pass. Default: 1,024; GPU 65,536."),
+    ] = None,
     rows_per_shard: Annotated[int, typer.Option("--rows_per_shard", help="Rows in each Parquet file.")] = 10_000,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace labels of another student or pool.")] = False,
+    process: Annotated[
+        str | None,
+        typer.Option("--process", help="Such as 3/8: the share of process 3 (from 0) of 8, started by itself."),
+    ] = None,
+    push_to_hub: Annotated[
+        str | None,
+        typer.Option("--push_to_hub", help="Dataset on the Hub to upload each shard to, as it is finished."),
+    ] = None,
+    public: Annotated[bool, typer.Option("--public/--private", help="Let everybody see it.")] = False,
 ) -> None:
-    """Label a whole corpus with a student, as Parquet beside the input's columns."""
-    from hf_llambert import StudentLabeler, label_pool, load_data
+    """
+    Label a whole corpus with a student, as Parquet beside the input's columns.
+
+    Interrupted, the same command goes on where it stopped; under accelerate launch each process takes its share.
+    """
+    from contextlib import ExitStack
+
+    from hf_llambert import ShardUploads, StudentLabeler, fastest_backend, label_pool, load_task
 
     if (Path(student) / "student").is_dir():  # the folder of a run
         student = str(Path(student) / "student")
-    labeler = StudentLabeler(student, text_column, batch_tokens=batch_tokens)
-    results = label_pool(load_data(data, split, num_rows, seed), labeler, output / "labels", rows_per_shard)
-    say(
-        f"{results['n_labelled']:,} texts labelled, {results['n_unusable']:,} unusable, "
-        f"{results['texts_per_second']:,.1f} texts/s"
+    labeler = StudentLabeler(
+        student,
+        text_column,
+        revision,
+        batch_tokens,
+        backend=fastest_backend() if backend == "auto" else backend,  # type: ignore[arg-type]  # checked there
+        dtype=dtype,
+        attention=attention,
+        long_texts=long_texts,  # type: ignore[arg-type]
     )
+    with ExitStack() as stack:
+        uploads = stack.enter_context(ShardUploads(push_to_hub, public)) if push_to_hub else None
+        results = label_pool(
+            _pool(data, split, num_rows, seed),
+            labeler,
+            output / "labels",
+            rows_per_shard,
+            split=split,
+            keep=keep or None,
+            task=load_task(task) if task else None,
+            overwrite=overwrite,
+            process=_process(process),
+            on_shard=uploads,
+        )
+    speed = f", {results['texts_per_second']:,.1f} texts/s" if results["texts_per_second"] else ""
+    say(f"{results['n_labelled']:,} texts labelled, {results['n_unusable']:,} unusable{speed}")
+    if "agreement" in results:
+        say(f"{labeler.dtype} gives the label of float32 on {results['agreement']:.1%} of the texts compared")
+    if not results["complete"]:
+        say("Other processes have not finished their shares.")
     say(f"written to {output / 'labels'}")
+    if uploads is not None:
+        say(f"uploaded to {uploads.address}")
+
+
+def _pool(data: str, split: str | None, num_rows: int | None, seed: int) -> object:
+    """Files and Hub datasets are streamed; a sample, a saved dataset and a run's folder are loaded."""
+    from hf_llambert import load_data
+    from hf_llambert.data import is_saved_dataset
+
+    path = Path(data)
+    loaded = num_rows is not None or is_saved_dataset(path) or (path / "annotated").is_dir()
+    return load_data(data, split, num_rows, seed) if loaded else data
+
+
+def _process(given: str | None) -> tuple[int, int] | None:
+    if given is None:
+        return None
+    number, slash, count = given.partition("/")
+    if not (slash and number.isdecimal() and count.isdecimal() and int(number) < int(count)):
+        raise ValueError(f"--process must be such as 3/8, the first being 0/8, got '{given}'.")
+    return int(number), int(count)

@@ -91,7 +91,7 @@ def push_run(
             files, card = plan.files(kind, folder), plan.card(kind)
             out[kind] = _upload(api, publication.repo_id, kind, files, card, create_pr)
             if public and not create_pr:
-                _patiently(api.update_repo_settings, publication.repo_id, repo_type=kind, private=False)
+                patiently(api.update_repo_settings, publication.repo_id, repo_type=kind, private=False)
     return out
 
 
@@ -169,7 +169,7 @@ class _Plan:
 def _check_access(api: HfApi, plan: _Plan, public: bool, create_pr: bool) -> None:
     repo_id = plan.publication.repo_id
     try:
-        me = _patiently(api.whoami)
+        me = patiently(api.whoami)
     except LocalTokenNotFoundError as error:
         raise PermissionError("No token of the Hub was found. Run hf auth login, or set HF_TOKEN.") from error
     except HfHubHTTPError as error:
@@ -192,7 +192,7 @@ def _check_access(api: HfApi, plan: _Plan, public: bool, create_pr: bool) -> Non
         )
     for kind in plan.kinds:
         try:
-            info = _patiently(api.repo_info, repo_id, repo_type=kind)
+            info = patiently(api.repo_info, repo_id, repo_type=kind)
         except RepositoryNotFoundError as error:
             if create_pr:
                 raise ValueError(
@@ -205,7 +205,7 @@ def _check_access(api: HfApi, plan: _Plan, public: bool, create_pr: bool) -> Non
             )
         card = plan.card(kind)
         if card is not None:
-            _patiently(_merged_card, api, repo_id, kind, info.sha, card)
+            patiently(_merged_card, api, repo_id, kind, info.sha, card)
 
 
 def _upload(
@@ -216,7 +216,7 @@ def _upload(
     title = f"hf_llambert {tag}"
     if not create_pr:
         sdk = "gradio" if kind == "space" else None
-        _patiently(api.create_repo, repo_id, repo_type=kind, private=True, exist_ok=True, space_sdk=sdk)
+        patiently(api.create_repo, repo_id, repo_type=kind, private=True, exist_ok=True, space_sdk=sdk)
 
     def commit() -> str:
         if create_pr:
@@ -245,10 +245,10 @@ def _upload(
         )
         return info.pr_url or info.oid
 
-    done = _patiently(commit)
+    done = patiently(commit)
     if create_pr:
         return done
-    _patiently(api.create_tag, repo_id, tag=tag, revision=done, repo_type=kind, exist_ok=True)
+    patiently(api.create_tag, repo_id, tag=tag, revision=done, repo_type=kind, exist_ok=True)
     prefix = "" if kind == "model" else f"{kind}s/"
     return f"{api.endpoint}/{prefix}{repo_id}"
 
@@ -262,7 +262,7 @@ def _merged_card(api: HfApi, repo_id: str, kind: str, revision: str | None, card
     return merge_cards(existing, card, DatasetCard if kind == "dataset" else ModelCard)
 
 
-def _patiently(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+def patiently(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """
     Repeat a call to the Hub that fails for a reason that passes, waiting longer each time or as long as the Hub says.
 

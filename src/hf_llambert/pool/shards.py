@@ -1,139 +1,223 @@
-"""`label_pool`: a dataset in, Parquet shards with the student's columns out."""
+"""`label_pool`: a pool of any size in, Parquet shards with the student's columns out."""
 
 from __future__ import annotations
 
-import os
+import hashlib
+import json
 import time
-import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 
-from datasets import Dataset, Features, load_dataset
+import pyarrow as pa
+import pyarrow.parquet as pq
+from datasets import Dataset, Features, IterableDataset, load_dataset
 
-from hf_llambert.data import check_column, content_hash, note_stage, stage_results, whole_folder
-from hf_llambert.processes import process_state
+from hf_llambert.data import claim_stage, note_stage, stage_results
+from hf_llambert.pool.manifest import NOTES, Manifest
+from hf_llambert.pool.share import Share
+from hf_llambert.pool.sources import Piece, column_values, pool_features, pool_pieces
+from hf_llambert.processes import launched
 from hf_llambert.progress import progress_bar
-from hf_llambert.tasks import ABSTAIN
+from hf_llambert.tasks import TaskSpec
+from hf_llambert.texts import why_unusable
 from hf_llambert.training.students import StudentLabeler
 
-_WINDOW = 1000  # rows among which texts are sorted by length
+_SAMPLE = 512  # texts on which lower precision is compared with float32
+_LEAST_AGREEMENT = 0.995
+_LOOK_AGAIN = 0.5  # seconds
 
 
 def label_pool(
-    pool: Dataset,
+    pool: Dataset | IterableDataset | str | Path,
     labeler: StudentLabeler,
     output: str | Path,
     rows_per_shard: int = 10_000,
     show_progress: bool = True,
+    *,
+    split: str | None = None,
+    keep: Sequence[str] | None = None,
+    task: TaskSpec | None = None,
+    overwrite: bool = False,
+    process: tuple[int, int] | None = None,
+    on_shard: Callable[[Path], None] | None = None,
 ) -> dict:
     """
-    Label every row of a dataset into `output/part-*.parquet`, in order.
+    Label every row of a pool into `output/part-*.parquet`, in order; neither memory nor disk ever holds all of it twice.
 
-    A shard is written whole or not at all, and one that is there is not computed again. Under `accelerate launch` each
-    process takes every n-th shard; they share nothing but the folder.
+    A shard is written whole or not at all, with a note of its rows, source and checksum in `output/.manifest`. The same
+    call again computes only what is missing or damaged. Under `accelerate launch` each process takes its share of the
+    shards by rank; they share nothing but the folder, and wait for one another only at the end.
 
     Args:
-        pool (`Dataset`): The texts.
-        labeler (`StudentLabeler`): The student.
+        pool: A dataset or a stream; or a file, a directory of files or a Hub id, which is read piece by piece. See
+            [`pool_pieces`].
+        labeler (`StudentLabeler`): The student. If it computes in less than float32, its labels are compared first, on the
+            pool's first 512 texts.
         output (`str` or `Path`): Where the shards go.
-        rows_per_shard (`int`, defaults to 10,000): Rows in each shard but the last.
+        rows_per_shard (`int`, defaults to 10,000): Rows in each shard but the last of a file.
         show_progress (`bool`, defaults to `True`): Draw a progress bar.
+        split (`str`, *optional*): Split of a Hub id.
+        keep (`Sequence[str]`, *optional*): Columns of the input to write beside the student's. Defaults to all.
+        task (`TaskSpec`, *optional*): What the student must have learnt.
+        overwrite (`bool`, defaults to `False`): Replace labels of another student or pool.
+        process (`tuple[int, int]`, *optional*): Which process of how many this is, counted from 0, where no launcher says
+            so: each is then started, and started again, by itself, and none waits for another.
+        on_shard (`Callable`, *optional*): Called with the path of each finished shard, also of those found finished.
 
     Returns:
-        `dict`: `n_labelled`, `n_unusable`, `seconds` of computing summed over processes, `texts_per_second` of one.
+        `dict`: `complete`, `n_labelled`, `n_unusable`, `seconds` of computing summed over processes, `texts_per_second`
+        of one and, below float32, `agreement`. Where other processes are not done, `complete` is `False`.
 
     Raises:
         FileExistsError: `output` holds labels of another pool or student.
-        ValueError: No such column, or no rows.
+        ValueError: No such column, no rows, no classifier, another task's student, or too little agreement.
+        RuntimeError: Some of the files cannot be read. The others are labelled.
     """
-    check_column(pool, labeler.text_column, "text_column")
-    if not len(pool) or rows_per_shard < 1:
-        raise ValueError(f"Expected rows and a positive rows_per_shard, got {len(pool)} and {rows_per_shard}.")
-    taken = [name for name in pool.column_names if name.startswith("student_")]
-    if taken:
-        raise ValueError(f"The pool has the columns {taken} already. Remove or rename them before labeling.")
-    state, output = process_state(), Path(output)
+    pieces = pool_pieces(pool, split)
+    rank, count = process or launched()
+    if rows_per_shard < 1 or not 0 <= rank < count:
+        raise ValueError(
+            f"Expected a positive rows_per_shard and a process from 0 to their number, got {rows_per_shard}, {rank}/{count}."
+        )
+    if task is not None and labeler.labels != task.labels:
+        raise ValueError(f"The student has the labels {labeler.labels}, task '{task.name}' has {task.labels}.")
+    features = pool_features(pieces)
+    kept = _kept(features, labeler.text_column, keep)
     config = {
-        "student": labeler.identity,
-        "pool": content_hash(pool),
+        **labeler.settings(),
         "text_column": labeler.text_column,
         "rows_per_shard": rows_per_shard,
+        "columns": kept,
     }
-    done = stage_results(output, config)
-    if done is not None and done:
-        return done
-    state.wait_for_everyone()
-    if done is None and state.is_main_process:
-        with whole_folder(output) as part:
-            note_stage(part, config, {})  # claims the folder: empty results mean that shards are missing
-    state.wait_for_everyone()
-    features = labeler.features(pool)
+    known = [piece.num_rows for piece in pieces if piece.num_rows is not None]
+    total = sum(known) // count if len(known) == len(pieces) else None
+    if len(known) == len(pieces) and not any(known):
+        raise ValueError("The pool has no rows.")
+    run = hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:16]
+    folder = Path(output)
     labeler.warm_up()
-    shards = range(-(-len(pool) // rows_per_shard))
-    mine = shards[state.process_index :: state.num_processes]
-    with progress_bar(
-        "labeling", len(pool) // state.num_processes, show_progress and state.is_main_process
-    ) as progress:
-        for shard in mine:
-            rows = pool.select(range(shard * rows_per_shard, min((shard + 1) * rows_per_shard, len(pool))))
-            path = output / f"part-{shard:05d}.parquet"
-            if path.exists():
-                progress(len(rows))
-            else:
-                _label_shard(rows, labeler, features, path, progress)
-    state.wait_for_everyone()
-    if state.is_main_process:
-        note_stage(output, config, _results(output, len(pool), len(shards)))
-        for note in output.glob("*.seconds"):
-            note.unlink()
-    state.wait_for_everyone()
-    return stage_results(output, config) or {}
+    compared = folder / NOTES / f"agreement-{run}"
+    agreement = _agreement(labeler, pieces, compared)
+    claim_stage(folder, config, overwrite)
+    manifest = Manifest(folder, run, pieces, rows_per_shard)
+    manifest.read()
+    if manifest.changed and not overwrite:
+        raise FileExistsError(
+            f"'{folder}' holds the results of another run (pool: {', '.join(sorted(manifest.changed)[:3])} changed since). "
+            f"Choose another output, or overwrite."
+        )
+    if agreement is not None:
+        compared.write_text(str(agreement), encoding="utf-8")
+    share = Share(labeler, features, kept, manifest, rank, count, on_shard)
+    with progress_bar("labeling", total, show_progress and rank == 0) as progress:
+        share.compute(progress)
+    if process is None:
+        while not manifest.settled():  # by the others; a launcher ends us if one of them dies
+            time.sleep(_LOOK_AGAIN)
+            manifest.read()
+    manifest.read()
+    if not manifest.settled():
+        return _counts(manifest, complete=False)
+    if lost := manifest.lost():
+        done = sum(shard.rows for shard in manifest.shards.values())
+        raise RuntimeError(
+            f"{len(lost)} of {len(pieces)} pieces of the pool could not be read. "
+            + " ".join(failure.reason for failure in list(lost.values())[:5])
+            + f" The {done:,} rows of the rest are labelled in '{folder}'. Mend or remove what is broken and run again."
+        )
+    if rank == 0 or process is not None:
+        results = _verified(manifest) | ({} if agreement is None else {"agreement": agreement})
+        manifest.clean()
+        note_stage(folder, config, results)
+    while not (noted := stage_results(folder, config)):
+        time.sleep(_LOOK_AGAIN)
+    return noted
 
 
-def _label_shard(
-    rows: Dataset, labeler: StudentLabeler, features: Features, path: Path, progress: Callable[[int], None]
-) -> None:
-    columns: dict[str, list] = {}
-    start = time.perf_counter()
-    for window in rows.select_columns(labeler.text_column).with_format(None).iter(batch_size=_WINDOW):
-        for name, values in labeler(window).items():
-            columns.setdefault(name, []).extend(values)
-        progress(len(window[labeler.text_column]))
-    seconds = time.perf_counter() - start
-    for name, values in columns.items():
-        rows = rows.add_column(name, values, feature=features[name])
-    part = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
-    try:
-        rows.to_parquet(str(part))
-        with part.open("rb") as file:
-            os.fsync(file.fileno())
-        path.with_suffix(".seconds").write_text(f"{seconds}", encoding="utf-8")
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def _results(output: Path, expected: int, shards: int) -> dict:
-    """Count what is there, so that a lost row shows."""
-    labelled = read_pool(output)
-    if len(labelled) != expected:
-        raise RuntimeError(f"'{output}' holds {len(labelled)} rows, expected {expected}. Remove it and run again.")
-    notes = [output / f"part-{shard:05d}.seconds" for shard in range(shards)]
-    # Absent when another process finished the same folder meanwhile; then the speed is not known.
-    known = all(note.exists() for note in notes)
-    seconds = sum(float(note.read_text(encoding="utf-8")) for note in notes) if known else 0.0
-    unusable = sum(label == ABSTAIN for label in labelled["student_label"])
-    return {
-        "n_labelled": len(labelled) - unusable,
-        "n_unusable": unusable,
-        "seconds": seconds,
-        "texts_per_second": len(labelled) / seconds if seconds else None,
-    }
-
-
-def read_pool(folder: str | Path) -> Dataset:
+def read_pool(folder: str | Path, streaming: bool = False) -> Dataset | IterableDataset:
     """The rows that [`label_pool`] wrote, in the order of the pool."""
     files = sorted(str(p) for p in Path(folder).glob("part-*.parquet"))
     if not files:
         raise FileNotFoundError(f"'{folder}' holds no part-*.parquet. Label a pool into it first.")
-    return load_dataset("parquet", data_files=files, split="train")
+    return load_dataset("parquet", data_files=files, split="train", streaming=streaming)
+
+
+def _kept(features: Features, text_column: str, keep: Sequence[str] | None) -> list[str]:
+    if text_column not in features:
+        raise ValueError(f"Column '{text_column}' not found in {list(features)}. Pass text_column=... .")
+    kind = features.arrow_schema.field(text_column).type
+    if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_null(kind)):
+        raise ValueError(f"Column '{text_column}' must hold strings, it holds {kind}. Pass text_column=... .")
+    unknown = [name for name in keep or () if name not in features]
+    if unknown:
+        raise ValueError(f"There is no column {unknown} to keep in {list(features)}.")
+    kept = [name for name in features if keep is None or name in keep]
+    taken = [name for name in kept if name.startswith("student_")]
+    if taken:
+        raise ValueError(
+            f"The pool has the columns {taken} already. Remove, rename or do not keep them before labeling."
+        )
+    return kept
+
+
+def _agreement(labeler: StudentLabeler, pieces: Sequence[Piece], noted: Path) -> float | None:
+    """How often lower precision gives the label of float32; computed once for each run."""
+    if labeler.settings()["dtype"] == "float32":
+        return None
+    if noted.is_file():
+        return float(noted.read_text(encoding="utf-8"))
+    texts = list(islice(_usable_texts(pieces, labeler.text_column), _SAMPLE))
+    agreement = labeler.agreement(texts) if texts else 1.0
+    if agreement < _LEAST_AGREEMENT:
+        raise ValueError(
+            f"With dtype='{labeler.dtype}' on {labeler.backend} only {agreement:.1%} of {len(texts):,} texts keep the label that "
+            f"float32 gives them; at least {_LEAST_AGREEMENT:.1%} must. Use another dtype or backend."
+        )
+    return agreement
+
+
+def _usable_texts(pieces: Sequence[Piece], column: str) -> Iterator[str]:
+    for piece in pieces:
+        with suppress(Exception):  # said when the piece is labelled
+            for table in piece.read(0):
+                yield from (str(text) for text in column_values(table[column]) if why_unusable(text) is None)
+
+
+def _counts(manifest: Manifest, complete: bool) -> dict:
+    shards = manifest.shards.values()
+    rows, unusable = sum(shard.rows for shard in shards), sum(shard.unusable for shard in shards)
+    seconds = sum(shard.seconds for shard in shards)
+    return {
+        "complete": complete,
+        "n_labelled": rows - unusable,
+        "n_unusable": unusable,
+        "seconds": seconds,
+        "texts_per_second": rows / seconds if seconds else None,
+    }
+
+
+def _verified(manifest: Manifest) -> dict:
+    """The counts, after a look at every file: a lost row must show."""
+    if not manifest.shards or not any(shard.rows for shard in manifest.shards.values()):
+        raise ValueError("The pool has no rows.")
+    expected: dict[int, int] = {}
+    for (number, chunk), shard in sorted(manifest.shards.items()):
+        rows = pq.read_metadata(manifest.folder / shard.name).num_rows if shard.rows else 0
+        if (
+            rows != shard.rows
+            or shard.start != expected.get(number, 0)
+            or shard.start != chunk * manifest.rows_per_shard
+        ):
+            raise RuntimeError(
+                f"'{manifest.folder / shard.name}' holds {rows:,} rows from row {shard.start:,} of '{shard.source}' on; expected "
+                f"{shard.rows:,} from {expected.get(number, 0):,} on. Remove it and run again."
+            )
+        expected[number] = shard.start + rows
+    for number, piece in enumerate(manifest.pieces):
+        if piece.num_rows is not None and piece.num_rows != expected.get(number, 0):
+            raise RuntimeError(
+                f"'{manifest.folder}' holds {expected.get(number, 0):,} rows of '{piece.name}', expected {piece.num_rows:,}."
+            )
+    return _counts(manifest, complete=True)

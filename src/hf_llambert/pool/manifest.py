@@ -1,0 +1,257 @@
+"""What is known of each shard of a labelled pool: a note beside it, written before it takes its name."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import uuid
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from hf_llambert.pool.sources import Piece
+
+NOTES = ".manifest"
+_MOST = 100_000  # pieces, and shards of a piece: five digits, so that names sort as the rows do
+
+
+@dataclass(frozen=True)
+class Shard:
+    """
+    A note about a shard. `piece` and `chunk` say which it is: rows `chunk * rows_per_shard` and on of that piece.
+
+    Args:
+        piece (`int`): Number of the piece of the pool.
+        chunk (`int`): Number of the shard within the piece.
+        source (`str`): The piece's name.
+        identity (`str`): The piece's content.
+        start (`int`): The first row, counted in the piece.
+        rows (`int`): How many rows.
+        unusable (`int`): How many of them had no usable text.
+        last (`bool`): Whether the piece ends here.
+        student (`str`): The student's content or revision.
+        run (`str`): Everything that decides the labels and the layout, as a digest.
+        size (`int`): Bytes of the Parquet file.
+        checksum (`str`): Its SHA-256, as the Hub computes it.
+        seconds (`float`): What it took to compute.
+    """
+
+    piece: int
+    chunk: int
+    source: str
+    identity: str
+    start: int
+    rows: int
+    unusable: int
+    last: bool
+    student: str
+    run: str
+    size: int = 0
+    checksum: str = ""
+    seconds: float = 0.0
+
+    @property
+    def name(self) -> str:
+        """The shard's file name."""
+        return shard_name(self.piece, self.chunk)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A piece that could not be read from a chunk on."""
+
+    piece: int
+    chunk: int
+    identity: str
+    run: str
+    reason: str
+
+
+def shard_name(piece: int, chunk: int) -> str:
+    """The file of a shard; names sort as rows do."""
+    if max(piece, chunk) >= _MOST:
+        raise ValueError(f"More than {_MOST:,} files, or shards of one file. Use larger shards (rows_per_shard).")
+    return f"part-{piece:05d}-{chunk:05d}.parquet"
+
+
+class Manifest:
+    """
+    The notes of one folder. Processes share nothing else: each writes notes of its own, and reads everybody's.
+
+    Args:
+        folder (`Path`): Where the shards are.
+        run (`str`): Notes of another run are not seen.
+        pieces (`Sequence[Piece]`): The pool.
+        rows_per_shard (`int`): Rows of each shard but a piece's last.
+    """
+
+    def __init__(self, folder: Path, run: str, pieces: Sequence[Piece], rows_per_shard: int) -> None:
+        self.folder, self.run, self.pieces, self.rows_per_shard = folder, run, pieces, rows_per_shard
+        self.shards: dict[tuple[int, int], Shard] = {}
+        self.failures: dict[tuple[int, int], Failure] = {}
+        self.changed: set[str] = set()
+        """Names of pieces that were labelled with another content."""
+        self._ends: dict[int, int] = {}
+        self._seen: dict[str, int] = {}
+        (folder / NOTES).mkdir(exist_ok=True)
+
+    def read(self) -> None:
+        """Take in the notes that were written since the last time."""
+        for entry in sorted(os.scandir(self.folder / NOTES), key=lambda entry: entry.name):
+            if not entry.name.endswith(".json"):
+                continue
+            try:
+                written = entry.stat().st_mtime_ns
+                if self._seen.get(entry.name) == written:
+                    continue
+                note = json.loads(Path(entry.path).read_text(encoding="utf-8"))
+                kind = Failure if "reason" in note else Shard
+                if self._take(kind(**note)):
+                    self._seen[entry.name] = written
+            except (OSError, ValueError, TypeError):  # removed meanwhile, or not ours: as if it were not there
+                continue
+
+    def _take(self, note: Shard | Failure) -> bool:
+        """Keep a note. `False` where its shard has no name yet, or another size: look again."""
+        if note.run != self.run:
+            return True
+        key = (note.piece, note.chunk)
+        known = note.piece < len(self.pieces) and self.pieces[note.piece].identity == note.identity
+        if isinstance(note, Failure):
+            if known:
+                self.failures[key] = note
+        elif not known:
+            self.changed.add(note.source)
+        elif note.rows and _size(self.folder / note.name) != note.size:
+            return False
+        else:
+            self._keep(note)
+        return True
+
+    def _keep(self, shard: Shard) -> None:
+        self.shards[(shard.piece, shard.chunk)] = shard
+        if shard.last:
+            self._ends[shard.piece] = shard.chunk + 1
+
+    def sound(self, shard: Shard) -> bool:
+        """Whether a shard is on the disk as it was written."""
+        return not shard.rows or file_checksum(self.folder / shard.name) == shard.checksum
+
+    def forget(self, note: Shard | Failure) -> None:
+        """Have a shard computed again, or a failed one tried again."""
+        kept: dict = self.failures if isinstance(note, Failure) else self.shards
+        kept.pop((note.piece, note.chunk), None)
+        if isinstance(note, Shard) and note.last:
+            self._ends.pop(note.piece, None)
+        self._note_path(note).unlink(missing_ok=True)
+
+    def ended(self, piece: int) -> int | None:
+        """How many chunks a piece has, as far as is known."""
+        rows = self.pieces[piece].num_rows
+        if rows is not None:
+            return -(-rows // self.rows_per_shard)
+        return self._ends.get(piece)
+
+    def settled(self) -> bool:
+        """Whether every chunk of every piece is there, or could not be read."""
+        return all(self._settled(piece) for piece in range(len(self.pieces)))
+
+    def _settled(self, piece: int) -> bool:
+        chunks = self.ended(piece)
+        if chunks is None:  # read from its beginning: what follows a place that cannot be read is lost too
+            failed = [chunk for p, chunk in self.failures if p == piece]
+            if not failed:
+                return False
+            chunks = min(failed)
+        return all((piece, chunk) in self.shards or (piece, chunk) in self.failures for chunk in range(chunks))
+
+    def lost(self) -> dict[int, Failure]:
+        """The failure of each piece that is not whole."""
+        out: dict[int, Failure] = {}
+        for key in sorted(self.failures):
+            if key not in self.shards and key[1] < (self.ended(key[0]) or key[1] + 1):
+                out.setdefault(key[0], self.failures[key])
+        return out
+
+    def add(self, note: Shard | Failure) -> None:
+        """Write a note, whole or not at all."""
+        if isinstance(note, Shard):
+            self._keep(note)
+        else:
+            self.failures[(note.piece, note.chunk)] = note
+        path = self._note_path(note)
+        part = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+        try:
+            part.write_text(json.dumps(asdict(note), ensure_ascii=False) + "\n", encoding="utf-8")
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
+
+    def clean(self) -> None:
+        """Remove what no shard of this run is: files of an overwritten one, and the litter of killed processes."""
+        names = {shard.name for shard in self.shards.values() if shard.rows}
+        for path in [*self.folder.glob("part-*.parquet"), *self.folder.glob(".part-*")]:
+            if path.name not in names:
+                path.unlink(missing_ok=True)
+        kept: list[Shard | Failure] = [*self.shards.values(), *self.failures.values()]
+        notes = {self._note_path(note).name for note in kept}
+        for path in (self.folder / NOTES).glob("*.json*"):
+            if path.name not in notes:
+                path.unlink(missing_ok=True)
+
+    def _note_path(self, note: Shard | Failure) -> Path:
+        prefix = "failed-" if isinstance(note, Failure) else ""
+        return self.folder / NOTES / f"{prefix}{shard_name(note.piece, note.chunk)}.json"
+
+
+class ShardFile:
+    """A Parquet file that takes its name when it is finished; a row group for each table."""
+
+    def __init__(self, path: Path, schema: pa.Schema) -> None:
+        self.path = path
+        self.part = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
+        self._writer = pq.ParquetWriter(self.part, schema, compression="zstd")
+        self.rows = 0
+
+    def write(self, table: pa.Table) -> None:
+        """Add rows."""
+        self._writer.write_table(table)
+        self.rows += table.num_rows
+
+    def finish(self) -> tuple[int, str]:
+        """Close the file and see that it is on the disk. Returns its size and checksum; [`publish`] gives it its name."""
+        self._writer.close()
+        with self.part.open("rb") as file:
+            os.fsync(file.fileno())
+        return self.part.stat().st_size, file_checksum(self.part)
+
+    def publish(self) -> None:
+        """Give the file its name."""
+        self.part.replace(self.path)
+
+    def discard(self) -> None:
+        """Leave nothing behind."""
+        try:
+            self._writer.close()
+        finally:
+            self.part.unlink(missing_ok=True)
+
+
+def _size(path: Path) -> int | None:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return None
+
+
+def file_checksum(path: Path) -> str:
+    """SHA-256 of a file."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,163 @@
+"""What multiplies a student's matrices: PyTorch, OpenVINO or ONNX Runtime."""
+
+from __future__ import annotations
+
+import importlib.util
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from hf_llambert.models import choose_device
+
+Backend = Literal["torch", "openvino", "onnx"]
+Forward = Callable[[Tensor, Tensor], Tensor]
+"""From token ids and attention mask, int64 of shape (texts, tokens), to logits, float32 of shape (texts, labels)."""
+
+DTYPES: dict[str, tuple[str, ...]] = {
+    "torch": ("float32", "bfloat16", "float16"),
+    "openvino": ("float32", "bfloat16"),
+    "onnx": ("float32", "int8"),
+}
+_TOLERANCE = 1e-3  # of logits, for a converted model in float32
+
+
+def fastest_backend() -> Backend:
+    """OpenVINO on a CPU where it is installed, in float32 a fifth faster than PyTorch; else PyTorch."""
+    found = importlib.util.find_spec("openvino") is not None and choose_device() == "cpu"
+    return "openvino" if found else "torch"
+
+
+def torch_forward(model: PreTrainedModel) -> Forward:
+    """The model itself."""
+
+    def forward(ids: Tensor, mask: Tensor) -> Tensor:
+        ids, mask = ids.to(model.device), mask.to(model.device)
+        # Without a mask attention takes a faster way; in batches of sorted texts few rows are padded.
+        return model(input_ids=ids, attention_mask=None if mask.all() else mask).logits.float()
+
+    return forward
+
+
+def openvino_forward(model: PreTrainedModel, dtype: str) -> Forward:
+    """
+    The model converted to OpenVINO, on the CPU.
+
+    Raises:
+        ImportError: OpenVINO is not installed.
+        RuntimeError: OpenVINO cannot convert this model, or computes something else.
+    """
+    try:
+        import openvino
+    except ImportError as error:
+        raise ImportError(_missing("OpenVINO", "openvino")) from error
+    ids, mask = _example(model)
+    try:
+        converted = openvino.convert_model(_Plain(model), example_input={"input_ids": ids, "attention_mask": mask})
+    except Exception as error:
+        raise RuntimeError(_inconvertible("OpenVINO", error)) from error
+    options = {
+        "INFERENCE_PRECISION_HINT": {"float32": "f32", "bfloat16": "bf16"}[dtype],
+        "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+        "PERFORMANCE_HINT": "LATENCY",  # one batch at a time on all threads
+    }
+    request = openvino.Core().compile_model(converted, "CPU", options).create_infer_request()
+
+    def forward(ids: Tensor, mask: Tensor) -> Tensor:
+        outputs = request.infer({"input_ids": ids.numpy(), "attention_mask": mask.numpy()})
+        return torch.from_numpy(outputs[0].copy())
+
+    return _checked(forward, model, "OpenVINO") if dtype == "float32" else forward
+
+
+def onnx_forward(model: PreTrainedModel, dtype: str) -> Forward:
+    """
+    The model exported to ONNX, in ONNX Runtime on the CPU; its weights and activations as 8-bit integers with
+    `dtype="int8"` (dynamic quantisation, a scale for each channel).
+
+    Raises:
+        ImportError: ONNX Runtime or the exporter is not installed.
+        RuntimeError: The model cannot be exported, or what was exported computes something else.
+    """
+    try:
+        import onnxruntime
+        import onnxscript  # noqa: F401  (torch.onnx needs it)
+        from onnxruntime.quantization import QuantType, quantize_dynamic
+    except ImportError as error:
+        raise ImportError(_missing("ONNX Runtime", "onnx")) from error
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.onnx"
+        sizes = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
+        try:
+            torch.onnx.export(
+                _Plain(model),
+                _example(model),
+                str(path),
+                input_names=["input_ids", "attention_mask"],
+                output_names=["logits"],
+                dynamic_shapes=(sizes, sizes),
+                dynamo=True,
+                verbose=False,
+            )
+        except Exception as error:
+            raise RuntimeError(_inconvertible("ONNX", error)) from error
+        if dtype == "int8":
+            quantised = path.with_name("int8.onnx")
+            quantize_dynamic(path, quantised, weight_type=QuantType.QInt8, per_channel=True)
+            path = quantised
+        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+    def forward(ids: Tensor, mask: Tensor) -> Tensor:
+        (logits,) = session.run(None, {"input_ids": ids.numpy(), "attention_mask": mask.numpy()})
+        return torch.from_numpy(logits)
+
+    return _checked(forward, model, "ONNX Runtime") if dtype == "float32" else forward
+
+
+class _Plain(torch.nn.Module):
+    """Two tensors in, one out: what exporters follow."""
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        return self.model(input_ids=input_ids, attention_mask=attention_mask).logits
+
+
+def _example(model: PreTrainedModel, texts: int = 2, tokens: int = 16) -> tuple[Tensor, Tensor]:
+    """Texts of which one is padded, or an exporter would leave the mask out."""
+    ids = torch.arange(texts * tokens).reshape(texts, tokens) % min(100, model.config.vocab_size)
+    mask = torch.ones_like(ids)
+    mask[-1, tokens // 2 :] = 0
+    pad = model.config.pad_token_id
+    return ids.masked_fill(mask == 0, 0 if pad is None else pad), mask
+
+
+def _checked(forward: Forward, model: PreTrainedModel, name: str) -> Forward:
+    for shape in ((3, 24), (1, 9)):
+        ids, mask = _example(model, *shape)
+        with torch.inference_mode():
+            apart = float((forward(ids, mask) - torch_forward(model)(ids, mask)).abs().max())
+        if not apart < _TOLERANCE:
+            raise RuntimeError(
+                f"{name} computes other logits than PyTorch for this student, by {apart:.2g}. Use backend='torch'."
+            )
+    return forward
+
+
+def _missing(name: str, extra: str) -> str:
+    return f"backend='{extra}' needs {name}, which is not installed. Run: pip install 'hf-llambert[{extra}]'"
+
+
+def _inconvertible(name: str, error: Exception) -> str:
+    reason = str(error).strip().splitlines()
+    return (
+        f"{name} cannot convert this student ({reason[0] if reason else type(error).__name__}). Use backend='torch'."
+    )
