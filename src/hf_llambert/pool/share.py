@@ -56,6 +56,7 @@ class Share:
         file: ShardFile | None = None
         begun, unusable, seconds = 0, 0, 0.0
         try:
+            clock = time.perf_counter()
             for item in _ahead(self._items()):
                 if item.error is not None:
                     if file is not None:
@@ -63,7 +64,6 @@ class Share:
                         file = None
                     self._fail(item)
                     continue
-                clock = time.perf_counter()
                 if file is None:
                     path = self.manifest.folder / shard_name(item.piece, item.chunk)
                     file, begun, unusable, seconds = ShardFile(path, self.output.arrow_schema), item.start, 0, 0.0
@@ -72,7 +72,8 @@ class Share:
                     file.write(self._labelled(item.table, columns))
                     unusable += columns["student_label"].count(ABSTAIN)
                     progress(item.table.num_rows)
-                seconds += time.perf_counter() - clock
+                begin, clock = clock, time.perf_counter()  # waiting for the texts counts too
+                seconds += clock - begin
                 if item.ends:
                     self._finish(file, item, begun, unusable, seconds)
                     file = None

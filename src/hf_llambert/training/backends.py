@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import tempfile
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
@@ -57,7 +58,9 @@ def openvino_forward(model: PreTrainedModel, dtype: str) -> Forward:
         raise ImportError(_missing("OpenVINO", "openvino")) from error
     ids, mask = _example(model)
     try:
-        converted = openvino.convert_model(_Plain(model), example_input={"input_ids": ids, "attention_mask": mask})
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the tracer's, about branches; what it made is checked
+            converted = openvino.convert_model(_Plain(model), example_input={"input_ids": ids, "attention_mask": mask})
     except Exception as error:
         raise RuntimeError(_inconvertible("OpenVINO", error)) from error
     options = {
