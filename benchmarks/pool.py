@@ -82,7 +82,14 @@ def make_tiny(folder: Path) -> None:
     from transformers import AutoTokenizer, BertConfig, BertForSequenceClassification
 
     tokenizer = AutoTokenizer.from_pretrained(ENCODER)
-    config = BertConfig(len(tokenizer), 32, 1, 2, 64, id2label={0: "negative", 1: "positive"}, num_labels=2)
+    config = BertConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=64,
+        id2label={0: "negative", 1: "positive"},
+    )
     torch.manual_seed(0)
     BertForSequenceClassification(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
@@ -326,7 +333,7 @@ def two_processes(folder: Path, student: Path, rows: int, rounds: int) -> dict:
     speedups = []
     for k in range(rounds):
         job = {"system": "hf_llambert, torch float32", "student": str(student), "pool": str(folder / "shared.parquet")}
-        job |= {"rows_per_shard": rows // 8, "labels": False}
+        job |= {"rows_per_shard": rows // 16, "labels": False}
         alone = finish(start(folder, {**job, "output": str(folder / f"alone-{k}"), "cores": [0]}))["seconds"]
         both = [
             start(folder, {**job, "output": str(folder / f"both-{k}"), "cores": [core], "process": (core, 2)})
@@ -370,9 +377,9 @@ def main() -> None:
         if not arguments.student:
             make_student(student, 240 if arguments.quick else 800)
             print(f"student trained in {time.perf_counter() - begin:.0f} s", flush=True)
-        sizes = [8, 16] if arguments.quick else [1, 4, 8, 16, 32, 64]
+        sizes = [8, 16] if arguments.quick else [1, 4, 8, 16, 32]
         table, figures = compare(folder, student, rows, rounds, sizes)
-        figures |= two_processes(folder, student, 160 if arguments.quick else 800, rounds)
+        figures |= two_processes(folder, student, 320 if arguments.quick else 800, rounds)
         figures |= growth(folder)
         job = {"system": "teacher", "student": str(student), "texts": reviews(24)}
         teacher = 24 / finish(start(folder, job))["seconds"]

@@ -47,13 +47,18 @@ def cut_text(tokenizer: PreTrainedTokenizerBase, text: str, max_tokens: int, hea
     offsets = encoded["offset_mapping"]
     if len(offsets) <= max_tokens:
         return text, False
+    return cut_between(text, offsets, max_tokens, head_share), True
+
+
+def cut_between(text: str, offsets: Sequence[tuple[int, int]], max_tokens: int, head_share: float) -> str:
+    """As [`cut_text`], for a text of more tokens whose `offsets` (where each begins and ends in it) are known."""
     head = round(max_tokens * head_share)
     tail = max_tokens - head
     if head and tail:
         tail = max(tail - 2, 1)  # the gap costs a token or two
     first = text[: offsets[head - 1][1]] if head else ""
     last = text[offsets[-tail][0] :] if tail else ""
-    return (first + GAP + last if first and last else first + last), True
+    return first + GAP + last if first and last else first + last
 
 
 def shorten(text: str, max_characters: int, head_share: float) -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib.util
 import tempfile
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
@@ -58,9 +59,10 @@ def openvino_forward(model: PreTrainedModel, dtype: str) -> Forward:
         raise ImportError(_missing("OpenVINO", "openvino")) from error
     ids, mask = _example(model)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the tracer's, about branches; what it made is checked
-            converted = openvino.convert_model(_Plain(model), example_input={"input_ids": ids, "attention_mask": mask})
+        with _quietly():
+            converted = openvino.convert_model(
+                _Plain(model).eval(), example_input={"input_ids": ids, "attention_mask": mask}
+            )
     except Exception as error:
         raise RuntimeError(_inconvertible("OpenVINO", error)) from error
     options = {
@@ -98,16 +100,17 @@ def onnx_forward(model: PreTrainedModel, dtype: str) -> Forward:
         path = Path(folder) / "model.onnx"
         sizes = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
         try:
-            torch.onnx.export(
-                _Plain(model),
-                _example(model),
-                str(path),
-                input_names=["input_ids", "attention_mask"],
-                output_names=["logits"],
-                dynamic_shapes=(sizes, sizes),
-                dynamo=True,
-                verbose=False,
-            )
+            with _quietly():
+                torch.onnx.export(
+                    _Plain(model).eval(),
+                    _example(model),
+                    str(path),
+                    input_names=["input_ids", "attention_mask"],
+                    output_names=["logits"],
+                    dynamic_shapes=(sizes, sizes),
+                    dynamo=True,
+                    verbose=False,
+                )
         except Exception as error:
             raise RuntimeError(_inconvertible("ONNX", error)) from error
         if dtype == "int8":
@@ -121,6 +124,14 @@ def onnx_forward(model: PreTrainedModel, dtype: str) -> Forward:
         return torch.from_numpy(logits)
 
     return _checked(forward, model, "ONNX Runtime") if dtype == "float32" else forward
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Without what exporters say about branches and opsets: what they made is checked."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 class _Plain(torch.nn.Module):

@@ -14,6 +14,7 @@ import torch
 from datasets import ClassLabel, Dataset, Features, IterableDataset, List, Value
 from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+from tokenizers import Encoding
 from torch import Tensor
 from transformers import (
     AutoConfig,
@@ -26,7 +27,7 @@ from transformers import (
 from hf_llambert import __version__
 from hf_llambert.models import choose_device, choose_dtype, content_id, limit_worker_threads
 from hf_llambert.tasks import ABSTAIN
-from hf_llambert.texts import cut_text, length_batches, shorten, why_unusable
+from hf_llambert.texts import cut_between, length_batches, shorten, why_unusable
 from hf_llambert.training.backends import DTYPES, Backend, Forward, onnx_forward, openvino_forward, torch_forward
 
 TRAINING_FILE = "training.json"
@@ -57,12 +58,16 @@ class Reading:
         """Token ids of each text with the model's special tokens, cut to fit. The text itself never becomes one."""
         room = self.max_length - tokenizer.num_special_tokens_to_add()
         texts = [shorten(text, _LONGEST_TOKEN * room, self.head_share) for text in texts]
-        rows = tokenizer(texts, split_special_tokens=True, verbose=False, return_attention_mask=False).input_ids
+        bare: dict = {"split_special_tokens": True, "return_attention_mask": False, "return_token_type_ids": False}
+        fit = {**bare, "truncation": True, "max_length": self.max_length}
+        if self.head_share == 1:
+            return tokenizer(texts, **fit).input_ids
+        encoded = tokenizer(texts, verbose=False, **bare)
+        rows = encoded.input_ids
         long = [i for i, row in enumerate(rows) if len(row) > self.max_length]
         if long:
-            short = [cut_text(tokenizer, texts[i], room, self.head_share)[0] for i in long]
-            again = tokenizer(short, split_special_tokens=True, truncation=True, max_length=self.max_length)
-            for i, row in zip(long, again.input_ids, strict=True):
+            short = [cut_between(texts[i], _own_offsets(encoded[i]), room, self.head_share) for i in long]
+            for i, row in zip(long, tokenizer(short, **fit).input_ids, strict=True):
                 rows[i] = row
         return rows
 
@@ -77,6 +82,13 @@ class Reading:
             return_overflowing_tokens=True,
         )
         return encoded.input_ids, encoded.overflow_to_sample_mapping
+
+
+def _own_offsets(encoding: Encoding) -> list[tuple[int, int]]:
+    """Where a text's own tokens stand in it."""
+    return [
+        place for place, special in zip(encoding.offsets, encoding.special_tokens_mask, strict=True) if not special
+    ]
 
 
 _LONGEST_TOKEN = 200  # characters: more of a text than this for each token that is read need not be looked at
