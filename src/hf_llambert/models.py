@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import multiprocessing
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -84,8 +84,14 @@ def limit_worker_threads() -> None:
     """
     import torch
 
-    if _forked or (multiprocessing.parent_process() is not None and "OMP_NUM_THREADS" not in os.environ):
+    if _forked or (_is_worker() and "OMP_NUM_THREADS" not in os.environ):
         torch.set_num_threads(1)
+
+
+def _is_worker() -> bool:
+    """Whether this is another process's child, also of the copy of multiprocessing that datasets and datatrove use."""
+    modules = (sys.modules.get(name) for name in ("multiprocessing", "multiprocess"))
+    return any(module is not None and module.parent_process() is not None for module in modules)
 
 
 _forked = False
