@@ -3,8 +3,8 @@ The student as a datatrove step: two workers, one of them killed, on the local e
 
     python benchmarks/fleet.py --student runs/mine/student --executors local ray --json fleet.json
 
-Needs `make assets`, a student, `pip install 'hf-llambert[fleet]'` and, for Ray, `pip install 'datatrove[ray]'`. The reviews lie in
-eight files, a task each. When a third of task 1 is labelled its worker is killed with SIGKILL; what the executor makes of that is
+Needs `make assets`, a student, `pip install 'hf-llambert[fleet]'` and, for Ray, `pip install 'datatrove[ray]'`. The reviews lie
+in eight files, a task each. When a third of task 1 is labelled its worker is killed with SIGKILL; what the executor makes of that is
 printed. Where it does not recover by itself, everything is killed and run again. In the end the labels must be those of
 `label_pool`.
 """
@@ -128,12 +128,8 @@ def main() -> None:
     each = arguments.rows // TASKS
     found: dict = {"rows": arguments.rows}
     with tempfile.TemporaryDirectory() as place:
-        label_pool(
-            Dataset.from_dict({"text": texts}),
-            StudentLabeler(arguments.student),
-            Path(place) / "pool",
-            show_progress=False,
-        )
+        pool, labeler = Dataset.from_dict({"text": texts}), StudentLabeler(arguments.student)
+        label_pool(pool, labeler, Path(place) / "pool", show_progress=False)
         expected = read_pool(Path(place) / "pool")["student_label"][:]
         for name in arguments.executors:
             folder = Path(place) / name
