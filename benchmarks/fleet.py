@@ -4,8 +4,8 @@ The student as a datatrove step: two workers, one of them killed, on the local e
     python benchmarks/fleet.py --student runs/mine/student --executors local ray --json fleet.json
 
 Needs `make assets`, a student, `pip install 'hf-llambert[fleet]'` and, for Ray, `pip install 'datatrove[ray]'`. The reviews lie
-in eight files, a task each. When a third of task 1 is labelled its worker is killed with SIGKILL; what the executor makes of that is
-printed. Where it does not recover by itself, everything is killed and run again. In the end the labels must be those of
+in eight files, a task each. When a third of task 1 is labelled its worker is killed with SIGKILL; what the executor makes of that
+is printed. Where it does not recover by itself, everything is killed and run again. In the end the labels must be those of
 `label_pool`.
 """
 
@@ -20,6 +20,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -80,7 +81,8 @@ def completed(folder: Path) -> int:
 def end(process: subprocess.Popen) -> None:
     family = [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]
     for member in family:
-        member.kill()
+        with suppress(psutil.NoSuchProcess):
+            member.kill()
     psutil.wait_procs(family, timeout=30)
     process.wait()
 

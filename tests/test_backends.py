@@ -49,9 +49,16 @@ def test_int8_gives_nearly_the_same_scores(student_dir, exact):
     assert 0 < apart < 0.2
 
 
-def test_bfloat16_gives_nearly_the_same_scores(student_dir, exact):
+def test_bfloat16_gives_nearly_the_same_scores(student_dir, exact, monkeypatch):
+    monkeypatch.setattr(students, "cpu_computes", lambda dtype: True)
     out = StudentLabeler(student_dir, dtype="bfloat16").label(TEXTS)
     assert torch.tensor(out["student_scores"]).allclose(torch.tensor(exact["student_scores"]), atol=0.1)
+
+
+def test_a_cpu_without_the_arithmetic_is_warned_of(student_dir, monkeypatch):
+    monkeypatch.setattr(students, "cpu_computes", lambda dtype: False)
+    with pytest.warns(UserWarning, match="no bfloat16 arithmetic: up to 80 times slower"):
+        StudentLabeler(student_dir, dtype="bfloat16").label(["x"])
 
 
 def test_a_conversion_that_computes_something_else_is_refused(student_dir, monkeypatch):

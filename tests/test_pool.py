@@ -116,6 +116,12 @@ def test_every_kind_of_input_gives_the_same_labels(kind, files, pool, labeler, t
     assert results["n_labelled"] == 22
 
 
+def test_a_saved_dataset_is_a_pool_too(pool, labeler, tmp_path):
+    pool.save_to_disk(str(tmp_path / "saved"))
+    label(tmp_path / "saved", labeler, tmp_path / "labels")
+    assert read_pool(tmp_path / "labels")["id"][:] == list(range(23))
+
+
 def test_only_missing_shards_are_computed(pool, labeler, tmp_path, monkeypatch):
     folder = tmp_path / "labels"
     calls = counted(monkeypatch)
@@ -364,19 +370,23 @@ def test_finished_shards_are_told_about_once_each_time(pool, labeler, tmp_path):
 
 
 def test_lower_precision_is_compared_first_and_refused_where_labels_move(pool, student_dir, tmp_path, monkeypatch):
+    monkeypatch.setattr("hf_llambert.training.students.cpu_computes", lambda dtype: True)
     labeler = StudentLabeler(student_dir, dtype="bfloat16")
-    results = label(pool, labeler, tmp_path / "labels") if labeler.agreement(["a b", "c"]) == 1 else {"agreement": 1.0}
-    assert results["agreement"] >= 0.995
-    monkeypatch.setattr(StudentLabeler, "agreement", lambda self, texts: 0.99)
+    compared = []
+
+    def agreement(self, texts):
+        compared.append(len(texts))
+        return share_alike
+
+    monkeypatch.setattr(StudentLabeler, "agreement", agreement)
+    share_alike = 0.99
     with pytest.raises(ValueError, match="only 99.0% of 22 texts keep the label that float32 gives them"):
-        label(pool, labeler, tmp_path / "other")
-
-
-KILLED = """
-import os, random, sys
-from hf_llambert import StudentLabeler, label_pool
-label_pool(sys.argv[1], StudentLabeler(sys.argv[2]), sys.argv[3], rows_per_shard=40, show_progress=False)
-"""
+        label(pool, labeler, tmp_path / "labels")
+    assert not (tmp_path / "labels").exists()
+    share_alike = 0.996
+    for _ in range(2):
+        assert label(pool, labeler, tmp_path / "labels")["agreement"] == 0.996
+    assert compared == [22, 22]  # not again where it was noted
 
 
 @pytest.mark.parametrize("processes", [1, 2])

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from hf_llambert.cli.options import NumRows, Output, Seed, Split, TextColumn, say
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 
 def label(
@@ -108,14 +111,10 @@ def label(
         say(f"uploaded to {uploads.address}")
 
 
-def _pool(data: str, split: str | None, num_rows: int | None, seed: int) -> object:
-    """Files and Hub datasets are streamed; a sample, a saved dataset and a run's folder are loaded."""
+def _pool(data: str, split: str | None, num_rows: int | None, seed: int) -> str | Dataset:
     from hf_llambert import load_data
-    from hf_llambert.data import is_saved_dataset
 
-    path = Path(data)
-    loaded = num_rows is not None or is_saved_dataset(path) or (path / "annotated").is_dir()
-    return load_data(data, split, num_rows, seed) if loaded else data
+    return data if num_rows is None else load_data(data, split, num_rows, seed)
 
 
 def _process(given: str | None) -> tuple[int, int] | None:

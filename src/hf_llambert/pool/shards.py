@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -23,6 +24,8 @@ from hf_llambert.progress import progress_bar
 from hf_llambert.tasks import TaskSpec
 from hf_llambert.texts import why_unusable
 from hf_llambert.training.students import StudentLabeler
+
+logger = logging.getLogger(__name__)
 
 _SAMPLE = 512  # texts on which lower precision is compared with float32
 _LEAST_AGREEMENT = 0.995
@@ -51,8 +54,8 @@ def label_pool(
     shards by rank; they share nothing but the folder, and wait for one another only at the end.
 
     Args:
-        pool: A dataset or a stream; or a file, a directory of files or a Hub id, which is read piece by piece. See
-            [`pool_pieces`].
+        pool: A dataset or a stream; or a file, a directory of files or a Hub id, which is read piece by piece: .parquet,
+            .jsonl, .json, .csv or .arrow, compressed or not. See [`pool_pieces`].
         labeler (`StudentLabeler`): The student. If it computes in less than float32, its labels are compared first, on the
             pool's first 512 texts.
         output (`str` or `Path`): Where the shards go.
@@ -114,6 +117,8 @@ def label_pool(
     with progress_bar("labeling", total, show_progress and rank == 0) as progress:
         share.compute(progress)
     if process is None:
+        if not manifest.settled():
+            logger.info("Waiting for the shards of %d other process(es).", count - 1)
         while not manifest.settled():  # by the others; a launcher ends us if one of them dies
             time.sleep(_LOOK_AGAIN)
             manifest.read()

@@ -16,7 +16,7 @@ from datasets import Dataset, Features, IterableDataset, load_dataset, load_data
 from datasets.exceptions import DatasetNotFoundError
 from datasets.table import table_cast
 
-from hf_llambert.data import content_hash, data_files, reading_options
+from hf_llambert.data import content_hash, data_files, is_saved_dataset, load_data, reading_options
 from hf_llambert.models import digest_file
 
 _READ = 1000  # rows that are read at once
@@ -49,9 +49,9 @@ def pool_pieces(pool: Dataset | IterableDataset | str | Path, split: str | None 
 
     Args:
         pool: A dataset; a stream, which is known again by its first rows; a .parquet, .jsonl, .json, .csv or .arrow file
-            (compressed or not), a directory of such files of one kind; or a Hub id, whose files are streamed. Files are
-            never copied, and told apart by size and 64 places in each.
-        split (`str`, *optional*): Split of a Hub id.
+            (compressed or not), a directory of such files of one kind; a saved dataset or a run's folder; or a Hub id, whose
+            files are streamed. Files are never copied, and told apart by size and 64 places in each.
+        split (`str`, *optional*): Split of a Hub id or a saved dataset.
 
     Raises:
         FileNotFoundError: There is no such file, directory or Hub dataset.
@@ -61,7 +61,10 @@ def pool_pieces(pool: Dataset | IterableDataset | str | Path, split: str | None 
         return [Piece("the dataset", content_hash(pool), len(pool), partial(_read_dataset, pool), pool.features)]
     if isinstance(pool, IterableDataset):
         return [Piece("the stream", _stream_identity(pool), None, partial(_read_stream, pool), pool.features)]
-    if Path(pool).exists():
+    path = Path(pool)
+    if is_saved_dataset(path) or (path / "annotated").is_dir():
+        return pool_pieces(load_data(path, split))
+    if path.exists():
         kind, files = data_files(pool)
         return [_file_piece(kind, path, root=Path(pool)) for path in files]
     kind, urls = _hub_files(str(pool), split)
