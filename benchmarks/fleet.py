@@ -144,10 +144,9 @@ def main() -> None:
             begin = time.monotonic()
             while completed(folder) < TASKS and len(tries) < 4:
                 tries.append(attempt(name, folder, arguments.student, each // 3))
-                print(
-                    f"{name}, attempt {len(tries)}: {tries[-1]}; {completed(folder)} of {TASKS} tasks completed",
-                    flush=True,
-                )
+                when = "a worker killed" if (folder / "killed").exists() else "nobody killed"
+                counted = f"{completed(folder)} of {TASKS} tasks completed"
+                print(f"{name}, attempt {len(tries)}: {when}; {tries[-1]}; {counted}", flush=True)
             out = pa.concat_tables(pq.read_table(path) for path in sorted((folder / "out").glob("*.parquet")))
             same = out["text"].to_pylist() == texts[: TASKS * each]
             agree = sum(a == b for a, b in zip(out["student_label"].to_pylist(), expected, strict=False))
