@@ -312,3 +312,28 @@ def test_mistakes_about_teachers_are_one_sentence(task_file, data_file, tmp_path
         call(
             "annotate", "--task", task_file, "--data", data_file, "--teacher", "b", "--output", tmp_path / "run", *more
         )
+
+
+def test_files_are_labelled_piece_by_piece_and_a_broken_one_is_said(reviews, student_dir, tmp_path, capsys):
+    corpus, out = tmp_path / "corpus", tmp_path / "run"
+    corpus.mkdir()
+    for k in range(2):
+        reviews.select(range(8 * k, 8 * k + 8)).to_parquet(str(corpus / f"{k}.parquet"))
+    (corpus / "2.parquet").write_bytes(b"PAR1 no parquet PAR1")
+    common = ["--data", corpus, "--student", student_dir, "--output", out, "--keep", "text", "--backend", "torch"]
+    shown = run("label", *common, expect=1)
+    assert "Error: 1 of 3 pieces of the pool could not be read. '2.parquet' cannot be read" in shown
+    (corpus / "2.parquet").unlink()
+    call("label", *common)
+    assert "16 texts labelled, 0 unusable" in capsys.readouterr().out
+    assert load_dataset(str(out / "labels"), split="train")["text"][:] == reviews["text"][:]
+    call("label", *common[:4], "--output", tmp_path / "shared", "--process", "0/2", "--long_texts", "mean")
+    assert "Other processes have not finished their shares." in capsys.readouterr().out
+    for wrong, message in (
+        (["--process", "2/2"], "--process must be such as 3/8"),
+        (["--long_texts", "median"], "long_texts must be truncate, mean or max"),
+        (["--task", "bbc-news"], "The student has the labels"),
+        (["--backend", "jax"], "backend must be one of torch, openvino, onnx"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            call("label", *common[:4], "--output", tmp_path / "wrong", *wrong)
