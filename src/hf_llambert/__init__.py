@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     from hf_llambert.hub.push import push_run
     from hf_llambert.hub.uploads import ShardUploads
     from hf_llambert.metrics import AnnotationQuality, ClassificationQuality, mean_interval, paired_bootstrap
+    from hf_llambert.pool.cascade import cascade, cascade_summary, pool_calibration
     from hf_llambert.pool.datatrove import StudentStep, TeacherStep
+    from hf_llambert.pool.guarantee import Guarantee, calibrate_cascade, guaranteed_threshold
     from hf_llambert.pool.shards import label_pool, read_pool
     from hf_llambert.quality.report import compare_labels, show_report, write_report
     from hf_llambert.tasks import ABSTAIN, TaskSpec, load_task
@@ -59,6 +61,8 @@ _MODULES = {
     "hub.uploads": "ShardUploads",
     "metrics": "AnnotationQuality ClassificationQuality mean_interval paired_bootstrap",
     "pool.datatrove": "StudentStep TeacherStep",
+    "pool.cascade": "cascade cascade_summary pool_calibration",
+    "pool.guarantee": "Guarantee calibrate_cascade guaranteed_threshold",
     "pool.shards": "label_pool read_pool",
     "quality.report": "compare_labels show_report write_report",
     "tasks": "ABSTAIN TaskSpec load_task",

@@ -25,7 +25,7 @@ app = typer.Typer(
 _ANY = {"allow_extra_args": True, "ignore_unknown_options": True}  # the arguments of a class
 app.command(context_settings=_ANY)(annotate)
 app.command(context_settings=_ANY)(train)
-app.command()(label)
+app.command(context_settings=_ANY)(label)
 app.command()(report)
 app.command()(push)
 app.add_typer(ledger_app, name="ledger")

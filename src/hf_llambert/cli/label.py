@@ -7,13 +7,25 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hf_llambert.cli.options import NumRows, Output, Seed, Split, TextColumn, say
+from hf_llambert.cli.cascade import (
+    AskBelow,
+    Gold,
+    GuaranteeTarget,
+    LedgerFolder,
+    MaxAsked,
+    TeacherBackend,
+    TeacherName,
+    ask_teacher,
+    plan_asking,
+)
+from hf_llambert.cli.options import LabelColumn, NumRows, Output, Seed, Split, TextColumn, say
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
 
 def label(
+    context: typer.Context,
     data: Annotated[
         str,
         typer.Option(
@@ -64,16 +76,40 @@ def label(
         typer.Option("--push_to_hub", help="Dataset on the Hub to upload each shard to, as it is finished."),
     ] = None,
     public: Annotated[bool, typer.Option("--public/--private", help="Let everybody see it.")] = False,
+    ask_teacher_below: AskBelow = None,
+    guarantee: GuaranteeTarget = None,
+    gold: Gold = None,
+    max_asked: MaxAsked = None,
+    teacher: TeacherName = None,
+    teacher_backend: TeacherBackend = "transformers",
+    label_column: LabelColumn = None,
+    ledger: LedgerFolder = None,
 ) -> None:
     """
     Label a whole corpus with a student, as Parquet beside the input's columns.
 
-    Interrupted, the same command goes on where it stopped; under accelerate launch each process takes its share.
+    Interrupted, the same command goes on where it stopped; under accelerate launch each process takes its share. With
+    --ask_teacher_below or --guarantee a teacher is asked about what the student is unsure of; the teacher's own arguments
+    are those of annotate.
     """
     from contextlib import ExitStack
 
     from hf_llambert import ShardUploads, StudentLabeler, fastest_backend, label_pool, load_task
 
+    asking = plan_asking(
+        output,
+        task=task,
+        below=ask_teacher_below,
+        target=guarantee,
+        gold=gold,
+        max_asked=max_asked,
+        teacher=teacher,
+        backend=teacher_backend,
+        arguments=context.args,
+        seed=seed,
+        label_column=label_column,
+        ledger=ledger,
+    )
     if (Path(student) / "student").is_dir():  # the folder of a run
         student = str(Path(student) / "student")
     labeler = StudentLabeler(
@@ -109,6 +145,8 @@ def label(
     say(f"written to {output / 'labels'}")
     if uploads is not None:
         say(f"uploaded to {uploads.address}")
+    if asking is not None and results["complete"]:
+        ask_teacher(asking, output, labeler, overwrite)
 
 
 def _pool(data: str, split: str | None, num_rows: int | None, seed: int) -> str | Dataset:

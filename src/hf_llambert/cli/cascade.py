@@ -1,0 +1,180 @@
+"""The options of `hf-llambert label` that send what the student is unsure of to a teacher."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from hf_llambert.cli.options import say
+
+if TYPE_CHECKING:
+    from hf_llambert import LLMLabeler, StudentLabeler, TaskSpec
+    from hf_llambert.teachers.base import Teacher
+
+_CALIBRATED_ON = 256  # rows
+
+AskBelow = Annotated[
+    float | None,
+    typer.Option(
+        "--ask_teacher_below", help="Ask a teacher where the student's confidence is below this, such as 0.7."
+    ),
+]
+GuaranteeTarget = Annotated[
+    float | None,
+    typer.Option(
+        "--guarantee", help="Find that threshold from --gold, so that labels are this accurate, such as 0.95."
+    ),
+]
+Gold = Annotated[
+    str | None,
+    typer.Option("--gold", help="With --guarantee: texts with people's labels that the student was not trained on."),
+]
+MaxAsked = Annotated[
+    int | None, typer.Option("--max_asked", help="Most texts to ask the teacher about, the least sure first.")
+]
+TeacherName = Annotated[
+    str | None, typer.Option("--teacher", help="Hub id or directory of a language model, or a YAML file of a teacher.")
+]
+TeacherBackend = Annotated[
+    str, typer.Option("--teacher_backend", help="Who runs the teacher: transformers, vllm, endpoint or recorded.")
+]
+LedgerFolder = Annotated[
+    Path | None, typer.Option("--ledger", help="Folder of the teacher's replies. Default: OUTPUT/ledger.")
+]
+
+
+@dataclass(frozen=True)
+class Asking:
+    """What is to be asked of whom, once the student is done."""
+
+    task: TaskSpec
+    teacher: Teacher
+    below: float | None
+    target: float | None
+    gold: str | None
+    max_asked: int | None
+    label_column: str | None
+    ledger: Path
+
+
+def plan_asking(
+    output: Path,
+    *,
+    task: str | None,
+    below: float | None,
+    target: float | None,
+    gold: str | None,
+    max_asked: int | None,
+    teacher: str | None,
+    backend: str,
+    arguments: Sequence[str],
+    seed: int,
+    label_column: str | None,
+    ledger: Path | None,
+) -> Asking | None:
+    """
+    What the options ask for, checked before the student labels anything; `None` where no teacher is to be asked.
+
+    Raises:
+        ValueError: They do not fit together.
+    """
+    from hf_llambert import load_task
+    from hf_llambert.teachers.kinds import load_teacher, teacher_from_arguments
+
+    if below is None and target is None:
+        if teacher or gold or max_asked is not None or arguments:
+            given = [*(["--teacher"] if teacher else []), *(["--gold"] if gold else []), *arguments]
+            raise ValueError(
+                f"No teacher is asked without --ask_teacher_below or --guarantee. Add one of them, or drop "
+                f"{' '.join(given or ['--max_asked'])}."
+            )
+        return None
+    if below is not None and target is not None:
+        raise ValueError("--guarantee finds the threshold that --ask_teacher_below gives. Pass one of them.")
+    if (target is None) != (gold is None):
+        raise ValueError(
+            "--guarantee and --gold belong together: the promise is certified on texts with people's labels."
+        )
+    if task is None or (teacher is None and backend == "transformers"):
+        raise ValueError("To ask a teacher, pass --task and --teacher.")
+    if teacher is not None and Path(teacher).suffix in (".yaml", ".yml"):
+        if arguments:
+            raise ValueError(f"The arguments {list(arguments)} belong to no teacher. Put them into {teacher}.")
+        asked = load_teacher(teacher)
+    else:
+        asked = teacher_from_arguments(backend, [*arguments, *(("--model", teacher) if teacher else ())], seed)
+    return Asking(load_task(task), asked, below, target, gold, max_asked, label_column, ledger or output / "ledger")
+
+
+def ask_teacher(asking: Asking, output: Path, student: StudentLabeler, overwrite: bool = False) -> dict:
+    """
+    Run the cascade over `OUTPUT/labels` into `OUTPUT/cascade`, and say what it bought.
+
+    Args:
+        asking (`Asking`): From [`plan_asking`].
+        output (`Path`): Folder of the run, whose labels are complete.
+        student (`StudentLabeler`): The student that made them.
+        overwrite (`bool`, defaults to `False`): Replace the results of another call.
+    """
+    from hf_llambert import calibrate_cascade, cascade, cascade_summary, load_data, read_pool
+    from hf_llambert.processes import process_state
+
+    labels, below, promise = output / "labels", asking.below, None
+    state = process_state()
+    with state.main_process_first():  # the others find the replies in the ledger
+        labeler = _labeler(asking, output, student)
+        if asking.target is not None and asking.gold is not None:
+            gold_column = asking.label_column or "label"
+            promise = calibrate_cascade(
+                load_data(asking.gold), student, labeler, asking.target, gold_column=gold_column
+            )
+            below = promise.threshold
+        labeler.ledger.close()
+    columns = read_pool(labels, streaming=True).column_names or []
+    results = cascade(
+        labels,
+        labeler,
+        output / "cascade",
+        below=below or 0.0,
+        max_asked=asking.max_asked,
+        gold_column=asking.label_column or ("label" if "label" in columns else None),
+        overwrite=overwrite,
+    )
+    if not state.is_main_process:
+        return results
+    if promise is not None:
+        say(
+            f"below a confidence of {promise.threshold:.4f} the teacher decides, on {promise.share_asked:.1%} of {promise.n:,} "
+            f"gold rows: {promise.accuracy:.1%} of them right, with {promise.confidence:.0%} confidence at least "
+            f"{promise.lower:.1%}"
+        )
+    for line in cascade_summary(results):
+        say(line)
+    if promise is not None and (results["threshold"] < results["below"] or results["n_failed"]):
+        say(f"so an accuracy of {promise.target:.1%} is not promised")
+    say(f"written to {output / 'cascade'}")
+    return results
+
+
+def _labeler(asking: Asking, output: Path, student: StudentLabeler) -> LLMLabeler:
+    """The teacher as it annotated this run; else calibrated on what the student is least sure of."""
+    from hf_llambert import LLMLabeler, pool_calibration, saved_calibration
+    from hf_llambert.data import STAGE_FILE
+
+    labeler = LLMLabeler(asking.task, asking.teacher, asking.ledger, student.text_column)
+    note, found = output / "annotated" / STAGE_FILE, None
+    if note.is_file():
+        made = json.loads(note.read_text(encoding="utf-8"))["config"]
+        if made["task"] == asking.task.to_dict() and made["teacher"] == asking.teacher.identity():
+            found = saved_calibration(output)
+    if found is None:
+        number = _CALIBRATED_ON if asking.max_asked is None else min(_CALIBRATED_ON, asking.max_asked)
+        found = pool_calibration(
+            output / "labels", labeler, below=1.0 if asking.below is None else asking.below, number=number
+        )
+    return LLMLabeler(asking.task, asking.teacher, asking.ledger, student.text_column, found)

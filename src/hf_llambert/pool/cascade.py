@@ -1,0 +1,426 @@
+"""The cascade: rows that the student is unsure of go to the teacher, within a budget."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from datasets import ClassLabel, Dataset, Features, Value
+from numpy.typing import NDArray
+from scipy.stats import binomtest
+
+from hf_llambert.annotation.calibration import Calibration, batch_calibration, uncalibrated
+from hf_llambert.annotation.labelers import LLMLabeler
+from hf_llambert.data import STAGE_FILE, claim_stage, gold_labels, note_stage, stage_results
+from hf_llambert.metrics import paired_bootstrap
+from hf_llambert.models import digest_file
+from hf_llambert.pool.guarantee import check_labels
+from hf_llambert.processes import process_state
+from hf_llambert.progress import progress_bar
+from hf_llambert.tasks import ABSTAIN, TaskSpec
+
+_WINDOW = 4096  # rows in memory; texts that the teacher sorts by length together
+_STUDENT = ("student_label", "student_confidence", "student_scores")
+
+
+def cascade(
+    labels: str | Path,
+    labeler: LLMLabeler,
+    output: str | Path,
+    *,
+    below: float,
+    max_asked: int | None = None,
+    gold_column: str | None = None,
+    overwrite: bool = False,
+    show_progress: bool = True,
+) -> dict:
+    """
+    Ask the teacher about the rows of a labelled pool that the student is unsure of.
+
+    `output/part-*.parquet` are the shards of `labels`, one for one, with all their columns, those of [`LLMLabeler`] (null
+    where the teacher was not asked), `cascade_label` (the teacher's label where it gave one, else the student's) and
+    `cascade_source` (`student` or `teacher`). A shard is written whole or not at all.
+
+    Replies are in the labeler's ledger before a shard is written. The same call again asks only what is missing; rows
+    that failed keep the student's label and are asked about again. Under `accelerate launch` each process takes its share
+    of the shards.
+
+    Args:
+        labels (`str` or `Path`): The folder that [`label_pool`] wrote.
+        labeler (`LLMLabeler`): Task, teacher, ledger and calibration. Scores mean little without a calibration; see
+            [`pool_calibration`].
+        output (`str` or `Path`): Where the shards go.
+        below (`float`): Rows with a student's confidence below this are asked about; see [`calibrate_cascade`] for one
+            that keeps a promise. Rows without a usable text never are.
+        max_asked (`int`, *optional*): Most rows to ask about: those that the student is least sure of, the earlier of
+            equals. Memory is needed for the column of confidences alone.
+        gold_column (`str`, *optional*): People's labels, to measure what was bought. Used for nothing else.
+        overwrite (`bool`, defaults to `False`): Replace the results of another call.
+        show_progress (`bool`, defaults to `True`): Draw a progress bar.
+
+    Returns:
+        `dict`: `n`, `n_asked`, `n_changed` (the teacher's label is not the student's), `n_abstained`, `n_failed`;
+        `threshold`, which is `below` or, where `max_asked` cut it, the confidence of the surest row asked about;
+        `seconds`, `input_tokens` and `output_tokens` of asking; and with gold `gold`: for `all` rows with gold and those
+        `asked`, `n`, accuracy of `student` and `cascade` and their `difference`, each with its 95 % interval.
+
+    Raises:
+        FileExistsError: `output` holds the results of another call.
+        FileNotFoundError: `labels` holds no shards.
+        ValueError: The student has other labels than the task, a column is missing or taken, or an argument is wrong.
+    """
+    if not 0 <= below <= 1 or (max_asked is not None and max_asked < 0):
+        raise ValueError(f"Expected below from 0 to 1 and max_asked of 0 or more, got {below} and {max_asked}.")
+    files = _shard_files(labels)
+    _check_columns(files[0], labeler, gold_column)
+    config = {
+        "labels": _identity(files),
+        "task": labeler.task.to_dict(),
+        "teacher": labeler.teacher.identity(),
+        "calibration": dataclasses.asdict(labeler.calibration),
+        "text_column": labeler.text_column,
+        "below": below,
+        "max_asked": max_asked,
+        "gold_column": gold_column,
+    }
+    state, output = process_state(), Path(output)
+    if state.is_main_process:
+        _claim(output, config, overwrite)
+    state.wait_for_everyone()
+    done = stage_results(output, config)
+    confidence = _confidences(files)
+    chosen, threshold = choose_rows(confidence, below, max_asked)
+    shards = list(_shards(files, output, chosen))
+    finished = [shard.finished() for shard in shards]
+    state.wait_for_everyone()  # all have looked before one writes
+    if done and all(finished):
+        return done
+    if gold_column is not None:
+        for shard in shards:  # before anything is paid for
+            shard.gold(gold_column, labeler.task)
+    mine = [s for s, there in zip(shards, finished, strict=True) if not there]
+    mine = mine[state.process_index :: state.num_processes]
+    with progress_bar(
+        "asking", sum(shard.n_asked for shard in mine), show_progress and state.is_main_process
+    ) as progress:
+        for group in _groups(mine):
+            _ask([text for shard in group for text in shard.texts(labeler.text_column)], labeler, progress)
+            for shard in group:
+                shard.write(labeler)
+    labeler.ledger.close()  # so that the main process, maybe on another machine, finds all of it in the files
+    state.wait_for_everyone()
+    if state.is_main_process:
+        note_stage(output, config, _results(shards, labeler, gold_column) | {"below": below, "threshold": threshold})
+        for litter in output.glob(".part-*"):
+            litter.unlink()
+    state.wait_for_everyone()
+    noted = stage_results(output, config)
+    if not noted:
+        raise RuntimeError(f"The main process did not finish '{output}'. Its error is above; the replies are kept.")
+    return noted
+
+
+def choose_rows(
+    confidence: NDArray[np.float32], below: float, max_asked: int | None
+) -> tuple[NDArray[np.bool_], float]:
+    """Which rows to ask about, and the threshold that this comes to. NaN is never chosen."""
+    chosen = confidence < np.float32(below)
+    if max_asked is None or chosen.sum() <= max_asked:
+        return chosen, below
+    if not max_asked:
+        return np.zeros_like(chosen), 0.0
+    surest = np.partition(confidence[chosen], max_asked - 1)[max_asked - 1]
+    chosen = confidence < surest
+    chosen[np.flatnonzero(confidence == surest)[: max_asked - int(chosen.sum())]] = True
+    return chosen, float(surest)
+
+
+def pool_calibration(labels: str | Path, labeler: LLMLabeler, *, below: float = 1.0, number: int = 256) -> Calibration:
+    """
+    Batch calibration over the rows that the student is least sure of, which [`cascade`] would ask about in any case.
+
+    Args:
+        labels (`str` or `Path`): The folder that [`label_pool`] wrote.
+        labeler (`LLMLabeler`): Task, teacher and ledger.
+        below (`float`, defaults to 1): No row of a higher confidence.
+        number (`int`, defaults to 256): Most rows.
+
+    Returns:
+        `Calibration`: None at all where the teacher gives no scores.
+    """
+    none = uncalibrated(labeler.task.num_labels)
+    if labeler.teacher.mode != "score":
+        return none
+    files = _shard_files(labels)
+    _check_columns(files[0], labeler, None)
+    chosen, _ = choose_rows(_confidences(files), below, number)
+    texts = [text for shard in _shards(files, Path(), chosen) for text in shard.texts(labeler.text_column)]
+    replies = labeler.replies(texts)
+    scores = [s for text in texts if isinstance(text, str) and (s := replies[text].scores) is not None]
+    return batch_calibration(scores) if scores else none
+
+
+def cascade_summary(results: Mapping) -> list[str]:
+    """What [`cascade`] bought, in sentences."""
+    n, asked = results["n"], results["n_asked"]
+    lines = [f"asked about {asked:,} of {n:,} rows, changed {results['n_changed']:,} labels"]
+    if results["gold"]:
+        whole = results["gold"]["all"]
+        student, both, gain = (whole[key] for key in ("student", "cascade", "difference"))
+        lines[0] += (
+            f"; accuracy {student['value']:.1%} -> {both['value']:.1%}, {100 * gain['value']:+.1f} points "
+            f"({100 * gain['low']:+.1f} to {100 * gain['high']:+.1f}, {whole['n']:,} gold rows)"
+        )
+        part = results["gold"]["asked"]
+        if part:
+            lines.append(
+                f"of the {part['n']:,} gold rows among those asked about the student was right on "
+                f"{part['student']['value']:.1%}, the cascade is on {part['cascade']['value']:.1%}"
+            )
+    if results["threshold"] < results["below"]:
+        lines.append(
+            f"the budget ended at a confidence of {results['threshold']:.3f}; rows below {results['below']:.3f} were meant"
+        )
+    if results["n_failed"]:
+        lines.append(f"{results['n_failed']:,} rows failed and keep the student's label; the same command asks again")
+    if results["n_abstained"]:
+        lines.append(f"the teacher abstained on {results['n_abstained']:,} rows, which keep the student's label")
+    return lines
+
+
+@dataclass(frozen=True)
+class _Shard:
+    """A shard of the labels, where it goes, and which of its rows are asked about."""
+
+    source: Path
+    target: Path
+    asked: NDArray[np.bool_]
+
+    @property
+    def n_asked(self) -> int:
+        return int(self.asked.sum())
+
+    def finished(self) -> bool:
+        """Whether it is written, and no row of it is to be asked about again."""
+        if not self.target.is_file():
+            return False
+        status = pq.ParquetFile(self.target).read(columns=["llm_status"])["llm_status"]
+        return len(status) == len(self.asked) and "failed" not in status.unique().to_pylist()
+
+    def texts(self, column: str) -> list[object]:
+        """The texts to ask about."""
+        if not self.n_asked:
+            return []
+        out: list[object] = []
+        for table, asked in self._windows([column]):
+            out += table[column].filter(pa.array(asked)).to_pylist()
+        return out
+
+    def gold(self, column: str, task: TaskSpec) -> NDArray[np.int64]:
+        """People's labels."""
+        return np.array(gold_labels(Dataset(pq.ParquetFile(self.source).read(columns=[column])), column, task))
+
+    def write(self, labeler: LLMLabeler) -> None:
+        """Write it with the columns of the teacher, which are in the ledger, and of the cascade."""
+        part = self.target.with_name(f".{self.target.name}.part")
+        with pq.ParquetFile(self.source) as source:
+            schema = _output_schema(source.schema_arrow, labeler)
+        try:
+            with pq.ParquetWriter(part, schema, compression="zstd") as writer:
+                for table, asked in self._windows():
+                    writer.write_table(_decided(table, asked, labeler, schema))
+            with part.open("rb") as file:
+                os.fsync(file.fileno())
+            part.replace(self.target)
+        finally:
+            part.unlink(missing_ok=True)
+
+    def _windows(self, columns: list[str] | None = None) -> Iterator[tuple[pa.Table, NDArray[np.bool_]]]:
+        with pq.ParquetFile(self.source) as source:
+            at = 0
+            for batch in source.iter_batches(_WINDOW, columns=columns):
+                yield pa.Table.from_batches([batch]), self.asked[at : at + batch.num_rows]
+                at += batch.num_rows
+
+
+def _shard_files(labels: str | Path) -> list[Path]:
+    files = sorted(Path(labels).glob("part-*.parquet"))
+    if not files:
+        raise FileNotFoundError(f"'{labels}' holds no part-*.parquet. Label a pool into it first.")
+    return files
+
+
+def _check_columns(first: Path, labeler: LLMLabeler, gold_column: str | None) -> None:
+    schema = pq.read_schema(first)
+    missing = [name for name in _STUDENT if name not in schema.names]
+    if missing:
+        raise ValueError(f"Columns {missing} not found in '{first}'. Pass the folder that label_pool wrote.")
+    if labeler.text_column not in schema.names:
+        raise ValueError(
+            f"Column '{labeler.text_column}' not found in {schema.names}. Label the pool so that its text is kept, or pass "
+            f"text_column=... to the labeler."
+        )
+    if gold_column is not None and gold_column not in schema.names:
+        raise ValueError(f"Column '{gold_column}' not found in {schema.names}. Pass gold_column=... .")
+    taken = [name for name in schema.names if name.startswith(("llm_", "cascade_"))]
+    if taken:
+        raise ValueError(f"The labels have the columns {taken} already. Label the pool without keeping them.")
+    check_labels(getattr(Features.from_arrow_schema(schema)["student_label"], "names", ()), labeler)
+
+
+def _identity(files: Sequence[Path]) -> str:
+    digest = hashlib.sha256()
+    for path in files:
+        digest.update(f"{path.name}\0".encode())
+        digest_file(path, digest, sampled=True)
+    return digest.hexdigest()[:32]
+
+
+def _claim(output: Path, config: Mapping[str, object], overwrite: bool) -> None:
+    try:
+        claim_stage(output, config)
+    except FileExistsError:
+        if not overwrite or not (output / STAGE_FILE).is_file():
+            raise
+        for path in output.glob("part-*.parquet"):  # before the note: what is there would pass for this call's
+            path.unlink()
+        claim_stage(output, config, overwrite)
+
+
+def _confidences(files: Sequence[Path]) -> NDArray[np.float32]:
+    """The student's confidence in each row; NaN where it has no label."""
+    parts = []
+    for path in files:
+        table = pq.ParquetFile(path).read(columns=["student_label", "student_confidence"])
+        label = table["student_label"].fill_null(ABSTAIN).to_numpy()
+        parts.append(np.where(label == ABSTAIN, np.float32("nan"), table["student_confidence"].to_numpy()))
+    return np.concatenate(parts).astype(np.float32)
+
+
+def _shards(files: Sequence[Path], output: Path, chosen: NDArray[np.bool_]) -> Iterator[_Shard]:
+    start = 0
+    for path in files:
+        rows = pq.read_metadata(path).num_rows
+        yield _Shard(path, output / path.name, chosen[start : start + rows])
+        start += rows
+
+
+def _groups(shards: Sequence[_Shard]) -> Iterator[list[_Shard]]:
+    """Shards that fill a window together: a teacher is slow on a few texts at a time."""
+    group: list[_Shard] = []
+    for shard in shards:
+        if group and sum(one.n_asked for one in [*group, shard]) > _WINDOW:
+            yield group
+            group = []
+        group.append(shard)
+    if group:
+        yield group
+
+
+def _ask(texts: Sequence[object], labeler: LLMLabeler, progress: Callable[[int], None]) -> None:
+    for start in range(0, len(texts), _WINDOW):
+        window = texts[start : start + _WINDOW]
+        told = 0
+
+        def tell(count: int) -> None:
+            nonlocal told
+            told += count  # noqa: B023  (called within this turn of the loop only)
+            progress(count)
+
+        labeler.replies(window, progress=tell)
+        progress(len(window) - told)  # repeated texts
+
+
+def _own_features(labeler: LLMLabeler) -> Features:
+    decided = {"cascade_label": ClassLabel(names=list(labeler.task.labels)), "cascade_source": Value("string")}
+    return Features({**labeler.features(), **decided})
+
+
+def _output_schema(source: pa.Schema, labeler: LLMLabeler) -> pa.Schema:
+    own = _own_features(labeler)
+    metadata = Features({**Features.from_arrow_schema(source), **own}).arrow_schema.metadata
+    return pa.schema([*source, *own.arrow_schema], metadata)
+
+
+def _decided(table: pa.Table, asked: NDArray[np.bool_], labeler: LLMLabeler, schema: pa.Schema) -> pa.Table:
+    """A window of rows with the teacher's answers and the decision."""
+    rows = np.flatnonzero(asked)
+    column = labeler.text_column
+    answers = labeler.recall({column: table[column].take(pa.array(rows)).to_pylist()})
+    places = np.zeros(len(asked), dtype=np.int64)
+    places[rows] = np.arange(len(rows))
+    spread = pa.array(places, mask=~asked)  # to take by: null where nobody was asked
+    label = table["student_label"].fill_null(ABSTAIN).to_numpy().copy()
+    teacher = np.array(answers["llm_label"], dtype=label.dtype)
+    label[rows] = np.where(teacher == ABSTAIN, label[rows], teacher)
+    source = np.full(len(asked), "student", dtype=object)
+    source[rows[teacher != ABSTAIN]] = "teacher"
+    own = {name: pa.array(values, schema.field(name).type).take(spread) for name, values in answers.items()}
+    own |= {"cascade_label": pa.array(label), "cascade_source": pa.array(source, pa.string())}
+    return pa.table([*table.columns, *(own[name] for name in schema.names[len(table.columns) :])], schema=schema)
+
+
+def _results(shards: Sequence[_Shard], labeler: LLMLabeler, gold_column: str | None) -> dict:
+    """The counts and figures, from what was written: a lost row must show."""
+    names = ["student_label", "llm_label", "llm_status", "cascade_label"]
+    counts = dict.fromkeys(("n", "n_asked", "n_changed", "n_abstained", "n_failed"), 0)
+    seconds, tokens = 0.0, np.zeros(2, dtype=np.int64)
+    right: list[NDArray[np.bool_]] = []
+    for shard in shards:
+        table = pq.ParquetFile(shard.target).read(columns=names)
+        if table.num_rows != len(shard.asked):
+            raise RuntimeError(
+                f"'{shard.target}' holds {table.num_rows:,} rows, expected {len(shard.asked):,}. Remove it and run again."
+            )
+        student, decided = (table[name].fill_null(ABSTAIN).to_numpy() for name in ("student_label", "cascade_label"))
+        status = table["llm_status"].to_pylist()
+        counts["n"] += len(student)
+        counts["n_asked"] += shard.n_asked
+        counts["n_changed"] += int((student != decided).sum())
+        counts["n_abstained"] += status.count("abstained")
+        counts["n_failed"] += status.count("failed")
+        took, spent = labeler.spent(shard.texts(labeler.text_column))
+        seconds, tokens = seconds + took, tokens + spent
+        if gold_column is not None:
+            gold = shard.gold(gold_column, labeler.task)
+            known = (gold != ABSTAIN) & (student != ABSTAIN)
+            right.append(np.stack([student == gold, decided == gold, shard.asked])[:, known])
+    return {
+        **counts,
+        "seconds": seconds,
+        "input_tokens": int(tokens[0]),
+        "output_tokens": int(tokens[1]),
+        "gold": _bought(np.concatenate(right, axis=1)) if right else None,
+    }
+
+
+def _bought(right: NDArray[np.bool_]) -> dict | None:
+    """Figures of rows with gold: whether the student is right, whether the cascade is, whether it was asked about."""
+    student, both, asked = right
+    if not len(asked):
+        return None
+    out: dict[str, dict | None] = {}
+    for name, rows in (("all", np.ones_like(asked)), ("asked", asked)):
+        if not rows.any():
+            out[name] = None
+            continue
+        value, low, high = paired_bootstrap(both[rows], student[rows])
+        out[name] = {
+            "n": int(rows.sum()),
+            "student": _accuracy(student[rows]),
+            "cascade": _accuracy(both[rows]),
+            "difference": {"value": value, "low": low, "high": high},
+        }
+    return out
+
+
+def _accuracy(right: NDArray[np.bool_]) -> dict[str, float]:
+    low, high = binomtest(int(right.sum()), len(right)).proportion_ci(method="wilson")
+    return {"value": float(right.mean()), "low": float(low), "high": float(high)}
