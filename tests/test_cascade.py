@@ -265,7 +265,7 @@ def test_labels_that_do_not_fit_are_refused_before_anybody_is_asked(labels, labe
 
 
 def test_calibration_asks_only_about_rows_that_the_cascade_asks_about(labels, labeler, teacher, tmp_path):
-    found = pool_calibration(labels, labeler, below=0.9, number=6)
+    found = pool_calibration(labels, labeler, below=0.9, number=6, show_progress=False)
     assert found.method == "batch"
     texts = read_pool(labels)["text"]
     assert sorted(teacher.asked()) == sorted(texts[i] for i in least_sure(labels, 6))
