@@ -11,6 +11,7 @@ from hf_llambert import (
     StudentLabeler,
     TaskSpec,
     annotate,
+    cascade,
     compare_labels,
     label_pool,
     load_data,
@@ -89,6 +90,16 @@ def test_report_of_a_finished_run_holds_every_figure(finished):
     text = (finished / "report.md").read_text()
     assert "**seed**: the first" in text
     assert all((finished / path).exists() for path in re.findall(r"!\[[^]]+\]\((figures/[^)]+)\)", text))
+
+
+def test_report_says_what_the_cascade_bought(finished, tmp_path):
+    labeler = LLMLabeler(TASK, CountingTeacher(str(tmp_path / "asked")), finished / "ledger")
+    results = cascade(finished / "labels", labeler, finished / "cascade", below=1.0, max_asked=3, show_progress=False)
+    report = write_report(finished)
+    assert report["cascade"] == results
+    assert (
+        f"- cascade: asked about 3 of 13 rows, changed {results['n_changed']}" in (finished / "report.md").read_text()
+    )
 
 
 def test_counts_of_disagreement_are_those_of_the_rows(finished):

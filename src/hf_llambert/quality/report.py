@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
 from datasets import Dataset, load_from_disk
 
 from hf_llambert.data import STAGE_FILE, gold_labels
+from hf_llambert.pool.cascade import cascade_summary
 from hf_llambert.pool.shards import label_pool, read_pool
-from hf_llambert.processes import process_state
 from hf_llambert.quality.figures import draw_confidence, draw_confusions, draw_reliability
 from hf_llambert.tasks import ABSTAIN, TaskSpec
 from hf_llambert.texts import markdown_text
@@ -32,15 +31,9 @@ def compare_labels(run: str | Path) -> None:
     if stage is not None and (run / "student").is_dir():
         texts = load_from_disk(str(run / "annotated"))
         labeler = StudentLabeler(run / "student", stage["config"]["text_column"])
-        texts, folder, state = texts.select_columns(labeler.text_column), run / "compared", process_state()
-        try:
-            label_pool(texts, labeler, folder, show_progress=False)
-        except FileExistsError:  # of an earlier student; nobody made it by hand
-            state.wait_for_everyone()
-            if state.is_main_process:
-                shutil.rmtree(folder)
-            state.wait_for_everyone()
-            label_pool(texts, labeler, folder, show_progress=False)
+        texts = texts.select_columns(labeler.text_column)
+        # Whatever is there is of an earlier student; nobody made it by hand.
+        label_pool(texts, labeler, run / "compared", show_progress=False, overwrite=True)
 
 
 def write_report(run: str | Path, choices: Mapping[str, str] | None = None, against: str | Path | None = None) -> dict:
@@ -49,7 +42,7 @@ def write_report(run: str | Path, choices: Mapping[str, str] | None = None, agai
 
     Args:
         run (`str` or `Path`): Folder with `annotated`, `student` or both and, where they were made, `baseline`, `labels`
-            and `compared` (see [`compare_labels`]).
+            and `compared` (see [`compare_labels`]) and `cascade`.
         choices (`Mapping[str, str]`, *optional*): How what was chosen (prompt, seeds, ...) was chosen, for the report.
         against (`str` or `Path`, *optional*): Another run, whose student is compared with this one's on the same texts.
 
@@ -62,7 +55,7 @@ def write_report(run: str | Path, choices: Mapping[str, str] | None = None, agai
         ValueError: The two students were not measured on the same texts.
     """
     run = Path(run)
-    stages = {name: _stage(run / name) for name in ("annotated", "student", "baseline", "labels")}
+    stages = {name: _stage(run / name) for name in ("annotated", "student", "baseline", "labels", "cascade")}
     first = stages["annotated"] or stages["student"]
     if first is None:
         raise FileNotFoundError(
@@ -144,9 +137,9 @@ def _stage(folder: Path) -> dict | None:
 
 
 def _figures_of(stages: Mapping[str, dict | None], task: TaskSpec) -> dict:
-    annotation, student, baseline, labels = (
+    annotation, student, baseline, labels, cascaded = (
         stage["results"] if (stage := stages[name]) else None
-        for name in ("annotated", "student", "baseline", "labels")
+        for name in ("annotated", "student", "baseline", "labels", "cascade")
     )
     teacher = None
     if annotation:
@@ -163,7 +156,8 @@ def _figures_of(stages: Mapping[str, dict | None], task: TaskSpec) -> dict:
         "teacher": teacher,
         "student": None,
         "baseline": None,
-        "labels": labels,
+        "labels": labels or None,
+        "cascade": cascaded or None,
     }
     if stages["annotated"] and "members" in stages["annotated"]["config"]:
         out["members"] = stages["annotated"]["config"]["members"]
@@ -282,6 +276,8 @@ def _markdown(report: Mapping, figures: list[tuple[str, str]], rows: list[dict],
         lines.append(
             f"- labelled by the student: {report['n_labelled']:,} texts in {report['labels']['seconds']:.0f} s"
         )
+    if report["cascade"]:
+        lines += [f"- cascade: {line}" for line in cascade_summary(report["cascade"])]
     if report["student"] and report["student"]["train"]["selection"]:
         lines += ["", "## From annotated to silver", ""]
         lines += [
