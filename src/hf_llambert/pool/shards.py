@@ -135,7 +135,8 @@ def label_pool(
     if rank == 0 or process is not None:
         results = _verified(manifest) | ({} if agreement is None else {"agreement": agreement})
         manifest.clean()
-        note_stage(folder, config, results)
+        if results != stage_results(folder, config):  # else it stays noted when and how they were made
+            note_stage(folder, config, results)
     while not (noted := stage_results(folder, config)):
         time.sleep(_LOOK_AGAIN)
     return noted
