@@ -142,7 +142,9 @@ def choose_rows(
     return chosen, float(surest)
 
 
-def pool_calibration(labels: str | Path, labeler: LLMLabeler, *, below: float = 1.0, number: int = 256) -> Calibration:
+def pool_calibration(
+    labels: str | Path, labeler: LLMLabeler, *, below: float = 1.0, number: int = 256, show_progress: bool = True
+) -> Calibration:
     """
     Batch calibration over the rows that the student is least sure of, which [`cascade`] would ask about in any case.
 
@@ -151,6 +153,7 @@ def pool_calibration(labels: str | Path, labeler: LLMLabeler, *, below: float = 
         labeler (`LLMLabeler`): Task, teacher and ledger.
         below (`float`, defaults to 1): No row of a higher confidence.
         number (`int`, defaults to 256): Most rows.
+        show_progress (`bool`, defaults to `True`): Draw a progress bar.
 
     Returns:
         `Calibration`: None at all where the teacher gives no scores.
@@ -162,7 +165,8 @@ def pool_calibration(labels: str | Path, labeler: LLMLabeler, *, below: float = 
     _check_columns(files[0], labeler, None)
     chosen, _ = choose_rows(_confidences(files), below, number)
     texts = [text for shard in _shards(files, Path(), chosen) for text in shard.texts(labeler.text_column)]
-    replies = labeler.replies(texts)
+    with progress_bar("calibrating", len(texts), show_progress) as progress:
+        replies = labeler.replies(texts, progress=progress)
     scores = [s for text in texts if isinstance(text, str) and (s := replies[text].scores) is not None]
     return batch_calibration(scores) if scores else none
 
