@@ -160,11 +160,12 @@ def calibrate_cascade(
             try:
                 found = guaranteed_threshold(sure, student, best, gold, target, confidence)
             except ValueError as error:
-                left = int((best != worst).sum() - (len(gold) - len(order)))
-                if not left:
+                seen = best == worst
+                if seen.sum() == len(order):
                     raise
                 raise ValueError(
-                    f"Even if the teacher were right about {left:,} rows not asked yet: {error}"
+                    f"The teacher was right about {int((best == gold)[seen].sum()):,} of the {int(seen.sum()):,} gold rows asked "
+                    f"about so far. Even if it were right about the other {int(len(order) - seen.sum()):,}: {error}"
                 ) from error
             if found == _attempt(sure, student, worst, gold, target, confidence):
                 break

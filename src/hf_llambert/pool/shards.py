@@ -125,13 +125,7 @@ def label_pool(
     manifest.read()
     if not manifest.settled():
         return _counts(manifest, complete=False)
-    if lost := manifest.lost():
-        done = sum(shard.rows for shard in manifest.shards.values())
-        raise RuntimeError(
-            f"{len(lost)} of {len(pieces)} pieces of the pool could not be read. "
-            + " ".join(failure.reason for failure in list(lost.values())[:5])
-            + f" The {done:,} rows of the rest are labelled in '{folder}'. Mend or remove what is broken and run again."
-        )
+    _refuse_lost(manifest)
     if rank == 0 or process is not None:
         results = _verified(manifest) | ({} if agreement is None else {"agreement": agreement})
         manifest.clean()
@@ -140,6 +134,16 @@ def label_pool(
     while not (noted := stage_results(folder, config)):
         time.sleep(_LOOK_AGAIN)
     return noted
+
+
+def _refuse_lost(manifest: Manifest) -> None:
+    if lost := manifest.lost():
+        done = sum(shard.rows for shard in manifest.shards.values())
+        raise RuntimeError(
+            f"{len(lost)} of {len(manifest.pieces)} pieces of the pool could not be read. "
+            + " ".join(failure.reason for failure in list(lost.values())[:5])
+            + f" The {done:,} rows of the rest are labelled in '{manifest.folder}'. Mend or remove what is broken and run again."
+        )
 
 
 def read_pool(folder: str | Path, streaming: bool = False) -> Dataset | IterableDataset:
