@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from hf_llambert.hub.uploads import ShardUploads
     from hf_llambert.metrics import AnnotationQuality, ClassificationQuality, mean_interval, paired_bootstrap
     from hf_llambert.pool.cascade import cascade, cascade_summary, pool_calibration
-    from hf_llambert.pool.datatrove import StudentStep, TeacherStep
+    from hf_llambert.pool.datatrove import StudentStep, TeacherStep, keep_empty_texts
     from hf_llambert.pool.guarantee import Guarantee, calibrate_cascade, guaranteed_threshold
     from hf_llambert.pool.shards import label_pool, read_pool
     from hf_llambert.quality.report import compare_labels, show_report, write_report
@@ -60,7 +60,7 @@ _MODULES = {
     "hub.push": "push_run",
     "hub.uploads": "ShardUploads",
     "metrics": "AnnotationQuality ClassificationQuality mean_interval paired_bootstrap",
-    "pool.datatrove": "StudentStep TeacherStep",
+    "pool.datatrove": "StudentStep TeacherStep keep_empty_texts",
     "pool.cascade": "cascade cascade_summary pool_calibration",
     "pool.guarantee": "Guarantee calibrate_cascade guaranteed_threshold",
     "pool.shards": "label_pool read_pool",
