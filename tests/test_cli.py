@@ -14,6 +14,7 @@ from datasets import Dataset, load_dataset
 from endpoint_server import EndpointServer
 from hf_llambert import cli, load_data
 from hf_llambert.annotation.ledger import Ledger
+from hf_llambert.cli.options import say
 
 
 def run(*arguments, expect=0, **kwargs) -> str:
@@ -337,3 +338,13 @@ def test_files_are_labelled_piece_by_piece_and_a_broken_one_is_said(reviews, stu
     ):
         with pytest.raises(ValueError, match=message):
             call("label", *common[:4], "--output", tmp_path / "wrong", *wrong)
+
+
+def test_of_several_processes_the_first_speaks_and_each_of_its_errors(monkeypatch, capsys):
+    monkeypatch.setenv("RANK", "1")
+    say("labelled")
+    say("Error: no such file", error=True)
+    monkeypatch.setenv("RANK", "0")
+    say("labelled")
+    shown = capsys.readouterr()
+    assert (shown.out, shown.err) == ("labelled\n", "Error: no such file\n")

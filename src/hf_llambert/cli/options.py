@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -37,5 +38,6 @@ def pairs(counts: dict) -> str:
 
 
 def say(text: str, error: bool = False) -> None:
-    """One line to the user."""
-    typer.echo(text, err=error)
+    """One line to the user. Of several processes the first speaks for all, but each of its own errors."""
+    if error or os.environ.get("RANK", "0") == "0":
+        typer.echo(text, err=error)
