@@ -5,6 +5,7 @@ The config: trainer arguments, `mix` (arguments of MixCallback), `silver`, `gold
 """
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -76,4 +77,8 @@ if __name__ == "__main__":
     config = json.loads(Path(sys.argv[1]).read_text())
     trainer, found = run(config)
     Path(f"{config['out']}.{trainer.args.process_index}").write_text(json.dumps(found))
-    trainer.accelerator.end_training()  # a process group left to the interpreter's end aborts now and then
+    trainer.accelerator.end_training()
+    # The result is written. Threads of gloo that the interpreter's end meets abort the process now and then (std::terminate).
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
