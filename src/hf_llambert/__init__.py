@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from hf_llambert.teachers.vllm import VLLMTeacher
     from hf_llambert.training.active import is_flat, next_to_annotate, student_silver
     from hf_llambert.training.backends import fastest_backend
-    from hf_llambert.training.evaluation import evaluate_student
+    from hf_llambert.training.evaluation import evaluate_student, read_evaluation
     from hf_llambert.training.folds import out_of_fold
     from hf_llambert.training.mixing import MixCallback
     from hf_llambert.training.seeds import compare_students, train_seeds
@@ -78,7 +78,7 @@ _MODULES = {
     "training.active": "is_flat next_to_annotate student_silver",
     "training.mixing": "MixCallback",
     "training.backends": "fastest_backend",
-    "training.evaluation": "evaluate_student",
+    "training.evaluation": "evaluate_student read_evaluation",
     "training.folds": "out_of_fold",
     "training.train": "train_student",
     "training.trainer": "StudentConfig StudentTrainer",

@@ -59,31 +59,68 @@ def check_column(dataset: Dataset, column: str, argument: str) -> None:
         raise ValueError(f"Column '{column}' not found in {dataset.column_names}. Pass {argument}=... .")
 
 
-def gold_labels(dataset: Dataset, column: str, task: TaskSpec) -> list[int]:
+def gold_labels(
+    dataset: Dataset, column: str, task: TaskSpec, label_map: Mapping[str, str] | None = None
+) -> list[int]:
     """
     People's labels as ids of the task, whatever they are called in the data.
 
     Accepts ids, names, and a `ClassLabel` whose names are the task's or the beginning of exactly one of them (`neg` for
-    `negative`), in any order. A null or -1 means no label.
+    `negative`), in any order. A null or -1 means no label. `label_map` says what other values of the data are in the task.
 
     Raises:
-        ValueError: A value names none of the task's labels.
+        ValueError: A value names none of the task's labels, or `label_map` has one that the data has not.
     """
     check_column(dataset, column, "label_column")
     feature, values = dataset.features[column], dataset[column][:]
     if isinstance(feature, ClassLabel):
-        ids = [label_id(name, task, column) for name in feature.names]
-        if len(set(ids)) < len(ids):
+        names = _mapped(feature.names, label_map or {}, task, column)
+        ids = [label_id(name, task, column) for name in names]
+        if len(set(ids)) < len(ids) and not label_map:  # a map may join classes
             raise ValueError(f"Classes {feature.names} of column '{column}' are not those of task: {task.labels}.")
         return [ABSTAIN if v is None or v == ABSTAIN else ids[v] for v in values]
-    known = {v: label_id(v, task, column) for v in set(values)}
+    distinct = list(dict.fromkeys(values))
+    known = dict(zip(distinct, _mapped(distinct, label_map or {}, task, column), strict=True))
+    known = {v: label_id(name, task, column) for v, name in known.items()}
     return [known[v] for v in values]
 
 
-def with_gold(dataset: Dataset, text_column: str, label_column: str, task: TaskSpec) -> Dataset:
-    """The texts with a `label` column of the task's ids, from people's labels; see [`gold_labels`]."""
+def _mapped(values: Sequence, label_map: Mapping[str, str], task: TaskSpec, column: str) -> list:
+    """The values, those in `label_map` as the task's labels that stand there."""
+    strange = sorted(set(label_map) - {str(value) for value in values})
+    unknown = sorted(set(label_map.values()) - set(task.labels))
+    if strange or unknown:
+        raise ValueError(
+            f"label_map goes from labels of column '{column}' to those of task '{task.name}', {list(task.labels)}; "
+            f"{' and '.join(map(repr, strange or unknown))} is not among "
+            f"{sorted(map(str, values))[:30] if strange else 'these'}."
+        )
+    return [label_map.get(str(value), value) for value in values]
+
+
+def with_gold(
+    dataset: Dataset,
+    text_column: str,
+    label_column: str,
+    task: TaskSpec,
+    label_map: Mapping[str, str] | None = None,
+) -> Dataset:
+    """
+    The texts with a `label` column of the task's ids, from people's labels.
+
+    Args:
+        dataset (`Dataset`): Texts and labels.
+        text_column (`str`): Column of the texts.
+        label_column (`str`): Column of the labels: ids or names of the task, or names that begin exactly one of these
+            (`neg` for `negative`). A null or -1 means no label.
+        task (`TaskSpec`): The task.
+        label_map (`Mapping[str, str]`, *optional*): What other labels of the data are in the task: `{"sci/tech": "tech"}`.
+
+    Raises:
+        ValueError: No such column, or a label that is none of the task's.
+    """
     check_column(dataset, text_column, "text_column")
-    labels = gold_labels(dataset, label_column, task)
+    labels = gold_labels(dataset, label_column, task, label_map)
     texts = dataset.select_columns(text_column)
     return texts.add_column("label", labels, feature=ClassLabel(names=list(task.labels)))
 
@@ -110,7 +147,7 @@ def label_id(value: object, task: TaskSpec, column: str) -> int:
             return starts[0]
     raise ValueError(
         f"Column '{column}' holds {value!r}, which is none of the labels of task '{task.name}': expected an id from 0 "
-        f"to {task.num_labels - 1} or one of {list(task.labels)}."
+        f"to {task.num_labels - 1} or one of {list(task.labels)}. A label_map says which of them it is."
     )
 
 

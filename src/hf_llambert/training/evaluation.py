@@ -40,6 +40,20 @@ def evaluate_student(labeler: StudentLabeler, data: Dataset, task: TaskSpec, fol
     return {**(quality or {}), "texts_per_second": len(data) / labeler.seconds}
 
 
+def read_evaluation(folder: str | Path) -> Dataset:
+    """
+    What a student answered on the texts that it was measured on, in their order: `gold`, `student_label`,
+    `student_confidence`, `student_scores`.
+
+    Raises:
+        FileNotFoundError: The folder holds no student, or one that was not measured.
+    """
+    path = Path(folder) / EVALUATION_FILE
+    if not path.is_file():
+        raise FileNotFoundError(f"'{folder}' has no {EVALUATION_FILE}. Train it with eval_data (--eval_data).")
+    return Dataset.from_parquet(str(path))
+
+
 def scalar_metrics(task: TaskSpec) -> Callable[[EvalPrediction], dict[str, float]]:
     """What the Trainer notes at each evaluation: the numbers of [`ClassificationQuality`]."""
 

@@ -8,13 +8,12 @@ import json
 from pathlib import Path
 
 import numpy as np
-from datasets import Dataset
 from numpy.typing import NDArray
 
 from hf_llambert.data import STAGE_FILE
 from hf_llambert.metrics import mean_interval, paired_bootstrap
 from hf_llambert.tasks import TaskSpec
-from hf_llambert.training.evaluation import EVALUATION_FILE
+from hf_llambert.training.evaluation import EVALUATION_FILE, read_evaluation
 from hf_llambert.training.train import train_student
 from hf_llambert.training.trainer import StudentConfig
 
@@ -120,9 +119,7 @@ def _answers(folder: Path) -> dict[int, tuple[str, NDArray[np.bool_]]]:
         folders += [folder / "seeds" / str(seed) for seed in summary["seeds"][1:]]
     answers = {}
     for each in folders:
-        if not (each / EVALUATION_FILE).is_file():
-            raise FileNotFoundError(f"'{each}' has no {EVALUATION_FILE}. Train it with eval_data (--eval_data).")
-        table = Dataset.from_parquet(str(each / EVALUATION_FILE))
+        table = read_evaluation(each)
         config = json.loads((each / STAGE_FILE).read_text(encoding="utf-8"))["config"]
         right = np.array(table["student_label"][:]) == np.array(table["gold"][:])
         answers[config["arguments"]["seed"]] = (config["eval_data"], right)
