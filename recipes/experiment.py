@@ -1,0 +1,374 @@
+"""
+The paper's experiment for any task: students by gold labels, by a teacher's labels, and by both, on the same held-out texts.
+
+    accelerate launch recipes/experiment.py --config my.yaml   # your own data, task and teacher
+
+Stopped and started again, it goes on where it stopped; with several processes each asks about and labels its share.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+from accelerate import PartialState
+from datasets import Dataset, concatenate_datasets
+from scipy.stats import binomtest
+
+from common import RunArguments, learn, make_teacher, run_recipe, seeded, short_name, split_rows
+from hf_llambert import (
+    ABSTAIN,
+    LLMLabeler,
+    Publication,
+    StudentConfig,
+    StudentLabeler,
+    TaskSpec,
+    annotate,
+    check_column,
+    compare_labels,
+    label_pool,
+    load_data,
+    load_task,
+    paired_bootstrap,
+    push_run,
+    saved_calibration,
+    select_silver,
+    show_report,
+    write_report,
+)
+from table import draw_table, show_table, table_lines
+
+COLUMNS: dict[str, tuple[tuple[str, ...], bool]] = {
+    "gold": ((), True),
+    "silver": (("train",), False),
+    "silver_extra": (("train", "extra"), False),
+    "extra": (("extra",), False),
+    "combined": (("extra",), True),
+}
+"""What a student learns from: the parts that the teacher annotated, and whether the gold labels of train come after them."""
+
+
+@dataclass(kw_only=True)
+class ExperimentArguments(RunArguments):
+    """What an experiment takes beside the training arguments."""
+
+    columns: list[str] = field(
+        default_factory=lambda: ["silver", "gold"],
+        metadata={
+            "help": "What the students learn from: gold (train), silver (train as the teacher labelled it), silver_extra (train "
+            "and extra by the teacher), extra (by the teacher), combined (extra by the teacher, or train where there is no "
+            "extra, then train's gold). The first column's student labels the pool."
+        },
+    )
+    extra_data: str | None = field(default=None, metadata={"help": "Extra texts from elsewhere than the data."})
+    extra_split: str | None = field(default=None, metadata={"help": "Split of the extra texts, their gold unseen."})
+    num_extra: int | None = field(
+        default=None, metadata={"help": "Extra texts. Default: all of extra_data or extra_split, if there is one."}
+    )
+    pool_split: str | None = field(
+        default=None, metadata={"help": "Split to label. Without it num_labelled further rows of the data are."}
+    )
+    num_labelled: int | None = field(
+        default=None, metadata={"help": "Texts for the student to label; 0 for none. Default: all that are left."}
+    )
+    num_compared: int = field(
+        default=0, metadata={"help": "Held-out texts that the teacher labels too, to compare it with its students."}
+    )
+    prompt_choice: str = field(
+        default="not stated", metadata={"help": "How prompt and settings were chosen (report)."}
+    )
+    published: str | None = field(default=None, metadata={"help": "imdb or umls: show the paper's figures beside."})
+    publish_as: str | None = field(
+        default=None, metadata={"help": "Name on the Hub to push dataset and student to, privately: our-team/reviews."}
+    )
+    license: str | None = field(default=None, metadata={"help": "Licence of what is pushed, as the Hub names it."})
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.columns = [self.columns] if isinstance(self.columns, str) else list(self.columns)
+        unknown = [name for name in self.columns if name not in COLUMNS]
+        if unknown or not self.columns:
+            raise ValueError(f"columns are some of {', '.join(COLUMNS)}; got {self.columns}.")
+        names = [short_name(student) for student in self.student]
+        if len(set(names)) < len(names):
+            raise ValueError(f"Two students have one name: {names}. Run them one by one.")
+        if self.publish_as and not self.license:
+            raise ValueError("publish_as needs a license: one that the texts and the models allow.")
+
+
+@dataclass(frozen=True)
+class Parts:
+    """
+    The rows of an experiment, no text in two of them but for the pool, which may hold any.
+
+    Args:
+        held_out (`Dataset`): Texts to measure on, gold in `label` as the task's ids.
+        train (`Dataset`): Texts to learn from, gold in `label`.
+        extra (`Dataset`, *optional*): Further texts, for the teacher alone. A gold label is not looked at.
+        pool (`Dataset`, *optional*): Texts for the student to label.
+    """
+
+    held_out: Dataset
+    train: Dataset
+    extra: Dataset | None = None
+    pool: Dataset | None = None
+
+
+def read_parts(arguments: ExperimentArguments, task: TaskSpec) -> Parts:
+    """Held out, train, extra and pool from one shuffle of the data or from its splits."""
+    held_out, rest = split_rows(arguments, task)
+    number = min(arguments.num_annotated or len(rest), len(rest))
+    train, rest = rest.select(range(number)), rest.select(list(range(number, len(rest))))
+    extra = None
+    if arguments.extra_data is not None or arguments.extra_split is not None:
+        source = arguments.extra_data or arguments.data
+        extra = load_data(source, arguments.extra_split, arguments.num_extra, arguments.split_seed)
+        check_column(extra, arguments.text_column, "text_column")
+        known = {*held_out[arguments.text_column], *train[arguments.text_column]}
+        extra = extra.select([i for i, text in enumerate(extra[arguments.text_column]) if text not in known])
+    elif arguments.num_extra:
+        if arguments.num_extra > len(rest):
+            raise ValueError(
+                f"num_extra asks for {arguments.num_extra:,} texts; {len(rest):,} are left of '{arguments.data}' after those "
+                f"held out and num_annotated."
+            )
+        extra, rest = rest.select(range(arguments.num_extra)), rest.select(list(range(arguments.num_extra, len(rest))))
+    if arguments.num_labelled == 0:
+        return Parts(held_out, train, extra)
+    if arguments.pool_split is not None:
+        pool = load_data(arguments.data, arguments.pool_split, arguments.num_labelled, arguments.split_seed)
+    else:
+        pool = rest.select(range(min(arguments.num_labelled or len(rest), len(rest))))
+    if not len(pool):
+        raise ValueError(
+            f"No texts are left to label: all {len(train):,} of the data are annotated. Lower num_annotated, or set "
+            f"num_labelled to 0."
+        )
+    return Parts(held_out, train, extra, pool)
+
+
+def run_experiment(
+    task: TaskSpec, parts: Parts, arguments: ExperimentArguments, training: StudentConfig, what: str
+) -> dict:
+    """
+    Annotate, train each student by each column with each seed, measure, label the pool, report, and publish if asked to.
+
+    Args:
+        what (`str`): What the held-out texts are, for the report.
+
+    Returns:
+        `dict`: `table` (also in `table.json`) and, on the main process, the content of `report.json`.
+    """
+    run, column, state = Path(arguments.run), arguments.text_column, PartialState()
+    labels = parts.held_out["label"][:]
+    usable = [i for i, text in enumerate(parts.held_out[column]) if labels[i] != ABSTAIN and (text or "").strip()]
+    held_out = parts.held_out.select(usable)
+    if not 0 <= arguments.num_compared <= len(held_out):
+        raise ValueError(f"num_compared must be from 0 to {len(held_out)}, got {arguments.num_compared}.")
+    asked = _to_annotate(parts, arguments)
+    if asked is not None:
+        labeler = LLMLabeler(task, make_teacher(arguments), arguments.ledger or run / "ledger", column)
+        annotate(asked, labeler, run / "annotated", calibration=arguments.calibration, gold_column="label")  # type: ignore[arg-type]
+
+    right = {student: {name: [] for name in arguments.columns} for student in arguments.student}
+    rows: dict[str, int] = {}
+    for student, name, seed in product(
+        arguments.student, arguments.columns, range(training.seed, training.seed + arguments.num_seeds)
+    ):
+        folder = _folder(arguments, training, student, name, seed)
+        sources = _sources(parts, arguments, task, name)
+        rows[name] = sum(len(sources[source]) for source in ("silver", "gold") if source in sources)
+        right[student][name].append(
+            learn(
+                task, student, folder, seeded(training, seed), arguments, eval_data=held_out, eval_name=what,
+                keep=folder.parent == run, **sources,
+            )
+        )  # fmt: skip
+    teacher = _teacher_on(held_out.select(range(arguments.num_compared)), arguments, task)
+    table = _table(arguments, right, rows, teacher, what)
+    if parts.pool is not None:
+        labeler = StudentLabeler(run / "student", column)
+        label_pool(parts.pool, labeler, run / "labels", rows_per_shard=min(10_000, -(-len(parts.pool) // 16)))
+    compare_labels(run)
+    report = {}
+    if state.is_main_process:
+        report = write_report(run, choices=_choices(arguments, training))
+        (run / "table.json").write_text(json.dumps(table, indent=2) + "\n", encoding="utf-8")
+        (run / "table.md").write_text("\n".join(table_lines(table)) + "\n", encoding="utf-8")
+        draw_table(run / "table.png", table)
+        show_report(report, run)
+        show_table(table)
+        if arguments.publish_as:
+            for kind, address in push_run(run, Publication(arguments.publish_as, str(arguments.license))).items():
+                print(f"{kind}: {address}")
+    state.wait_for_everyone()
+    return {"table": table, **report}
+
+
+def main_of(arguments: ExperimentArguments, training: StudentConfig) -> dict:
+    """The experiment on a dataset with gold labels, as the recipes of single datasets run it."""
+    task = load_task(arguments.task)
+    parts = read_parts(arguments, task)
+    name = Path(arguments.data).name if Path(arguments.data).exists() else arguments.data
+    what = f"{len(parts.held_out):,} rows of {name}"
+    what += f", {arguments.eval_split}" if arguments.eval_split else ", held out"
+    return run_experiment(task, parts, arguments, training, what)
+
+
+def _to_annotate(parts: Parts, arguments: ExperimentArguments) -> Dataset | None:
+    """The rows that some column needs annotated; those of extra without gold. `part` tells which they are."""
+    needed = {part for name in arguments.columns for part in _silver_parts(name, parts)}
+    if "extra" in needed and parts.extra is None:
+        raise ValueError(
+            f"The columns {', '.join(arguments.columns)} need extra texts for the teacher: pass extra_data, "
+            f"extra_split or num_extra."
+        )
+    if needed == {"train"}:
+        return parts.train
+    if not needed:
+        return None
+    chosen = {name: rows for name in ("train", "extra") if name in needed and (rows := getattr(parts, name))}
+    label, column = parts.train.features["label"], arguments.text_column
+    shared = [name for name in parts.train.column_names if name != "label"]
+    shared = [name for name in shared if all(name in rows.column_names for rows in chosen.values())]
+    if column not in shared:
+        raise ValueError(f"Column '{column}' not found in the extra texts, {parts.extra.column_names}.")  # type: ignore[union-attr]
+    out = []
+    for name, rows in chosen.items():
+        gold = rows["label"][:] if name == "train" else [ABSTAIN] * len(rows)
+        labelled = rows.select_columns(shared).add_column("label", gold, feature=label)
+        out.append(labelled.add_column("part", [name] * len(rows)))
+    return concatenate_datasets(out)
+
+
+def _silver_parts(name: str, parts: Parts) -> tuple[str, ...]:
+    """What a column's silver is of; combined is of train where there is nothing extra."""
+    return ("train",) if name == "combined" and parts.extra is None else COLUMNS[name][0]
+
+
+def _sources(parts: Parts, arguments: ExperimentArguments, task: TaskSpec, name: str) -> dict:
+    """The arguments of `train_student` that say what a column's students learn from."""
+    out: dict = {}
+    silver_parts, with_gold = _silver_parts(name, parts), COLUMNS[name][1]
+    if silver_parts:
+        folder = Path(arguments.run) / "annotated"
+        rows = load_data(folder)
+        if "part" in rows.column_names:
+            rows = rows.select([i for i, part in enumerate(rows["part"]) if part in silver_parts])
+        out["silver"], out["selection"] = select_silver(rows, task, calibration=saved_calibration(folder))
+    if with_gold:
+        out["gold"] = parts.train.select_columns([arguments.text_column, "label"])
+    return out
+
+
+def _folder(arguments: ExperimentArguments, training: StudentConfig, student: str, name: str, seed: int) -> Path:
+    """Where a student is kept: the run's own and the one by gold beside it, which the report reads, or with the others."""
+    run = Path(arguments.run)
+    if student == arguments.student[0] and seed == training.seed:
+        if name == arguments.columns[0]:
+            return run / "student"
+        if name == "gold":
+            return run / "baseline"
+    return run / "students" / short_name(student) / name / str(seed)
+
+
+def _teacher_on(held_out: Dataset, arguments: ExperimentArguments, task: TaskSpec) -> dict | None:
+    """The teacher's own labels of held-out texts, by the calibration of the annotated ones."""
+    if not len(held_out):
+        return None
+    run = Path(arguments.run)
+    calibration = saved_calibration(run) if (run / "annotated").is_dir() else None
+    labeler = LLMLabeler(
+        task, make_teacher(arguments), arguments.ledger or run / "ledger", arguments.text_column,
+        **({} if calibration is None else {"calibration": calibration}),
+    )  # fmt: skip
+    results = annotate(held_out, labeler, run / "held_out_annotated", calibration="none", gold_column="label")
+    labelled = load_data(run / "held_out_annotated")
+    right = np.array(labelled["llm_label"][:]) == np.array(labelled["label"][:])
+    return {"right": right, "coverage": results["coverage"]}
+
+
+def _table(
+    arguments: ExperimentArguments,
+    right: dict[str, dict[str, list]],
+    rows: dict[str, int],
+    teacher: dict | None,
+    what: str,
+) -> dict:
+    """Accuracy of each student by each column with its interval, and what each is worth against gold."""
+    students: dict = {}
+    for student, columns in right.items():
+        name = short_name(student)
+        students[name] = {}
+        for column, runs in columns.items():
+            cell = _interval(runs) | {"n_train": rows[column], "values": [float(one.mean()) for one in runs]}
+            if "gold" in columns and column != "gold":
+                cell["less_gold"] = _interval(runs, columns["gold"])
+            students[name][column] = cell
+            if teacher is not None:
+                cell["teacher"] = _against(teacher["right"], runs[0][: len(teacher["right"])])
+    table: dict = {
+        "task": load_task(arguments.task).name, "held_out": what, "seeds": arguments.num_seeds,
+        "columns": [name for name in COLUMNS if name in arguments.columns],
+        "students": students, "teacher": None, "teacher_name": short_name(arguments.teacher),
+    }  # fmt: skip
+    if teacher is not None:
+        table["teacher"] = _interval([teacher["right"]]) | {
+            "n": len(teacher["right"]), "coverage": teacher["coverage"],
+        }  # fmt: skip
+    if arguments.published is not None:
+        table["published"] = published(arguments.published)
+    return table
+
+
+def _interval(runs: Sequence, others: Sequence | None = None) -> dict[str, float]:
+    """Mean and 95 % interval over texts and seeds, of one or of a difference; in shares."""
+    mean, low, high = paired_bootstrap(np.array(runs), 0.0 if others is None else np.array(others))
+    return {"mean": mean, "low": low, "high": high}
+
+
+def _against(teacher: np.ndarray, student: np.ndarray) -> dict[str, float]:
+    """A student and its teacher on the same texts: their difference, and McNemar's exact test of it."""
+    only_student, only_teacher = int((student & ~teacher).sum()), int((teacher & ~student).sum())
+    changed = only_student + only_teacher
+    p = float(binomtest(only_student, changed).pvalue) if changed else 1.0
+    return _interval([student], [teacher]) | {"n": len(teacher), "p": p}
+
+
+def published(task: str) -> dict:
+    """
+    The paper's accuracies in percent (arXiv 2403.15938): students, columns, and how they were measured.
+
+    Raises:
+        ValueError: The paper has no such task.
+    """
+    import yaml
+
+    figures = yaml.safe_load((Path(__file__).parent / "published.yaml").read_text(encoding="utf-8"))
+    if task not in figures:
+        raise ValueError(f"published takes one of {', '.join(figures)}; got {task!r}.")
+    return figures[task]
+
+
+def _choices(arguments: ExperimentArguments, training: StudentConfig) -> dict[str, str]:
+    return {
+        "prompt, label words, lengths and training arguments": arguments.prompt_choice,
+        "held-out texts": f"drawn first, with seed {arguments.split_seed}; a text equal to one of them is annotated nowhere; "
+        "their gold labels are read once, to measure the finished students",
+        "calibration": f"{arguments.calibration}, from the teacher's scores of the annotated texts alone, with a uniform "
+        "prior; no gold label enters",
+        "early stopping": "none: the number of epochs is fixed and the last weights are kept"
+        if not training.load_best_model_at_end
+        else f"the best epoch on {training.dev_share:.0%} of the training rows, kept back"
+        if training.dev_share
+        else "the best checkpoint on the held-out texts: their figures are optimistic",
+        "seeds": f"{training.seed} for the training, {arguments.split_seed} for the split; the first that were tried",
+    }
+
+
+if __name__ == "__main__":
+    run_recipe(ExperimentArguments, main_of)
