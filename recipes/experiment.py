@@ -96,6 +96,8 @@ class ExperimentArguments(RunArguments):
         names = [short_name(student) for student in self.student]
         if len(set(names)) < len(names):
             raise ValueError(f"Two students have one name: {names}. Run them one by one.")
+        if self.published is not None:
+            published(self.published)
         if self.publish_as and not self.license:
             raise ValueError("publish_as needs a license: one that the texts and the models allow.")
 

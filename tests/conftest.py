@@ -3,6 +3,7 @@
 import os
 import re
 import string
+import sys
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before anything of Hugging Face is imported
 os.environ.setdefault("OMP_NUM_THREADS", "2")
@@ -46,6 +47,7 @@ CHAT_TEMPLATE = (
     "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
+sys.path.insert(0, str(Path(__file__).parent.parent / "recipes"))  # as a recipe that is run sees its neighbours
 ASSETS = Path(os.environ.get("HF_LLAMBERT_ASSETS", Path(__file__).parent.parent / "assets"))
 
 

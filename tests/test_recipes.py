@@ -1,4 +1,3 @@
-import importlib.util
 import json
 import os
 import subprocess
@@ -7,24 +6,15 @@ from pathlib import Path
 
 import pytest
 import yaml
-from datasets import Dataset, DatasetDict
+from datasets import ClassLabel, Dataset, DatasetDict
 from trl import TrlParser
 
+from experiment import ExperimentArguments, read_parts
 from hf_llambert import StudentConfig, load_data, load_task, read_pool
 from hf_llambert.annotation.ledger import Ledger
+from hub_fixtures import environment, hub  # noqa: F401  (fixtures)
 
 RECIPES = Path(__file__).parent.parent / "recipes"
-
-
-def module(name):
-    spec = importlib.util.spec_from_file_location(name, RECIPES / f"{name}.py")
-    loaded = importlib.util.module_from_spec(spec)
-    sys.modules[name] = loaded
-    spec.loader.exec_module(loaded)
-    return loaded
-
-
-imdb = module("imdb")
 
 
 @pytest.fixture
@@ -32,6 +22,16 @@ def data_file(reviews, tmp_path):
     texts = [f"{text} take {k}" for k in range(4) for text in reviews["text"]]
     path = tmp_path / "reviews.parquet"
     Dataset.from_dict({"text": [*texts, texts[0]], "label": [*reviews["label"][:] * 4, 0]}).to_parquet(str(path))
+    return path
+
+
+@pytest.fixture
+def news_file(tmp_path):
+    names = ["business", "entertainment", "politics", "sport", "tech"]
+    texts = [f"{names[i % 5]} section, number {i}, {'very ' * (i % 3)}much" for i in range(90)]
+    path = tmp_path / "news.parquet"
+    rows = Dataset.from_dict({"text": texts, "label": [i % 5 for i in range(90)]})
+    rows.cast_column("label", ClassLabel(names=names)).to_parquet(str(path))
     return path
 
 
@@ -49,12 +49,17 @@ def config(data_file, teacher_dir, student_dir, cloze, tmp_path):
 
 
 def parse(*arguments):
-    parser = TrlParser((imdb.RecipeArguments, StudentConfig))
+    parser = TrlParser((ExperimentArguments, StudentConfig))
     parser.set_defaults(output_dir=None)
     return parser.parse_args_and_config([str(a) for a in arguments])
 
 
-def launch(config, processes, *arguments, expect=0):
+def parts_of(arguments):
+    found = read_parts(arguments, load_task(arguments.task))
+    return found.held_out, found.train, found.pool
+
+
+def launch(config, processes, *arguments, expect=0, recipe="imdb", env=None):
     flags = [
         "--num_machines",
         "1",
@@ -72,12 +77,12 @@ def launch(config, processes, *arguments, expect=0):
             "-m",
             "accelerate.commands.launch",
             *flags,
-            str(RECIPES / "imdb.py"),
+            str(RECIPES / f"{recipe}.py"),
             "--config",
             str(config),
             *arguments,
         ],
-        env=os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"},
+        env=(env or os.environ) | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
         check=False,
@@ -86,27 +91,61 @@ def launch(config, processes, *arguments, expect=0):
     return done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("processes", [1, 2])
-def test_recipe_runs_under_accelerate_launch(config, processes, tmp_path):
-    shown = launch(config, processes, "--num_processes", str(processes))
+def test_two_processes_give_the_labels_of_one(config, tmp_path):
+    halved = ["--train_sampling_strategy", "random", "--per_device_train_batch_size"]
+    alone = launch(config, 1, *halved, "8", "--run", str(tmp_path / "alone"))
+    shown = launch(config, 2, *halved, "4", "--num_processes", "2")
+    assert "24 annotated, 24 silver, 20 labelled" in alone
+    assert "24 annotated, 24 silver, 20 labelled" in shown
     run = tmp_path / "run"
     report = json.loads((run / "report.json").read_text())
     assert (report["n_annotated"], report["n_silver"], report["n_labelled"]) == (24, 24, 20)
-    assert report["student"]["train"]["processes"] == processes
+    assert report["student"]["train"]["processes"] == 2
     assert report["baseline"]["n"] == report["student"]["n"] == 16
-    assert "24 annotated, 24 silver, 20 labelled" in shown
-    assert len(read_pool(run / "labels")) == 20
-    assert len(list((run / "ledger").glob("*.sqlite"))) == processes
+    assert len(list((run / "ledger").glob("*.sqlite"))) == 2  # each asked about its share
     assert len(Ledger(run / "ledger")) == 24
+    assert_same_labels(tmp_path / "alone", run)
     # Once more: finished at once, nothing asked, the same report.
-    launch(config, processes)
+    launch(config, 2, *halved, "4")
     assert json.loads((run / "report.json").read_text()) == report
     assert len(Ledger(run / "ledger")) == 24
 
 
+def assert_same_labels(one, two):
+    first, second = (load_data(run) for run in (one, two))
+    assert first["llm_label"][:] == second["llm_label"][:]
+    labels, others = (read_pool(run / "labels") for run in (one, two))
+    assert labels["text"][:] == others["text"][:]
+    assert labels["student_label"][:] == others["student_label"][:]
+    assert labels["student_confidence"][:] == pytest.approx(
+        others["student_confidence"][:], abs=0.05
+    )  # dropout is drawn by process
+
+
+def test_news_in_five_classes_by_two_processes(config, tmp_path, news_file):
+    settings = {
+        "data": str(news_file),
+        "task": "bbc-news",
+        "num_held_out": 20,
+        "num_annotated": 40,
+        "num_labelled": 15,
+    }
+    settings = yaml.safe_load(config.read_text()) | settings | {"num_compared": 10, "max_length": 24}
+    config.write_text(yaml.safe_dump(settings | {"train_sampling_strategy": "random"}))
+    launch(config, 1, "--per_device_train_batch_size", "8", "--run", str(tmp_path / "alone"), recipe="bbc_news")
+    launch(config, 2, "--per_device_train_batch_size", "4", "--num_processes", "2", recipe="bbc_news")
+    report = json.loads((tmp_path / "run" / "report.json").read_text())
+    assert report["task"]["labels"] == ["business", "entertainment", "politics", "sport", "tech"]
+    assert report["student"]["train"]["processes"] == 2
+    assert len(list((tmp_path / "run" / "ledger").glob("*.sqlite"))) == 4  # two processes, two datasets
+    table = json.loads((tmp_path / "run" / "table.json").read_text())
+    assert table["teacher"]["n"] == 10
+    assert_same_labels(tmp_path / "alone", tmp_path / "run")
+
+
 def test_splits_are_disjoint_and_nothing_held_out_is_annotated(config):
     arguments, _ = parse("--config", config)
-    held_out, annotated, pool = imdb.split_rows(arguments)
+    held_out, annotated, pool = parts_of(arguments)
     parts = [set(part["text"]) for part in (held_out, annotated, pool)]
     assert [len(part) for part in (held_out, annotated, pool)] == [16, 24, 20]
     assert not (parts[0] & parts[1] or parts[0] & parts[2] or parts[1] & parts[2])
@@ -120,10 +159,19 @@ def test_splits_of_the_data_are_used_where_named(config, reviews, tmp_path):
         "--config", config, "--data", tmp_path / "d", "--data_split", "train", "--eval_split", "test", "--pool_split",
         "unsupervised", "--num_held_out", 6, "--num_annotated", 100, "--num_labelled", 4,
     )  # fmt: skip
-    held_out, annotated, pool = imdb.split_rows(arguments)
+    held_out, annotated, pool = parts_of(arguments)
     assert sorted(held_out["text"]) == sorted(test["text"])
     assert len(annotated) == 10  # six of the sixteen are in the test split
     assert sorted(pool["text"]) == sorted(unlabelled["text"])
+
+
+def test_a_recipe_publishes_when_asked(config, hub, environment):
+    arguments = ["--columns", "silver", "--publish_as", "tester/recipe", "--license", "apache-2.0"]
+    shown = launch(config, 1, *arguments, env=environment)
+    assert "dataset: " in shown
+    assert "model: " in shown
+    assert hub.private("model", "tester/recipe")
+    assert {"model.safetensors", "README.md"} <= set(hub.files("model", "tester/recipe"))
 
 
 def test_wrong_number_of_processes_is_refused_with_the_command(config):
@@ -162,7 +210,7 @@ def test_real_teacher_and_student_on_real_reviews(assets, tmp_path):
     config |= {name: str(assets.parent / config[name]) for name in ("data", "teacher", "student")}
     config |= {
         "run": str(tmp_path / "run"), "num_annotated": 48, "num_held_out": 60, "num_labelled": 40, "teacher_text_tokens": 96,
-        "max_length": 64, "num_train_epochs": 1, "baseline": False, "disable_tqdm": True,
+        "max_length": 64, "num_train_epochs": 1, "columns": ["silver"], "disable_tqdm": True,
     }  # fmt: skip
     path = tmp_path / "small.yaml"
     path.write_text(yaml.safe_dump(config))

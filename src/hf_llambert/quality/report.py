@@ -170,7 +170,7 @@ def _figures_of(stages: Mapping[str, dict | None], task: TaskSpec) -> dict:
         if labels:
             out["student"]["texts_per_second"] = labels["texts_per_second"]
     if baseline:
-        what = "baseline: the same student on as many gold labels"
+        what = "baseline: the same student on gold labels"
         out["baseline"] = {"what": what, **(baseline.get("eval") or {}), "train": baseline["train"]}
     return out
 
