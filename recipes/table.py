@@ -116,7 +116,7 @@ def draw_table(path: str | Path, table: Mapping) -> None:
     )
     axes.invert_yaxis()
     axes.set(xlabel="accuracy on held-out gold, percent")
-    axes.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=3, fontsize="small")
+    figure.legend(frameon=False, loc="outside lower center", ncols=3, fontsize="small")
     figure.savefig(path, dpi=150)
 
 

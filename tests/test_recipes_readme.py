@@ -1,0 +1,74 @@
+"""Every command of the recipes' pages can be typed as it stands there; the small ones are run."""
+
+import re
+import runpy
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from trl import TrlParser
+
+from hf_llambert import load_task
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "recipes" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def commands(page: Path, kind: str = r"bash[^\n]*") -> list[list[str]]:
+    """The words of each command in the page's blocks of a kind, without comments and variables, continued lines joined."""
+    blocks = re.findall(rf"```{kind}\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    lines = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
+    found = [shlex.split(line, comments=True) for line in lines]
+    return [words for line in found if (words := [word for word in line if not re.fullmatch(r"[A-Z_]+=\S*", word)])]
+
+
+def script_in(words: list[str]) -> int | None:
+    """Where a command names a recipe."""
+    return next((i for i, word in enumerate(words) if re.fullmatch(r"recipes/[\w/]+\.py", word)), None)
+
+
+RECIPES = {" ".join(words): words for page in PAGES for words in commands(page) if script_in(words) is not None}
+SMALL = {" ".join(words): words for words in commands(PAGES[0], "bash small")}
+
+
+class Parsed(BaseException):
+    """Arguments were read; the recipe goes no further."""
+
+
+@pytest.mark.parametrize("command", RECIPES)
+def test_command_of_a_page_is_understood_by_its_recipe(command, monkeypatch):
+    words = RECIPES[command]
+    place = script_in(words)
+    script = ROOT / words[place]
+    original = TrlParser.parse_args_and_config
+
+    def parse(self, args=None, **kwargs):
+        raise Parsed(original(self, [*sys.argv[1:], "--bf16", "false"], **kwargs)[0])  # this machine may have none
+
+    monkeypatch.setattr(TrlParser, "parse_args_and_config", parse)
+    monkeypatch.setattr(sys, "argv", [str(script), *words[place + 1 :]])
+    monkeypatch.syspath_prepend(str(script.parent))
+    monkeypatch.chdir(ROOT)
+    with pytest.raises(Parsed) as found:
+        runpy.run_path(str(script), run_name="__main__")
+    task = getattr(found.value.args[0], "task", None)
+    assert task is None or load_task(task).num_labels >= 2
+
+
+def test_pages_name_every_recipe():
+    named = {words[script_in(words)] for words in RECIPES.values()}
+    runnable = {str(path.relative_to(ROOT)) for path in ROOT.glob("recipes/**/*.py") if "__main__" in path.read_text()}
+    assert runnable - named == {"recipes/quickstart_assets.py"}  # make assets
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("command", SMALL)
+def test_small_command_runs_as_written(command, assets, tmp_path, monkeypatch):
+    (tmp_path / "recipes").symlink_to(ROOT / "recipes")
+    (tmp_path / "assets").symlink_to(assets.resolve())
+    monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=":")
+    done = subprocess.run(command, shell=True, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "report: runs/" in done.stdout
