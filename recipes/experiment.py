@@ -15,6 +15,7 @@ from itertools import product
 from pathlib import Path
 
 import numpy as np
+import yaml
 from accelerate import PartialState
 from datasets import Dataset, concatenate_datasets
 from scipy.stats import binomtest
@@ -89,7 +90,7 @@ class ExperimentArguments(RunArguments):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.columns = [self.columns] if isinstance(self.columns, str) else list(self.columns)
+        self.columns = [self.columns] if isinstance(self.columns, str) else list(dict.fromkeys(self.columns))
         unknown = [name for name in self.columns if name not in COLUMNS]
         if unknown or not self.columns:
             raise ValueError(f"columns are some of {', '.join(COLUMNS)}; got {self.columns}.")
@@ -348,8 +349,6 @@ def published(task: str) -> dict:
     Raises:
         ValueError: The paper has no such task.
     """
-    import yaml
-
     figures = yaml.safe_load((Path(__file__).parent / "published.yaml").read_text(encoding="utf-8"))
     if task not in figures:
         raise ValueError(f"published takes one of {', '.join(figures)}; got {task!r}.")
@@ -361,8 +360,10 @@ def _choices(arguments: ExperimentArguments, training: StudentConfig) -> dict[st
         "prompt, label words, lengths and training arguments": arguments.prompt_choice,
         "held-out texts": f"drawn first, with seed {arguments.split_seed}; a text equal to one of them is annotated nowhere; "
         "their gold labels are read once, to measure the finished students",
-        "calibration": f"{arguments.calibration}, from the teacher's scores of the annotated texts alone, with a uniform "
-        "prior; no gold label enters",
+        "calibration": "none"
+        if arguments.calibration == "none"
+        else f"{arguments.calibration}, from the teacher's scores of the annotated texts alone, with a uniform prior; no gold "
+        "label enters",
         "early stopping": "none: the number of epochs is fixed and the last weights are kept"
         if not training.load_best_model_at_end
         else f"the best epoch on {training.dev_share:.0%} of the training rows, kept back"

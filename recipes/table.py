@@ -38,7 +38,7 @@ def notes(table: Mapping) -> list[str]:
         f"Accuracy in percent on {table['held_out']}; 95 % intervals (bootstrap over texts"
         + (" and seeds" if table["seeds"] > 1 else "")
         + f"), {seeds}. Labels learnt from: "
-        + ", ".join(f"{NAMES[name]} {cell['n_train']:,}" for name, cell in first.items())
+        + ", ".join(f"{NAMES[name]} {first[name]['n_train']:,}" for name in table["columns"])
         + "."
     ]
     if table["teacher"]:
@@ -46,9 +46,10 @@ def notes(table: Mapping) -> list[str]:
             f"The teacher itself, {table['teacher_name']}, on the first {table['teacher']['n']:,} of them: "
             f"{shown_cell(table['teacher'])}, coverage {table['teacher']['coverage']:.1%}; no answer counts as wrong."
         )
-    for student, columns in table["students"].items():
-        for name, cell in columns.items():
-            for other, key in (("gold train", "less_gold"), ("the teacher", "teacher")):
+    for student, cells in table["students"].items():
+        for name, cell in ((name, cells[name]) for name in table["columns"]):
+            teacher = "the teacher" if table["seeds"] == 1 else "the teacher (first seed)"
+            for other, key in (("gold train", "less_gold"), (teacher, "teacher")):
                 if key in cell:
                     found = cell[key]
                     p = f", McNemar p = {found['p']:.2g}" if "p" in found else ""
