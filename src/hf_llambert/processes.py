@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 
 import torch
+import torch.distributed.nn  # before there is a group: its functions keep the one of their import, and its threads, for ever
 from accelerate import PartialState
 
 
@@ -20,7 +22,8 @@ def launched() -> tuple[int, int]:
 
 def process_state() -> PartialState:
     """
-    Rank and number of processes. On CPUs accelerate alone would take each of several processes for the only one.
+    Rank and number of processes. On CPUs accelerate alone would take each of several processes for the only one. The
+    group of processes is left when the interpreter ends.
 
     Raises:
         RuntimeError: Several processes were started and they do not know each other.
@@ -32,4 +35,13 @@ def process_state() -> PartialState:
             f"{world_size()} processes were started, but each is on its own ({state.num_processes} in its group). On CPUs "
             f"set ACCELERATE_USE_CPU=true."
         )
+    atexit.unregister(_leave_group)
+    atexit.register(_leave_group)
     return state
+
+
+def _leave_group() -> None:
+    # Threads of gloo that the interpreter's end meets abort the process now and then (std::terminate), its work done. Only
+    # gloo: NCCL could wait here for a process that failed.
+    if torch.distributed.is_initialized() and torch.distributed.get_backend() == "gloo":
+        torch.distributed.destroy_process_group()
