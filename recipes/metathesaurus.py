@@ -284,8 +284,10 @@ def _wrong_row(path: Path, number: int, columns: str, line: bytes) -> str:
 
 @contextmanager
 def _reading(path: Path) -> Iterator[io.BufferedReader]:
-    """A file for reading, plain or compressed, with a bar of the bytes read."""
-    console = Console(stderr=True)
-    with rich.progress.open(path, "rb", buffering=0, description=f"reading {path.name}", console=console) as raw:
+    """A file for reading, plain or compressed, with a bar of the bytes read where that takes a while."""
+    console, small = Console(stderr=True), path.stat().st_size < 1 << 20
+    with rich.progress.open(
+        path, "rb", buffering=0, description=f"reading {path.name}", console=console, disable=small
+    ) as raw:
         file = io.BufferedReader(raw, 1 << 20)  # else the bar is told of each line
         yield io.BufferedReader(gzip.GzipFile(fileobj=file), 1 << 20) if path.suffix == ".gz" else file

@@ -112,7 +112,8 @@ def _gold_pairs(arguments: UmlsArguments) -> list[tuple]:
             if pairs and isinstance(pairs[0], tuple):
                 return pairs
     rows = load_data(path)
-    check_column(rows, "cui", "gold, a file that has it")
+    if "cui" not in rows.column_names:
+        raise ValueError(f"'{path}': expected the columns cui and {arguments.label_column}, got {rows.column_names}.")
     check_column(rows, arguments.label_column, "label_column")
     return list(zip(rows["cui"], rows[arguments.label_column], strict=True))
 
