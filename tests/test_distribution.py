@@ -126,6 +126,7 @@ def test_fleet_labels_a_pool_here_and_by_a_slurm_cluster(corpus, tmp_path):
         f'[ -e "{tmp_path}/submitted.sh" ] || cp "${{@: -1}}" "{tmp_path}/submitted.sh"; echo "Submitted batch job 5"',
     )
     program(tools, "srun", 'while [[ "$1" =~ ^(-.*|[0-9]+)$ ]]; do shift; done; exec "$@"')
+    program(tools, "scontrol", "echo localhost")
     env = environment(tools)
     run([*FLEET, *arguments, "--workers", "1", "--output", str(tmp_path / "local")], env)
     here = labelled(tmp_path / "local")
@@ -134,7 +135,13 @@ def test_fleet_labels_a_pool_here_and_by_a_slurm_cluster(corpus, tmp_path):
     run([*FLEET, *arguments, *slurm], env)
     assert "#SBATCH --partition=cpu" in (tmp_path / "submitted.sh").read_text()
     for task in range(2):  # as the cluster would run the array
-        job = {"SLURM_ARRAY_TASK_ID": str(task), "SLURM_JOB_ID": "5", "SLURM_ARRAY_JOB_ID": "5", "RUN_OFFSET": "0"}
+        job = {
+            "SLURM_ARRAY_TASK_ID": str(task),
+            "SLURM_JOB_ID": "5",
+            "SLURM_ARRAY_JOB_ID": "5",
+            "RUN_OFFSET": "0",
+            "SLURM_NODELIST": "localhost",
+        }
         run(["bash", str(tmp_path / "submitted.sh")], env | job)
     assert labelled(tmp_path / "slurm") == here
 
