@@ -5,60 +5,52 @@ Active learning under a budget: the student says which texts the teacher is aske
 
 Round by round the teacher annotates what the student is least sure of, and a student learns from all answers so far. It
 stops when the budget is spent or the learning curve is flat. The curve is the student's agreement with the teacher on
-texts drawn at random and kept apart, so no gold label decides anything; gold, where there is some, measures the last
-student. Stopped and started again, it goes on where it stopped. Another budget is another run; give it the same ledger, and
+texts drawn at random and kept apart, so no gold label decides anything; gold, where there is some, only measures the
+students. Stopped and started again, it goes on where it stopped. Another budget is another run; give it the same ledger, and
 nothing is asked twice.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 from datasets import Dataset, concatenate_datasets
-from trl import TrlParser
 
+from common import RunArguments, make_teacher, run_recipe
 from hf_llambert import (
     ABSTAIN,
     LLMLabeler,
     StudentConfig,
     StudentLabeler,
     TaskSpec,
-    TransformersTeacher,
     annotate,
     check_column,
+    evaluate_student,
     is_flat,
     load_data,
     load_task,
     next_to_annotate,
+    read_evaluation,
     saved_calibration,
     select_silver,
     student_silver,
     train_student,
+    whole_folder,
     with_gold,
 )
 
 
-@dataclass
-class ActiveArguments:
-    """What the recipe does beside the training arguments."""
+@dataclass(kw_only=True)
+class ActiveArguments(RunArguments):
+    """What the recipe takes beside the training arguments."""
 
-    teacher: str = field(metadata={"help": "Hub id or directory of the teacher."})
-    student: str = field(metadata={"help": "Hub id or directory of the encoder to start from."})
-    data: str = field(metadata={"help": "The texts."})
-    run: str = field(metadata={"help": "Folder of the run."})
-    ledger: str | None = field(
-        default=None, metadata={"help": "Folder of the replies; several runs may share it. Default: ledger in run."}
-    )
     task: str = field(default="imdb", metadata={"help": "Built-in task or YAML file."})
-    data_split: str | None = field(default=None, metadata={"help": "Split of the data."})
-    text_column: str = field(default="text", metadata={"help": "Column of the texts."})
-    label_column: str | None = field(default=None, metadata={"help": "Column of gold labels, to measure the end by."})
+    label_column: str | None = field(default=None, metadata={"help": "Column of gold labels, to measure by."})
     num_held_out: int = field(default=0, metadata={"help": "Texts with gold held out for that."})
     budget: int = field(default=400, metadata={"help": "Texts the teacher is asked about in all."})
     num_dev: int = field(default=100, metadata={"help": "Of these, random ones kept apart for the learning curve."})
@@ -71,25 +63,32 @@ class ActiveArguments:
         default=0.0,
         metadata={"help": "Above 0: the last student also learns its own labels of at least this confidence."},
     )
-    teacher_revision: str | None = field(default=None, metadata={"help": "Revision of the teacher."})
-    teacher_text_tokens: int | None = field(default=None, metadata={"help": "Longest text the teacher reads."})
-    calibration: str = field(default="batch", metadata={"help": "none, batch or contextual; of the dev texts."})
-    max_length: int = field(default=256, metadata={"help": "Longest text the student reads, in tokens."})
 
 
 def check(arguments: ActiveArguments) -> None:
-    """Refuse what would fail only after the teacher was asked."""
+    """Refuse what would fail only after the teacher was asked, and what means nothing here."""
     for name in ("round_size", "num_pool", "patience"):
         if getattr(arguments, name) < 1:
             raise ValueError(f"{name} must be a positive number, got {getattr(arguments, name)}.")
     strategies = ("random", "entropy", "margin", "diverse")
     if arguments.strategy not in strategies:
         raise ValueError(f"strategy must be one of {', '.join(strategies)}; got {arguments.strategy!r}.")
+    given = {
+        "eval_split": arguments.eval_split,
+        "num_annotated": arguments.num_annotated,
+        "num_seeds": arguments.num_seeds > 1,
+        "student": len(arguments.student) > 1,
+    }
+    if any(given.values()):
+        raise ValueError(
+            f"Active learning takes budget instead of num_annotated, num_held_out instead of eval_split, and one student and one "
+            f"seed a run; got {', '.join(name for name, value in given.items() if value)}."
+        )
     if not 0 <= arguments.self_training <= 1:
         raise ValueError(f"self_training must be a confidence from 0 to 1, got {arguments.self_training}.")
 
 
-def split_rows(arguments: ActiveArguments, seed: int) -> tuple[Dataset | None, Dataset, Dataset]:
+def split_rows(arguments: ActiveArguments) -> tuple[Dataset | None, Dataset, Dataset]:
     """The texts to hold out, those of the learning curve and the pool, from one shuffle; each text once."""
     column = arguments.text_column
     data = load_data(arguments.data, arguments.data_split)
@@ -97,7 +96,7 @@ def split_rows(arguments: ActiveArguments, seed: int) -> tuple[Dataset | None, D
     first: dict[object, int] = {}
     for i, text in enumerate(data[column]):
         first.setdefault(text, i)
-    data = data.select(list(first.values())).shuffle(seed=seed)
+    data = data.select(list(first.values())).shuffle(seed=arguments.split_seed)
     parts = (arguments.num_held_out, arguments.num_dev)
     if not 0 < arguments.num_dev < arguments.budget or sum(parts) >= len(data):
         raise ValueError(
@@ -109,7 +108,8 @@ def split_rows(arguments: ActiveArguments, seed: int) -> tuple[Dataset | None, D
         if arguments.label_column is None:
             raise ValueError("num_held_out texts are measured on by their gold labels: pass label_column.")
         task = load_task(arguments.task)
-        held_out = with_gold(data.select(range(parts[0])), column, arguments.label_column, task)
+        held_out = data.select(range(parts[0]))
+        held_out = with_gold(held_out, column, arguments.label_column, task, arguments.label_names)
     return held_out, data.select(range(parts[0], sum(parts))), data.select(range(sum(parts), len(data)))
 
 
@@ -118,14 +118,13 @@ def main(arguments: ActiveArguments, training: StudentConfig) -> dict:
     check(arguments)
     run, task, column = Path(arguments.run), load_task(arguments.task), arguments.text_column
     ledger = arguments.ledger or run / "ledger"
-    held_out, dev, pool = split_rows(arguments, training.seed)
-    teacher = TransformersTeacher(
-        arguments.teacher, revision=arguments.teacher_revision, max_text_tokens=arguments.teacher_text_tokens
-    )
+    held_out, dev, pool = split_rows(arguments)
+    teacher = make_teacher(arguments)
 
     def learn(silver: Dataset, name: str, **kwargs: object) -> dict:
-        reading = {"text_column": column, "max_length": arguments.max_length, **kwargs}
-        return train_student(task, arguments.student, run / name / "student", training, silver=silver, **reading)  # type: ignore[arg-type]
+        reading = {"text_column": column, "max_length": arguments.max_length, "head_share": arguments.head_share}
+        folder = run / name / "student"
+        return train_student(task, arguments.student[0], folder, training, silver=silver, **reading, **kwargs)  # type: ignore[arg-type]
 
     annotate(
         dev,
@@ -157,6 +156,8 @@ def main(arguments: ActiveArguments, training: StudentConfig) -> dict:
         found = learn(silver, name, eval_data=dev_silver, selection=selection)
         student = StudentLabeler(run / name / "student", column)
         curve.append({"annotated": spent, "silver": len(silver), "agreement": found["eval"]["accuracy"]})
+        if held_out is not None:
+            curve[-1]["accuracy"] = _accuracy(student, held_out, task, run / name / "held_out")
         stopped = _why_stop(arguments, spent, [point["agreement"] for point in curve], pool)
 
     silver = silver.select_columns([column, "label", "llm_confidence", "probabilities"])
@@ -183,6 +184,16 @@ def _why_stop(arguments: ActiveArguments, spent: int, curve: list[float], pool: 
     return None if len(pool) else "no text is left"
 
 
+def _accuracy(student: StudentLabeler, held_out: Dataset, task: TaskSpec, folder: Path) -> float:
+    """A round's student on held-out gold, measured once."""
+    if PartialState().is_main_process and not folder.is_dir():
+        with whole_folder(folder) as part:
+            evaluate_student(student, held_out, task, part)
+    PartialState().wait_for_everyone()
+    found = read_evaluation(folder)
+    return float(np.mean(np.array(found["student_label"][:]) == np.array(found["gold"][:])))
+
+
 def _own_labels(student: StudentLabeler, pool: Dataset, task: TaskSpec, arguments: ActiveArguments) -> Dataset:
     texts = pool.select(range(min(arguments.num_pool, len(pool)))).select_columns(arguments.text_column)
     labelled = texts.map(student, batched=True, features=student.features(texts), load_from_cache_file=False)
@@ -191,7 +202,10 @@ def _own_labels(student: StudentLabeler, pool: Dataset, task: TaskSpec, argument
 
 def _show(result: dict, run: Path) -> None:
     for point in result["curve"]:
-        print(f"{point['annotated']:,} texts asked about: agreement with the teacher {point['agreement']:.1%}")
+        print(
+            f"{point['annotated']:,} texts asked about: agreement with the teacher {point['agreement']:.1%}"
+            + (f", accuracy {point['accuracy']:.1%}" if "accuracy" in point else "")
+        )
     if result["n_own_labels"]:
         print(f"{result['n_own_labels']:,} of the last student's labels are its own.")
     print(f"Stopped: {result['stopped']}. The student is in {run / 'final' / 'student'}.")
@@ -204,13 +218,4 @@ def _show(result: dict, run: Path) -> None:
 
 
 if __name__ == "__main__":
-    parser = TrlParser((ActiveArguments, StudentConfig))
-    parser.set_defaults(output_dir=None)
-    active_arguments, training_arguments = parser.parse_args_and_config()
-    training_arguments.output_dir = str(Path(active_arguments.run) / "checkpoints")
-    try:
-        main(active_arguments, training_arguments)
-    except (ValueError, OSError, RuntimeError) as error:
-        if os.environ.get("HF_LLAMBERT_DEBUG"):
-            raise
-        sys.exit(f"Error: {error}")
+    run_recipe(ActiveArguments, main)

@@ -10,13 +10,11 @@ import yaml
 from datasets import Dataset
 from trl import TrlParser
 
+import active
 from hf_llambert import StudentConfig, StudentLabeler, is_flat, next_to_annotate, student_silver, train_student
 from hf_llambert.annotation.ledger import Ledger
 from hf_llambert.training.active import diverse_rows, uncertain_rows
-from test_recipes import module
 from test_training import TASK, arguments
-
-active = module("active")
 
 
 @pytest.fixture(scope="module")
@@ -132,6 +130,8 @@ def test_recipe_spends_its_budget_and_not_a_text_more(
     assert found["asked"] == 40
     assert found["n_silver"] == 30
     assert found["eval"]["n"] == 16
+    assert all(0 <= point["accuracy"] <= 1 for point in found["curve"])
+    assert found["curve"][-1]["accuracy"] == found["eval"]["accuracy"]  # of the same answers
     assert len(Ledger(tmp_path / "run" / "ledger")) == 40
     assert "40 texts asked about" in capsys.readouterr().out
     assert run_recipe(*folder, strategy=strategy, patience=9) == json.loads(json.dumps(found))
@@ -162,6 +162,19 @@ def test_round_with_one_label_is_followed_by_another(reviews, teacher_dir, stude
     assert found["curve"][0]["annotated"] > 11
 
 
+def test_teacher_is_a_file_of_answers_or_a_yaml_file(reviews, student_dir, cloze, tmp_path):
+    texts = [f"{text} take {k}" for k in range(5) for text in reviews["text"]]
+    answers = tmp_path / "answers.csv"
+    Dataset.from_dict({"text": texts, "llm_label": reviews["label"][:] * 5}).to_csv(str(answers))
+    (tmp_path / "teacher.yaml").write_text(yaml.safe_dump({"teacher": "recorded", "model": "m", "path": str(answers)}))
+    small = {"strategy": "random", "budget": 22, "calibration": "none"}
+    recorded = run_recipe(tmp_path, reviews, "m", student_dir, cloze, recorded=str(answers), **small)
+    (tmp_path / "run").rename(tmp_path / "first")
+    described = run_recipe(tmp_path, reviews, str(tmp_path / "teacher.yaml"), student_dir, cloze, **small)
+    assert recorded["curve"] == described["curve"]
+    assert recorded["curve"][0]["silver"] == 12
+
+
 def test_larger_budget_is_another_run_with_the_same_ledger(reviews, teacher_dir, student_dir, cloze, tmp_path):
     files = (reviews, teacher_dir, student_dir, cloze)
     shared = str(tmp_path / "ledger")
@@ -180,6 +193,7 @@ def test_larger_budget_is_another_run_with_the_same_ledger(reviews, teacher_dir,
         ({"num_pool": 0}, "num_pool must be a positive number"),
         ({"strategy": "best"}, "strategy must be one of random, entropy, margin, diverse; got 'best'"),
         ({"self_training": 90}, "self_training must be a confidence from 0 to 1"),
+        ({"num_annotated": 9, "num_seeds": 2}, "budget instead of num_annotated, .* got num_annotated, num_seeds"),
     ],
 )
 def test_wrong_arguments_are_refused_before_anything_is_asked(
@@ -191,7 +205,7 @@ def test_wrong_arguments_are_refused_before_anything_is_asked(
 
 
 def test_own_labels_are_taken_from_the_pool(student):
-    wanted = active.ActiveArguments("t", "s", "d", "r", self_training=0.5, num_pool=4)
+    wanted = active.ActiveArguments(teacher="t", student="s", data="d", run="r", self_training=0.5, num_pool=4)
     own = active._own_labels(student, Dataset.from_dict({"text": TEXTS}), TASK, wanted)
     assert len(own) >= 2
     assert set(own["text"]) <= set(TEXTS[:4])
