@@ -1,0 +1,172 @@
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from datasets import ClassLabel, Dataset
+from trl import TrlParser
+
+from hf_llambert import StudentConfig, TaskSpec, load_task
+from hf_llambert.annotation.ledger import Ledger
+
+RECIPES = Path(__file__).parent.parent / "recipes"
+sys.path.insert(0, str(RECIPES / "studies"))
+
+import prompts  # noqa: E402
+
+ARGUMENTS = {
+    "prompts": prompts.PromptsArguments,
+    "prompts_bbc": prompts.PromptsArguments,
+}
+
+
+@pytest.fixture
+def data_file(reviews, tmp_path):
+    texts = [f"{text} take {k}{', not that I mind' * (k % 2)}" for k in range(6) for text in reviews["text"]]
+    path = tmp_path / "reviews.parquet"
+    rows = Dataset.from_dict(
+        {"text": texts, "label": reviews["label"][:] * 6, "source": [f"site {i % 3}" for i in range(len(texts))]}
+    )
+    rows.cast_column("label", ClassLabel(names=["negative", "positive"])).to_parquet(str(path))
+    return path
+
+
+@pytest.fixture
+def recorded(data_file, tmp_path):
+    """Answers given before: gold, but that every fifth text is called positive."""
+    rows = Dataset.from_parquet(str(data_file))
+    labels = [1 if i % 5 == 0 else label for i, label in enumerate(rows["label"])]
+    path = tmp_path / "recorded.jsonl"
+    Dataset.from_dict({"text": rows["text"][:], "llm_label": labels}).to_json(str(path))
+    return path
+
+
+@pytest.fixture
+def parse(data_file, teacher_dir, student_dir, cloze, tmp_path):
+    """The arguments of a study of tiny models, as from its YAML file, with some changed."""
+    cloze.to_yaml(tmp_path / "task.yaml")
+    settings = {
+        "data": str(data_file), "teacher": teacher_dir, "student": student_dir, "task": str(tmp_path / "task.yaml"),
+        "run": str(tmp_path / "run"), "num_held_out": 36, "num_annotated": 24, "max_length": 32, "num_train_epochs": 1,
+        "learning_rate": 5e-3, "use_cpu": True, "disable_tqdm": True, "seed": 1,
+    }  # fmt: skip
+
+    def made(arguments, **changes):
+        path = tmp_path / "study.yaml"
+        path.write_text(yaml.safe_dump(settings | changes))
+        parser = TrlParser((arguments, StudentConfig))
+        parser.set_defaults(output_dir=None)
+        own, training = parser.parse_args_and_config(["--config", str(path)])
+        training.output_dir = str(tmp_path / "run" / "checkpoints")
+        return own, training
+
+    return made
+
+
+def table_of(folder):
+    return json.loads((folder / "table.json").read_text())["rows"]
+
+
+@pytest.mark.parametrize("name", list(ARGUMENTS))
+def test_shipped_studies_parse(name):
+    parser = TrlParser((ARGUMENTS[name], StudentConfig))
+    parser.set_defaults(output_dir=None)
+    given = ["--config", str(RECIPES / "studies" / f"{name}.yaml"), "--output_dir", "x", "--bf16", "false"]
+    arguments, _ = parser.parse_args_and_config(given)
+    named = [arguments.task, *getattr(arguments, "prompts", [])]
+    tasks = [load_task(RECIPES.parent / one if one.endswith(".yaml") else one) for one in named]
+    assert {task.labels for task in tasks} == {tasks[0].labels}
+
+
+# Prompts
+
+
+@pytest.fixture
+def wordings(cloze, question, tmp_path):
+    TaskSpec.from_dict(cloze.to_dict() | {"name": "other", "lead_in": "In short:"}).to_yaml(tmp_path / "other.yaml")
+    question.to_yaml(tmp_path / "question.yaml")
+    return [str(tmp_path / "other.yaml"), str(tmp_path / "question.yaml")]
+
+
+def test_every_prompt_is_measured_and_one_chosen_by_each_rule(parse, wordings, tmp_path):
+    given = {"prompts": wordings, "shots": [0, 1], "modes": ["score", "generate"], "num_dev": 6, "num_example_rows": 8}
+    choice = prompts.main(*parse(prompts.PromptsArguments, **given, num_annotated=16))
+    table = table_of(tmp_path / "run")
+    assert len(table) == 3 * 2 * (3 + 1)  # wordings, shots, three calibrations of scores and none of generated words
+    assert {row["shots"] for row in table} == {0, 1}
+    for row in table:
+        assert row["low %"] <= row["accuracy %"] <= row["high %"]
+        assert 0 <= row["information %"] <= 1
+        assert 0 <= row["evenness %"] <= 1.0001
+        assert row["tokens a text"] > 10
+    assert all(row["coverage %"] == 1 for row in table if row["mode"] == "score")
+    assert set(choice["rules"]) == set(prompts.RULES)
+    for rule, column in prompts.RULES.items():
+        assert table[choice["rules"][rule]["row"]][column] == max(row[column] for row in table)
+    assert choice["chosen_without_gold"] == choice["rules"]["information"]
+    assert choice["chosen_with_dev"]["num_dev"] == 6
+    best = choice["best_in_hindsight"]["accuracy"]
+    assert best == max(row["accuracy %"] for row in table)
+    for found in (*choice["rules"].values(), choice["chosen_with_dev"]):
+        assert found["behind_best"][0] == pytest.approx(best - found["accuracy"])
+    chosen = load_task(tmp_path / "run" / "chosen.yaml")
+    assert chosen.name == table[choice["chosen_without_gold"]["row"]]["prompt"]
+    assert {"table.csv", "page.html", "figure.png"} <= {path.name for path in (tmp_path / "run").iterdir()}
+
+    # Another rule asks nothing, and trains students behind the prompts where asked to.
+    asked = len(Ledger(tmp_path / "run" / "ledger"))
+    given |= {"rule": "agreement", "calibrations": ["batch"], "train_students": True, "modes": ["score"]}
+    choice = prompts.main(*parse(prompts.PromptsArguments, **given, num_annotated=16))
+    assert choice["rule"] == "agreement"
+    assert len(Ledger(tmp_path / "run" / "ledger")) == asked
+    table = table_of(tmp_path / "run")
+    assert len(table) == 6
+    assert all(0 <= row["student %"] <= 1 for row in table if row["student %"] is not None)
+    folders = sorted((tmp_path / "run" / "students").glob("*/1/metrics.json"))
+    written = [path.stat().st_mtime_ns for path in folders]
+    assert written
+    prompts.main(*parse(prompts.PromptsArguments, **given, num_annotated=16))
+    assert [path.stat().st_mtime_ns for path in folders] == written
+
+
+def test_worked_examples_are_the_shortest_gold_of_each_label_or_the_tasks_own(cloze, question):
+    rows = Dataset.from_dict({"text": ["aaaa", "bb", "ccc", "d"], "label": [0, 1, 0, 1]})
+    task = prompts.with_examples(cloze, 3, rows, "text")
+    assert [(one.text, one.label) for one in task.examples] == [
+        ("ccc", "negative"),
+        ("d", "positive"),
+        ("aaaa", "negative"),
+    ]
+    assert prompts.with_examples(question, 1, rows, "text") == question
+    assert prompts.with_examples(question, 0, rows, "text").examples == ()
+    with pytest.raises(ValueError, match="5 worked examples need more gold texts of 'negative'"):
+        prompts.with_examples(cloze, 5, rows, "text")
+
+
+def test_rows_of_the_prompts_are_apart_and_from_the_end(parse):
+    arguments, _ = parse(prompts.PromptsArguments, shots=[2], num_dev=10, num_example_rows=12)
+    parts = prompts.read_rows(arguments, load_task(arguments.task))
+    assert [len(part) for part in parts] == [36, 12, 10, 24]
+    texts = [set(part["text"]) for part in parts]
+    assert len(set.union(*texts)) == 36 + 12 + 10 + 24
+    _, rest = prompts.split_rows(arguments, load_task(arguments.task))
+    assert not texts[3] & set(rest["text"][:10])
+
+
+def test_prompts_that_cannot_be_compared_are_refused(parse, wordings, tmp_path, recorded):
+    with pytest.raises(ValueError, match="needs a name of its own"):
+        prompts.main(*parse(prompts.PromptsArguments, prompts=[str(tmp_path / "task.yaml")]))
+    TaskSpec("x", ("positive", "negative"), "{text}").to_yaml(tmp_path / "x.yaml")
+    with pytest.raises(ValueError, match="same labels in the same order; 'x' has"):
+        prompts.main(*parse(prompts.PromptsArguments, prompts=[str(tmp_path / "x.yaml")]))
+    for wrong, said in (
+        ({"rule": "luck"}, "rule takes information"),
+        ({"shots": [-1]}, "0 or more"),
+        ({"calibrations": []}, "calibrations takes"),
+        ({"recorded": str(recorded)}, "given to one prompt"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            parse(prompts.PromptsArguments, **wrong)
+    with pytest.raises(ValueError, match="too few"):
+        prompts.main(*parse(prompts.PromptsArguments, num_dev=1000))
