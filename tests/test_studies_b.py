@@ -14,10 +14,12 @@ RECIPES = Path(__file__).parent.parent / "recipes"
 sys.path.insert(0, str(RECIPES / "studies"))
 
 import prompts  # noqa: E402
+import teachers  # noqa: E402
 
 ARGUMENTS = {
     "prompts": prompts.PromptsArguments,
     "prompts_bbc": prompts.PromptsArguments,
+    "teachers": teachers.TeachersArguments,
 }
 
 
@@ -170,3 +172,49 @@ def test_prompts_that_cannot_be_compared_are_refused(parse, wordings, tmp_path, 
             parse(prompts.PromptsArguments, **wrong)
     with pytest.raises(ValueError, match="too few"):
         prompts.main(*parse(prompts.PromptsArguments, num_dev=1000))
+
+
+# Teachers
+
+
+def test_teachers_are_compared_on_the_same_rows(parse, recorded, teacher_dir, tmp_path):
+    written = {"teacher": "transformers", "model": teacher_dir, "mode": "generate"}
+    (tmp_path / "writes.yaml").write_text(yaml.safe_dump(written))
+    given = {"recorded": str(recorded), "teacher": "them/strong", "price_hour": 2.0, "num_annotated": 40}
+    given |= {"teachers": [teacher_dir, str(tmp_path / "writes.yaml")], "student": []}
+    found = teachers.main(*parse(teachers.TeachersArguments, **given))
+    table = table_of(tmp_path / "run")
+    assert [row["teacher"] for row in table] == ["strong", Path(teacher_dir).name, "writes"]
+    strong, scored, wrote = table
+    assert strong["accuracy %"] > max(scored["accuracy %"], wrote["accuracy %"])
+    assert strong["money a million texts"] is None or strong["seconds a text"]
+    assert scored["money a million texts"] == pytest.approx(scored["seconds a text"] / 3600 * 2 * 1e6)
+    assert scored["tokens a text"] > 10
+    assert len(found["pairs"]) == 3
+    for pair in found["pairs"]:
+        assert pair["low"] <= pair["difference"] <= pair["high"]
+        assert pair["difference"] * 40 == pytest.approx(pair["only_first_right"] - pair["only_second_right"])
+        assert 0 <= pair["p"] <= 1
+    assert found["pairs"][0]["p"] < 0.05
+    asked = len(Ledger(tmp_path / "run" / "ledger"))
+    assert teachers.main(*parse(teachers.TeachersArguments, **given)) == found
+    assert len(Ledger(tmp_path / "run" / "ledger")) == asked
+
+
+def test_mcnemar_and_holm_are_as_in_the_books():
+    assert teachers.mcnemar({"only_first_right": 0, "only_second_right": 0}) == 1
+    assert teachers.mcnemar({"only_first_right": 5, "only_second_right": 0}) == pytest.approx(2 * 0.5**5)
+    assert teachers.holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert teachers.holm([0.9, 0.8]) == [1, 1]
+
+
+def test_teachers_that_cannot_be_compared_are_refused(parse, teacher_dir, tmp_path):
+    with pytest.raises(ValueError, match="at least one to compare"):
+        parse(teachers.TeachersArguments)
+    with pytest.raises(ValueError, match="one for each of the 2 teachers"):
+        parse(teachers.TeachersArguments, teachers=["other"], tasks=["imdb"])
+    with pytest.raises(ValueError, match="Two teachers have one name"):
+        teachers.main(*parse(teachers.TeachersArguments, teachers=[teacher_dir]))
+    arguments = parse(teachers.TeachersArguments, teachers=["other"], tasks=["bbc-news", "imdb"])
+    with pytest.raises(ValueError, match="Task 'bbc-news' of teacher"):
+        teachers.main(*arguments)
