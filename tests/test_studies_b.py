@@ -2,6 +2,7 @@ import json
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from datasets import ClassLabel, Dataset
@@ -13,6 +14,7 @@ from hf_llambert.annotation.ledger import Ledger
 RECIPES = Path(__file__).parent.parent / "recipes"
 sys.path.insert(0, str(RECIPES / "studies"))
 
+import bias  # noqa: E402
 import prompts  # noqa: E402
 import teachers  # noqa: E402
 
@@ -20,6 +22,7 @@ ARGUMENTS = {
     "prompts": prompts.PromptsArguments,
     "prompts_bbc": prompts.PromptsArguments,
     "teachers": teachers.TeachersArguments,
+    "bias": bias.BiasArguments,
 }
 
 
@@ -218,3 +221,82 @@ def test_teachers_that_cannot_be_compared_are_refused(parse, teacher_dir, tmp_pa
     arguments = parse(teachers.TeachersArguments, teachers=["other"], tasks=["bbc-news", "imdb"])
     with pytest.raises(ValueError, match="Task 'bbc-news' of teacher"):
         teachers.main(*arguments)
+
+
+# Bias
+
+
+def test_errors_are_compared_slice_by_slice(parse, recorded, tmp_path):
+    (tmp_path / "groups.yaml").write_text("dull ones: dull|awful\nrare: zebra\n")
+    given = {
+        "recorded": str(recorded),
+        "teacher": "them/strong",
+        "calibration": "none",
+        "min_slice": 5,
+        "num_seeds": 2,
+    }
+    given |= {"slice_columns": ["source"], "groups": str(tmp_path / "groups.yaml"), "num_held_out": 60}
+    table = bias.main(*parse(bias.BiasArguments, **given))
+    names = [row["slice"] for row in table]
+    assert {"class: negative", "class: positive", "source: site 1", "group: dull ones"} <= set(names)
+    assert "group: rare" not in names  # too few texts
+    assert sum(name.startswith("words: ") for name in names) >= 2
+    by_name = {row["slice"]: row for row in table}
+    negative, positive = by_name["class: negative"], by_name["class: positive"]
+    assert positive["teacher errors %"] == 0  # it errs by calling texts positive
+    assert negative["teacher errors %"] > 0.1
+    assert negative["teacher gap %"] == pytest.approx(negative["teacher errors %"])
+    for row in table:
+        for who in ("teacher", "student"):
+            assert row[f"{who} low %"] <= row[f"{who} errors %"] + 0.02
+            assert 0 <= row[f"{who} p"] <= 1
+        assert row["amplified %"] == pytest.approx(row["student gap %"] - row["teacher gap %"])
+        assert row["amplified low %"] <= row["amplified %"] <= row["amplified high %"]
+    stamps = [path.stat().st_mtime_ns for path in sorted((tmp_path / "run" / "students").glob("*/metrics.json"))]
+    assert len(stamps) == 2
+    assert bias.main(*parse(bias.BiasArguments, **given)) == table
+    assert stamps == [
+        path.stat().st_mtime_ns for path in sorted((tmp_path / "run" / "students").glob("*/metrics.json"))
+    ]
+
+
+def test_an_amplified_gap_is_found_and_noise_is_not():
+    random = np.random.default_rng(0)
+    inside = np.arange(4000) % 2 == 0
+    teacher = random.random(4000) < np.where(inside, 0.15, 0.05)
+    students = random.random((3, 4000)) < np.where(inside, 0.35, 0.05)
+    noise = random.random(4000) < 0.5
+    table = bias.compared({"hard": inside, "noise": noise}, teacher, students)
+    hard, other = table
+    assert hard["teacher p"] < 0.001
+    assert hard["amplified %"] == pytest.approx(0.2, abs=0.03)
+    assert hard["amplified low %"] > 0.1
+    assert hard["amplified p"] < 0.001
+    assert other["amplified p"] > 0.05
+    said = " ".join(bias.findings(table, teacher, students))
+    assert "hard: the student amplifies its teacher's gap" in said
+    assert "noise: the student" not in said
+    same = bias.compared({"hard": inside}, teacher, teacher[None])
+    assert same[0]["amplified %"] == 0
+    assert same[0]["amplified p"] == 1
+
+
+def test_slices_that_make_no_sense_are_refused(parse, reviews, cloze, tmp_path):
+    path = tmp_path / "groups.yaml"
+    for content, said in (
+        ("- a\n", "expected names of groups"),
+        ("a: '('\n", "group 'a' is no regular"),
+        ("a: [", "cannot be read"),
+    ):
+        path.write_text(content)
+        with pytest.raises(ValueError, match=said):
+            bias.read_groups(str(path))
+    arguments, _ = parse(bias.BiasArguments, slice_columns=["where"], min_slice=2)
+    with pytest.raises(ValueError, match="Pass slice_columns"):
+        bias.slices(reviews, cloze, arguments)
+    many = Dataset.from_dict({"text": ["a b"] * 30, "label": [0, 1] * 15, "id": list(range(30))})
+    arguments, _ = parse(bias.BiasArguments, slice_columns=["id"])
+    with pytest.raises(ValueError, match="too many slices"):
+        bias.slices(many, cloze, arguments)
+    with pytest.raises(ValueError, match="2 or more"):
+        parse(bias.BiasArguments, min_slice=1)
