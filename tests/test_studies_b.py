@@ -1,3 +1,4 @@
+import csv
 import json
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ RECIPES = Path(__file__).parent.parent / "recipes"
 sys.path.insert(0, str(RECIPES / "studies"))
 
 import bias  # noqa: E402
+import error_analysis  # noqa: E402
 import prompts  # noqa: E402
 import teachers  # noqa: E402
 
@@ -23,6 +25,7 @@ ARGUMENTS = {
     "prompts_bbc": prompts.PromptsArguments,
     "teachers": teachers.TeachersArguments,
     "bias": bias.BiasArguments,
+    "error_analysis": error_analysis.ErrorArguments,
 }
 
 
@@ -300,3 +303,210 @@ def test_slices_that_make_no_sense_are_refused(parse, reviews, cloze, tmp_path):
         bias.slices(many, cloze, arguments)
     with pytest.raises(ValueError, match="2 or more"):
         parse(bias.BiasArguments, min_slice=1)
+
+
+# Error analysis
+
+
+@pytest.fixture
+def exported(parse, recorded):
+    given = {"recorded": str(recorded), "teacher": "them/strong", "calibration": "none", "num_errors": 12}
+
+    def run(**changes):
+        return error_analysis.main(*parse(error_analysis.ErrorArguments, **(given | changes)))
+
+    return run
+
+
+def read_csv(path):
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def write_csv(path, rows, encoding="utf-8-sig", delimiter=","):
+    with path.open("w", encoding=encoding, newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]), delimiter=delimiter)
+        writer.writeheader()
+        writer.writerows(rows)
+    return str(path)
+
+
+def test_errors_are_exported_blind_and_never_over_judgements(exported, tmp_path):
+    key = exported()
+    run = tmp_path / "run"
+    assert (run / "errors.csv").read_bytes().startswith(b"\xef\xbb\xbf")
+    rows = read_csv(run / "errors.csv")
+    assert list(rows[0]) == ["id", "text", "judgement", "comment"]
+    assert 0 < len(rows) <= 12
+    assert {row["id"] for row in rows} == set(key["errors"])
+    for error in key["errors"].values():
+        assert len({error["gold"], error["teacher"], error["student"]} - {None}) > 1
+    counts = table_of(run)
+    assert sum(row["texts"] for row in counts[:-1]) == counts[-1]["texts"] == 36
+    rows[0]["judgement"] = "mixed"
+    write_csv(run / "errors.csv", rows)
+    assert exported() == key  # again: what a judge wrote stays
+    assert read_csv(run / "errors.csv")[0]["judgement"] == "mixed"
+    with pytest.raises(FileExistsError, match="holds other errors, which may have been judged"):
+        exported(num_errors=1)
+    (run / "errors_key.json").unlink()
+    with pytest.raises(FileExistsError, match=r"is there without errors_key\.json"):
+        exported()
+    assert read_csv(run / "errors.csv")[0]["judgement"] == "mixed"
+
+
+def test_labels_are_shown_shuffled_or_named_where_asked(exported, tmp_path):
+    key = exported(labels_shown="shuffled", run=str(tmp_path / "run"))
+    for row in read_csv(tmp_path / "run" / "errors.csv"):
+        error = key["errors"][row["id"]]
+        assert sorted(row[f"label_{k}"] for k in (1, 2, 3)) == sorted(
+            error[who] for who in ("gold", "teacher", "student")
+        )
+    key = exported(labels_shown="named", run=str(tmp_path / "named"))
+    for row in read_csv(tmp_path / "named" / "errors.csv"):
+        assert {who: row[who] for who in ("gold", "teacher", "student")}.items() <= key["errors"][row["id"]].items()
+
+
+def test_a_text_cannot_be_a_formula_or_break_the_file():
+    assert error_analysis.cell('=HYPERLINK("http://x")') == '\'=HYPERLINK("http://x")'
+    assert error_analysis.cell("\t@sum\x00\r\nnext\ud800") == "'@sum \nnext?"
+    assert error_analysis.cell("plain – text") == "plain – text"
+    assert len(error_analysis.cell("word " * 20_000)) < 32_767
+
+
+@pytest.fixture
+def key():
+    labels = [
+        ("positive", "negative", "positive"),
+        ("negative", "positive", "positive"),
+        ("positive", "negative", "negative"),
+    ]
+    errors = {
+        f"t{i}": {"text": error_analysis._digest(f"text, {i}"), "gold": gold, "teacher": teacher, "student": student}
+        for i, (gold, teacher, student) in enumerate(labels)
+    }
+    accuracy = {"teacher": 0.9, "student": 0.8}
+    return {"task": "tiny", "labels": ["negative", "positive"], "accuracy": accuracy, "errors": errors}
+
+
+def rows_for(*judgements):
+    return [{"id": f"t{i}", "text": f"text, {i}", "judgement": one, "comment": ""} for i, one in enumerate(judgements)]
+
+
+def test_judgements_are_read_as_spreadsheets_save_them(key, tmp_path):
+    path = tmp_path / "a.csv"
+    expected = {"t0": "negative", "t2": "mixed"}
+    for encoding, delimiter in (("utf-8-sig", ","), ("utf-8", ";"), ("utf-8", "\t")):
+        write_csv(path, rows_for(" Negative ", "", "MIXED"), encoding, delimiter)
+        assert error_analysis.read_judged(path, key) == expected
+    rows = rows_for("negative", "", "mixed")[::-1]
+    rows[0]["text"] = "'text,\r\n 2"  # line ends, blanks and the apostrophe may change
+    write_csv(path, rows[:1] + rows[2:])  # a row may be missing, and the order another
+    assert error_analysis.read_judged(path, key) == expected
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("", "the file is empty"),
+        ("id,text\nt0,a\n", "row 1, line 1: expected the columns id, text and judgement"),
+        ('id,text,judgement\nt0,"text, 0"\n', "row 2, line 2: expected 3 cells, got 2"),
+        ('id,text,judgement\nt9,"text, 9",mixed\n', "row 2, line 2: id 't9' was not exported"),
+        ('id,text,judgement\nt0,"text,\n 0",mixed\nt0,"text, 0",mixed\n', "row 3, line 4: id 't0' stands there twice"),
+        ('id,text,judgement\nt0,"text, zero",mixed\n', "row 2, line 2: the text of t0 was changed"),
+        (
+            'id,text,judgement\nt0,"text, 0",good\n',
+            "row 2, line 2: judgement 'good' is none of negative, positive, mixed",
+        ),
+        ('id,text,judgement\nt0,"text, 0" x,mixed\n', "row 2, line 2: no CSV"),
+    ],
+)
+def test_a_malformed_file_is_refused_by_name_and_line(key, tmp_path, content, said):
+    path = tmp_path / "judge.csv"
+    path.write_text(content)
+    with pytest.raises(ValueError, match=said) as caught:
+        error_analysis.read_judged(path, key)
+    assert str(path) in str(caught.value)
+
+
+def test_a_file_in_another_encoding_is_refused(key, tmp_path):
+    path = tmp_path / "judge.csv"
+    path.write_bytes("id,text,judgement,für\n".encode("latin-1"))
+    with pytest.raises(ValueError, match="not UTF-8 at byte 19"):
+        error_analysis.read_judged(path, key)
+
+
+def test_verdicts_count_what_was_right_after_all(key):
+    teacher = error_analysis.verdict("a", "teacher", {"t0": "negative", "t1": "mixed", "t2": "positive"}, key)
+    assert teacher["errors judged"] == 3
+    assert [teacher[f"{kind} %"] for kind in ("right", "mixed", "unclear", "wrong")] == pytest.approx(
+        [1 / 3, 1 / 3, 0, 1 / 3]
+    )
+    assert teacher["right low %"] < 1 / 3 < teacher["right high %"]
+    assert teacher["right or mixed low %"] < 2 / 3 < teacher["right or mixed high %"]
+    assert teacher["judged accuracy %"] == pytest.approx(0.9 + 0.1 / 3)
+    student = error_analysis.verdict("a", "student", {"t0": "negative", "t1": "positive"}, key)
+    assert student["errors judged"] == 1  # on t0 it agrees with gold
+    nobody = error_analysis.verdict("a", "student", {}, key)
+    assert nobody["right %"] is None
+    assert nobody["judged accuracy %"] is None
+
+
+def test_judges_are_compared():
+    # Krippendorff 2011, example C: 3 or 4 observers, 12 units, nominal; alpha is 0.743.
+    table = """
+        1 2 3 3 2 1 4 1 2 . . .
+        1 2 3 3 2 2 4 1 2 5 . 3
+        . 3 3 3 2 3 4 2 2 5 1 .
+        1 2 3 3 2 4 4 1 2 5 1 .
+    """
+    judges = {
+        f"judge {k}": {f"t{i}": value for i, value in enumerate(line.split()) if value != "."}
+        for k, line in enumerate(table.strip().splitlines())
+    }
+    found = error_analysis.agreement(judges)
+    assert found["alpha"] == pytest.approx(0.743, abs=0.0005)
+    assert len(found["pairs"]) == 6
+    assert error_analysis.agreement({"a": {"t0": "mixed"}, "b": {"t1": "mixed"}}) == {
+        "pairs": [{"judges": ["a", "b"], "n": 0, "equal": None, "kappa": None}],
+        "alpha": None,
+    }
+    assert error_analysis.majority({"a": {"t0": "x", "t1": "x"}, "b": {"t0": "y"}, "c": {"t1": "x"}}) == {
+        "t0": "unclear",
+        "t1": "x",
+    }
+
+
+def test_two_judges_are_read_back(exported, tmp_path):
+    with pytest.raises(FileNotFoundError, match="Export the errors first"):
+        exported(judged=["anna.csv"])
+    key = exported()
+    rows = read_csv(tmp_path / "run" / "errors.csv")
+    gold = [key["errors"][row["id"]]["gold"] for row in rows]
+    anna, ben = (
+        [row | {"judgement": "mixed" if i < unsure else gold[i]} for i, row in enumerate(rows)] for unsure in (1, 2)
+    )
+    files = [write_csv(tmp_path / "anna.csv", anna), write_csv(tmp_path / "ben.csv", ben[:-1])]
+    found = exported(judged=files)
+    table = table_of(tmp_path / "run" / "judged")
+    assert found["table"] == table
+    assert [(row["judge"], row["model"]) for row in table] == [
+        (judge, model) for judge in ("all judges", "anna", "ben") for model in ("teacher", "student")
+    ]
+    assert all(row["right %"] in (0, None) for row in table)  # the judges side with gold
+    assert found["agreement"]["pairs"][0]["n"] == len(rows) - 1
+    assert 0 < found["agreement"]["alpha"] < 1
+    notes = json.loads((tmp_path / "run" / "judged" / "table.json").read_text())["how"]
+    assert "1 have no judgement" in " ".join(notes)
+    with pytest.raises(ValueError, match="needs a name of its own"):
+        exported(judged=[files[0], files[0]])
+    blank = write_csv(tmp_path / "blank.csv", rows)
+    with pytest.raises(ValueError, match="has a judgement"):
+        exported(judged=[blank])
+
+
+def test_choices_that_make_no_sense_are_refused(exported):
+    with pytest.raises(ValueError, match="labels_shown takes hidden, shuffled or named"):
+        exported(labels_shown="all")
+    with pytest.raises(ValueError, match="num_errors must be 1 or more"):
+        exported(num_errors=0)
