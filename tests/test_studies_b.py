@@ -105,13 +105,19 @@ def test_every_prompt_is_measured_and_one_chosen_by_each_rule(parse, wordings, t
     assert {row["shots"] for row in table} == {0, 1}
     for row in table:
         assert row["low %"] <= row["accuracy %"] <= row["high %"]
-        assert 0 <= row["information %"] <= 1
+        if row["mode"] == "generate":  # a written answer has no probability to choose by
+            assert row["information %"] is row["confidence %"] is None
+        else:
+            assert 0 <= row["information %"] <= 1
+            assert 0.5 <= row["confidence %"] <= 1
         assert 0 <= row["evenness %"] <= 1.0001
         assert row["tokens a text"] > 10
     assert all(row["coverage %"] == 1 for row in table if row["mode"] == "score")
     assert set(choice["rules"]) == set(prompts.RULES)
     for rule, column in prompts.RULES.items():
-        assert table[choice["rules"][rule]["row"]][column] == max(row[column] for row in table)
+        assert table[choice["rules"][rule]["row"]][column] == max(
+            row[column] for row in table if row[column] is not None
+        )
     assert choice["chosen_without_gold"] == choice["rules"]["information"]
     assert choice["chosen_with_dev"]["num_dev"] == 6
     best = choice["best_in_hindsight"]["accuracy"]
@@ -138,8 +144,19 @@ def test_every_prompt_is_measured_and_one_chosen_by_each_rule(parse, wordings, t
     assert [path.stat().st_mtime_ns for path in folders] == written
 
 
+def test_a_single_prompt_is_measured_but_not_chosen_by_others(parse):
+    given = {"calibrations": ["batch"], "num_annotated": 8}
+    choice = prompts.main(*parse(prompts.PromptsArguments, **given))
+    assert set(choice["rules"]) == {"information", "confidence"}
+    assert choice["rules"]["confidence"]["rank_correlation"] is None
+    with pytest.raises(ValueError, match="the others scores"):
+        prompts.main(*parse(prompts.PromptsArguments, **given | {"modes": ["generate"]}))
+    with pytest.raises(ValueError, match="agreement needs two prompts"):
+        prompts.main(*parse(prompts.PromptsArguments, **given, rule="agreement"))
+
+
 def test_worked_examples_are_the_shortest_gold_of_each_label_or_the_tasks_own(cloze, question):
-    rows = Dataset.from_dict({"text": ["aaaa", "bb", "ccc", "d"], "label": [0, 1, 0, 1]})
+    rows = Dataset.from_dict({"text": ["aaaa", "bb", "ccc", "d", " "], "label": [0, 1, 0, 1, 1]})
     task = prompts.with_examples(cloze, 3, rows, "text")
     assert [(one.text, one.label) for one in task.examples] == [
         ("ccc", "negative"),
@@ -301,6 +318,9 @@ def test_slices_that_make_no_sense_are_refused(parse, reviews, cloze, tmp_path):
     arguments, _ = parse(bias.BiasArguments, slice_columns=["id"])
     with pytest.raises(ValueError, match="too many slices"):
         bias.slices(many, cloze, arguments)
+    arguments, _ = parse(bias.BiasArguments)
+    with pytest.raises(ValueError, match="No slice of the 16 texts has 30"):
+        bias.slices(reviews, cloze, arguments)
     with pytest.raises(ValueError, match="2 or more"):
         parse(bias.BiasArguments, min_slice=1)
 
@@ -347,8 +367,9 @@ def test_errors_are_exported_blind_and_never_over_judgements(exported, tmp_path)
     write_csv(run / "errors.csv", rows)
     assert exported() == key  # again: what a judge wrote stays
     assert read_csv(run / "errors.csv")[0]["judgement"] == "mixed"
-    with pytest.raises(FileExistsError, match="holds other errors, which may have been judged"):
-        exported(num_errors=1)
+    for change in ({"num_errors": 1}, {"labels_shown": "named"}):
+        with pytest.raises(FileExistsError, match="holds other errors, which may have been judged"):
+            exported(**change)
     (run / "errors_key.json").unlink()
     with pytest.raises(FileExistsError, match=r"is there without errors_key\.json"):
         exported()

@@ -79,7 +79,7 @@ def main(arguments: BiasArguments, training: StudentConfig) -> list[dict]:
     held_out, rest = split_rows(arguments, task)
     usable = [i for i, text in enumerate(held_out[column]) if (text or "").strip()]
     held_out = held_out.select([i for i in usable if held_out["label"][i] != ABSTAIN])
-    found = slices(held_out, task, arguments)
+    slices(held_out, task, arguments)  # a mistake there shows before anybody is asked
     number = len(rest) if arguments.num_annotated is None else arguments.num_annotated
     silver, selection, _ = annotated(arguments, task, rest.select(range(min(number, len(rest)))))
     labels = teacher_labels(arguments, task, held_out)
@@ -102,7 +102,8 @@ def main(arguments: BiasArguments, training: StudentConfig) -> list[dict]:
         return []
     answered = labels != ABSTAIN
     teacher = (labels != np.array(held_out["label"][:]))[answered]
-    table = compared({name: rows[answered] for name, rows in found.items()}, teacher, students[:, answered])
+    found = slices(held_out.select(np.flatnonzero(answered).tolist()), task, arguments)
+    table = compared(found, teacher, students[:, answered])
     names = f"{short_name(arguments.teacher)} and {short_name(arguments.student[0])}"
     write_study(
         run,
@@ -127,7 +128,7 @@ def slices(rows: Dataset, task: TaskSpec, arguments: BiasArguments) -> dict[str,
     The slices large enough to look at, by name, as masks over the rows.
 
     Raises:
-        ValueError: No such column, one with too many values, or a file of groups that is none.
+        ValueError: No such column, one with too many values, a file of groups that is none, or no slice is large enough.
     """
     texts = rows[arguments.text_column][:]
     gold = np.array(rows["label"][:])
@@ -152,11 +153,16 @@ def slices(rows: Dataset, task: TaskSpec, arguments: BiasArguments) -> dict[str,
             found[f"{name}: {shown}"] = np.array([value == kind for value in values])
     for name, pattern in read_groups(arguments.groups).items():
         found[f"group: {name}"] = np.array([pattern.search(text) is not None for text in texts])
-    return {
+    large = {
         name: mask
         for name, mask in found.items()
         if arguments.min_slice <= mask.sum() <= len(mask) - arguments.min_slice
     }
+    if not large:
+        raise ValueError(
+            f"No slice of the {len(texts):,} texts has {arguments.min_slice}. Hold out more, or lower min_slice."
+        )
+    return large
 
 
 def read_groups(path: str | None) -> dict[str, re.Pattern]:

@@ -144,6 +144,7 @@ def export(arguments: ErrorArguments, task: TaskSpec, labels: Mapping[str, list[
     key = {
         "task": task.name,
         "labels": list(task.labels),
+        "labels_shown": arguments.labels_shown,
         "n_held_out": len(texts),
         "n_apart": len(apart),
         "accuracy": {name: float(np.mean(np.array(labels[name]) == np.array(labels["gold"]))) for name in MODELS},
@@ -171,7 +172,7 @@ def export(arguments: ErrorArguments, task: TaskSpec, labels: Mapping[str, list[
         [
             f"On {len(apart):,} of {len(texts):,} held-out texts not all three agree; accuracy of the teacher "
             f"{key['accuracy']['teacher']:.1%}, of the student {key['accuracy']['student']:.1%}.",
-            f"{len(chosen):,} of them are in {run / ERRORS_FILE}, to be judged; nobody has judged them yet.",
+            f"{len(chosen):,} of them are in {run / ERRORS_FILE}, to be judged.",
         ],
         [f"Labels {arguments.labels_shown} to the judges. Read back with --judged FILE FILE ... ."],
     )

@@ -206,6 +206,8 @@ def read_rows(arguments: PromptsArguments, task: TaskSpec) -> tuple[Dataset, Dat
             f"'{arguments.data}' has {len(rest):,} rows that are not held out, too few for num_example_rows "
             f"{example_rows}, num_dev {arguments.num_dev} and rows to ask about."
         )
+    if all(rest["label"][i] == ABSTAIN for i in asked):
+        raise ValueError("None of the rows to ask about has a gold label to measure by. Raise num_annotated.")
     return held_out, rest.select(known[:example_rows]), rest.select(dev) if dev else None, rest.select(asked)
 
 
@@ -221,7 +223,8 @@ def with_examples(task: TaskSpec, shots: int, rows: Dataset, text_column: str) -
     if len(task.examples) >= shots:
         return dataclasses.replace(task, examples=task.examples[:shots])
     texts = {label: [] for label in task.labels}
-    for text, label in sorted(zip(rows[text_column][:], rows["label"][:], strict=True), key=lambda row: len(row[0])):
+    usable = [row for row in zip(rows[text_column], rows["label"], strict=True) if (row[0] or "").strip()]
+    for text, label in sorted(usable, key=lambda row: len(row[0])):
         texts[task.labels[label]].append(text)
     examples = []
     for _, label in zip(range(shots), cycle(task.labels), strict=False):
@@ -297,9 +300,14 @@ def measured(variant: Variant, variants: list[Variant], gold: NDArray[np.int_], 
     labels, results = variant.labels[rows], variant.results
     right, known = labels == gold[rows], gold[rows] != ABSTAIN
     low, high = binomtest(int(right[known].sum()), int(known.sum())).proportion_ci(method="wilson")
-    probabilities = _probabilities(variant, rows)
-    shares = np.array([(labels == label).sum() for label in range(variant.task.num_labels)])
     most = np.log(variant.task.num_labels)
+    information = confidence = None
+    if variant.calibration is not None:
+        scores = [one for one in variant.annotated["llm_scores"][rows] if one is not None]
+        probabilities = variant.calibration.probabilities(scores)
+        information = float((_entropy(probabilities.mean(0)) - _entropy(probabilities).mean()) / most)
+        confidence = float(probabilities.max(1).mean())
+    shares = np.array([(labels == label).sum() for label in range(variant.task.num_labels)])
     name, shots, mode = variant.prompt
     return {
         "prompt": name,
@@ -310,8 +318,8 @@ def measured(variant: Variant, variants: list[Variant], gold: NDArray[np.int_], 
         "accuracy %": float(right[known].mean()),
         "low %": float(low),
         "high %": float(high),
-        "information %": float((_entropy(probabilities.mean(0)) - _entropy(probabilities).mean()) / most),
-        "confidence %": float(probabilities.max(1).mean()),
+        "information %": information,
+        "confidence %": confidence,
         "agreement with others %": _agreement(variant, variants, rows),
         "label mass %": results["label_mass"],
         "evenness %": float(_entropy(shares / max(shares.sum(), 1)) / most),
@@ -345,7 +353,9 @@ def choose(
         if np.isfinite(values).any():
             rules[name] = chosen(int(np.argmax(values))) | {"rank_correlation": _correlation(values, table)}
     if arguments.rule not in rules:
-        raise ValueError(f"rule '{arguments.rule}' needs two prompts or more. Add prompts, or pass another rule.")
+        raise ValueError(
+            f"rule '{arguments.rule}' has nothing to choose by: agreement needs two prompts or more, the others scores."
+        )
     return {
         "rule": arguments.rule,
         "chosen_without_gold": rules[arguments.rule],
@@ -367,7 +377,7 @@ def findings(table: list[dict], choice: dict) -> list[str]:
         chosen = " (the rule that was set)" if name == choice["rule"] else ""
         out.append(
             f"Without gold, by {name}{chosen}: {found['prompt']}, {found['accuracy']:.1%}, {_behind(found)}; rank "
-            f"correlation of {name} and accuracy {found['rank_correlation']:.2f}."
+            f"correlation of {name} and accuracy {_shown(found['rank_correlation'])}."
         )
     if found := choice["chosen_with_dev"]:
         out.append(f"By {found['num_dev']} gold rows: {found['prompt']}, {found['accuracy']:.1%}, {_behind(found)}.")
@@ -422,17 +432,6 @@ def _by_prompt(variants: list[Variant]) -> list[Variant]:
     return list(found.values())
 
 
-def _probabilities(variant: Variant, rows: slice) -> NDArray[np.float64]:
-    """Of the labels, (rows, labels); where there are no scores all on the label, or even where the teacher abstained."""
-    labels = variant.task.num_labels
-    out = np.vstack([np.eye(labels), np.full(labels, 1 / labels)])[variant.labels]
-    if variant.calibration is not None:
-        scores = variant.annotated["llm_scores"]
-        scored = [i for i, row in enumerate(scores) if row is not None]
-        out[scored] = variant.calibration.probabilities([scores[i] for i in scored])
-    return out[rows]
-
-
 def _entropy(probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
     return -xlogy(probabilities, probabilities).sum(-1)
 
@@ -458,6 +457,10 @@ def _correlation(values: list[float], table: list[dict]) -> float | None:
 
 def _accuracy(row: dict) -> float:
     return row["accuracy %"]
+
+
+def _shown(correlation: float | None) -> str:
+    return "not defined" if correlation is None else f"{correlation:.2f}"
 
 
 def _behind(found: dict) -> str:
