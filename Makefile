@@ -45,8 +45,8 @@ style: install ## let ruff mend what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-test: quality assets ## quality, then every test, the real packaged models included
-	$(BIN)/python -m pytest
+test: quality assets ## quality, then every test, the real packaged models included, in two processes
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 clean: ## remove the environment, assets and runs
 	rm -rf $(VENV) assets build runs

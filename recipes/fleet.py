@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pyarrow.parquet as pq
-from transformers import HfArgumentParser
+from trl import TrlParser
 
 from hf_llambert import StudentStep, keep_empty_texts
 
@@ -85,8 +85,7 @@ def main(arguments: FleetArguments) -> None:
 
 
 if __name__ == "__main__":
-    (fleet_arguments,) = HfArgumentParser(FleetArguments).parse_args_into_dataclasses()
     try:
-        main(fleet_arguments)
+        main(*TrlParser(FleetArguments).parse_args_and_config())
     except (ValueError, OSError, ImportError) as error:
         sys.exit(f"Error: {error}")
