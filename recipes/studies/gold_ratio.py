@@ -165,9 +165,9 @@ def compare(rows: list[dict], right: NDArray) -> list[str]:
     ends = {name: k for k, row in enumerate(rows) for name in ("gold", "silver") if not row[_OTHER[name]]}
     if len(ends) == 2:
         out.append(f"{same}, gold alone less silver alone: {_points(right[ends['gold']], right[ends['silver']])}.")
-    mixed = [np.mean([right[k] for k, row in enumerate(rows) if row["mix"] == mix], axis=0) for mix in MIXES]
-    if np.ndim(mixed[0]):
-        out.append(f"{same}, over all shares, silver then gold less concat: {_points(mixed[1], mixed[0])}.")
+    concat, then = (right[[row["mix"] == mix for row in rows]] for mix in MIXES)
+    if len(concat):
+        out.append(f"{same}, over all shares, silver then gold less concat: {_points(then.mean(0), concat.mean(0))}.")
     return out
 
 
