@@ -108,7 +108,7 @@ def run_recipe(folder, reviews, teacher_dir, student_dir, cloze, learning=None, 
     )
     cloze.to_yaml(folder / "task.yaml")
     settings = {"budget": 40, "num_dev": 10, "round_size": 12, "num_pool": 30, "num_held_out": 16, "max_length": 32}
-    settings |= {"label_column": "label", "min_gain": 0.0}
+    settings |= {"label_column": "label", "min_gain": 0.0, "split_seed": 1}
     training = StudentConfig(
         str(folder / "checkpoints"), use_cpu=True, num_train_epochs=1, disable_tqdm=True, learning_rate=5e-3, seed=1,
         **(learning or {}),

@@ -129,9 +129,10 @@ def draw(table: list[dict], other: str) -> Figure:
         x = np.array([row["asked"] for row in mine])
         curves.plot(x, [100 * row["accuracy %"] for row in mine], "-o", color=COLOURS[name], label=name)
         if name != other:
-            y = np.array([100 * row["difference %"] for row in mine])
             low, high = ([100 * row[f"difference, {end} %"] for row in mine] for end in ("low", "high"))
-            differences.errorbar(x + (k - 2) * step, y, [y - low, high - y], fmt="o", color=COLOURS[name], capsize=2)
+            beside = x + (k - 2) * step
+            differences.plot(beside, [100 * row["difference %"] for row in mine], "o", color=COLOURS[name])
+            differences.vlines(beside, low, high, color=COLOURS[name])
     differences.axhline(0, color=GREY, linewidth=1)
     curves.set(xlabel="texts asked about", ylabel="accuracy on held-out gold, percent")
     differences.set(xlabel="texts asked about", ylabel=f"less {other}, points")

@@ -165,9 +165,9 @@ def compare(rows: list[dict], right: NDArray) -> list[str]:
     ends = {name: k for k, row in enumerate(rows) for name in ("gold", "silver") if not row[_OTHER[name]]}
     if len(ends) == 2:
         out.append(f"{same}, gold alone less silver alone: {_points(right[ends['gold']], right[ends['silver']])}.")
-    mixed = [np.mean([right[k] for k, row in enumerate(rows) if row["mix"] == mix], axis=0) for mix in MIXES]
-    if np.ndim(mixed[0]):
-        out.append(f"{same}, over all shares, silver then gold less concat: {_points(mixed[1], mixed[0])}.")
+    concat, then = (right[[row["mix"] == mix for row in rows]] for mix in MIXES)
+    if len(concat):
+        out.append(f"{same}, over all shares, silver then gold less concat: {_points(then.mean(0), concat.mean(0))}.")
     return out
 
 
@@ -201,10 +201,9 @@ def draw(table: list[dict]) -> Figure:
     for axes, comparison in zip(panels, ("labels", "money"), strict=True):
         for shift, (mix, colour) in enumerate(zip(MIXES, (BLUE, ORANGE), strict=True)):
             mine = [row for row in table if row["same"] == comparison and row["mix"] in (mix, None)]
-            y = np.array([100 * row["accuracy %"] for row in mine])
-            spread = [y - [100 * row["low %"] for row in mine], [100 * row["high %"] for row in mine] - y]
             x = [100 * row["gold share %"] + shift for row in mine]  # beside each other, not on top
-            axes.errorbar(x, y, spread, fmt="-o", color=colour, capsize=2, label=mix.replace("_", " "))
+            axes.plot(x, [100 * row["accuracy %"] for row in mine], "-o", color=colour, label=mix.replace("_", " "))
+            axes.vlines(x, *([100 * row[end] for row in mine] for end in ("low %", "high %")), color=colour, alpha=0.6)
         axes.set(title=f"for the same {comparison}", xlabel=f"share of gold of the {comparison}, percent")
     panels[0].set_ylabel("accuracy on held-out gold, percent")
     panels[0].legend(frameon=False, loc="lower right")

@@ -170,10 +170,10 @@ def draw(table: list[dict]) -> Figure:
     ours, paper = figure.subplots(1, 2, sharex=True, sharey=True)
     for (training_of, colour), (flips, line) in product(COLOURS.items(), (("random", "-"), ("one way", "--"))):
         mine = [row for row in table if (row["training"], row["flips"]) == (training_of, flips)]
-        y = np.array([100 * row["accuracy %"] for row in mine])
-        spread = [y - [100 * row["low %"] for row in mine], [100 * row["high %"] for row in mine] - y]
         x = [100 * row["flipped %"] for row in mine]
-        ours.errorbar(x, y, spread, fmt=line + "o", color=colour, capsize=2, label=f"{training_of}, {flips}")
+        y = [100 * row["accuracy %"] for row in mine]
+        ours.plot(x, y, line + "o", color=colour, label=f"{training_of}, {flips}")
+        ours.vlines(x, *([100 * row[end] for row in mine] for end in ("low %", "high %")), color=colour, alpha=0.6)
     for (name, values), line in zip(PUBLISHED.items(), ("-", ":"), strict=True):
         paper.plot(PUBLISHED_SHARES, values, line + "o", color=GREY, label=name)
     ours.set(title="here", xlabel="flipped labels, percent", ylabel="accuracy on clean held-out gold, percent")

@@ -272,9 +272,9 @@ def draw(rows: list[dict], found: dict) -> Figure:
     axes = figure.subplots()
     for source, colour in (("gold", BLUE), ("silver", ORANGE)):
         mine = [row for row in rows if row["source"] == source]
-        x, y = [row["labels"] for row in mine], np.array([100 * row["accuracy %"] for row in mine])
-        spread = [y - [100 * row["low %"] for row in mine], [100 * row["high %"] for row in mine] - y]
-        axes.errorbar(x, y, spread, fmt="o", color=colour, capsize=3, label=source)
+        x = [row["labels"] for row in mine]
+        axes.plot(x, [100 * row["accuracy %"] for row in mine], "o", color=colour, label=source)
+        axes.vlines(x, *([100 * row[end] for row in mine] for end in ("low %", "high %")), color=colour, alpha=0.6)
         axes.plot(x, [100 * row["prior, all %"] for row in mine], color=colour, label=f"{source}, power law")
         axes.plot(
             x, [100 * row["prior, half %"] for row in mine], "--", color=colour,
