@@ -416,10 +416,12 @@ def draw(table: list[dict], choice: dict) -> Figure:
         axes.xaxis.set_major_formatter("{x:.0%}")
         axes.spines[["top", "right"]].set_visible(False)
     right.yaxis.set_major_formatter("{x:.0%}")
-    legend = {"not calibrated": GREY} | {name: colour for name, colour in _CALIBRATIONS.items() if name != "none"}
-    for name, colour in (legend | {"generated": GREEN}).items():
-        right.plot([], [], "o", color=colour, label=name)
-    right.legend(frameon=False, fontsize=8)
+    legend = {GREEN: "generated", GREY: "not calibrated", BLUE: "batch", ORANGE: "contextual"}
+    shown = {line.get_color() for line in left.lines}
+    for colour, name in legend.items():
+        if colour in shown:
+            right.plot([], [], "o", color=colour, label=name)
+    right.legend(frameon=False, fontsize=8, loc="lower right")
     return figure
 
 
