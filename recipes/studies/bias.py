@@ -42,16 +42,17 @@ from hf_llambert import (
     TaskSpec,
     annotate,
     check_column,
+    length_slices,
     load_data,
     load_task,
     saved_calibration,
+    value_slices,
 )
 
 NEGATION = re.compile(
     r"\b(?:not?|never|none|nobody|nothing|nowhere|neither|nor|cannot|without|hardly)\b|n['’]t\b", re.I
 )
 _RESAMPLES = 2000
-_MOST_VALUES = 20
 
 
 @dataclass(kw_only=True)
@@ -134,23 +135,16 @@ def slices(rows: Dataset, task: TaskSpec, arguments: BiasArguments) -> dict[str,
     gold = np.array(rows["label"][:])
     words = np.array([len(text.split()) for text in texts])
     negations = np.array([len(NEGATION.findall(text)) for text in texts]) / np.maximum(words, 1)
-    bounds = np.quantile(words, (0, 0.25, 0.5, 0.75, 1)).astype(int)
     found = {f"class: {name}": gold == i for i, name in task.id2label.items()}
-    for k, quarter in enumerate(np.digitize(words, bounds[1:4], right=True) == k for k in range(4)):
-        found[f"words: {bounds[k] + (k > 0):,} to {bounds[k + 1]:,}"] = quarter
+    found |= _named(length_slices(texts))
     found["negations: none"] = negations == 0
     found["negations: more than most"] = negations > np.median(negations)
     for name in arguments.slice_columns:
         check_column(rows, name, "slice_columns")
         feature, values = rows.features[name], rows[name][:]
-        kinds = sorted({value for value in values if value is not None})
-        if len(kinds) > _MOST_VALUES:
-            raise ValueError(
-                f"Column '{name}' has {len(kinds):,} values, more than {_MOST_VALUES}: too many slices. Group them."
-            )
-        for kind in kinds:
-            shown = feature.int2str(kind) if isinstance(feature, ClassLabel) else kind
-            found[f"{name}: {shown}"] = np.array([value == kind for value in values])
+        if isinstance(feature, ClassLabel):
+            values = [None if value is None else feature.int2str(value) for value in values]
+        found |= _named(value_slices(name, values))
     for name, pattern in read_groups(arguments.groups).items():
         found[f"group: {name}"] = np.array([pattern.search(text) is not None for text in texts])
     large = {
@@ -163,6 +157,10 @@ def slices(rows: Dataset, task: TaskSpec, arguments: BiasArguments) -> dict[str,
             f"No slice of the {len(texts):,} texts has {arguments.min_slice}. Hold out more, or lower min_slice."
         )
     return large
+
+
+def _named(found: dict[tuple[str, str], NDArray[np.bool_]]) -> dict[str, NDArray[np.bool_]]:
+    return {f"{kind}: {name}": mask for (kind, name), mask in found.items()}
 
 
 def read_groups(path: str | None) -> dict[str, re.Pattern]:

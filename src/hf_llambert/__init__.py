@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from hf_llambert.pool.guarantee import Guarantee, calibrate_cascade, guaranteed_threshold
     from hf_llambert.pool.shards import label_pool, read_pool
     from hf_llambert.quality.report import compare_labels, show_report, write_report
+    from hf_llambert.quality.slices import find_slices, length_slices, value_slices
     from hf_llambert.tasks import ABSTAIN, TaskSpec, load_task
     from hf_llambert.teachers.batches import write_batch
     from hf_llambert.teachers.endpoint import EndpointTeacher
@@ -65,6 +66,7 @@ _MODULES = {
     "pool.guarantee": "Guarantee calibrate_cascade guaranteed_threshold",
     "pool.shards": "label_pool read_pool",
     "quality.report": "compare_labels show_report write_report",
+    "quality.slices": "find_slices length_slices value_slices",
     "tasks": "ABSTAIN TaskSpec load_task",
     "teachers.batches": "write_batch",
     "teachers.endpoint": "EndpointTeacher",

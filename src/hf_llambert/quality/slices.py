@@ -1,0 +1,168 @@
+"""Slices of the data on which labels are right less often than elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.stats import binomtest, false_discovery_control, fisher_exact
+from sklearn.cluster import MiniBatchKMeans
+from sklearn.feature_extraction.text import CountVectorizer
+
+_MOST_VALUES = 20
+_CANDIDATES = 200  # words that are tested; all of them count in the correction
+_SHOWN_WORDS = 20
+_ANY_WORD, _WORD = r"(?u)\b\w+\b", r"(?u)\b[^\W\d_]{2,}\b"  # the second without numbers
+
+Slice = tuple[str, str]
+"""Kind and name."""
+
+
+def find_slices(
+    texts: Sequence[str],
+    right: ArrayLike,
+    *,
+    columns: Mapping[str, Sequence] | None = None,
+    keywords: Sequence[str] | None = None,
+    embeddings: ArrayLike | None = None,
+    num_clusters: int = 8,
+    min_slice: int = 30,
+    seed: int = 0,
+) -> list[dict]:
+    """
+    How often labels are right in each slice of the data, against all other texts.
+
+    Slices are quarters by length, keywords, clusters of embeddings and the values of columns. None is chosen by looking at
+    what is right, and every one that is tested counts in the correction, so that 5 % of adjusted p-values below 0.05 are
+    expected to be chance, not more.
+
+    Args:
+        texts (`Sequence[str]`): The texts.
+        right (`ArrayLike` of shape (texts,)): Whether the label of each is right.
+        columns (`Mapping[str, Sequence]`, *optional*): Values of each text by the name of their column, 20 different at most.
+        keywords (`Sequence[str]`, *optional*): Words, case ignored. Defaults to the 200 that stand in most texts without
+            standing in more than half of them, of which the 20 most associated with errors are returned.
+        embeddings (`ArrayLike` of shape (texts, width), *optional*): What k-means clusters. Without it there are no clusters.
+        num_clusters (`int`, defaults to 8): Clusters.
+        min_slice (`int`, defaults to 30): Smallest slice to look at; as many texts must be outside.
+        seed (`int`, defaults to 0): Seed of k-means.
+
+    Returns:
+        `list[dict]`: Slices with the largest loss first: `kind`, `name`, `n`, `accuracy` with its 95 % Wilson interval `low`
+        and `high`, `difference` (accuracy less that outside), `p` of Fisher's exact test, two-sided, and `p_adjusted` by
+        Benjamini and Hochberg (1995). Empty where no slice is large enough.
+
+    Raises:
+        ValueError: Lengths differ, a column has too many values, or `min_slice` or `num_clusters` makes no sense.
+    """
+    if min_slice < 2:
+        raise ValueError(f"min_slice must be 2 or more, got {min_slice}.")
+    correct = np.asarray(right, dtype=bool)
+    for what, length in (("right", len(correct)), *((f"Column '{n}'", len(v)) for n, v in (columns or {}).items())):
+        if length != len(texts):
+            raise ValueError(f"Expected a value for each of the {len(texts):,} texts, {what} has {length:,}.")
+    masks = length_slices(texts)
+    for name, values in (columns or {}).items():
+        masks |= value_slices(name, values)
+    if embeddings is not None:
+        masks |= cluster_slices(embeddings, num_clusters, seed)
+    masks |= keyword_slices(texts, keywords, min_slice)
+    large = {key: mask for key, mask in masks.items() if min_slice <= mask.sum() <= len(mask) - min_slice}
+    rows = [_compared(key, mask, correct) for key, mask in large.items()]
+    if not rows:
+        return []
+    for row, p in zip(rows, false_discovery_control([row["p"] for row in rows]), strict=True):
+        row["p_adjusted"] = float(p)
+    words = [row for row in rows if row["kind"] == "keyword"]
+    shown = words if keywords is not None else sorted(words, key=lambda row: row["p"])[:_SHOWN_WORDS]
+    kept = [row for row in rows if row["kind"] != "keyword"] + shown
+    return sorted(kept, key=lambda row: (row["difference"], row["name"]))
+
+
+def length_slices(texts: Sequence[str]) -> dict[Slice, NDArray[np.bool_]]:
+    """Quarters by number of words, as masks over the texts. Fewer where many texts are equally long."""
+    words = np.array([len(text.split()) for text in texts])
+    if not len(words):
+        return {}
+    bounds = np.quantile(words, (0, 0.25, 0.5, 0.75, 1)).astype(int)
+    quarters = np.digitize(words, bounds[1:4], right=True)
+    return {("words", f"{bounds[k] + (k > 0):,} to {bounds[k + 1]:,}"): quarters == k for k in range(4)}
+
+
+def value_slices(name: str, values: Sequence) -> dict[Slice, NDArray[np.bool_]]:
+    """
+    The values of a column, as masks; a text without a value is in none.
+
+    Raises:
+        ValueError: More than 20 different values.
+    """
+    kinds = sorted({value for value in values if value is not None}, key=str)
+    if len(kinds) > _MOST_VALUES:
+        raise ValueError(
+            f"Column '{name}' has {len(kinds):,} values, more than {_MOST_VALUES}: too many slices. Group them."
+        )
+    return {(name, str(kind)): np.array([value == kind for value in values]) for kind in kinds}
+
+
+def cluster_slices(embeddings: ArrayLike, num_clusters: int = 8, seed: int = 0) -> dict[Slice, NDArray[np.bool_]]:
+    """
+    Clusters of texts by their embeddings (k-means in small batches, a fixed seed), as masks.
+
+    Raises:
+        ValueError: Fewer than two clusters.
+    """
+    if num_clusters < 2:
+        raise ValueError(f"num_clusters must be 2 or more, got {num_clusters}.")
+    points = np.asarray(embeddings, dtype=np.float32)
+    different = len(np.unique(points, axis=0))
+    if different < 2:
+        return {}
+    means = MiniBatchKMeans(min(num_clusters, different), random_state=seed, n_init=3, batch_size=1024)
+    found = means.fit_predict(points)
+    return {("cluster", f"cluster {k + 1}"): found == k for k in range(num_clusters) if (found == k).any()}
+
+
+def keyword_slices(
+    texts: Sequence[str], keywords: Sequence[str] | None = None, min_slice: int = 30
+) -> dict[Slice, NDArray[np.bool_]]:
+    """
+    The texts in which a word stands, as masks, case ignored.
+
+    Args:
+        keywords (`Sequence[str]`, *optional*): The words. Defaults to the 200 in most texts, at least `min_slice` and half of
+            all at most.
+    """
+    if keywords is not None:
+        known = sorted({word.lower() for word in keywords if word.strip()})
+        counter = CountVectorizer(vocabulary=known, binary=True, token_pattern=_ANY_WORD)
+    else:
+        counter = CountVectorizer(binary=True, token_pattern=_WORD)
+    if not len(texts) or (keywords is not None and not known):
+        return {}
+    try:
+        table = counter.fit_transform(texts).tocsc()
+    except ValueError:  # "empty vocabulary": no text has a word
+        return {}
+    counts, names = np.asarray(table.sum(axis=0)).ravel(), counter.get_feature_names_out()
+    order = np.lexsort((names, -counts)).tolist()
+    if keywords is None:
+        order = [k for k in order if min_slice <= counts[k] <= len(texts) / 2][:_CANDIDATES]
+    return {("keyword", str(names[k])): np.asarray(table[:, [k]].todense()).ravel() > 0 for k in order}
+
+
+def _compared(key: Slice, inside: NDArray[np.bool_], right: NDArray[np.bool_]) -> dict:
+    counts = [[int((right & part).sum()), int((~right & part).sum())] for part in (inside, ~inside)]
+    n, outside = int(inside.sum()), int((~inside).sum())
+    low, high = binomtest(counts[0][0], n).proportion_ci(method="wilson")
+    accuracy = counts[0][0] / n
+    return {
+        "kind": key[0],
+        "name": key[1],
+        "n": n,
+        "accuracy": accuracy,
+        "low": float(low),
+        "high": float(high),
+        "difference": accuracy - counts[1][0] / outside,
+        "p": float(fisher_exact(counts).pvalue),
+    }
