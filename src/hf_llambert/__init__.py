@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from hf_llambert.pool.datatrove import StudentStep, TeacherStep, keep_empty_texts
     from hf_llambert.pool.guarantee import Guarantee, calibrate_cascade, guaranteed_threshold
     from hf_llambert.pool.shards import label_pool, read_pool
+    from hf_llambert.quality.drift import measure_drift
     from hf_llambert.quality.report import compare_labels, show_report, write_report
     from hf_llambert.quality.slices import find_slices, length_slices, value_slices
     from hf_llambert.tasks import ABSTAIN, TaskSpec, load_task
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from hf_llambert.teachers.vllm import VLLMTeacher
     from hf_llambert.training.active import is_flat, next_to_annotate, student_silver
     from hf_llambert.training.backends import fastest_backend
+    from hf_llambert.training.embeddings import embed_texts
     from hf_llambert.training.evaluation import evaluate_student, read_evaluation
     from hf_llambert.training.folds import out_of_fold
     from hf_llambert.training.mixing import MixCallback
@@ -66,6 +68,7 @@ _MODULES = {
     "pool.guarantee": "Guarantee calibrate_cascade guaranteed_threshold",
     "pool.shards": "label_pool read_pool",
     "quality.report": "compare_labels show_report write_report",
+    "quality.drift": "measure_drift",
     "quality.slices": "find_slices length_slices value_slices",
     "tasks": "ABSTAIN TaskSpec load_task",
     "teachers.batches": "write_batch",
@@ -80,6 +83,7 @@ _MODULES = {
     "training.active": "is_flat next_to_annotate student_silver",
     "training.mixing": "MixCallback",
     "training.backends": "fastest_backend",
+    "training.embeddings": "embed_texts",
     "training.evaluation": "evaluate_student read_evaluation",
     "training.folds": "out_of_fold",
     "training.train": "train_student",

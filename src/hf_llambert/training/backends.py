@@ -5,16 +5,17 @@ from __future__ import annotations
 import importlib.util
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
 import torch
-from torch import Tensor
-from transformers import PreTrainedModel
+from torch import Tensor, nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from hf_llambert.models import choose_device
+from hf_llambert.texts import length_batches
 
 Backend = Literal["torch", "openvino", "onnx"]
 Forward = Callable[[Tensor, Tensor], Tensor]
@@ -43,6 +44,23 @@ def torch_forward(model: PreTrainedModel) -> Forward:
         return model(input_ids=ids, attention_mask=None if mask.all() else mask).logits.float()
 
     return forward
+
+
+@torch.inference_mode()
+def mean_hidden(
+    encoder: nn.Module, tokenizer: PreTrainedTokenizerBase, rows: Sequence[list[int]], batch_tokens: int = 4096
+) -> Tensor:
+    """Mean of an encoder's last hidden states over the tokens of each text, float32, (texts, width)."""
+    order, parts = [], []
+    for batch in length_batches([len(row) for row in rows], batch_tokens):
+        inputs = tokenizer.pad({"input_ids": [rows[i] for i in batch]}, return_tensors="pt").to(
+            next(encoder.parameters()).device
+        )
+        hidden = encoder(**inputs).last_hidden_state.float()
+        mask = inputs["attention_mask"].unsqueeze(-1)
+        parts.append(((hidden * mask).sum(1) / mask.sum(1)).cpu())
+        order += batch
+    return torch.cat(parts)[torch.tensor(order).argsort()]
 
 
 def openvino_forward(model: PreTrainedModel, dtype: str) -> Forward:

@@ -29,7 +29,15 @@ from hf_llambert import __version__
 from hf_llambert.models import choose_device, choose_dtype, content_id, cpu_computes, limit_worker_threads
 from hf_llambert.tasks import ABSTAIN
 from hf_llambert.texts import cut_between, length_batches, shorten, why_unusable
-from hf_llambert.training.backends import DTYPES, Backend, Forward, onnx_forward, openvino_forward, torch_forward
+from hf_llambert.training.backends import (
+    DTYPES,
+    Backend,
+    Forward,
+    mean_hidden,
+    onnx_forward,
+    openvino_forward,
+    torch_forward,
+)
 
 TRAINING_FILE = "training.json"
 LongTexts = Literal["truncate", "mean", "max"]
@@ -259,22 +267,13 @@ class StudentLabeler:
             "long_texts": self.long_texts,
         }
 
-    @torch.inference_mode()
     def embed(self, texts: Sequence[str]) -> Tensor:
         """Mean of the encoder's last hidden states over the tokens of each text, float32, (texts, width)."""
         loaded = self._load(None)
         if loaded.model is None:
             raise ValueError(f"Only backend='torch' embeds texts, this labeler has '{self.backend}'.")
-        tokenizer, model = loaded.tokenizer, loaded.model
-        rows = loaded.reading.encode(tokenizer, texts)
-        out: list[Tensor | None] = [None] * len(rows)
-        for batch in length_batches([len(row) for row in rows], self.batch_tokens or 4 * _CPU_BATCH):
-            inputs = tokenizer.pad({"input_ids": [rows[i] for i in batch]}, return_tensors="pt").to(model.device)
-            hidden = model.base_model(**inputs).last_hidden_state.float()
-            mask = inputs["attention_mask"].unsqueeze(-1)
-            for i, row in zip(batch, ((hidden * mask).sum(1) / mask.sum(1)).cpu(), strict=True):
-                out[i] = row
-        return torch.stack([row for row in out if row is not None])
+        rows = loaded.reading.encode(loaded.tokenizer, texts)
+        return mean_hidden(loaded.model.base_model, loaded.tokenizer, rows, self.batch_tokens or 4 * _CPU_BATCH)
 
     def features(self, base: Dataset | IterableDataset | Features | None = None) -> Features:
         """The features of the labelled dataset, for `map(..., features=...)`."""

@@ -1,0 +1,38 @@
+"""Embeddings of texts by an encoder as it was before it learnt from them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+from transformers import AutoModel, AutoTokenizer
+
+from hf_llambert.models import choose_device
+from hf_llambert.training.backends import mean_hidden
+from hf_llambert.training.students import Reading, longest_input
+
+_LONGEST = 512  # tokens; whatever more the encoder takes
+
+
+def embed_texts(
+    encoder: str, texts: Sequence[str], reading: Reading | None = None, device: str | None = None
+) -> Tensor:
+    """
+    Mean of an encoder's last hidden states over the tokens of each text, as (texts, width) in float32.
+
+    Args:
+        encoder (`str`): Directory or Hub id, of a classifier or not.
+        texts (`Sequence[str]`): Usable texts; see [`why_unusable`].
+        reading (`Reading`, *optional*): How texts are cut. Defaults to what the encoder takes, cut at its end.
+        device (`str`, *optional*): Defaults to this process's GPU, else the CPU.
+
+    Raises:
+        OSError: There is no such encoder.
+        ValueError: No texts.
+    """
+    if not texts:
+        raise ValueError("Expected texts to embed, got none.")
+    tokenizer = AutoTokenizer.from_pretrained(encoder)
+    model = AutoModel.from_pretrained(encoder, use_safetensors=True).to(choose_device(device, None)).eval().float()
+    reading = reading or Reading(min(_LONGEST, longest_input(tokenizer, model)))
+    return mean_hidden(model, tokenizer, reading.encode(tokenizer, texts))
