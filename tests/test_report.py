@@ -133,7 +133,7 @@ def test_table_on_the_screen(finished, capsys):
     show_report(write_report(finished), finished)
     shown = capsys.readouterr().out
     assert "13 annotated, 12 silver, 12 labelled" in shown
-    assert "report.md" in shown
+    assert "report.html" in shown
 
 
 def test_folder_without_a_run_says_what_to_do(tmp_path):

@@ -19,7 +19,7 @@ def report(
         ),
     ] = None,
 ) -> None:
-    """Write and show the report of a run: report.md, report.json and figures."""
+    """Write and show the report of a run: report.html, report.md, report.json and figures."""
     from hf_llambert import compare_labels, show_report, write_report
 
     compare_labels(run)

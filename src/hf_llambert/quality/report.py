@@ -1,4 +1,4 @@
-"""The report of a run: report.json for programs, report.md with figures for people."""
+"""The report of a run: report.json for programs, report.html and report.md with figures for people."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from hf_llambert.data import STAGE_FILE, gold_labels
 from hf_llambert.pool.cascade import cascade_summary
 from hf_llambert.pool.shards import label_pool, read_pool
 from hf_llambert.quality.figures import draw_confidence, draw_confusions, draw_reliability
+from hf_llambert.quality.page import report_page
 from hf_llambert.tasks import ABSTAIN, TaskSpec
-from hf_llambert.texts import markdown_text
+from hf_llambert.texts import markdown_text, shorten
 from hf_llambert.training.seeds import compare_students, read_seeds
 from hf_llambert.training.students import TRAINING_FILE, StudentLabeler
 
@@ -38,7 +39,7 @@ def compare_labels(run: str | Path) -> None:
 
 def write_report(run: str | Path, choices: Mapping[str, str] | None = None, against: str | Path | None = None) -> dict:
     """
-    Read what is in a run's folder and write `report.json`, `report.md` and `figures/`.
+    Read what is in a run's folder and write `report.json`, `report.html`, `report.md` and `figures/`.
 
     Args:
         run (`str` or `Path`): Folder with `annotated`, `student` or both and, where they were made, `baseline`, `labels`
@@ -85,7 +86,11 @@ def write_report(run: str | Path, choices: Mapping[str, str] | None = None, agai
     (run / "figures").mkdir(exist_ok=True)
     figures = _draw(run / "figures", report, compared, task)
     (run / "report.json").write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    (run / "report.md").write_text(_markdown(report, figures, compared, task), encoding="utf-8")
+    shown = _shown_rows(compared)
+    (run / "report.md").write_text(_markdown(report, figures, shown, task), encoding="utf-8")
+    embedded = [(run / "figures" / name, alt) for name, alt in figures]
+    page = report_page(report, summary_rows(report), embedded, shown, shown_prompt(task))
+    (run / "report.html").write_text(page, encoding="utf-8")
     return report
 
 
@@ -128,7 +133,7 @@ def show_report(report: Mapping, run: str | Path) -> None:
         table.add_row(*row)
     console = Console()
     console.print(table)
-    console.print(f"report: {Path(run) / 'report.md'}", highlight=False, soft_wrap=True)
+    console.print(f"report: {Path(run) / 'report.html'}", highlight=False, soft_wrap=True)
 
 
 def _stage(folder: Path) -> dict | None:
@@ -200,6 +205,12 @@ def _compared_rows(run: Path, annotated: Dataset, config: Mapping, task: TaskSpe
 
 def _disagree(row: Mapping) -> bool:
     return len({label for label in (row["teacher"], row["student"], row["gold"]) if label != ABSTAIN}) > 1
+
+
+def _shown_rows(rows: list[dict]) -> list[dict]:
+    """The disagreements of which the teacher was surest, long texts without their middles."""
+    worst = sorted((row for row in rows if _disagree(row)), key=lambda row: -(row["confidence"] or 0))[:_EXAMPLES]
+    return [{**row, "text": shorten(row["text"], _SHOWN, head_share=0.5)} for row in worst]
 
 
 def _count_disagreements(rows: list[dict]) -> dict[str, int]:
@@ -343,8 +354,7 @@ def _teacher_lines(report: Mapping, task: TaskSpec) -> list[str]:
 
 def _examples(report: Mapping, rows: list[dict], task: TaskSpec) -> list[str]:
     counts = report["disagreements"]
-    shown = sorted((row for row in rows if _disagree(row)), key=lambda row: -(row["confidence"] or 0))[:_EXAMPLES]
-    if not shown:
+    if not rows:
         return []
     lines = ["", "## Where they disagree", ""]
     lines.append(
@@ -353,17 +363,12 @@ def _examples(report: Mapping, rows: list[dict], task: TaskSpec) -> list[str]:
         f"learnt from the teacher's labels of these texts. Shown: those of which the teacher was surest."
     )
     lines += ["", "| teacher | student | gold | confidence | text |", "|---|---|---|---|---|"]
-    for row in shown:
+    for row in rows:
         names = [
             markdown_text(task.labels[row[k]]) if row[k] != ABSTAIN else "–" for k in ("teacher", "student", "gold")
         ]
         confidence = "" if row["confidence"] is None else f"{row['confidence']:.2f}"
-        text = (
-            row["text"]
-            if len(row["text"]) <= _SHOWN
-            else row["text"][: _SHOWN // 2] + " … " + row["text"][-_SHOWN // 2 :]
-        )
-        lines.append(f"| {' | '.join(names)} | {confidence} | {markdown_text(text)} |")
+        lines.append(f"| {' | '.join(names)} | {confidence} | {markdown_text(row['text'])} |")
     return [*lines, ""]
 
 
