@@ -1,0 +1,337 @@
+"""What people answered: durable at once, resumable, and gold for the next training."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from types import TracebackType
+
+from datasets import ClassLabel, Dataset, Features, List, Value
+from filelock import FileLock, Timeout
+
+from hf_llambert.data import note_stage, scratch_folder
+from hf_llambert.quality.review_queue import CONTROL, Queue, QueueRow, read_queue
+from hf_llambert.tasks import ABSTAIN
+
+_LONGEST_NAME = 60
+
+
+@dataclass(frozen=True)
+class Answer:
+    """
+    What one reviewer says of one row.
+
+    Args:
+        label (`int`): Id of the label, -1 = skipped.
+        at (`str`): When, in UTC as ISO 8601.
+    """
+
+    label: int
+    at: str
+
+
+class Review:
+    """
+    A queue of rows and everybody's answers, in one folder: `queue.json`, `answers/` with a file for each reviewer, `gold/`.
+
+    Args:
+        folder (`str` or `Path`): The folder, usually `review` in a run's folder; `write_queue` puts the queue there.
+
+    Raises:
+        FileNotFoundError: The folder has no queue.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        self.queue: Queue = read_queue(self.folder)
+
+    def answers(self) -> dict[str, dict[int, Answer]]:
+        """
+        Everybody's answers: by reviewer, then by place in the queue. The latest of a row counts.
+
+        Raises:
+            OSError: A file is damaged, or belongs to another queue.
+        """
+        found = {}
+        for path in sorted((self.folder / "answers").glob("*.jsonl")):
+            name, entries = _read_answers(path, self.queue)
+            if name is not None:
+                found[name] = _standing(entries)
+        return dict(sorted(found.items()))
+
+    def session(self, reviewer: str) -> ReviewSession:
+        """Begin, or go on, as a reviewer; see [`ReviewSession`]."""
+        return ReviewSession(self, reviewer)
+
+    def labels(self) -> dict[int, int]:
+        """The label of most reviewers for each row that someone labelled, by place in the queue; -1 is a tie."""
+        votes: dict[int, Counter[int]] = {}
+        for answers in self.answers().values():
+            for place, answer in answers.items():
+                if answer.label != ABSTAIN:
+                    votes.setdefault(place, Counter())[answer.label] += 1
+        return {place: _majority(votes[place]) for place in sorted(votes)}
+
+    def gold(self) -> Dataset:
+        """
+        The rows that people labelled.
+
+        Returns:
+            `Dataset`: The run's text column, `label` (the label of most reviewers, -1 where they tie), `reviewers` (those
+            who labelled it), `reviewed_at` (the latest answer), `reason` and `row` (number in the annotated dataset).
+
+        Raises:
+            ValueError: Nobody has labelled a row.
+        """
+        labels, answers = self.labels(), self.answers()
+        if not labels:
+            raise ValueError(f"Nobody has labelled a row in '{self.folder}' yet.")
+        column = self.queue.text_column
+        names: dict[str, list] = {k: [] for k in (column, "label", "reviewers", "reviewed_at", "reason", "row")}
+        for place, label in labels.items():
+            row = self.queue.rows[place]
+            given = {n: a[place] for n, a in answers.items() if place in a and a[place].label != ABSTAIN}
+            values = (row.text, label, list(given), max(a.at for a in given.values()), row.reason, row.row)
+            for name, value in zip(names, values, strict=True):
+                names[name].append(value)
+        text = Value("string")
+        kinds = (text, ClassLabel(names=list(self.queue.task.labels)), List(text), text, text, Value("int64"))
+        return Dataset.from_dict(names, features=Features(dict(zip(names, kinds, strict=True))))
+
+    def save_gold(self) -> Path:
+        """Write [`Review.gold`] to `gold` in the folder, in the place of what was there; `train --gold` takes it."""
+        folder, gold = self.folder / "gold", self.gold()
+        with FileLock(self.folder / ".gold.lock"), scratch_folder(folder) as part:
+            gold.save_to_disk(str(part / "new"))
+            config = {"queue": self.queue.digest, "reviewers": sorted(self.answers())}
+            note_stage(part / "new", config, {"n_rows": len(gold)})
+            if folder.exists():
+                folder.rename(part / "old")
+            (part / "new").rename(folder)
+            shutil.rmtree(part / "old", ignore_errors=True)
+        return folder
+
+    def add(self, reviewer: str, answers: Mapping[int, Answer]) -> int:
+        """Add answers that were given elsewhere, all or none; how many are new. See [`ReviewSession`] for the errors."""
+        with self.session(reviewer) as session:
+            standing = session.answers
+            new = {place: answer for place, answer in answers.items() if standing.get(place) != answer}
+            session.write({"row": place, "label": a.label, "at": a.at} for place, a in new.items())
+        return len(new)
+
+
+class ReviewSession:
+    """
+    One reviewer's answers, while they are given. Each is on disk before the call returns; a killed process loses none.
+
+    Args:
+        review (`Review`): The review.
+        reviewer (`str`): Name of the reviewer.
+
+    Raises:
+        ValueError: The name cannot be used.
+        RuntimeError: The same reviewer has this review open elsewhere.
+        OSError: The answers cannot be read or written.
+    """
+
+    def __init__(self, review: Review, reviewer: str) -> None:
+        self.review, self.reviewer = review, checked_name(reviewer)
+        folder = review.folder / "answers"
+        folder.mkdir(parents=True, exist_ok=True)
+        self._path = folder / f"{_file_name(self.reviewer)}.jsonl"
+        process = self._path.with_suffix(".pid")
+        self._lock = FileLock(self._path.with_suffix(".lock"))  # the system frees it when the process dies
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout as error:
+            number = process.read_text().strip() if process.is_file() else "unknown"
+            raise RuntimeError(
+                f"Reviewer '{self.reviewer}' has '{review.folder}' open already, in process {number}. Close that one, or "
+                f"give another name."
+            ) from error
+        try:
+            process.write_text(f"{os.getpid()}\n")
+            _, self._entries = _read_answers(self._path, review.queue)
+            self._file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+            _cut_torn_line(self._path, self._file)
+            if not os.fstat(self._file).st_size:
+                self._append([{"reviewer": self.reviewer, "queue": review.queue.digest}])
+                _sync_folder(folder)
+        except BaseException:
+            self._lock.release()
+            raise
+
+    @property
+    def answers(self) -> dict[int, Answer]:
+        """This reviewer's answers, by place in the queue."""
+        return _standing(self._entries)
+
+    def open_row(self) -> int | None:
+        """The first place in the queue without an answer, or `None` when all are answered or skipped."""
+        answered = self.answers
+        return next((place for place in range(len(self.review.queue.rows)) if place not in answered), None)
+
+    def answer(self, place: int, label: int) -> None:
+        """Label a row. Labelled again, the latest label counts."""
+        if not 0 <= label < self.review.queue.task.num_labels:
+            raise ValueError(f"Expected a label from 0 to {self.review.queue.task.num_labels - 1}, got {label}.")
+        self._note(place, label)
+
+    def skip(self, place: int) -> None:
+        """Leave a row without a label."""
+        self._note(place, ABSTAIN)
+
+    def undo(self) -> int | None:
+        """Take the latest standing answer back; the place that is open again, or `None` when there is none."""
+        standing = self.answers
+        if not standing:
+            return None
+        place = next(reversed(standing))
+        self.write([{"row": place, "undo": True, "at": _now()}])
+        return place
+
+    def reopen_skipped(self) -> int:
+        """Open the skipped rows again; how many they are."""
+        skipped = [place for place, answer in self.answers.items() if answer.label == ABSTAIN]
+        self.write({"row": place, "undo": True, "at": _now()} for place in skipped)
+        return len(skipped)
+
+    def write(self, entries: Iterable[dict]) -> None:
+        """Append entries of the file, all in one write."""
+        given = list(entries)
+        if given:
+            self._append(given)
+            self._entries += given
+
+    def close(self) -> None:
+        """Let others open this reviewer's answers."""
+        if self._lock.is_locked:
+            os.close(self._file)
+            self._path.with_suffix(".pid").unlink(missing_ok=True)
+            self._lock.release()
+
+    def __enter__(self) -> ReviewSession:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _note(self, place: int, label: int) -> None:
+        if not 0 <= place < len(self.review.queue.rows):
+            raise ValueError(f"Expected a place from 0 to {len(self.review.queue.rows) - 1}, got {place}.")
+        self.write([{"row": place, "label": label, "at": _now()}])
+
+    def _append(self, entries: list[dict]) -> None:
+        lines = "".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in entries).encode()
+        try:
+            before = os.fstat(self._file).st_size
+            written = os.write(self._file, lines)
+            if written < len(lines):
+                os.ftruncate(self._file, before)
+                raise OSError("no space left")
+            os.fsync(self._file)
+        except OSError as error:
+            raise OSError(
+                f"'{self._path}' cannot be written: {error}. The answers before this one are kept; make room and go on."
+            ) from error
+
+
+def checked_name(reviewer: str) -> str:
+    """A reviewer's name without spaces around it. Raises `ValueError` when nothing is left or it is no name."""
+    name = unicodedata.normalize("NFC", reviewer).strip()
+    if not name or len(name) > _LONGEST_NAME or not name.isprintable():
+        raise ValueError(f"Expected a reviewer's name of 1 to {_LONGEST_NAME} printable characters, got {reviewer!r}.")
+    return name
+
+
+def control_rows(review: Review) -> list[tuple[QueueRow, int]]:
+    """The rows drawn at random that people agree on, with their label."""
+    rows = review.queue.rows
+    return [
+        (rows[place], label)
+        for place, label in review.labels().items()
+        if label != ABSTAIN and rows[place].reason == CONTROL
+    ]
+
+
+def _majority(votes: Counter[int]) -> int:
+    (label, most), *others = votes.most_common(2)
+    return ABSTAIN if others and others[0][1] == most else label
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="milliseconds")
+
+
+def _file_name(reviewer: str) -> str:
+    """A name for a file on any disk; two reviewers never share one."""
+    short = re.sub(r"[^a-z0-9]+", "-", reviewer.lower()).strip("-")[:30]
+    return f"{short or 'reviewer'}-{hashlib.sha256(reviewer.encode()).hexdigest()[:8]}"
+
+
+def _standing(entries: Iterable[Mapping]) -> dict[int, Answer]:
+    """The answers that count, in the order in which they were given."""
+    found: dict[int, Answer] = {}
+    for entry in entries:
+        found.pop(entry["row"], None)
+        if not entry.get("undo"):
+            found[entry["row"]] = Answer(entry["label"], entry["at"])
+    return found
+
+
+def _read_answers(path: Path, queue: Queue) -> tuple[str | None, list[dict]]:
+    """Reviewer and entries of a file. A last line without an end was torn by a kill and never confirmed: it is left out."""
+    if not path.is_file():
+        return None, []
+    lines = path.read_bytes().split(b"\n")[:-1]
+    if not lines:
+        return None, []
+    try:
+        head, number = json.loads(lines[0]), 1
+        name, digest = head["reviewer"], head["queue"]
+        entries = []
+        for number, line in enumerate(lines[1:], start=2):  # noqa: B007  (named in the error)
+            entries.append(_checked_entry(json.loads(line), queue))
+    except (ValueError, KeyError, TypeError) as error:
+        raise OSError(f"Line {number} of '{path}' cannot be read ({error}). Restore or remove it.") from error
+    if digest != queue.digest:
+        raise OSError(f"'{path}' holds answers to another queue of rows. Move it away; it does not belong here.")
+    return name, entries
+
+
+def _checked_entry(entry: Mapping, queue: Queue) -> dict:
+    place, label = entry["row"], entry.get("label", ABSTAIN)
+    if not (isinstance(place, int) and 0 <= place < len(queue.rows)):
+        raise ValueError(f"row {place!r} is not in the queue")
+    if not (isinstance(label, int) and ABSTAIN <= label < queue.task.num_labels):
+        raise ValueError(f"label {label!r} is none of the task's")
+    if "label" not in entry and not entry.get("undo"):
+        raise ValueError("no label")
+    if not isinstance(entry["at"], str):
+        raise ValueError("no time")
+    return dict(entry)
+
+
+def _cut_torn_line(path: Path, file: int) -> None:
+    content = path.read_bytes()
+    if content and not content.endswith(b"\n"):
+        os.ftruncate(file, content.rfind(b"\n") + 1)
+
+
+def _sync_folder(folder: Path) -> None:
+    number = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(number)  # the name, too, survives a power cut
+    finally:
+        os.close(number)
