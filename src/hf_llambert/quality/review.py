@@ -19,7 +19,7 @@ from datasets import ClassLabel, Dataset, Features, List, Value
 from filelock import FileLock, Timeout
 
 from hf_llambert.data import note_stage, scratch_folder
-from hf_llambert.quality.review_queue import CONTROL, Queue, QueueRow, read_queue
+from hf_llambert.quality.review_queue import Queue, read_queue
 from hf_llambert.tasks import ABSTAIN
 
 _LONGEST_NAME = 60
@@ -253,16 +253,6 @@ def checked_name(reviewer: str) -> str:
     if not name or len(name) > _LONGEST_NAME or not name.isprintable():
         raise ValueError(f"Expected a reviewer's name of 1 to {_LONGEST_NAME} printable characters, got {reviewer!r}.")
     return name
-
-
-def control_rows(review: Review) -> list[tuple[QueueRow, int]]:
-    """The rows drawn at random that people agree on, with their label."""
-    rows = review.queue.rows
-    return [
-        (rows[place], label)
-        for place, label in review.labels().items()
-        if label != ABSTAIN and rows[place].reason == CONTROL
-    ]
 
 
 def _majority(votes: Counter[int]) -> int:
