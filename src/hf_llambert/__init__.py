@@ -30,7 +30,12 @@ if TYPE_CHECKING:
     from hf_llambert.pool.guarantee import Guarantee, calibrate_cascade, guaranteed_threshold
     from hf_llambert.pool.shards import label_pool, read_pool
     from hf_llambert.quality.drift import measure_drift
+    from hf_llambert.quality.exchange import export_review, import_review
     from hf_llambert.quality.report import compare_labels, show_report, write_report
+    from hf_llambert.quality.review import Review, ReviewSession
+    from hf_llambert.quality.review_page import serve_review
+    from hf_llambert.quality.review_queue import build_queue, write_queue
+    from hf_llambert.quality.review_summary import review_lines, review_summary
     from hf_llambert.quality.slices import find_slices, length_slices, value_slices
     from hf_llambert.tasks import ABSTAIN, TaskSpec, load_task
     from hf_llambert.teachers.batches import write_batch
@@ -69,6 +74,11 @@ _MODULES = {
     "pool.shards": "label_pool read_pool",
     "quality.report": "compare_labels show_report write_report",
     "quality.drift": "measure_drift",
+    "quality.exchange": "export_review import_review",
+    "quality.review": "Review ReviewSession",
+    "quality.review_page": "serve_review",
+    "quality.review_queue": "build_queue write_queue",
+    "quality.review_summary": "review_lines review_summary",
     "quality.slices": "find_slices length_slices value_slices",
     "tasks": "ABSTAIN TaskSpec load_task",
     "teachers.batches": "write_batch",

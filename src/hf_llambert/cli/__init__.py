@@ -1,4 +1,4 @@
-"""`hf-llambert annotate | train | label | report | push | ledger`: one thin function each."""
+"""`hf-llambert annotate | train | label | report | review | push | ledger`: one thin function each."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from hf_llambert.cli.label import label
 from hf_llambert.cli.ledger import ledger_app
 from hf_llambert.cli.options import say
 from hf_llambert.cli.publish import push, report
+from hf_llambert.cli.review import review
 from hf_llambert.cli.train import train
 
 app = typer.Typer(
@@ -27,6 +28,7 @@ app.command(context_settings=_ANY)(annotate)
 app.command(context_settings=_ANY)(train)
 app.command(context_settings=_ANY)(label)
 app.command()(report)
+app.command()(review)
 app.command()(push)
 app.add_typer(ledger_app, name="ledger")
 

@@ -10,6 +10,7 @@ import shutil
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -120,13 +121,21 @@ class Review:
             shutil.rmtree(part / "old", ignore_errors=True)
         return folder
 
-    def add(self, reviewer: str, answers: Mapping[int, Answer]) -> int:
-        """Add answers that were given elsewhere, all or none; how many are new. See [`ReviewSession`] for the errors."""
-        with self.session(reviewer) as session:
-            standing = session.answers
-            new = {place: answer for place, answer in answers.items() if standing.get(place) != answer}
-            session.write({"row": place, "label": a.label, "at": a.at} for place, a in new.items())
-        return len(new)
+    def add_all(self, answers: Mapping[str, Mapping[int, Answer]]) -> dict[str, int]:
+        """
+        Add answers that were given elsewhere, by reviewer and place in the queue; how many of each reviewer are new.
+
+        Nothing is written before every reviewer's file is open. See [`ReviewSession`] for the errors.
+        """
+        added = {}
+        with ExitStack() as stack:
+            sessions = {name: stack.enter_context(self.session(name)) for name in answers}
+            for name, session in sessions.items():
+                standing = {place: (answer.label, answer.at) for place, answer in session.answers.items()}
+                new = {p: a for p, a in answers[name].items() if _is_news(standing.get(p), a)}
+                session.write({"row": place, "label": a.label, "at": a.at} for place, a in new.items())
+                added[name] = len(new)
+        return added
 
 
 class ReviewSession:
@@ -253,6 +262,11 @@ def checked_name(reviewer: str) -> str:
     if not name or len(name) > _LONGEST_NAME or not name.isprintable():
         raise ValueError(f"Expected a reviewer's name of 1 to {_LONGEST_NAME} printable characters, got {reviewer!r}.")
     return name
+
+
+def _is_news(standing: tuple[int, str] | None, answer: Answer) -> bool:
+    """Whether an answer from elsewhere says something else than the one that stands, and later."""
+    return standing is None or (standing[0] != answer.label and standing[1] < answer.at)
 
 
 def _majority(votes: Counter[int]) -> int:
