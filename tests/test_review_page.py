@@ -1,3 +1,4 @@
+import json
 import os
 import shutil
 import signal
@@ -30,24 +31,30 @@ def test_missing_extra_is_named(run, monkeypatch):
     with (
         Review(run / "review").session("Ann") as session,
         pytest.raises(ImportError, match=r"pip install 'hf-llambert\[review\]'"),
+        serve_review(session),
     ):
-        serve_review(session, open_browser=False)
+        pass
 
 
 @pytest.fixture
 def address(run):
-    """The page, served by the command in a process of its own."""
+    """The page, served by this process."""
     pytest.importorskip("gradio", reason="the extra 'review' is not installed")
-    yield from served(run)
+    with Review(run / "review").session("Ann") as session, serve_review(session, free_port()) as address:
+        yield address
 
 
-def served(run, *arguments):
+def free_port():
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+        return free.getsockname()[1]
+
+
+def served(run):
+    """The page, served by the command in a process of its own."""
+    command = [sys.executable, "-m", "hf_llambert.cli", "review", "--run", str(run), "--reviewer", "Ann"]
     process = subprocess.Popen(
-        [sys.executable, "-m", "hf_llambert.cli", "review", "--run", str(run), "--reviewer", "Ann", "--no_browser"]
-        + ["--port", str(port), *arguments],
+        [*command, "--no_browser", "--port", str(free_port())],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -57,19 +64,12 @@ def served(run, *arguments):
     for line in process.stdout:
         said.append(line)
         if line.startswith("http://127.0.0.1:"):
-            break
-    else:
-        pytest.fail("".join(said))
-    yield said[-1].split()[0]
-    if process.poll() is None:
-        process.send_signal(signal.SIGINT)
-        said.append(process.communicate()[0])
-        assert process.returncode == 0, "".join(said)
-        assert "rows labelled" in said[-1]
+            return process, line.split()[0]
+    raise RuntimeError("".join(said))
 
 
-@pytest.fixture
-def browser():
+@pytest.fixture(scope="module")
+def chromium():
     if not (CHROMIUM and DRIVER):
         pytest.skip("no chromium and chromedriver on this machine")
     selenium = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
@@ -82,6 +82,19 @@ def browser():
     options.set_capability("goog:loggingPrefs", {"performance": "ALL"})
     with selenium.Chrome(options=options, service=Service(DRIVER)) as browser:
         yield browser
+
+
+@pytest.fixture
+def browser(chromium):
+    """One browser for all, as wide as a desk, on an empty page, with one tab."""
+    yield chromium
+    first, *others = chromium.window_handles
+    for tab in others:
+        chromium.switch_to.window(tab)
+        chromium.close()
+    chromium.switch_to.window(first)
+    chromium.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    chromium.get("about:blank")
 
 
 class Page:
@@ -149,8 +162,6 @@ def test_text_is_shown_and_does_nothing(run, address, browser):
 
 
 def test_page_fits_a_phone_asks_for_nothing_elsewhere_and_hides_what_machines_say(run, address, browser):
-    import json
-
     metrics = {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": True}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
     page = Page(browser, address)
@@ -162,17 +173,38 @@ def test_page_fits_a_phone_asks_for_nothing_elsewhere_and_hides_what_machines_sa
     messages = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
     urls = [m["params"]["request"]["url"] for m in messages if m["method"] == "Network.requestWillBeSent"]
     assert urls
-    assert [url for url in urls if not url.startswith((address, "data:", "blob:"))] == []
+    assert [url for url in urls if not url.startswith(("http://127.0.0.1:", "data:", "blob:"))] == []
 
 
 def test_what_machines_say_is_shown_when_asked_for(run, browser):
     pytest.importorskip("gradio", reason="the extra 'review' is not installed")
-    pages = served(run, "--show_labels")
-    why = Page(browser, next(pages)).until(".review-why").text
-    row = Review(run / "review").queue.rows[0]
-    names = ("negative", "positive")
-    assert f"student says {names[row.student]} (90% sure)" in why
-    assert list(pages) == []
+    review = Review(run / "review")
+    with review.session("Ann") as session, serve_review(session, free_port(), show_labels=True) as address:
+        why = Page(browser, address).until(".review-why").text
+    row = review.queue.rows[0]
+    assert f"student says {row_name(row.student)} (90% sure)" in why
+
+
+def row_name(label):
+    return ("negative", "positive")[label]
+
+
+def test_killed_command_has_kept_every_answer_and_starts_again(run, browser):
+    pytest.importorskip("gradio", reason="the extra 'review' is not installed")
+    process, address = served(run)
+    page = Page(browser, address)
+    for k in range(3):
+        page.press("2", f"{k + 1} of 14, 0 skipped")
+    process.kill()
+    process.communicate()
+    assert labels(run) == {0: 1, 1: 1, 2: 1}
+    process, address = served(run)
+    Page(browser, address).press("1", "4 of 14, 0 skipped")
+    process.send_signal(signal.SIGINT)
+    said = process.communicate()[0]
+    assert process.returncode == 0, said
+    assert "4 of 14 rows labelled" in said
+    assert (run / "review" / "gold").is_dir()
 
 
 def test_help_opens_by_key_and_keys_in_fields_are_left_alone(run, address, browser):

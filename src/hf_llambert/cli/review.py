@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import threading
+import webbrowser
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -72,17 +75,12 @@ def review(
         for name, added in import_review(found, import_file).items():
             say(f"{name}: {added:,} answers")
     if page and reviewer is not None:
-        with found.session(reviewer) as session:
-            try:
-                serve_review(
-                    session,
-                    port,
-                    show_labels,
-                    not no_browser,
-                    lambda address: say(f"{address} (stop with Ctrl-C; every answer is kept)"),
-                )
-            except KeyboardInterrupt:
-                say("")
+        with found.session(reviewer) as session, serve_review(session, port, show_labels) as address:
+            say(f"{address} (stop with Ctrl-C; every answer is kept)")
+            if not no_browser:
+                webbrowser.open(address)
+            with suppress(KeyboardInterrupt):
+                threading.Event().wait()
     _say_summary(found)
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import html
 import os
 import threading
-import webbrowser
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib import resources
 from typing import TYPE_CHECKING
 
@@ -22,23 +22,16 @@ _ADDRESS = "127.0.0.1"  # nobody but this machine
 _KEYS = 9
 
 
-def serve_review(
-    session: ReviewSession,
-    port: int | None = None,
-    show_labels: bool = False,
-    open_browser: bool = True,
-    on_ready: Callable[[str], None] = lambda address: None,
-) -> None:
+@contextmanager
+def serve_review(session: ReviewSession, port: int | None = None, show_labels: bool = False) -> Iterator[str]:
     """
-    Show the page to this machine only, until interrupted (Ctrl-C).
+    Serve the page to this machine only, while the block runs. Gives its address.
 
     Args:
         session (`ReviewSession`): Whose answers; closing it is the caller's.
         port (`int`, *optional*): Port. Defaults to the first free one from 7860 on.
         show_labels (`bool`, defaults to `False`): Show what teacher and student say before the person has answered. People
             then tend to agree with them, and the measured accuracies flatter.
-        open_browser (`bool`, defaults to `True`): Open the page in the browser.
-        on_ready (`Callable[[str], None]`, *optional*): Called with the address when the page can be opened.
 
     Raises:
         ImportError: gradio is not installed.
@@ -64,10 +57,7 @@ def serve_review(
         head=f"<script>{_template('review.js')}</script>",
     )
     try:
-        on_ready(address)
-        if open_browser:
-            webbrowser.open(address)
-        threading.Event().wait()
+        yield address
     finally:
         page.close(verbose=False)
 
