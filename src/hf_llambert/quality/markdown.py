@@ -28,6 +28,12 @@ def summary_rows(report: Mapping) -> list[tuple[str, str, str, str]]:
     return rows
 
 
+def between(found: Mapping, name: str) -> str:
+    """A share with its interval, where it was noted."""
+    low, high = found.get(f"{name}_low"), found.get(f"{name}_high")
+    return f"{found[name]:.3f}" + ("" if low is None or high is None else f" ({low:.2f} to {high:.2f})")
+
+
 def report_markdown(report: Mapping, figures: list[tuple[str, str]], rows: list[dict], task: TaskSpec) -> str:
     """
     The text of `report.md`.
@@ -99,7 +105,8 @@ def report_markdown(report: Mapping, figures: list[tuple[str, str]], rows: list[
             lines += ["", f"## {part.capitalize()} by class", ""]
             lines += ["| class | precision | recall | F1 | gold rows |", "|---|---|---|---|---|"]
             lines += [
-                f"| {markdown_text(name)} | {q['precision']:.3f} | {q['recall']:.3f} | {q['f1']:.3f} | {q['support']:,} |"
+                f"| {markdown_text(name)} | {between(q, 'precision')} | {between(q, 'recall')} | {q['f1']:.3f} "
+                f"| {q['support']:,} |"
                 for name, q in report[part]["per_class"].items()
             ]
             more = [f"MCC {report[part]['mcc']:.3f}"]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from jinja2 import Environment, PackageLoader
 
+from hf_llambert.quality.markdown import between
 from hf_llambert.tasks import ABSTAIN
 
 
@@ -35,6 +36,7 @@ def report_page(
     )
     return environment.get_template("report.html.jinja").render(
         report=report,
+        between=between,
         headline=_headline(report),
         facts=_facts(report),
         summary=summary,

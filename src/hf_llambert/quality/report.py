@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,11 +11,12 @@ from datasets import Dataset, load_from_disk
 
 from hf_llambert.data import STAGE_FILE, gold_labels
 from hf_llambert.pool.shards import label_pool, read_pool
-from hf_llambert.quality.figures import draw_confidence, draw_confusions, draw_reliability
+from hf_llambert.quality.figures import draw_confidence, draw_confusions, draw_coverage, draw_reliability
 from hf_llambert.quality.markdown import report_markdown, shown_prompt, summary_rows
 from hf_llambert.quality.page import report_page
 from hf_llambert.tasks import ABSTAIN, TaskSpec
 from hf_llambert.texts import shorten
+from hf_llambert.training.evaluation import EVALUATION_FILE, read_evaluation
 from hf_llambert.training.seeds import compare_students, read_seeds
 from hf_llambert.training.students import TRAINING_FILE, StudentLabeler
 
@@ -84,7 +86,7 @@ def write_report(run: str | Path, choices: Mapping[str, str] | None = None, agai
     if choices:
         report["choices"] = dict(choices)
     (run / "figures").mkdir(exist_ok=True)
-    figures = _draw(run / "figures", report, compared, task)
+    figures = _draw(run, report, compared, task)
     (run / "report.json").write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     shown = _shown_rows(compared)
     (run / "report.md").write_text(report_markdown(report, figures, shown, task), encoding="utf-8")
@@ -207,9 +209,9 @@ def _count_disagreements(rows: list[dict]) -> dict[str, int]:
     }
 
 
-def _draw(folder: Path, report: Mapping, rows: list[dict], task: TaskSpec) -> list[tuple[str, str]]:
-    """Draw what can be drawn; file names with their alt texts."""
-    drawn = []
+def _draw(run: Path, report: Mapping, rows: list[dict], task: TaskSpec) -> list[tuple[str, str]]:
+    """Draw what can be drawn into `run/figures`; file names with their alt texts."""
+    folder, drawn = run / "figures", []
     names = {"teacher": "Teacher", "student": "Student"}
     measured = {names[k]: report[k] for k in names if report[k] and report[k].get("confusion")}
     if measured:
@@ -226,4 +228,30 @@ def _draw(folder: Path, report: Mapping, rows: list[dict], task: TaskSpec) -> li
             right = [row["teacher"] == row["gold"] for row in scored]
         draw_confidence(folder / "confidence.png", [row["confidence"] for row in scored], right)
         drawn.append(("confidence.png", "Histogram of the teacher's confidence"))
+    answers = _answers(run, scored)
+    if answers:
+        draw_coverage(folder / "coverage.png", answers)
+        drawn.append(
+            ("coverage.png", f"Accuracy of the surest answers of {' and '.join(answers).lower()}, by their share")
+        )
+    for name, alt in (
+        ("training.png", "Loss and accuracy by step of the student's training"),
+        ("mix.png", "Silver and gold rows drawn by step of the training, and the learning rate"),
+    ):
+        if (run / "student" / name).is_file():
+            shutil.copyfile(run / "student" / name, folder / name)
+            drawn.append((name, alt))
     return drawn
+
+
+def _answers(run: Path, scored: list[dict]) -> dict[str, tuple[list[float], list[bool]]]:
+    """Confidences, and whether right, where both are known: the teacher's on annotated texts, the student's held-out ones."""
+    rows = [row for row in scored if row["gold"] != ABSTAIN]
+    out = {}
+    if rows:
+        out["Teacher"] = ([row["confidence"] for row in rows], [row["teacher"] == row["gold"] for row in rows])
+    if (run / "student" / EVALUATION_FILE).is_file():
+        table = read_evaluation(run / "student")
+        gold, given = table["gold"][:], table["student_label"][:]
+        out["Student"] = (table["student_confidence"][:], [a == b for a, b in zip(gold, given, strict=True)])
+    return out
