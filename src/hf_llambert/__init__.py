@@ -29,7 +29,10 @@ if TYPE_CHECKING:
     from hf_llambert.pool.datatrove import StudentStep, TeacherStep, keep_empty_texts
     from hf_llambert.pool.guarantee import Guarantee, calibrate_cascade, guaranteed_threshold
     from hf_llambert.pool.shards import label_pool, read_pool
+    from hf_llambert.quality.curves import learning_curve, worth_of_labels
     from hf_llambert.quality.drift import measure_drift
+    from hf_llambert.quality.noise import likely_label_errors
+    from hf_llambert.quality.prevalence import class_prevalence
     from hf_llambert.quality.report import compare_labels, show_report, write_report
     from hf_llambert.quality.slices import find_slices, length_slices, value_slices
     from hf_llambert.tasks import ABSTAIN, TaskSpec, load_task
@@ -68,7 +71,10 @@ _MODULES = {
     "pool.guarantee": "Guarantee calibrate_cascade guaranteed_threshold",
     "pool.shards": "label_pool read_pool",
     "quality.report": "compare_labels show_report write_report",
+    "quality.curves": "learning_curve worth_of_labels",
     "quality.drift": "measure_drift",
+    "quality.noise": "likely_label_errors",
+    "quality.prevalence": "class_prevalence",
     "quality.slices": "find_slices length_slices value_slices",
     "tasks": "ABSTAIN TaskSpec load_task",
     "teachers.batches": "write_batch",

@@ -150,3 +150,27 @@ def draw_shares(
     axes.set(xlabel=xlabel, title=title, ylim=(len(rows) - 0.4, -0.6))
     figure.legend(loc="outside lower center", ncols=2, frameon=False)
     figure.savefig(path, dpi=150)
+
+
+def draw_curve(path: Path, advice: Mapping) -> None:
+    """Accuracy of students by the number of labels that they learnt from, and what more labels are expected to bring."""
+    figure = Figure(figsize=(5.4, 3.6), layout="constrained")
+    axes = figure.subplots()
+    sizes, accuracy = np.array(advice["sizes"]), np.array(advice["accuracy"])
+    axes.scatter(sizes, accuracy, color=BLUE, label=f"students, on {advice['n_eval']:,} texts")
+    steps = np.unique(sizes)
+    means = np.array([accuracy[sizes == step].mean() for step in steps])
+    axes.plot(steps, means, color=BLUE)
+    gain = np.array([advice["gain"], advice["low"], advice["high"]])
+    reach = np.array([[gain[0] - gain[1]], [gain[2] - gain[0]]])
+    axes.errorbar(
+        advice["labels"] + advice["more"], means[-1] + gain[0], yerr=reach, fmt="s", color=ORANGE, capsize=3,
+        label=f"expected with {advice['more']:,} more, 95 % interval",
+    )  # fmt: skip
+    axes.set_xscale("log")
+    ticks = [*steps, advice["labels"] + advice["more"]]
+    axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks], minor=False)
+    axes.set_xticks([], minor=True)
+    axes.set(xlabel="labels learnt from", ylabel="accuracy", title="Learning curve")
+    axes.legend(frameon=False, loc="lower right")
+    figure.savefig(path, dpi=150)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from hf_llambert.pool.cascade import cascade_summary
+from hf_llambert.quality.findings import finding_sentences
 from hf_llambert.tasks import ABSTAIN, TaskSpec
 from hf_llambert.texts import markdown_text
 
@@ -49,42 +50,16 @@ def report_markdown(report: Mapping, figures: list[tuple[str, str]], rows: list[
     lines += ["| | accuracy (95 % interval) | macro-F1 | texts/s |", "|---|---|---|---|"]
     lines += [f"| {who} | {accuracy} | {f1} | {speed} |" for who, accuracy, f1, speed in summary_rows(report)]
     lines += ["", *(_teacher_lines(report, task) if teacher else [])]
-    if report["student"]:
-        train = report["student"]["train"]
-        lines.append(
-            f"- student: {markdown_text(Path(train['student']).name)}, {train['n_silver']:,} silver and {train['n_gold']:,} gold "
-            f"labels, seed {train['seed']}, {train['seconds']:.0f} s of training"
-        )
-        if "seeds" in report:
-            found = report["seeds"]["accuracy"]
-            lines.append(
-                f"- over {len(report['seeds']['seeds'])} seeds the accuracy is {found['mean']:.1%} on average, 95 % interval "
-                f"{found['low']:.1%} to {found['high']:.1%}"
-            )
-        if "student_less_baseline" in report:
-            found = report["student_less_baseline"]
-            lines.append(
-                f"- student less baseline: {found['difference']:+.1%}, 95 % interval {found['low']:+.1%} to "
-                f"{found['high']:+.1%} (paired bootstrap over the {found['n']:,} held-out texts)"
-            )
-        if "against" in report:
-            found = report["against"]
-            other = markdown_text(found["run"])
-            lines.append(
-                f"- less the student of {other}: {found['difference']:+.1%}, 95 % interval {found['low']:+.1%} "
-                f"to {found['high']:+.1%} (paired bootstrap over {found['runs']} pair(s) of students and {found['n']:,} texts)"
-            )
-        if teacher and teacher["texts_per_second"] and report["student"].get("texts_per_second"):
-            ratio = report["student"]["texts_per_second"] / teacher["texts_per_second"]
-            lines.append(
-                f"- the student labels {ratio:.1f} times as many texts a second as the teacher, on this machine"
-            )
+    lines += _student_lines(report) if report["student"] else []
     if report["labels"]:
         lines.append(
             f"- labelled by the student: {report['n_labelled']:,} texts in {report['labels']['seconds']:.0f} s"
         )
     if report["cascade"]:
         lines += [f"- cascade: {line}" for line in cascade_summary(report["cascade"])]
+    found = finding_sentences(report)
+    if found:
+        lines += ["", "## What was found", "", *(f"- {markdown_text(sentence)}" for sentence in found)]
     if report["student"] and report["student"]["train"]["selection"]:
         lines += ["", "## From annotated to silver", ""]
         lines += [
@@ -117,6 +92,38 @@ def report_markdown(report: Mapping, figures: list[tuple[str, str]], rows: list[
     lines += _examples(report, rows, task)
     lines += ["## Prompt", "", *(f"    {line}" for line in shown_prompt(task).splitlines()), ""]
     return "\n".join(lines)
+
+
+def _student_lines(report: Mapping) -> list[str]:
+    teacher, lines = report["teacher"], []
+    train = report["student"]["train"]
+    lines.append(
+        f"- student: {markdown_text(Path(train['student']).name)}, {train['n_silver']:,} silver and {train['n_gold']:,} gold "
+        f"labels, seed {train['seed']}, {train['seconds']:.0f} s of training"
+    )
+    if "seeds" in report:
+        found = report["seeds"]["accuracy"]
+        lines.append(
+            f"- over {len(report['seeds']['seeds'])} seeds the accuracy is {found['mean']:.1%} on average, 95 % interval "
+            f"{found['low']:.1%} to {found['high']:.1%}"
+        )
+    if "student_less_baseline" in report:
+        found = report["student_less_baseline"]
+        lines.append(
+            f"- student less baseline: {found['difference']:+.1%}, 95 % interval {found['low']:+.1%} to "
+            f"{found['high']:+.1%} (paired bootstrap over the {found['n']:,} held-out texts)"
+        )
+    if "against" in report:
+        found = report["against"]
+        other = markdown_text(found["run"])
+        lines.append(
+            f"- less the student of {other}: {found['difference']:+.1%}, 95 % interval {found['low']:+.1%} "
+            f"to {found['high']:+.1%} (paired bootstrap over {found['runs']} pair(s) of students and {found['n']:,} texts)"
+        )
+    if teacher and teacher["texts_per_second"] and report["student"].get("texts_per_second"):
+        ratio = report["student"]["texts_per_second"] / teacher["texts_per_second"]
+        lines.append(f"- the student labels {ratio:.1f} times as many texts a second as the teacher, on this machine")
+    return lines
 
 
 def _teacher_lines(report: Mapping, task: TaskSpec) -> list[str]:

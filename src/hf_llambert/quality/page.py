@@ -8,6 +8,7 @@ from pathlib import Path
 
 from jinja2 import Environment, PackageLoader
 
+from hf_llambert.quality.findings import finding_sentences
 from hf_llambert.quality.markdown import between
 from hf_llambert.tasks import ABSTAIN
 
@@ -40,6 +41,7 @@ def report_page(
         headline=_headline(report),
         facts=_facts(report),
         summary=summary,
+        found=finding_sentences(report),
         missing=missing_parts(report),
         figures=[(_embedded(path), alt) for path, alt in figures],
         errors=[_shown(row, report["task"]["labels"]) for row in disagreements],

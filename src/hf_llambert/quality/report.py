@@ -11,7 +11,15 @@ from datasets import Dataset, load_from_disk
 
 from hf_llambert.data import STAGE_FILE, gold_labels
 from hf_llambert.pool.shards import label_pool, read_pool
-from hf_llambert.quality.figures import draw_confidence, draw_confusions, draw_coverage, draw_reliability
+from hf_llambert.quality.figures import (
+    draw_confidence,
+    draw_confusions,
+    draw_coverage,
+    draw_curve,
+    draw_reliability,
+    draw_shares,
+)
+from hf_llambert.quality.findings import find_all
 from hf_llambert.quality.markdown import report_markdown, shown_prompt, summary_rows
 from hf_llambert.quality.page import report_page
 from hf_llambert.tasks import ABSTAIN, TaskSpec
@@ -21,6 +29,7 @@ from hf_llambert.training.seeds import compare_students, read_seeds
 from hf_llambert.training.students import TRAINING_FILE, StudentLabeler
 
 _EXAMPLES = 12
+_SLICES = 12
 _SHOWN = 400  # characters of a text
 
 
@@ -77,11 +86,13 @@ def write_report(run: str | Path, choices: Mapping[str, str] | None = None, agai
         report["seeds"] = seeds
     if against is not None:
         report["against"] = {"run": Path(against).name, **compare_students(run, against)}
-    compared = []
+    compared, annotated = [], None
     if stages["annotated"] is not None:
         annotated = load_from_disk(str(run / "annotated"))
         compared = _compared_rows(run, annotated, stages["annotated"]["config"], task)
     report["disagreements"] = _count_disagreements(compared)
+    config = stages["annotated"]["config"] if stages["annotated"] else {}
+    report |= find_all(run, task.labels, annotated, config, compared)
     report["made"] = {name: stage["made"] for name, stage in stages.items() if stage is not None and "made" in stage}
     if choices:
         report["choices"] = dict(choices)
@@ -234,6 +245,7 @@ def _draw(run: Path, report: Mapping, rows: list[dict], task: TaskSpec) -> list[
         drawn.append(
             ("coverage.png", f"Accuracy of the surest answers of {' and '.join(answers).lower()}, by their share")
         )
+    drawn += _draw_findings(folder, report, task)
     for name, alt in (
         ("training.png", "Loss and accuracy by step of the student's training"),
         ("mix.png", "Silver and gold rows drawn by step of the training, and the learning rate"),
@@ -241,6 +253,35 @@ def _draw(run: Path, report: Mapping, rows: list[dict], task: TaskSpec) -> list[
         if (run / "student" / name).is_file():
             shutil.copyfile(run / "student" / name, folder / name)
             drawn.append((name, alt))
+    return drawn
+
+
+def _draw_findings(folder: Path, report: Mapping, task: TaskSpec) -> list[tuple[str, str]]:
+    drawn = []
+    for who, found in report["slices"].items():
+        if found:
+            rows = [
+                (f"{row['kind']}: {row['name']}", row["accuracy"], row["low"], row["high"]) for row in found[:_SLICES]
+            ]
+            worse = [row["p_adjusted"] < 0.05 and row["difference"] < 0 for row in found[:_SLICES]]
+            draw_shares(
+                folder / f"slices-{who}.png", rows, f"Accuracy of the {who} by slice, the worst first", "accuracy",
+                marked=worse, mark="worse than elsewhere (p < 0.05, corrected)",
+                line=report[who]["accuracy"], line_name="all texts",
+            )  # fmt: skip
+            drawn.append((f"slices-{who}.png", f"Accuracy of the {who} on slices of the data, with 95 % intervals"))
+    if report["prevalence"]:
+        rows = [(name, one["share"], one["low"], one["high"]) for name, one in report["prevalence"].items()]
+        draw_shares(
+            folder / "prevalence.png", rows, "How common each class is in the pool", "share of the labelled pool",
+            others=[one["counted"] for one in report["prevalence"].values()], others_name="as the student counts",
+        )  # fmt: skip
+        drawn.append(
+            ("prevalence.png", "Share of each class in the pool, with 95 % intervals, and the student's count")
+        )
+    if report["advice"]:
+        draw_curve(folder / "curve.png", report["advice"])
+        drawn.append(("curve.png", f"Learning curve: {report['advice']['sentence']}"))
     return drawn
 
 
