@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from hf_llambert.pool.shards import label_pool, read_pool
     from hf_llambert.quality.curves import learning_curve, worth_of_labels
     from hf_llambert.quality.drift import measure_drift
+    from hf_llambert.quality.gate import GateMissed, check_gate, load_gate, show_gate
     from hf_llambert.quality.noise import likely_label_errors
     from hf_llambert.quality.prevalence import class_prevalence
     from hf_llambert.quality.report import compare_labels, show_report, write_report
@@ -73,6 +74,7 @@ _MODULES = {
     "quality.report": "compare_labels show_report write_report",
     "quality.curves": "learning_curve worth_of_labels",
     "quality.drift": "measure_drift",
+    "quality.gate": "GateMissed check_gate load_gate show_gate",
     "quality.noise": "likely_label_errors",
     "quality.prevalence": "class_prevalence",
     "quality.slices": "find_slices length_slices value_slices",

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 
+import yaml
 from datasets import Dataset, load_from_disk
 
 from hf_llambert.data import STAGE_FILE, gold_labels
@@ -19,7 +22,8 @@ from hf_llambert.quality.figures import (
     draw_reliability,
     draw_shares,
 )
-from hf_llambert.quality.findings import find_all
+from hf_llambert.quality.findings import find_all, pool_counts
+from hf_llambert.quality.gate import GATE_FILE, check_gate, load_gate
 from hf_llambert.quality.markdown import report_markdown, shown_prompt, summary_rows
 from hf_llambert.quality.page import report_page
 from hf_llambert.tasks import ABSTAIN, TaskSpec
@@ -48,15 +52,23 @@ def compare_labels(run: str | Path) -> None:
         label_pool(texts, labeler, run / "compared", show_progress=False, overwrite=True)
 
 
-def write_report(run: str | Path, choices: Mapping[str, str] | None = None, against: str | Path | None = None) -> dict:
+def write_report(
+    run: str | Path,
+    choices: Mapping[str, str] | None = None,
+    against: str | Path | None = None,
+    gate: str | Path | Mapping | None = None,
+) -> dict:
     """
     Read what is in a run's folder and write `report.json`, `report.html`, `report.md` and `figures/`.
 
     Args:
         run (`str` or `Path`): Folder with `annotated`, `student` or both and, where they were made, `baseline`, `labels`
             and `compared` (see [`compare_labels`]) and `cascade`.
-        choices (`Mapping[str, str]`, *optional*): How what was chosen (prompt, seeds, ...) was chosen, for the report.
+        choices (`Mapping[str, str]`, *optional*): How what was chosen (prompt, seeds, ...) was chosen, for the report. Defaults
+            to what the last report of this run said.
         against (`str` or `Path`, *optional*): Another run, whose student is compared with this one's on the same texts.
+        gate (`str`, `Path` or `Mapping`, *optional*): Conditions that the run must meet; see [`load_gate`]. They are kept in
+            `run/gate.yaml`, and every later report, and `push_run`, judges by them. Nothing is raised here.
 
     Returns:
         `dict`: The content of `report.json`: `teacher`, `student` and `baseline` with their figures, `n_annotated`,
@@ -67,6 +79,34 @@ def write_report(run: str | Path, choices: Mapping[str, str] | None = None, agai
         ValueError: The two students were not measured on the same texts.
     """
     run = Path(run)
+    conditions = load_gate(gate) if gate is not None else None  # what is wrong with it is said at once
+    report, compared, task = _gathered(run, against)
+    choices = _old_choices(run) if choices is None else choices
+    if choices:
+        report["choices"] = dict(choices)
+    if conditions is not None:
+        asked = {
+            one.name: {k: v for k, v in asdict(one).items() if k != "name" and v not in (None, False)}
+            for one in conditions
+        }
+        (run / GATE_FILE).write_text(yaml.safe_dump(asked, sort_keys=False), encoding="utf-8")
+    elif (run / GATE_FILE).is_file():
+        conditions = load_gate(run / GATE_FILE)
+    if conditions is not None:
+        report["gate"] = check_gate(report, conditions)
+    (run / "figures").mkdir(exist_ok=True)
+    figures = _draw(run, report, compared, task)
+    (run / "report.json").write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    shown = _shown_rows(compared)
+    (run / "report.md").write_text(report_markdown(report, figures, shown, task), encoding="utf-8")
+    embedded = [(run / "figures" / name, alt) for name, alt in figures]
+    page = report_page(report, summary_rows(report), embedded, shown, shown_prompt(task))
+    (run / "report.html").write_text(page, encoding="utf-8")
+    return report
+
+
+def _gathered(run: Path, against: str | Path | None) -> tuple[dict, list[dict], TaskSpec]:
+    """All figures of a run, its annotated rows as they are compared, and its task."""
     stages = {name: _stage(run / name) for name in ("annotated", "student", "baseline", "labels", "cascade")}
     first = stages["annotated"] or stages["student"]
     if first is None:
@@ -81,6 +121,9 @@ def write_report(run: str | Path, choices: Mapping[str, str] | None = None, agai
         report["student"] |= {"reading": note["reading"], "arguments": note["training"]["arguments"]}
     if _measured_alike(stages["student"], stages["baseline"]):
         report["student_less_baseline"] = compare_students(run / "student", run / "baseline")
+    difference = student_less_teacher(report["student"], report["teacher"])
+    if difference is not None:
+        report["student_less_teacher"] = difference
     seeds = read_seeds(run)
     if seeds is not None:
         report["seeds"] = seeds
@@ -93,18 +136,30 @@ def write_report(run: str | Path, choices: Mapping[str, str] | None = None, agai
     report["disagreements"] = _count_disagreements(compared)
     config = stages["annotated"]["config"] if stages["annotated"] else {}
     report |= find_all(run, task.labels, annotated, config, compared)
+    report["pool"] = None
+    if stages["labels"] and stages["labels"]["results"].get("complete") is not False:
+        counts = pool_counts(run / "labels", task.num_labels)
+        report["pool"] = {"counts": dict(zip(task.labels, counts, strict=True))}
     report["made"] = {name: stage["made"] for name, stage in stages.items() if stage is not None and "made" in stage}
-    if choices:
-        report["choices"] = dict(choices)
-    (run / "figures").mkdir(exist_ok=True)
-    figures = _draw(run, report, compared, task)
-    (run / "report.json").write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    shown = _shown_rows(compared)
-    (run / "report.md").write_text(report_markdown(report, figures, shown, task), encoding="utf-8")
-    embedded = [(run / "figures" / name, alt) for name, alt in figures]
-    page = report_page(report, summary_rows(report), embedded, shown, shown_prompt(task))
-    (run / "report.html").write_text(page, encoding="utf-8")
-    return report
+    return report, compared, task
+
+
+def _old_choices(run: Path) -> dict[str, str] | None:
+    path = run / "report.json"
+    return json.loads(path.read_text(encoding="utf-8")).get("choices") if path.is_file() else None
+
+
+def student_less_teacher(student: Mapping | None, teacher: Mapping | None) -> dict | None:
+    """
+    The student's accuracy on held-out texts less the teacher's on annotated ones, with the 95 % interval of Newcombe (1998,
+    method 10) for shares of different texts. `None` where one was not measured.
+    """
+    if not student or not teacher or student.get("accuracy") is None or teacher.get("accuracy") is None:
+        return None
+    difference = student["accuracy"] - teacher["accuracy"]
+    down = math.hypot(student["accuracy"] - student["accuracy_low"], teacher["accuracy_high"] - teacher["accuracy"])
+    up = math.hypot(student["accuracy_high"] - student["accuracy"], teacher["accuracy"] - teacher["accuracy_low"])
+    return {"difference": difference, "low": difference - down, "high": difference + up}
 
 
 def _measured_alike(first: dict | None, second: dict | None) -> bool:
