@@ -26,6 +26,7 @@ from hf_llambert import (
 from hf_llambert.quality.gate import FIGURES, Condition, Figure
 from hf_llambert.teachers.base import Reply
 from hub_fixtures import client, environment, hub  # noqa: F401  (fixtures)
+from test_cli import call
 from test_cli import run as command
 from test_training import arguments
 
@@ -208,28 +209,23 @@ def test_malformed_conditions_leave_the_old_ones(honest, tmp_path):
     assert yaml.safe_load((run / "gate.yaml").read_text()) == GATE
 
 
-def test_command_exits_with_1_where_the_gate_is_missed(honest, tmp_path):
+def test_command_exits_with_1_where_the_gate_is_missed(honest, tmp_path, capsys):
     run = tmp_path / "run"
     shutil.copytree(honest, run)
     (run / "gate.yaml").unlink(missing_ok=True)
-    assert "has no gate.yaml yet" in command("gate", run, expect=1)
+    with pytest.raises(ValueError, match=r"has no gate\.yaml yet"):
+        call("gate", run)
     (tmp_path / "gate.yaml").write_text(yaml.safe_dump(GATE))
-    assert "The gate: passed" in command("gate", run, "--conditions", tmp_path / "gate.yaml")
+    call("gate", run, "--conditions", tmp_path / "gate.yaml")
+    assert "The gate: passed" in capsys.readouterr().out
     (tmp_path / "gate.yaml").write_text("accuracy: {at_least: 1.01}")
-    assert "missed" in command("gate", run, "--conditions", tmp_path / "gate.yaml", expect=1)
-    shown = command(
-        "label",
-        "--student",
-        run,
-        "--data",
-        tmp_path / "none.jsonl",
-        "--output",
-        run,
-        "--push_to_hub",
-        "me/x",
-        expect=1,
-    )
-    assert "has a gate" in shown
+    assert "The gate: missed" in command("gate", run, "--conditions", tmp_path / "gate.yaml", expect=1)
+
+
+def test_labels_of_a_gated_run_are_not_sent_as_they_are_made(honest, tmp_path):
+    (tmp_path / "gate.yaml").write_text(yaml.safe_dump(GATE))
+    with pytest.raises(ValueError, match="has a gate"):
+        call("label", "--student", honest, "--data", "none.jsonl", "--output", tmp_path, "--push_to_hub", "me/x")
 
 
 def test_missed_gate_publishes_nothing(hub, client, honest, tmp_path):  # noqa: F811
