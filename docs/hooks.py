@@ -183,7 +183,11 @@ class Docstrings(griffe.Extension):
         text = re.sub(
             r"^(\s+\*{0,2}\w+) \(`[^)\n]*(?:\([^)\n]*\)[^)\n]*)*\):", r"\1:", obj.docstring.value, flags=re.MULTILINE
         )
-        text = re.sub(r"^(\s+)`([^`\n]+)`: ", r"\1\2: ", text, flags=re.MULTILINE)
+        text = re.sub(
+            r"(?<=Returns:\n)(\s+)`([^`\n]+)`(?: ([^:`\n]+:))?",
+            lambda m: f"{m[1]}{m[2]}: {m[3]}" if m[3] else m[1] + m[2],
+            text,
+        )
         names = _package("hf_llambert")._HOMES
 
         def link(found: re.Match) -> str:
