@@ -154,9 +154,12 @@ def _parameters(callback: Callable[..., None]) -> list[Row]:
     hints = typing.get_type_hints(callback, include_extras=True)
     rows = []
     for parameter in inspect.signature(callback).parameters.values():
-        kind, info = (*typing.get_args(hints[parameter.name]), None, None)[:2]
-        if info is None or info.hidden:  # without: the context
+        hint = hints[parameter.name]
+        if not hasattr(hint, "__metadata__"):  # Python 3.10 sets `| None` around what has a default of None
+            hint = next((one for one in typing.get_args(hint) if hasattr(one, "__metadata__")), None)
+        if hint is None:  # the context
             continue
+        kind, info = hint.__origin__, hint.__metadata__[0]
         declared = [one for one in (info.default, *(info.param_decls or ())) if str(one).startswith("-")]
         names = tuple(declared[0].split("/")) if declared else (parameter.name,)
         required = parameter.default is inspect.Parameter.empty
