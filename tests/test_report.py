@@ -86,7 +86,8 @@ def test_report_of_a_finished_run_holds_every_figure(finished):
     ):  # fmt: skip
         assert isinstance(report[part][figure], float)
     assert (report["n_annotated"], report["n_silver"], report["n_labelled"]) == (13, 12, 12)
-    assert {p.name for p in (finished / "figures").iterdir()} == {"confusion.png", "calibration.png", "confidence.png"}
+    drawn = {path.stem for path in (finished / "figures").iterdir()}
+    assert drawn == {"confusion", "calibration", "confidence", "coverage", "prevalence", "training"}
     text = (finished / "report.md").read_text()
     assert "**seed**: the first" in text
     assert all((finished / path).exists() for path in re.findall(r"!\[[^]]+\]\((figures/[^)]+)\)", text))

@@ -29,8 +29,12 @@ if TYPE_CHECKING:
     from hf_llambert.pool.datatrove import StudentStep, TeacherStep, keep_empty_texts
     from hf_llambert.pool.guarantee import Guarantee, calibrate_cascade, guaranteed_threshold
     from hf_llambert.pool.shards import label_pool, read_pool
+    from hf_llambert.quality.curves import learning_curve, worth_of_labels
     from hf_llambert.quality.drift import measure_drift
     from hf_llambert.quality.exchange import export_review, import_review
+    from hf_llambert.quality.gate import GateMissed, check_gate, load_gate, show_gate
+    from hf_llambert.quality.noise import likely_label_errors
+    from hf_llambert.quality.prevalence import class_prevalence
     from hf_llambert.quality.report import compare_labels, show_report, write_report
     from hf_llambert.quality.review import Review, ReviewSession
     from hf_llambert.quality.review_page import serve_review
@@ -73,12 +77,16 @@ _MODULES = {
     "pool.guarantee": "Guarantee calibrate_cascade guaranteed_threshold",
     "pool.shards": "label_pool read_pool",
     "quality.report": "compare_labels show_report write_report",
+    "quality.curves": "learning_curve worth_of_labels",
     "quality.drift": "measure_drift",
     "quality.exchange": "export_review import_review",
     "quality.review": "Review ReviewSession",
     "quality.review_page": "serve_review",
     "quality.review_queue": "build_queue write_queue",
     "quality.review_summary": "review_lines review_summary",
+    "quality.gate": "GateMissed check_gate load_gate show_gate",
+    "quality.noise": "likely_label_errors",
+    "quality.prevalence": "class_prevalence",
     "quality.slices": "find_slices length_slices value_slices",
     "tasks": "ABSTAIN TaskSpec load_task",
     "teachers.batches": "write_batch",

@@ -35,6 +35,14 @@ def expected_calibration_error(confidences: ArrayLike, correct: ArrayLike, bins:
     return sum(n * abs(confidence - accuracy) for confidence, accuracy, n in parts) / sum(n for *_, n in parts)
 
 
+def wilson_interval(hits: int, n: int) -> tuple[float, float]:
+    """The 95 % interval of a share of `n` rows (Wilson 1927), from 0 to 1 where there are none."""
+    if not n:
+        return 0.0, 1.0
+    found = binomtest(hits, n).proportion_ci(method="wilson")
+    return float(found.low), float(found.high)
+
+
 def mean_interval(values: Sequence[float]) -> tuple[float, float, float]:
     """
     Mean and 95 % interval (Student's t) of a figure over seeds: mean, low, high. NaN bounds for a single value.
@@ -88,8 +96,9 @@ class ClassificationQuality(evaluate.Metric):
     Quality of single-label classification: `compute(predictions=ids, references=ids, labels=names)`.
 
     `confidences=[...]` adds the expected calibration error `ece` and its bins `reliability`. The result has `accuracy`
-    with its 95 % Wilson interval `accuracy_low`, `accuracy_high`, `macro_f1`, `mcc`, `n`, `per_class` (precision,
-    recall, f1 and support by name) and `confusion` (rows: gold, columns: predicted).
+    with its 95 % Wilson interval `accuracy_low`, `accuracy_high`, `macro_f1`, `mcc`, `n`, `per_class` (by name:
+    precision and recall with theirs, f1 and support; an interval from 0 to 1 where there is no row) and `confusion` (rows: gold,
+    columns: predicted).
     """
 
     def _info(self) -> evaluate.MetricInfo:
@@ -118,12 +127,12 @@ class ClassificationQuality(evaluate.Metric):
         if not len(gold):
             raise ValueError("No row has both a label and a gold label, so there is nothing to measure.")
         right = predicted == gold
-        low, high = binomtest(int(right.sum()), len(right)).proportion_ci(method="wilson")
+        low, high = wilson_interval(int(right.sum()), len(right))
         precision, recall, f1, support = precision_recall_fscore_support(gold, predicted, labels=ids, zero_division=0)
         out: dict[str, object] = {
             "accuracy": float(right.mean()),
-            "accuracy_low": float(low),
-            "accuracy_high": float(high),
+            "accuracy_low": low,
+            "accuracy_high": high,
             "macro_f1": float(f1.mean()),
             "mcc": float(matthews_corrcoef(gold, predicted)),
             "n": len(gold),
@@ -131,16 +140,25 @@ class ClassificationQuality(evaluate.Metric):
         if confidences is not None:
             out["ece"] = expected_calibration_error(confidences, right)
             out["reliability"] = reliability(confidences, right)
-        out["per_class"] = {
-            name: {
+        confusion = confusion_matrix(gold, predicted, labels=ids)
+        per_class: dict[str, dict[str, float]] = {}
+        for i, name in enumerate(labels):
+            hits = int(confusion[i, i])
+            precise, recalled = (
+                wilson_interval(hits, int(confusion[:, i].sum())),
+                wilson_interval(hits, int(support[i])),
+            )
+            per_class[name] = {
                 "precision": float(precision[i]),
+                "precision_low": precise[0],
+                "precision_high": precise[1],
                 "recall": float(recall[i]),
+                "recall_low": recalled[0],
+                "recall_high": recalled[1],
                 "f1": float(f1[i]),
                 "support": int(support[i]),
             }
-            for i, name in enumerate(labels)
-        }
-        out["confusion"] = confusion_matrix(gold, predicted, labels=ids).tolist()
+        out["per_class"], out["confusion"] = per_class, confusion.tolist()
         return out
 
 

@@ -1,4 +1,4 @@
-"""`hf-llambert annotate | train | label | report | review | push | ledger`: one thin function each."""
+"""`hf-llambert annotate | train | label | report | gate | review | push | ledger`: one thin function each."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import sys
 import typer
 
 from hf_llambert.cli.annotate import annotate
+from hf_llambert.cli.gate import gate
 from hf_llambert.cli.label import label
 from hf_llambert.cli.ledger import ledger_app
 from hf_llambert.cli.options import say
@@ -29,6 +30,7 @@ app.command(context_settings=_ANY)(train)
 app.command(context_settings=_ANY)(label)
 app.command()(report)
 app.command()(review)
+app.command()(gate)
 app.command()(push)
 app.add_typer(ledger_app, name="ledger")
 

@@ -110,6 +110,11 @@ def label(
         label_column=label_column,
         ledger=ledger,
     )
+    if push_to_hub and (output / "gate.yaml").is_file():
+        raise ValueError(
+            f"'{output}' has a gate, which labels that are sent as they are made could not be judged by. Label without "
+            f"--push_to_hub, then run hf-llambert gate and hf-llambert push."
+        )
     if (Path(student) / "student").is_dir():  # the folder of a run
         student = str(Path(student) / "student")
     labeler = StudentLabeler(

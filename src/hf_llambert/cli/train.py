@@ -63,6 +63,9 @@ def train(
     seeds: Annotated[
         int, typer.Option("--seeds", help="Train with so many seeds; mean and 95 % interval on --eval_data.")
     ] = 1,
+    curve: Annotated[
+        bool, typer.Option("--curve", help="Train on parts of the labels too, to say what more labels would be worth.")
+    ] = False,
 ) -> None:
     """
     Fine-tune a student on silver labels, gold labels or both.
@@ -116,6 +119,8 @@ def train(
         kwargs["eval_data"] = with_gold(load_data(eval_data, eval_split), text_column, column, spec)
         source = Path(eval_data).name if Path(eval_data).exists() else eval_data
         kwargs["eval_name"] = f"{source}, {eval_split}" if eval_split else source
+    if curve:
+        _train_curve(spec, student, output, args, kwargs)
     if seeds > 1:
         summary = train_seeds(spec, student, output, args, seeds, **kwargs)
         for name, found in (("accuracy", summary["accuracy"]), ("macro-F1", summary["macro_f1"])):
@@ -131,6 +136,18 @@ def train(
             f"macro-F1 {quality['macro_f1']:.3f} on {quality['n']:,} held-out texts"
         )
     say(f"written to {output / 'student'}")
+
+
+def _train_curve(spec: TaskSpec, student: str, output: Path, args: StudentConfig, kwargs: dict) -> None:
+    from hf_llambert import learning_curve, worth_of_labels
+
+    if "eval_data" not in kwargs:
+        raise ValueError("--curve needs --eval_data, texts with people's labels to measure its students on.")
+    shared = {name: value for name, value in kwargs.items() if name not in ("eval_name", "selection", "eval_data")}
+    part = shared.pop("silver") if "silver" in shared else shared.pop("gold")
+    found = learning_curve(spec, student, output, args, part, kwargs["eval_data"], **shared)
+    most = max(found["sizes"])
+    say(worth_of_labels(found["sizes"], found["accuracy"], min(500, most))["sentence"])
 
 
 def _without_label_errors(

@@ -11,7 +11,7 @@ from huggingface_hub import DatasetCard, DatasetCardData, EvalResult, ModelCard,
 from huggingface_hub.repocard_data import eval_results_to_model_index
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from hf_llambert.quality.report import shown_prompt, summary_rows
+from hf_llambert.quality.markdown import shown_prompt, summary_rows
 from hf_llambert.tasks import TaskSpec
 from hf_llambert.texts import markdown_text
 

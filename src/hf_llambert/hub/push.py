@@ -35,6 +35,7 @@ from hf_llambert.data import STAGE_FILE, scratch_folder
 from hf_llambert.hub.cards import Publication, dataset_card, merge_cards, model_card
 from hf_llambert.hub.files import column_types, dataset_configs, dataset_files, model_files
 from hf_llambert.hub.space import space_files
+from hf_llambert.quality.gate import refuse_missed
 from hf_llambert.quality.report import write_report
 
 logger = logging.getLogger(__name__)
@@ -80,6 +81,7 @@ def push_run(
         ValueError: No licence, a name that the Hub refuses, labels that do not belong together, a card that cannot be
             read, or a public repository without `public`.
         ConnectionError: The Hub could not be reached, or went on failing.
+        GateMissed: The run has conditions (`gate.yaml`; see [`write_report`]) and misses one.
     """
     run = Path(run)
     plan = _Plan.of(run, publication, gold, space)
@@ -129,7 +131,8 @@ class _Plan:
         if space and student is None:
             raise ValueError(f"A demo needs a student, and '{run}' has none. Run hf-llambert train first.")
         configs = dataset_configs(run, gold) if annotated else {}
-        report = write_report(run, _old_choices(run))
+        report = write_report(run)
+        refuse_missed(report)
         if student is not None:
             names = json.loads((run / "student" / "config.json").read_text(encoding="utf-8"))["id2label"]
             labels = [names[str(i)] for i in range(len(names))]
@@ -315,8 +318,3 @@ def _content(source: Path | bytes) -> str | bytes:
 def _stage(folder: Path) -> dict | None:
     path = folder / STAGE_FILE
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
-
-
-def _old_choices(run: Path) -> dict[str, str] | None:
-    path = run / "report.json"
-    return json.loads(path.read_text(encoding="utf-8")).get("choices") if path.is_file() else None

@@ -8,6 +8,9 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from scipy.stats import beta
+
+from hf_llambert.texts import shorten
 
 BLUE, ORANGE = "#0072b2", "#d55e00"
 
@@ -31,8 +34,8 @@ def draw_confusions(path: Path, labels: Sequence[str], qualities: Mapping[str, M
                 va="center",
                 color="white" if shares[row, column] > 0.6 else "black",
             )
-        axes.set_xticks(range(len(labels)), labels, rotation=45 if len(labels) > 3 else 0)
-        axes.set_yticks(range(len(labels)), labels)
+        axes.set_xticks(range(len(labels)), labels, rotation=45 if len(labels) > 3 else 0, parse_math=False)
+        axes.set_yticks(range(len(labels)), labels, parse_math=False)
         axes.set(xlabel="answered", ylabel="gold", title=f"{name}\n{quality['accuracy']:.1%} of {quality['n']:,}")
     figure.savefig(path, dpi=150)
 
@@ -69,4 +72,105 @@ def draw_confidence(path: Path, confidences: Sequence[float], right: Sequence[bo
         )
         axes.legend(frameon=False)
     axes.set(xlabel="confidence of the teacher", ylabel="texts", title="How sure the teacher was")
+    figure.savefig(path, dpi=150)
+
+
+def draw_coverage(path: Path, answers: Mapping[str, tuple[Sequence[float], Sequence[bool]]]) -> None:
+    """
+    Accuracy of the surest answers against the share of texts that they are, with 95 % intervals (Clopper and Pearson).
+
+    Args:
+        path (`Path`): PNG to write.
+        answers (`Mapping[str, tuple[Sequence[float], Sequence[bool]]]`): By who gave them: confidences, and whether right.
+    """
+    figure = Figure(figsize=(5.4, 3.6), layout="constrained")
+    axes = figure.subplots()
+    lowest = 1.0
+    for color, (name, (confidences, right)) in zip((BLUE, ORANGE), answers.items(), strict=False):
+        order = np.argsort(-np.asarray(confidences, dtype=float), kind="stable")
+        rows = np.arange(1, len(order) + 1)
+        hits = np.cumsum(np.asarray(right, dtype=int)[order])
+        kept = rows >= min(20, len(rows))  # the share of fewer says nothing
+        share, accuracy = rows[kept] / len(rows), (hits / rows)[kept]
+        low = np.nan_to_num(beta.ppf(0.025, hits, rows - hits + 1), nan=0.0)[kept]
+        high = np.nan_to_num(beta.ppf(0.975, hits + 1, rows - hits), nan=1.0)[kept]
+        axes.plot(share, accuracy, color=color, label=name, linestyle="-" if color == BLUE else "--")
+        axes.fill_between(share, low, high, color=color, alpha=0.15, linewidth=0)
+        lowest = min(lowest, float(low.min()))
+    axes.set(
+        xlabel="share of the texts, the surest first",
+        ylabel="accuracy",
+        title="Accuracy of the surest",
+        xlim=(0, 1),
+        ylim=(max(0.0, lowest - 0.03), 1.01),
+    )
+    axes.legend(frameon=False, loc="lower left")
+    figure.savefig(path, dpi=150)
+
+
+def draw_shares(
+    path: Path,
+    rows: Sequence[tuple[str, float, float, float]],
+    title: str,
+    xlabel: str,
+    *,
+    marked: Sequence[bool] = (),
+    mark: str = "",
+    line: float | None = None,
+    line_name: str = "",
+    others: Sequence[float] = (),
+    others_name: str = "",
+) -> None:
+    """
+    Shares with their intervals, one under the other.
+
+    Args:
+        path (`Path`): PNG to write.
+        rows (`Sequence[tuple[str, float, float, float]]`): Name, share, low, high, from the top.
+        title (`str`): Title.
+        xlabel (`str`): What is shared.
+        marked (`Sequence[bool]`, *optional*): Rows drawn as orange squares, which `mark` explains.
+        line (`float`, *optional*): A share to compare with, which `line_name` explains.
+        others (`Sequence[float]`, *optional*): A second share of each row, as a hollow diamond, which `others_name` explains.
+    """
+    figure = Figure(figsize=(6, 1.4 + 0.32 * len(rows)), layout="constrained")
+    axes = figure.subplots()
+    places = np.arange(len(rows))
+    share, low, high = np.array([row[1:] for row in rows]).T
+    is_marked = np.array(marked, dtype=bool) if len(marked) else np.zeros(len(rows), dtype=bool)
+    for mask, color, shape, name in ((~is_marked, BLUE, "o", "95 % interval"), (is_marked, ORANGE, "s", mark)):
+        if mask.any():
+            reach = np.maximum([(share - low)[mask], (high - share)[mask]], 0)
+            axes.errorbar(share[mask], places[mask], xerr=reach, fmt=shape, color=color, capsize=3, label=name)
+    if len(others):
+        axes.scatter(others, places, marker="D", facecolors="none", edgecolors="black", zorder=3, label=others_name)
+    if line is not None:
+        axes.axvline(line, color="grey", linestyle=":", label=line_name)
+    axes.set_yticks(places, [shorten(name, 40, head_share=0.7) for name, *_ in rows], parse_math=False)
+    axes.set(xlabel=xlabel, title=title, ylim=(len(rows) - 0.4, -0.6))
+    figure.legend(loc="outside lower center", ncols=2, frameon=False)
+    figure.savefig(path, dpi=150)
+
+
+def draw_curve(path: Path, advice: Mapping) -> None:
+    """Accuracy of students by the number of labels that they learnt from, and what more labels are expected to bring."""
+    figure = Figure(figsize=(5.4, 3.6), layout="constrained")
+    axes = figure.subplots()
+    sizes, accuracy = np.array(advice["sizes"]), np.array(advice["accuracy"])
+    axes.scatter(sizes, accuracy, color=BLUE, label=f"students, on {advice['n_eval']:,} texts")
+    steps = np.unique(sizes)
+    means = np.array([accuracy[sizes == step].mean() for step in steps])
+    axes.plot(steps, means, color=BLUE)
+    gain = np.array([advice["gain"], advice["low"], advice["high"]])
+    reach = np.array([[gain[0] - gain[1]], [gain[2] - gain[0]]])
+    axes.errorbar(
+        advice["labels"] + advice["more"], means[-1] + gain[0], yerr=reach, fmt="s", color=ORANGE, capsize=3,
+        label=f"expected with {advice['more']:,} more, 95 % interval",
+    )  # fmt: skip
+    axes.set_xscale("log")
+    ticks = [*steps, advice["labels"] + advice["more"]]
+    axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks], minor=False)
+    axes.set_xticks([], minor=True)
+    axes.set(xlabel="labels learnt from", ylabel="accuracy", title="Learning curve")
+    axes.legend(frameon=False, loc="lower right")
     figure.savefig(path, dpi=150)

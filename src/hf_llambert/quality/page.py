@@ -8,6 +8,8 @@ from pathlib import Path
 
 from jinja2 import Environment, PackageLoader
 
+from hf_llambert.quality.findings import finding_sentences
+from hf_llambert.quality.markdown import between
 from hf_llambert.tasks import ABSTAIN
 
 
@@ -35,9 +37,11 @@ def report_page(
     )
     return environment.get_template("report.html.jinja").render(
         report=report,
+        between=between,
         headline=_headline(report),
         facts=_facts(report),
         summary=summary,
+        found=finding_sentences(report),
         missing=missing_parts(report),
         figures=[(_embedded(path), alt) for path, alt in figures],
         errors=[_shown(row, report["task"]["labels"]) for row in disagreements],

@@ -3,22 +3,37 @@
 from __future__ import annotations
 
 import json
+import math
+import shutil
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 
+import yaml
 from datasets import Dataset, load_from_disk
 
 from hf_llambert.data import STAGE_FILE, gold_labels
-from hf_llambert.pool.cascade import cascade_summary
 from hf_llambert.pool.shards import label_pool, read_pool
-from hf_llambert.quality.figures import draw_confidence, draw_confusions, draw_reliability
+from hf_llambert.quality.figures import (
+    draw_confidence,
+    draw_confusions,
+    draw_coverage,
+    draw_curve,
+    draw_reliability,
+    draw_shares,
+)
+from hf_llambert.quality.findings import find_all, pool_counts
+from hf_llambert.quality.gate import GATE_FILE, check_gate, load_gate
+from hf_llambert.quality.markdown import report_markdown, shown_prompt, summary_rows
 from hf_llambert.quality.page import report_page
 from hf_llambert.tasks import ABSTAIN, TaskSpec
-from hf_llambert.texts import markdown_text, shorten
+from hf_llambert.texts import shorten
+from hf_llambert.training.evaluation import EVALUATION_FILE, read_evaluation
 from hf_llambert.training.seeds import compare_students, read_seeds
 from hf_llambert.training.students import TRAINING_FILE, StudentLabeler
 
 _EXAMPLES = 12
+_SLICES = 12
 _SHOWN = 400  # characters of a text
 
 
@@ -37,15 +52,23 @@ def compare_labels(run: str | Path) -> None:
         label_pool(texts, labeler, run / "compared", show_progress=False, overwrite=True)
 
 
-def write_report(run: str | Path, choices: Mapping[str, str] | None = None, against: str | Path | None = None) -> dict:
+def write_report(
+    run: str | Path,
+    choices: Mapping[str, str] | None = None,
+    against: str | Path | None = None,
+    gate: str | Path | Mapping | None = None,
+) -> dict:
     """
     Read what is in a run's folder and write `report.json`, `report.html`, `report.md` and `figures/`.
 
     Args:
         run (`str` or `Path`): Folder with `annotated`, `student` or both and, where they were made, `baseline`, `labels`
             and `compared` (see [`compare_labels`]) and `cascade`.
-        choices (`Mapping[str, str]`, *optional*): How what was chosen (prompt, seeds, ...) was chosen, for the report.
+        choices (`Mapping[str, str]`, *optional*): How what was chosen (prompt, seeds, ...) was chosen, for the report. Defaults
+            to what the last report of this run said.
         against (`str` or `Path`, *optional*): Another run, whose student is compared with this one's on the same texts.
+        gate (`str`, `Path` or `Mapping`, *optional*): Conditions that the run must meet; see [`load_gate`]. They are kept in
+            `run/gate.yaml`, and every later report, and `push_run`, judges by them. Nothing is raised here.
 
     Returns:
         `dict`: The content of `report.json`: `teacher`, `student` and `baseline` with their figures, `n_annotated`,
@@ -56,6 +79,34 @@ def write_report(run: str | Path, choices: Mapping[str, str] | None = None, agai
         ValueError: The two students were not measured on the same texts.
     """
     run = Path(run)
+    conditions = load_gate(gate) if gate is not None else None  # what is wrong with it is said at once
+    report, compared, task = _gathered(run, against)
+    choices = _old_choices(run) if choices is None else choices
+    if choices:
+        report["choices"] = dict(choices)
+    if conditions is not None:
+        asked = {
+            one.name: {k: v for k, v in asdict(one).items() if k != "name" and v not in (None, False)}
+            for one in conditions
+        }
+        (run / GATE_FILE).write_text(yaml.safe_dump(asked, sort_keys=False), encoding="utf-8")
+    elif (run / GATE_FILE).is_file():
+        conditions = load_gate(run / GATE_FILE)
+    if conditions is not None:
+        report["gate"] = check_gate(report, conditions)
+    (run / "figures").mkdir(exist_ok=True)
+    figures = _draw(run, report, compared, task)
+    (run / "report.json").write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    shown = _shown_rows(compared)
+    (run / "report.md").write_text(report_markdown(report, figures, shown, task), encoding="utf-8")
+    embedded = [(run / "figures" / name, alt) for name, alt in figures]
+    page = report_page(report, summary_rows(report), embedded, shown, shown_prompt(task))
+    (run / "report.html").write_text(page, encoding="utf-8")
+    return report
+
+
+def _gathered(run: Path, against: str | Path | None) -> tuple[dict, list[dict], TaskSpec]:
+    """All figures of a run, its annotated rows as they are compared, and its task."""
     stages = {name: _stage(run / name) for name in ("annotated", "student", "baseline", "labels", "cascade")}
     first = stages["annotated"] or stages["student"]
     if first is None:
@@ -70,52 +121,51 @@ def write_report(run: str | Path, choices: Mapping[str, str] | None = None, agai
         report["student"] |= {"reading": note["reading"], "arguments": note["training"]["arguments"]}
     if _measured_alike(stages["student"], stages["baseline"]):
         report["student_less_baseline"] = compare_students(run / "student", run / "baseline")
+    difference = student_less_teacher(report["student"], report["teacher"])
+    if difference is not None:
+        report["student_less_teacher"] = difference
     seeds = read_seeds(run)
     if seeds is not None:
         report["seeds"] = seeds
     if against is not None:
         report["against"] = {"run": Path(against).name, **compare_students(run, against)}
-    compared = []
+    compared, annotated = [], None
     if stages["annotated"] is not None:
         annotated = load_from_disk(str(run / "annotated"))
         compared = _compared_rows(run, annotated, stages["annotated"]["config"], task)
     report["disagreements"] = _count_disagreements(compared)
+    config = stages["annotated"]["config"] if stages["annotated"] else {}
+    report |= find_all(run, task.labels, annotated, config, compared)
+    report["pool"] = None
+    if stages["labels"] and stages["labels"]["results"].get("complete") is not False:
+        counts = pool_counts(run / "labels", task.num_labels)
+        report["pool"] = {"counts": dict(zip(task.labels, counts, strict=True))}
     report["made"] = {name: stage["made"] for name, stage in stages.items() if stage is not None and "made" in stage}
-    if choices:
-        report["choices"] = dict(choices)
-    (run / "figures").mkdir(exist_ok=True)
-    figures = _draw(run / "figures", report, compared, task)
-    (run / "report.json").write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    shown = _shown_rows(compared)
-    (run / "report.md").write_text(_markdown(report, figures, shown, task), encoding="utf-8")
-    embedded = [(run / "figures" / name, alt) for name, alt in figures]
-    page = report_page(report, summary_rows(report), embedded, shown, shown_prompt(task))
-    (run / "report.html").write_text(page, encoding="utf-8")
-    return report
+    return report, compared, task
+
+
+def _old_choices(run: Path) -> dict[str, str] | None:
+    path = run / "report.json"
+    return json.loads(path.read_text(encoding="utf-8")).get("choices") if path.is_file() else None
+
+
+def student_less_teacher(student: Mapping | None, teacher: Mapping | None) -> dict | None:
+    """
+    The student's accuracy on held-out texts less the teacher's on annotated ones, with the 95 % interval of Newcombe (1998,
+    method 10) for shares of different texts. `None` where one was not measured.
+    """
+    if not student or not teacher or student.get("accuracy") is None or teacher.get("accuracy") is None:
+        return None
+    difference = student["accuracy"] - teacher["accuracy"]
+    down = math.hypot(student["accuracy"] - student["accuracy_low"], teacher["accuracy_high"] - teacher["accuracy"])
+    up = math.hypot(student["accuracy_high"] - student["accuracy"], teacher["accuracy"] - teacher["accuracy_low"])
+    return {"difference": difference, "low": difference - down, "high": difference + up}
 
 
 def _measured_alike(first: dict | None, second: dict | None) -> bool:
     """Whether two students were measured, and on the same texts."""
     texts = [stage["config"]["eval_data"] if stage else None for stage in (first, second)]
     return texts[0] is not None and texts[0] == texts[1]
-
-
-def summary_rows(report: Mapping) -> list[tuple[str, str, str, str]]:
-    """Rows of the table that ends a run: who, accuracy with its interval, macro-F1, texts per second."""
-    rows = []
-    for name in ("teacher", "student", "baseline"):
-        part = report[name]
-        if part is None:
-            continue
-        accuracy, f1 = "no gold", ""
-        if part.get("accuracy") is not None:
-            accuracy = (
-                f"{part['accuracy']:.1%} ({part['accuracy_low']:.1%} to {part['accuracy_high']:.1%}, n={part['n']:,})"
-            )
-            f1 = f"{part['macro_f1']:.3f}"
-        speed = part.get("texts_per_second")
-        rows.append((part["what"], accuracy, f1, f"{speed:,.1f}" if speed else ""))
-    return rows
 
 
 def show_report(report: Mapping, run: str | Path) -> None:
@@ -225,9 +275,9 @@ def _count_disagreements(rows: list[dict]) -> dict[str, int]:
     }
 
 
-def _draw(folder: Path, report: Mapping, rows: list[dict], task: TaskSpec) -> list[tuple[str, str]]:
-    """Draw what can be drawn; file names with their alt texts."""
-    drawn = []
+def _draw(run: Path, report: Mapping, rows: list[dict], task: TaskSpec) -> list[tuple[str, str]]:
+    """Draw what can be drawn into `run/figures`; file names with their alt texts."""
+    folder, drawn = run / "figures", []
     names = {"teacher": "Teacher", "student": "Student"}
     measured = {names[k]: report[k] for k in names if report[k] and report[k].get("confusion")}
     if measured:
@@ -244,137 +294,60 @@ def _draw(folder: Path, report: Mapping, rows: list[dict], task: TaskSpec) -> li
             right = [row["teacher"] == row["gold"] for row in scored]
         draw_confidence(folder / "confidence.png", [row["confidence"] for row in scored], right)
         drawn.append(("confidence.png", "Histogram of the teacher's confidence"))
+    answers = _answers(run, scored)
+    if answers:
+        draw_coverage(folder / "coverage.png", answers)
+        drawn.append(
+            ("coverage.png", f"Accuracy of the surest answers of {' and '.join(answers).lower()}, by their share")
+        )
+    drawn += _draw_findings(folder, report, task)
+    for name, alt in (
+        ("training.png", "Loss and accuracy by step of the student's training"),
+        ("mix.png", "Silver and gold rows drawn by step of the training, and the learning rate"),
+    ):
+        if (run / "student" / name).is_file():
+            shutil.copyfile(run / "student" / name, folder / name)
+            drawn.append((name, alt))
     return drawn
 
 
-def _markdown(report: Mapping, figures: list[tuple[str, str]], rows: list[dict], task: TaskSpec) -> str:
-    teacher = report["teacher"]
-    lines = [f"# Report: {markdown_text(task.name)}", ""]
-    lines += ["| | accuracy (95 % interval) | macro-F1 | texts/s |", "|---|---|---|---|"]
-    lines += [f"| {who} | {accuracy} | {f1} | {speed} |" for who, accuracy, f1, speed in summary_rows(report)]
-    lines += ["", *(_teacher_lines(report, task) if teacher else [])]
-    if report["student"]:
-        train = report["student"]["train"]
-        lines.append(
-            f"- student: {markdown_text(Path(train['student']).name)}, {train['n_silver']:,} silver and {train['n_gold']:,} gold "
-            f"labels, seed {train['seed']}, {train['seconds']:.0f} s of training"
-        )
-        if "seeds" in report:
-            found = report["seeds"]["accuracy"]
-            lines.append(
-                f"- over {len(report['seeds']['seeds'])} seeds the accuracy is {found['mean']:.1%} on average, 95 % interval "
-                f"{found['low']:.1%} to {found['high']:.1%}"
-            )
-        if "student_less_baseline" in report:
-            found = report["student_less_baseline"]
-            lines.append(
-                f"- student less baseline: {found['difference']:+.1%}, 95 % interval {found['low']:+.1%} to "
-                f"{found['high']:+.1%} (paired bootstrap over the {found['n']:,} held-out texts)"
-            )
-        if "against" in report:
-            found = report["against"]
-            other = markdown_text(found["run"])
-            lines.append(
-                f"- less the student of {other}: {found['difference']:+.1%}, 95 % interval {found['low']:+.1%} "
-                f"to {found['high']:+.1%} (paired bootstrap over {found['runs']} pair(s) of students and {found['n']:,} texts)"
-            )
-        if teacher and teacher["texts_per_second"] and report["student"].get("texts_per_second"):
-            ratio = report["student"]["texts_per_second"] / teacher["texts_per_second"]
-            lines.append(
-                f"- the student labels {ratio:.1f} times as many texts a second as the teacher, on this machine"
-            )
-    if report["labels"]:
-        lines.append(
-            f"- labelled by the student: {report['n_labelled']:,} texts in {report['labels']['seconds']:.0f} s"
-        )
-    if report["cascade"]:
-        lines += [f"- cascade: {line}" for line in cascade_summary(report["cascade"])]
-    if report["student"] and report["student"]["train"]["selection"]:
-        lines += ["", "## From annotated to silver", ""]
-        lines += [
-            f"| rule | rows left | {' | '.join(map(markdown_text, task.labels))} |",
-            "|---|---|" + "---|" * task.num_labels,
-        ]
-        lines += [
-            f"| {markdown_text(count['rule'])} | {count['n']:,} | "
-            + " | ".join(f"{count['per_label'][name]:,}" for name in task.labels)
-            + " |"
-            for count in report["student"]["train"]["selection"]
-        ]
-    if report.get("choices"):
-        lines += ["", "## How things were chosen", ""]
-        lines += [f"- **{markdown_text(name)}**: {markdown_text(why)}" for name, why in report["choices"].items()]
-    for part in ("teacher", "student"):
-        if report[part] and report[part].get("per_class"):
-            lines += ["", f"## {part.capitalize()} by class", ""]
-            lines += ["| class | precision | recall | F1 | gold rows |", "|---|---|---|---|---|"]
-            lines += [
-                f"| {markdown_text(name)} | {q['precision']:.3f} | {q['recall']:.3f} | {q['f1']:.3f} | {q['support']:,} |"
-                for name, q in report[part]["per_class"].items()
+def _draw_findings(folder: Path, report: Mapping, task: TaskSpec) -> list[tuple[str, str]]:
+    drawn = []
+    for who, found in report["slices"].items():
+        if found:
+            rows = [
+                (f"{row['kind']}: {row['name']}", row["accuracy"], row["low"], row["high"]) for row in found[:_SLICES]
             ]
-            more = [f"MCC {report[part]['mcc']:.3f}"]
-            more += [f"expected calibration error {report[part]['ece']:.3f}"] if "ece" in report[part] else []
-            lines += ["", ", ".join(more)]
-    if figures:
-        lines += ["", "## Figures", ""] + [f"![{alt}](figures/{name})\n" for name, alt in figures]
-    lines += _examples(report, rows, task)
-    lines += ["## Prompt", "", *(f"    {line}" for line in shown_prompt(task).splitlines()), ""]
-    return "\n".join(lines)
-
-
-def _teacher_lines(report: Mapping, task: TaskSpec) -> list[str]:
-    teacher = report["teacher"]
-    lines = [
-        f"- annotated by the teacher: {report['n_annotated']:,} texts ({teacher['n_ok']:,} ok, "
-        f"{teacher['n_abstained']:,} abstained, {teacher['n_failed']:,} failed, {teacher['n_truncated']:,} cut to fit); "
-        f"coverage {teacher['coverage']:.1%}",
-    ]
-    lines += [f"  - {markdown_text(reason)}: {count:,}" for reason, count in teacher["reasons"].items()]
-    if teacher["mode"] == "jury":
-        lines += ["", "## The jury", "", f"By {teacher['jury']['method']}; {teacher['jury']['n_ties']:,} ties.", ""]
-        lines += [
-            "| member | usable | accuracy against gold | agreement with the jury | believed |",
-            "|---|---|---|---|---|",
-        ]
-        for name, member in teacher["members"].items():
-            quality, agreement = member.get("quality") or {}, teacher["jury"]["agreement"][name]
-            cells = [quality.get("accuracy"), agreement, teacher["jury"]["believed"].get(name)]
-            shown = " | ".join("–" if cell is None else f"{cell:.1%}" for cell in cells)
-            lines.append(f"| {markdown_text(name)} | {member['n_ok']:,} | {shown} |")
-        lines.append("")
-    if teacher["calibration"]:
-        bias = ", ".join(f"{n} {b:+.2f}" for n, b in zip(task.labels, teacher["calibration"]["bias"], strict=True))
-        lines.append(f"- calibration: {teacher['calibration']['method']} ({markdown_text(bias)})")
-    if teacher["label_mass"] is not None:
-        lines.append(
-            f"- label mass (probability that the teacher put on the label words): {teacher['label_mass']:.3f}"
+            worse = [row["p_adjusted"] < 0.05 and row["difference"] < 0 for row in found[:_SLICES]]
+            draw_shares(
+                folder / f"slices-{who}.png", rows, f"Accuracy of the {who} by slice, the worst first", "accuracy",
+                marked=worse, mark="worse than elsewhere (p < 0.05, corrected)",
+                line=report[who]["accuracy"], line_name="all texts",
+            )  # fmt: skip
+            drawn.append((f"slices-{who}.png", f"Accuracy of the {who} on slices of the data, with 95 % intervals"))
+    if report["prevalence"]:
+        rows = [(name, one["share"], one["low"], one["high"]) for name, one in report["prevalence"].items()]
+        draw_shares(
+            folder / "prevalence.png", rows, "How common each class is in the pool", "share of the labelled pool",
+            others=[one["counted"] for one in report["prevalence"].values()], others_name="as the student counts",
+        )  # fmt: skip
+        drawn.append(
+            ("prevalence.png", "Share of each class in the pool, with 95 % intervals, and the student's count")
         )
-    return lines
+    if report["advice"]:
+        draw_curve(folder / "curve.png", report["advice"])
+        drawn.append(("curve.png", f"Learning curve: {report['advice']['sentence']}"))
+    return drawn
 
 
-def _examples(report: Mapping, rows: list[dict], task: TaskSpec) -> list[str]:
-    counts = report["disagreements"]
-    if not rows:
-        return []
-    lines = ["", "## Where they disagree", ""]
-    lines.append(
-        f"Of the {report['n_annotated']:,} annotated texts: teacher and gold differ on {counts['teacher_gold']:,}, student "
-        f"and gold on {counts['student_gold']:,}, teacher and student on {counts['teacher_student']:,}. The student "
-        f"learnt from the teacher's labels of these texts. Shown: those of which the teacher was surest."
-    )
-    lines += ["", "| teacher | student | gold | confidence | text |", "|---|---|---|---|---|"]
-    for row in rows:
-        names = [
-            markdown_text(task.labels[row[k]]) if row[k] != ABSTAIN else "–" for k in ("teacher", "student", "gold")
-        ]
-        confidence = "" if row["confidence"] is None else f"{row['confidence']:.2f}"
-        lines.append(f"| {' | '.join(names)} | {confidence} | {markdown_text(row['text'])} |")
-    return [*lines, ""]
-
-
-def shown_prompt(task: TaskSpec) -> str:
-    """The prompt in full, `{text}` where the text goes; the turns of a chat named."""
-    turns = task.messages("{text}")
-    if not task.chat:
-        return turns[0]["content"]
-    return "\n".join(f"[{turn['role']}] {turn['content']}" for turn in turns) + f"\n[assistant] {task.lead_in}"
+def _answers(run: Path, scored: list[dict]) -> dict[str, tuple[list[float], list[bool]]]:
+    """Confidences, and whether right, where both are known: the teacher's on annotated texts, the student's held-out ones."""
+    rows = [row for row in scored if row["gold"] != ABSTAIN]
+    out = {}
+    if rows:
+        out["Teacher"] = ([row["confidence"] for row in rows], [row["teacher"] == row["gold"] for row in rows])
+    if (run / "student" / EVALUATION_FILE).is_file():
+        table = read_evaluation(run / "student")
+        gold, given = table["gold"][:], table["student_label"][:]
+        out["Student"] = (table["student_confidence"][:], [a == b for a, b in zip(gold, given, strict=True)])
+    return out

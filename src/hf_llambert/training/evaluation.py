@@ -22,7 +22,8 @@ def evaluate_student(labeler: StudentLabeler, data: Dataset, task: TaskSpec, fol
     """
     Measure a student on texts with gold labels in a `label` column. See [`ClassificationQuality`].
 
-    With `folder`, its labels are written there too, for a paired comparison with another student (`compare_students`).
+    With `folder`, texts and labels are written there too, for a paired comparison with another student (`compare_students`)
+    and to see where it errs. They are not published.
     """
     if labeler.labels != task.labels:
         raise ValueError(f"The student has the labels {labeler.labels}, task '{task.name}' has {task.labels}.")
@@ -36,13 +37,14 @@ def evaluate_student(labeler: StudentLabeler, data: Dataset, task: TaskSpec, fol
         confidences=out["student_confidence"],
     )
     if folder is not None:
-        Dataset.from_dict({"gold": data["label"][:], **out}).to_parquet(str(Path(folder) / EVALUATION_FILE))
+        texts = {"text": data[labeler.text_column][:], "gold": data["label"][:]}
+        Dataset.from_dict({**texts, **out}).to_parquet(str(Path(folder) / EVALUATION_FILE))
     return {**(quality or {}), "texts_per_second": len(data) / labeler.seconds}
 
 
 def read_evaluation(folder: str | Path) -> Dataset:
     """
-    What a student answered on the texts that it was measured on, in their order: `gold`, `student_label`,
+    What a student answered on the texts that it was measured on, in their order: `text`, `gold`, `student_label`,
     `student_confidence`, `student_scores`.
 
     Raises:

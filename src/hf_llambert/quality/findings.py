@@ -1,0 +1,204 @@
+"""What can be said of a finished run beyond its accuracy: noise, prevalence, drift, slices, and what more labels are worth."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+from datasets import ClassLabel, Dataset, Value
+from sklearn.decomposition import TruncatedSVD
+from sklearn.feature_extraction.text import TfidfVectorizer
+
+from hf_llambert.quality.curves import CURVE_FILE, worth_of_labels
+from hf_llambert.quality.drift import measure_drift
+from hf_llambert.quality.noise import likely_label_errors
+from hf_llambert.quality.prevalence import class_prevalence
+from hf_llambert.quality.slices import find_slices
+from hf_llambert.tasks import ABSTAIN
+from hf_llambert.texts import why_unusable
+from hf_llambert.training.evaluation import EVALUATION_FILE, read_evaluation
+
+_TEXTS, _FILES = 2000, 64  # of the pool that are read for drift
+_MORE = 500  # labels whose worth is told
+_LEAST_GOLD = 100  # rows below which slices are chance
+_WIDTH = 32  # of what the clusters are made of
+_LEVEL = 0.05
+
+
+def find_all(run: Path, labels: Sequence[str], annotated: Dataset | None, config: Mapping, rows: list[dict]) -> dict:
+    """
+    Everything that the folders of a run allow; what they do not is `None`.
+
+    Args:
+        run (`Path`): Folder of the run.
+        labels (`Sequence[str]`): Names of the labels.
+        annotated (`Dataset`, *optional*): The annotated rows.
+        config (`Mapping`): How they were annotated.
+        rows (`list[dict]`): Of each annotated row `text`, and the label ids `teacher` and `gold`.
+
+    Returns:
+        `dict`: `noise`, `prevalence`, `advice`, `drift` and `slices` (`teacher` and `student`).
+    """
+    usable = [row for row in rows if row["teacher"] != ABSTAIN]
+    evaluation = read_evaluation(run / "student") if (run / "student" / EVALUATION_FILE).is_file() else None
+    pool = run / "labels" if (run / "labels").is_dir() else None
+    out: dict = {"noise": _noise(usable), "prevalence": None, "advice": _advice(run), "drift": None}
+    if pool and evaluation:
+        given = evaluation["student_label"][:]
+        out["prevalence"] = class_prevalence(evaluation["gold"][:], given, pool_counts(pool, len(labels)), labels)
+    if pool and annotated is not None:
+        texts = pool_texts(pool, config["text_column"])
+        if texts is not None:
+            out["drift"] = measure_drift([row["text"] for row in rows], texts)
+    known = [k for k, row in enumerate(rows) if ABSTAIN not in (row["teacher"], row["gold"])]
+    columns = {} if annotated is None else _columns(annotated.select(known), config)
+    out["slices"] = {
+        "teacher": _slices(
+            [rows[k]["text"] for k in known], [rows[k]["teacher"] == rows[k]["gold"] for k in known], columns
+        ),
+        "student": None,
+    }
+    if evaluation and "text" in evaluation.column_names:
+        right = np.array(evaluation["student_label"][:]) == np.array(evaluation["gold"][:])
+        out["slices"]["student"] = _slices(evaluation["text"][:], right.tolist(), {})
+    return out
+
+
+def finding_sentences(report: Mapping) -> list[str]:
+    """What was found, a sentence each, for every form of a report."""
+    out, noise, drift = [], report.get("noise"), report.get("drift")
+    if noise and noise["share"] is not None:
+        out.append(
+            f"About {noise['share']:.1%} of the teacher's labels contradict how it labels similar texts (confident learning, no "
+            f"gold; errors that it always makes are not counted)."
+        )
+    if report.get("advice"):
+        said = report["advice"]["sentence"]
+        out.append(f"{said[0].upper()}{said[1:]}.")
+    if drift and drift["p"] is None:
+        out.append(str(drift["why"]))
+    elif drift:
+        words = {side: ", ".join(drift["words"][side][:5]) for side in ("pool", "sample")}
+        apart = "".join(f"; more in the {side}: {found}" for side, found in words.items() if found)
+        if drift["p"] >= _LEVEL:
+            out.append(
+                f"The labelled pool reads like the annotated sample (a classifier tells them apart with AUC {drift['auc']:.2f}, "
+                f"p = {drift['p']:.2g})."
+            )
+        else:
+            out.append(
+                f"The labelled pool is of another kind than the annotated sample (a classifier tells them apart with AUC "
+                f"{drift['auc']:.2f}, p = {drift['p']:.1g}{apart}). The student's accuracy there may be another."
+            )
+    for who, found in (report.get("slices") or {}).items():
+        worse = [row for row in found or [] if row["p_adjusted"] < _LEVEL and row["difference"] < 0][:3]
+        out += [
+            f"The {who} is right less often where {row['kind']} is {row['name']}: {row['accuracy']:.1%} ({row['low']:.1%} to "
+            f"{row['high']:.1%}) of {row['n']:,}, {100 * row['difference']:+.1f} points against the rest."
+            for row in worse
+        ]
+        if found and not worse:
+            out.append(
+                f"No slice was found on which the {who} is right less often than elsewhere, of {len(found)} shown."
+            )
+    return out
+
+
+def pool_counts(folder: Path, num_labels: int) -> list[int]:
+    """How often each label was given to a labelled pool, read one shard at a time."""
+    counts = np.zeros(num_labels, dtype=np.int64)
+    for path in _shards(folder):
+        given = pq.read_table(path, columns=["student_label"])["student_label"].to_numpy()
+        counts += np.bincount(given[given >= 0], minlength=num_labels)
+    return [int(count) for count in counts]
+
+
+def pool_texts(folder: Path, column: str, seed: int = 0) -> list[str] | None:
+    """At most 2,000 texts drawn at random from up to 64 shards of a labelled pool; `None` where it keeps no texts."""
+    random, paths = np.random.default_rng(seed), _shards(folder)
+    if not paths or column not in pq.read_schema(paths[0]).names:
+        return None
+    chosen = [paths[k] for k in sorted(random.permutation(len(paths))[:_FILES])]
+    sizes = np.array([pq.read_metadata(path).num_rows for path in chosen])
+    drawn = np.sort(random.permutation(int(sizes.sum()))[:_TEXTS])
+    texts, start = [], 0
+    for path, size in zip(chosen, sizes.tolist(), strict=True):
+        mine = drawn[(drawn >= start) & (drawn < start + size)] - start
+        start += size
+        if len(mine):
+            texts += pq.read_table(path, columns=[column])[column].take(mine).to_pylist()
+    return texts
+
+
+def _shards(folder: Path) -> list[Path]:
+    return sorted(folder.glob("part-*.parquet"))
+
+
+def _noise(usable: list[dict]) -> dict | None:
+    try:
+        share, suspects = likely_label_errors([row["text"] for row in usable], [row["teacher"] for row in usable])
+    except ImportError:
+        return None
+    return {"share": share, "n": len(usable), "n_suspected": len(suspects)}
+
+
+def _advice(run: Path) -> dict | None:
+    path = run / CURVE_FILE
+    if not path.is_file():
+        return None
+    curve = json.loads(path.read_text(encoding="utf-8"))
+    return curve | worth_of_labels(curve["sizes"], curve["accuracy"], min(_MORE, max(curve["sizes"])))
+
+
+def _columns(data: Dataset, config: Mapping) -> dict[str, list]:
+    """Columns of few values, in which the rows may be sliced."""
+    out = {}
+    for name, feature in data.features.items():
+        ours = name.startswith(("llm_", "student_")) or name in (config.get("gold_column"), config.get("text_column"))
+        plain = isinstance(feature, Value) and feature.dtype in (
+            "string",
+            "large_string",
+            "bool",
+            "int8",
+            "int16",
+            "int32",
+        )
+        if (
+            ours
+            or not (plain or isinstance(feature, ClassLabel))
+            or any(name.startswith(f"{m}_") for m in config.get("members", ()))
+        ):
+            continue
+        values = data[name][:]
+        if isinstance(feature, ClassLabel):
+            values = [None if value is None or value < 0 else feature.int2str(value) for value in values]
+        if 2 <= len({value for value in values if value is not None}) <= 20:
+            out[name] = values
+    return out
+
+
+def _slices(texts: Sequence[object], right: list[bool], columns: Mapping[str, Sequence]) -> list[dict] | None:
+    kept = [k for k, text in enumerate(texts) if why_unusable(text) is None]
+    if len(kept) < _LEAST_GOLD:
+        return None
+    read = [str(texts[k]) for k in kept]
+    return find_slices(
+        read,
+        [right[k] for k in kept],
+        columns={n: [v[k] for k in kept] for n, v in columns.items()},
+        embeddings=_topics(read),
+    )
+
+
+def _topics(texts: list[str]) -> np.ndarray | None:
+    """Latent semantic analysis (Deerwester et al. 1990): what texts are about, without a model."""
+    try:
+        weights = TfidfVectorizer(min_df=2, max_df=0.5, sublinear_tf=True, stop_words=None).fit_transform(texts)
+    except ValueError:  # no word stands in two texts
+        return None
+    if weights.shape[1] <= _WIDTH:
+        return None
+    return TruncatedSVD(_WIDTH, random_state=0).fit_transform(weights)

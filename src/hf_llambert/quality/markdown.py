@@ -1,0 +1,184 @@
+"""The Markdown of a report, and the rows that every form of it shows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from hf_llambert.pool.cascade import cascade_summary
+from hf_llambert.quality.findings import finding_sentences
+from hf_llambert.tasks import ABSTAIN, TaskSpec
+from hf_llambert.texts import markdown_text
+
+
+def summary_rows(report: Mapping) -> list[tuple[str, str, str, str]]:
+    """Rows of the table that ends a run: who, accuracy with its interval, macro-F1, texts per second."""
+    rows = []
+    for name in ("teacher", "student", "baseline"):
+        part = report[name]
+        if part is None:
+            continue
+        accuracy, f1 = "no gold", ""
+        if part.get("accuracy") is not None:
+            accuracy = (
+                f"{part['accuracy']:.1%} ({part['accuracy_low']:.1%} to {part['accuracy_high']:.1%}, n={part['n']:,})"
+            )
+            f1 = f"{part['macro_f1']:.3f}"
+        speed = part.get("texts_per_second")
+        rows.append((part["what"], accuracy, f1, f"{speed:,.1f}" if speed else ""))
+    return rows
+
+
+def between(found: Mapping, name: str) -> str:
+    """A share with its interval, where it was noted."""
+    low, high = found.get(f"{name}_low"), found.get(f"{name}_high")
+    return f"{found[name]:.3f}" + ("" if low is None or high is None else f" ({low:.2f} to {high:.2f})")
+
+
+def report_markdown(report: Mapping, figures: list[tuple[str, str]], rows: list[dict], task: TaskSpec) -> str:
+    """
+    The text of `report.md`.
+
+    Args:
+        report (`Mapping`): The content of `report.json`.
+        figures (`list[tuple[str, str]]`): Files in `figures/` with their alternative texts.
+        rows (`list[dict]`): Disagreements to show, as in [`report_page`].
+        task (`TaskSpec`): The task.
+    """
+    teacher = report["teacher"]
+    lines = [f"# Report: {markdown_text(task.name)}", ""]
+    lines += ["| | accuracy (95 % interval) | macro-F1 | texts/s |", "|---|---|---|---|"]
+    lines += [f"| {who} | {accuracy} | {f1} | {speed} |" for who, accuracy, f1, speed in summary_rows(report)]
+    lines += ["", *(_teacher_lines(report, task) if teacher else [])]
+    lines += _student_lines(report) if report["student"] else []
+    if report["labels"]:
+        lines.append(
+            f"- labelled by the student: {report['n_labelled']:,} texts in {report['labels']['seconds']:.0f} s"
+        )
+    if report["cascade"]:
+        lines += [f"- cascade: {line}" for line in cascade_summary(report["cascade"])]
+    found = finding_sentences(report)
+    if found:
+        lines += ["", "## What was found", "", *(f"- {markdown_text(sentence)}" for sentence in found)]
+    if report["student"] and report["student"]["train"]["selection"]:
+        lines += ["", "## From annotated to silver", ""]
+        lines += [
+            f"| rule | rows left | {' | '.join(map(markdown_text, task.labels))} |",
+            "|---|---|" + "---|" * task.num_labels,
+        ]
+        lines += [
+            f"| {markdown_text(count['rule'])} | {count['n']:,} | "
+            + " | ".join(f"{count['per_label'][name]:,}" for name in task.labels)
+            + " |"
+            for count in report["student"]["train"]["selection"]
+        ]
+    if report.get("choices"):
+        lines += ["", "## How things were chosen", ""]
+        lines += [f"- **{markdown_text(name)}**: {markdown_text(why)}" for name, why in report["choices"].items()]
+    for part in ("teacher", "student"):
+        if report[part] and report[part].get("per_class"):
+            lines += ["", f"## {part.capitalize()} by class", ""]
+            lines += ["| class | precision | recall | F1 | gold rows |", "|---|---|---|---|---|"]
+            lines += [
+                f"| {markdown_text(name)} | {between(q, 'precision')} | {between(q, 'recall')} | {q['f1']:.3f} "
+                f"| {q['support']:,} |"
+                for name, q in report[part]["per_class"].items()
+            ]
+            more = [f"MCC {report[part]['mcc']:.3f}"]
+            more += [f"expected calibration error {report[part]['ece']:.3f}"] if "ece" in report[part] else []
+            lines += ["", ", ".join(more)]
+    if figures:
+        lines += ["", "## Figures", ""] + [f"![{alt}](figures/{name})\n" for name, alt in figures]
+    lines += _examples(report, rows, task)
+    lines += ["## Prompt", "", *(f"    {line}" for line in shown_prompt(task).splitlines()), ""]
+    return "\n".join(lines)
+
+
+def _student_lines(report: Mapping) -> list[str]:
+    teacher, lines = report["teacher"], []
+    train = report["student"]["train"]
+    lines.append(
+        f"- student: {markdown_text(Path(train['student']).name)}, {train['n_silver']:,} silver and {train['n_gold']:,} gold "
+        f"labels, seed {train['seed']}, {train['seconds']:.0f} s of training"
+    )
+    if "seeds" in report:
+        found = report["seeds"]["accuracy"]
+        lines.append(
+            f"- over {len(report['seeds']['seeds'])} seeds the accuracy is {found['mean']:.1%} on average, 95 % interval "
+            f"{found['low']:.1%} to {found['high']:.1%}"
+        )
+    if "student_less_baseline" in report:
+        found = report["student_less_baseline"]
+        lines.append(
+            f"- student less baseline: {found['difference']:+.1%}, 95 % interval {found['low']:+.1%} to "
+            f"{found['high']:+.1%} (paired bootstrap over the {found['n']:,} held-out texts)"
+        )
+    if "against" in report:
+        found = report["against"]
+        other = markdown_text(found["run"])
+        lines.append(
+            f"- less the student of {other}: {found['difference']:+.1%}, 95 % interval {found['low']:+.1%} "
+            f"to {found['high']:+.1%} (paired bootstrap over {found['runs']} pair(s) of students and {found['n']:,} texts)"
+        )
+    if teacher and teacher["texts_per_second"] and report["student"].get("texts_per_second"):
+        ratio = report["student"]["texts_per_second"] / teacher["texts_per_second"]
+        lines.append(f"- the student labels {ratio:.1f} times as many texts a second as the teacher, on this machine")
+    return lines
+
+
+def _teacher_lines(report: Mapping, task: TaskSpec) -> list[str]:
+    teacher = report["teacher"]
+    lines = [
+        f"- annotated by the teacher: {report['n_annotated']:,} texts ({teacher['n_ok']:,} ok, "
+        f"{teacher['n_abstained']:,} abstained, {teacher['n_failed']:,} failed, {teacher['n_truncated']:,} cut to fit); "
+        f"coverage {teacher['coverage']:.1%}",
+    ]
+    lines += [f"  - {markdown_text(reason)}: {count:,}" for reason, count in teacher["reasons"].items()]
+    if teacher["mode"] == "jury":
+        lines += ["", "## The jury", "", f"By {teacher['jury']['method']}; {teacher['jury']['n_ties']:,} ties.", ""]
+        lines += [
+            "| member | usable | accuracy against gold | agreement with the jury | believed |",
+            "|---|---|---|---|---|",
+        ]
+        for name, member in teacher["members"].items():
+            quality, agreement = member.get("quality") or {}, teacher["jury"]["agreement"][name]
+            cells = [quality.get("accuracy"), agreement, teacher["jury"]["believed"].get(name)]
+            shown = " | ".join("–" if cell is None else f"{cell:.1%}" for cell in cells)
+            lines.append(f"| {markdown_text(name)} | {member['n_ok']:,} | {shown} |")
+        lines.append("")
+    if teacher["calibration"]:
+        bias = ", ".join(f"{n} {b:+.2f}" for n, b in zip(task.labels, teacher["calibration"]["bias"], strict=True))
+        lines.append(f"- calibration: {teacher['calibration']['method']} ({markdown_text(bias)})")
+    if teacher["label_mass"] is not None:
+        lines.append(
+            f"- label mass (probability that the teacher put on the label words): {teacher['label_mass']:.3f}"
+        )
+    return lines
+
+
+def _examples(report: Mapping, rows: list[dict], task: TaskSpec) -> list[str]:
+    counts = report["disagreements"]
+    if not rows:
+        return []
+    lines = ["", "## Where they disagree", ""]
+    lines.append(
+        f"Of the {report['n_annotated']:,} annotated texts: teacher and gold differ on {counts['teacher_gold']:,}, student "
+        f"and gold on {counts['student_gold']:,}, teacher and student on {counts['teacher_student']:,}. The student "
+        f"learnt from the teacher's labels of these texts. Shown: those of which the teacher was surest."
+    )
+    lines += ["", "| teacher | student | gold | confidence | text |", "|---|---|---|---|---|"]
+    for row in rows:
+        names = [
+            markdown_text(task.labels[row[k]]) if row[k] != ABSTAIN else "–" for k in ("teacher", "student", "gold")
+        ]
+        confidence = "" if row["confidence"] is None else f"{row['confidence']:.2f}"
+        lines.append(f"| {' | '.join(names)} | {confidence} | {markdown_text(row['text'])} |")
+    return [*lines, ""]
+
+
+def shown_prompt(task: TaskSpec) -> str:
+    """The prompt in full, `{text}` where the text goes; the turns of a chat named."""
+    turns = task.messages("{text}")
+    if not task.chat:
+        return turns[0]["content"]
+    return "\n".join(f"[{turn['role']}] {turn['content']}" for turn in turns) + f"\n[assistant] {task.lead_in}"
