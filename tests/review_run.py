@@ -7,13 +7,14 @@ from datasets import ClassLabel, Dataset, Features, Value
 from hf_llambert.data import note_stage
 
 
-def make_run(folder: Path, task, n=40, column="text", text="text ") -> Path:
+def make_run(folder: Path, task, n=40, column="text", text="text ", wrong=()) -> Path:
     """Annotated and compared rows: the teacher abstains on the first two, the student contradicts it on every fifth."""
     label = ClassLabel(names=task.labels)
-    teacher = [-1 if i < 2 else i % 2 for i in range(n)]
+    teacher = [-1 if i < 2 else (i + (i in wrong)) % 2 for i in range(n)]
+    words = ("it was dull and awful", "it was great and funny")
     annotated = Dataset.from_dict(
         {
-            column: [f"{text}{i}" for i in range(n)],
+            column: [f"{text}{i} {words[i % 2]}" for i in range(n)],
             "llm_label": teacher,
             "llm_confidence": [None if i < 2 else 0.5 + (i % 20) / 50 for i in range(n)],
             "llm_status": ["abstained" if i < 2 else "ok" for i in range(n)],

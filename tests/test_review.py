@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from hf_llambert import Review, build_queue, load_data, review_summary, with_gold, write_queue
+from hf_llambert import Review, build_queue, load_data, review_summary, suspected_errors, with_gold, write_queue
 from hf_llambert.cli import app
 from hf_llambert.quality.review import Answer
 from hf_llambert.quality.review_queue import CONTROL
@@ -50,6 +50,14 @@ def test_control_rows_do_not_depend_on_what_the_machines_say(run, tmp_path, cloz
     (other / "compared").rmdir()
     control = [{row.row for row in build_queue(r, 20, 8).rows if row.reason == CONTROL} for r in (run, other)]
     assert control[0] == control[1]
+
+
+def test_suspects_are_those_whose_label_contradicts_their_words(tmp_path, cloze):
+    pytest.importorskip("cleanlab")
+    run = make_run(tmp_path / "run", cloze, n=120, wrong=(40, 77))
+    assert set(suspected_errors(run)[:2]) == {40, 77}
+    queue = build_queue(run, 30, 5, suspects=suspected_errors(run))
+    assert {40, 77} <= {row.row for row in queue.rows}
 
 
 def test_queue_that_was_made_counts_whatever_is_asked_later(run, review):

@@ -12,7 +12,8 @@ import pytest
 from hf_llambert import Review, build_queue, serve_review, write_queue
 from review_run import make_run
 
-CHROMIUM, DRIVER = (shutil.which(name) for name in ("chromium", "chromedriver"))
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+DRIVER = shutil.which("chromedriver")
 HOSTILE = (
     "<script>document.title = 'owned'</script><img src=x onerror=\"document.title = 'owned'\"> ${document.title = 'owned'}"
     " {{ 7 * 7 }} ${7 * 7} `x` </div></textarea> &amp; "

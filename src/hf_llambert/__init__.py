@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from hf_llambert.quality.report import compare_labels, show_report, write_report
     from hf_llambert.quality.review import Review, ReviewSession
     from hf_llambert.quality.review_page import serve_review
-    from hf_llambert.quality.review_queue import build_queue, write_queue
+    from hf_llambert.quality.review_queue import build_queue, suspected_errors, write_queue
     from hf_llambert.quality.review_summary import review_lines, review_summary
     from hf_llambert.quality.slices import find_slices, length_slices, value_slices
     from hf_llambert.tasks import ABSTAIN, TaskSpec, load_task
@@ -82,7 +82,7 @@ _MODULES = {
     "quality.exchange": "export_review import_review",
     "quality.review": "Review ReviewSession",
     "quality.review_page": "serve_review",
-    "quality.review_queue": "build_queue write_queue",
+    "quality.review_queue": "build_queue suspected_errors write_queue",
     "quality.review_summary": "review_lines review_summary",
     "quality.gate": "GateMissed check_gate load_gate show_gate",
     "quality.noise": "likely_label_errors",

@@ -28,7 +28,8 @@ def review(
     suspects: Annotated[
         Path | None,
         typer.Option(
-            "--suspects", help="A JSON list of row numbers whose label is likely wrong, the likeliest first."
+            "--suspects",
+            help="A JSON list of row numbers whose label is likely wrong, the likeliest first. Default: found by cleanlab.",
         ),
     ] = None,
     show_labels: Annotated[
@@ -86,14 +87,16 @@ def review(
 
 def _review(run: Path, num: int | None, num_control: int | None, seed: int, suspects: Path | None) -> Review:
     """The review of a run; its queue is made when there is none."""
-    from hf_llambert import Review, build_queue, compare_labels, write_queue
+    from hf_llambert import Review
 
     folder = run / "review"
     if not (folder / "queue.json").exists():
+        from hf_llambert import build_queue, compare_labels, write_queue
+
         compare_labels(run)
         rows = 100 if num is None else num
         control = rows // 5 if num_control is None else num_control
-        write_queue(folder, build_queue(run, rows, control, seed, _suspects(suspects)))
+        write_queue(folder, build_queue(run, rows, control, seed, _suspects(run, suspects)))
     found = Review(folder)
     for name, asked, there in (("num", num, found.queue.num), ("num_control", num_control, found.queue.num_control)):
         if asked not in (None, there):
@@ -104,9 +107,16 @@ def _review(run: Path, num: int | None, num_control: int | None, seed: int, susp
     return found
 
 
-def _suspects(path: Path | None) -> list[int]:
+def _suspects(run: Path, path: Path | None) -> list[int]:
+    """The rows that a file names, or that are found where cleanlab is installed."""
+    from hf_llambert import suspected_errors
+
     if path is None:
-        return []
+        try:
+            return suspected_errors(run)
+        except ImportError as error:
+            say(f"The queue is made without suspected label errors. {error}", error=True)
+            return []
     rows = json.loads(path.read_text(encoding="utf-8"))
     if not isinstance(rows, list) or not all(isinstance(row, int) for row in rows):
         raise ValueError(f"'{path}' must hold a JSON list of row numbers.")

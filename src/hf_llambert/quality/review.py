@@ -19,7 +19,7 @@ from types import TracebackType
 from datasets import ClassLabel, Dataset, Features, List, Value
 from filelock import FileLock, Timeout
 
-from hf_llambert.data import note_stage, scratch_folder
+from hf_llambert.data import scratch_folder
 from hf_llambert.quality.review_queue import Queue, read_queue
 from hf_llambert.tasks import ABSTAIN
 
@@ -113,8 +113,6 @@ class Review:
         folder, gold = self.folder / "gold", self.gold()
         with FileLock(self.folder / ".gold.lock"), scratch_folder(folder) as part:
             gold.save_to_disk(str(part / "new"))
-            config = {"queue": self.queue.digest, "reviewers": sorted(self.answers())}
-            note_stage(part / "new", config, {"n_rows": len(gold)})
             if folder.exists():
                 folder.rename(part / "old")
             (part / "new").rename(folder)

@@ -14,7 +14,6 @@ from datasets import Dataset, load_from_disk
 from filelock import FileLock
 
 from hf_llambert.data import STAGE_FILE
-from hf_llambert.pool.shards import read_pool
 from hf_llambert.tasks import ABSTAIN, TaskSpec
 from hf_llambert.texts import why_unusable
 
@@ -103,11 +102,7 @@ def build_queue(
             f"{num_control} at random."
         )
     run = Path(run)
-    if not (run / "annotated" / STAGE_FILE).is_file():
-        raise FileNotFoundError(f"'{run}' holds no 'annotated' folder. Run hf-llambert annotate --output {run} first.")
-    config = json.loads((run / "annotated" / STAGE_FILE).read_text(encoding="utf-8"))["config"]
-    task, column = TaskSpec.from_dict(config["task"]), config["text_column"]
-    annotated = load_from_disk(str(run / "annotated"))
+    annotated, task, column = _annotated(run)
     strange = [row for row in suspects if not 0 <= row < len(annotated)]
     if strange:
         raise ValueError(f"Expected suspects from 0 to {len(annotated) - 1:,}, got {strange[:5]}.")
@@ -124,10 +119,35 @@ def build_queue(
     return Queue(task, column, num, num_control, made)
 
 
+def suspected_errors(run: str | Path, seed: int = 0) -> list[int]:
+    """
+    Rows of a run's annotated dataset whose label by the teacher is likely wrong, the likeliest first; for the `suspects` of
+    [`build_queue`]. See [`likely_label_errors`] for how, and for the errors.
+    """
+    from hf_llambert.quality.noise import likely_label_errors
+
+    annotated, _, column = _annotated(Path(run))
+    labels, texts = annotated["llm_label"][:], annotated[column][:]
+    rows = [i for i, label in enumerate(labels) if label != ABSTAIN and why_unusable(texts[i]) is None]
+    _, found = likely_label_errors([texts[i] for i in rows], [labels[i] for i in rows], seed=seed)
+    return [rows[k] for k in found.tolist()]
+
+
+def _annotated(run: Path) -> tuple[Dataset, TaskSpec, str]:
+    """A run's annotated dataset, its task and its column of texts."""
+    note = run / "annotated" / STAGE_FILE
+    if not note.is_file():
+        raise FileNotFoundError(f"'{run}' holds no 'annotated' folder. Run hf-llambert annotate --output {run} first.")
+    config = json.loads(note.read_text(encoding="utf-8"))["config"]
+    return load_from_disk(str(run / "annotated")), TaskSpec.from_dict(config["task"]), config["text_column"]
+
+
 def _rows(annotated: Dataset, run: Path, column: str) -> dict[int, QueueRow]:
     """The rows that a person can read, each once, by number."""
     student, sure = [ABSTAIN] * len(annotated), [None] * len(annotated)
     if (run / "compared").is_dir():
+        from hf_llambert.pool.shards import read_pool  # brings torch: not needed to go on with a queue that is there
+
         compared = read_pool(run / "compared")
         if len(compared) != len(annotated):
             raise ValueError(
