@@ -1,4 +1,5 @@
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -276,6 +277,23 @@ def test_command_makes_the_queue_once_and_says_the_summary(run):
     assert "1 of 10 rows labelled" in found.output
     assert str(run / "review" / "gold") in found.output
     assert load_data(run / "review" / "gold").num_rows == 1
+
+
+def test_review_of_a_whole_run_is_gold_for_the_next_training(finished_run, student_dir, tmp_path, cloze):
+    run = shutil.copytree(finished_run, tmp_path / "run")
+    call = CliRunner().invoke
+    call(app, ["review", "--run", str(run), "--num", "12", "--summary"], catch_exceptions=False)
+    review = Review(run / "review")
+    assert all(row.student != -1 for row in review.queue.rows)
+    with review.session("Ann") as session:
+        for place in range(12):
+            session.answer(place, place % 2)
+    call(app, ["review", "--run", str(run), "--summary"], catch_exceptions=False)
+    cloze.to_yaml(tmp_path / "task.yaml")
+    words = ["train", "--task", tmp_path / "task.yaml", "--gold", run / "review" / "gold", "--student", student_dir]
+    words += ["--output", tmp_path / "next", "--num_train_epochs", 1, "--max_length", 32, "--use_cpu", "true"]
+    found = call(app, [str(word) for word in words], catch_exceptions=False)
+    assert "trained on 12 labels" in found.output
 
 
 @pytest.mark.parametrize(

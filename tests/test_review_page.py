@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from hf_llambert import Review, build_queue, serve_review, write_queue
+from hf_llambert import Review, build_queue, load_data, serve_review, write_queue
 from review_run import make_run
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
@@ -146,6 +146,7 @@ def test_rows_are_labelled_by_keyboard_and_a_reload_loses_nothing(run, address, 
     done = page.until("#review-done").text
     assert "13 of 14 rows labelled" in done
     assert "teacher right on" in done
+    assert load_data(run / "review" / "gold").num_rows == 13
     page.until("#review-again").click()
     page.until(".count", lambda shown: shown == "13 of 14, 0 skipped")
     page.press("1", "14 of 14, 0 skipped")

@@ -9,14 +9,23 @@ import re
 import shutil
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from types import TracebackType
 
-from datasets import ClassLabel, Dataset, Features, List, Value
+from datasets import (
+    ClassLabel,
+    Dataset,
+    Features,
+    List,
+    Value,
+    are_progress_bars_disabled,
+    disable_progress_bars,
+    enable_progress_bars,
+)
 from filelock import FileLock, Timeout
 
 from hf_llambert.data import scratch_folder
@@ -112,7 +121,8 @@ class Review:
         """Write [`Review.gold`] to `gold` in the folder, in the place of what was there; `train --gold` takes it."""
         folder, gold = self.folder / "gold", self.gold()
         with FileLock(self.folder / ".gold.lock"), scratch_folder(folder) as part:
-            gold.save_to_disk(str(part / "new"))
+            with _no_bars():
+                gold.save_to_disk(str(part / "new"))
             if folder.exists():
                 folder.rename(part / "old")
             (part / "new").rename(folder)
@@ -260,6 +270,18 @@ def checked_name(reviewer: str) -> str:
     if not name or len(name) > _LONGEST_NAME or not name.isprintable():
         raise ValueError(f"Expected a reviewer's name of 1 to {_LONGEST_NAME} printable characters, got {reviewer!r}.")
     return name
+
+
+@contextmanager
+def _no_bars() -> Iterator[None]:
+    """Let datasets write without its progress bars: a second is none to watch."""
+    shown = not are_progress_bars_disabled()
+    disable_progress_bars()
+    try:
+        yield
+    finally:
+        if shown:
+            enable_progress_bars()
 
 
 def _is_news(standing: tuple[int, str] | None, answer: Answer) -> bool:

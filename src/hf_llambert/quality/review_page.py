@@ -96,6 +96,8 @@ def review_page(session: ReviewSession, show_labels: bool = False) -> Blocks:
                 if place == (-1 if standing is None else standing):
                     try:
                         act(place)
+                        if session.open_row() is None and session.review.labels():
+                            session.review.save_gold()
                     except OSError as error:
                         raise gr.Error(html.escape(str(error))) from error
                 return state()
@@ -118,7 +120,7 @@ def review_page(session: ReviewSession, show_labels: bool = False) -> Blocks:
         with gr.Row(elem_id="review-others"):
             skip = gr.Button("S  Skip", elem_id="review-skip", min_width=80)
             undo = gr.Button("U  Undo", elem_id="review-undo", min_width=80)
-            again = gr.Button("Read the skipped rows again", elem_id="review-again", min_width=80, visible=False)
+            again = gr.Button("Skipped rows again", elem_id="review-again", min_width=80, visible=False)
         gr.HTML(_help(session), elem_id="review-help")
         outputs = [head, body, place, labels, skip, undo, again]
         actions: list[tuple] = [
@@ -151,7 +153,7 @@ def _shown(session: ReviewSession, show_labels: bool) -> tuple[str, str]:
         lines = "".join(f"<li>{_escaped(line)}</li>" for line in review_lines(session.review))
         return head, (
             f'<div class="review-done" id="review-done"><p><b>All rows are read. Thank you.</b></p><ul>{lines}</ul>'
-            f"<p>Every answer is kept. Close the page, and stop the command with Ctrl-C.</p></div>"
+            f"<p>Every answer is kept, and written as gold. Close the page, and stop the command with Ctrl-C.</p></div>"
         )
     row = queue.rows[place]
     why = REASONS[row.reason] + (f": {_said(row, queue.task.labels)}" if show_labels else "")
