@@ -37,6 +37,16 @@ def test_missing_extra_is_named(run, monkeypatch):
         pass
 
 
+def test_taken_port_is_told(run):
+    pytest.importorskip("gradio", reason="the extra 'review' is not installed")
+    with socket.socket() as taken, Review(run / "review").session("Ann") as session:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(OSError, match=f"port {port} is taken"), serve_review(session, port):
+            pass
+
+
 @pytest.fixture
 def address(run):
     """The page, served by this process."""

@@ -9,7 +9,8 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from hf_llambert.answers import normalize
-from hf_llambert.quality.review import Answer, Review, checked_name
+from hf_llambert.quality.review import Review
+from hf_llambert.quality.review_answers import Answer, checked_name
 from hf_llambert.quality.review_queue import QueueRow
 from hf_llambert.tasks import ABSTAIN
 

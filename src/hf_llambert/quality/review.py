@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-import re
 import shutil
-import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from types import TracebackType
@@ -29,24 +25,17 @@ from datasets import (
 from filelock import FileLock, Timeout
 
 from hf_llambert.data import scratch_folder
+from hf_llambert.quality.review_answers import (
+    Answer,
+    checked_name,
+    cut_torn_line,
+    file_name,
+    read_answers,
+    standing_answers,
+    sync_folder,
+)
 from hf_llambert.quality.review_queue import Queue, read_queue
 from hf_llambert.tasks import ABSTAIN
-
-_LONGEST_NAME = 60
-
-
-@dataclass(frozen=True)
-class Answer:
-    """
-    What one reviewer says of one row.
-
-    Args:
-        label (`int`): Id of the label, -1 = skipped.
-        at (`str`): When, in UTC as ISO 8601.
-    """
-
-    label: int
-    at: str
 
 
 class Review:
@@ -73,9 +62,9 @@ class Review:
         """
         found = {}
         for path in sorted((self.folder / "answers").glob("*.jsonl")):
-            name, entries = _read_answers(path, self.queue)
+            name, entries = read_answers(path, self.queue)
             if name is not None:
-                found[name] = _standing(entries)
+                found[name] = standing_answers(entries)
         return dict(sorted(found.items()))
 
     def session(self, reviewer: str) -> ReviewSession:
@@ -164,7 +153,7 @@ class ReviewSession:
         self.review, self.reviewer = review, checked_name(reviewer)
         folder = review.folder / "answers"
         folder.mkdir(parents=True, exist_ok=True)
-        self._path = folder / f"{_file_name(self.reviewer)}.jsonl"
+        self._path = folder / f"{file_name(self.reviewer)}.jsonl"
         process = self._path.with_suffix(".pid")
         self._lock = FileLock(self._path.with_suffix(".lock"))  # the system frees it when the process dies
         try:
@@ -177,12 +166,12 @@ class ReviewSession:
             ) from error
         try:
             process.write_text(f"{os.getpid()}\n")
-            _, self._entries = _read_answers(self._path, review.queue)
+            _, self._entries = read_answers(self._path, review.queue)
             self._file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-            _cut_torn_line(self._path, self._file)
+            cut_torn_line(self._path, self._file)
             if not os.fstat(self._file).st_size:
                 self._append([{"reviewer": self.reviewer, "queue": review.queue.digest}])
-                _sync_folder(folder)
+                sync_folder(folder)
         except BaseException:
             self._lock.release()
             raise
@@ -190,7 +179,7 @@ class ReviewSession:
     @property
     def answers(self) -> dict[int, Answer]:
         """This reviewer's answers, by place in the queue."""
-        return _standing(self._entries)
+        return standing_answers(self._entries)
 
     def open_row(self) -> int | None:
         """The first place in the queue without an answer, or `None` when all are answered or skipped."""
@@ -264,14 +253,6 @@ class ReviewSession:
             ) from error
 
 
-def checked_name(reviewer: str) -> str:
-    """A reviewer's name without spaces around it. Raises `ValueError` when nothing is left or it is no name."""
-    name = unicodedata.normalize("NFC", reviewer).strip()
-    if not name or len(name) > _LONGEST_NAME or not name.isprintable():
-        raise ValueError(f"Expected a reviewer's name of 1 to {_LONGEST_NAME} printable characters, got {reviewer!r}.")
-    return name
-
-
 @contextmanager
 def _no_bars() -> Iterator[None]:
     """Let datasets write without its progress bars: a second is none to watch."""
@@ -296,66 +277,3 @@ def _majority(votes: Counter[int]) -> int:
 
 def _now() -> str:
     return datetime.now(timezone.utc).isoformat(timespec="milliseconds")
-
-
-def _file_name(reviewer: str) -> str:
-    """A name for a file on any disk; two reviewers never share one."""
-    short = re.sub(r"[^a-z0-9]+", "-", reviewer.lower()).strip("-")[:30]
-    return f"{short or 'reviewer'}-{hashlib.sha256(reviewer.encode()).hexdigest()[:8]}"
-
-
-def _standing(entries: Iterable[Mapping]) -> dict[int, Answer]:
-    """The answers that count, in the order in which they were given."""
-    found: dict[int, Answer] = {}
-    for entry in entries:
-        found.pop(entry["row"], None)
-        if not entry.get("undo"):
-            found[entry["row"]] = Answer(entry["label"], entry["at"])
-    return found
-
-
-def _read_answers(path: Path, queue: Queue) -> tuple[str | None, list[dict]]:
-    """Reviewer and entries of a file. A last line without an end was torn by a kill and never confirmed: it is left out."""
-    if not path.is_file():
-        return None, []
-    lines = path.read_bytes().split(b"\n")[:-1]
-    if not lines:
-        return None, []
-    try:
-        head, number = json.loads(lines[0]), 1
-        name, digest = head["reviewer"], head["queue"]
-        entries = []
-        for number, line in enumerate(lines[1:], start=2):  # noqa: B007  (named in the error)
-            entries.append(_checked_entry(json.loads(line), queue))
-    except (ValueError, KeyError, TypeError) as error:
-        raise OSError(f"Line {number} of '{path}' cannot be read ({error}). Restore or remove it.") from error
-    if digest != queue.digest:
-        raise OSError(f"'{path}' holds answers to another queue of rows. Move it away; it does not belong here.")
-    return name, entries
-
-
-def _checked_entry(entry: Mapping, queue: Queue) -> dict:
-    place, label = entry["row"], entry.get("label", ABSTAIN)
-    if not (isinstance(place, int) and 0 <= place < len(queue.rows)):
-        raise ValueError(f"row {place!r} is not in the queue")
-    if not (isinstance(label, int) and ABSTAIN <= label < queue.task.num_labels):
-        raise ValueError(f"label {label!r} is none of the task's")
-    if "label" not in entry and not entry.get("undo"):
-        raise ValueError("no label")
-    if not isinstance(entry["at"], str):
-        raise ValueError("no time")
-    return dict(entry)
-
-
-def _cut_torn_line(path: Path, file: int) -> None:
-    content = path.read_bytes()
-    if content and not content.endswith(b"\n"):
-        os.ftruncate(file, content.rfind(b"\n") + 1)
-
-
-def _sync_folder(folder: Path) -> None:
-    number = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(number)  # the name, too, survives a power cut
-    finally:
-        os.close(number)

@@ -42,20 +42,24 @@ def serve_review(session: ReviewSession, port: int | None = None, show_labels: b
 
     system = ("system-ui", "sans-serif")  # no fonts from elsewhere
     theme = gr.themes.Default(primary_hue="blue", font=system, font_mono=("ui-monospace", "monospace"))
-    _, address, _ = page.launch(
-        server_name=_ADDRESS,
-        server_port=port,
-        share=False,
-        inbrowser=False,
-        quiet=True,
-        prevent_thread_lock=True,
-        footer_links=[],
-        ssr_mode=False,
-        mcp_server=False,
-        theme=theme,
-        css=_template("review.css"),
-        head=f"<script>{_template('review.js')}</script>",
-    )
+    try:
+        _, address, _ = page.launch(
+            server_name=_ADDRESS,
+            server_port=port,
+            share=False,
+            inbrowser=False,
+            quiet=True,
+            prevent_thread_lock=True,
+            footer_links=[],
+            ssr_mode=False,
+            mcp_server=False,
+            theme=theme,
+            css=_template("review.css"),
+            head=f"<script>{_template('review.js')}</script>",
+        )
+    except OSError as error:
+        where = "no port from 7860 on is free" if port is None else f"port {port} is taken"
+        raise OSError(f"The page cannot be served: {where}. Pass another --port.") from error
     try:
         yield address
     finally:

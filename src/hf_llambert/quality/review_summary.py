@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 from scipy.stats import binomtest
 
-from hf_llambert.quality.review import Answer, Review
+from hf_llambert.quality.review import Review
+from hf_llambert.quality.review_answers import Answer
 from hf_llambert.quality.review_queue import CONTROL, QUEUE_FILE, REASONS, QueueRow
 from hf_llambert.tasks import ABSTAIN
 
@@ -28,11 +29,12 @@ def review_summary(run: str | Path) -> dict | None:
         run (`str` or `Path`): Folder of the run, with `review`.
 
     Returns:
-        `dict` or `None`: `n_rows` of the queue, `n_answered` (labelled by someone), `n_ties`, `reviewers` (by name:
-        `n_answered`, `n_skipped`, `last`), `agreement` (see [`agreement`]), `control` (`n`; `teacher` and `student` with
-        `accuracy`, 95 % Wilson interval `low` and `high`, and `n`, or `None`), `n_teacher_overruled` and
-        `n_student_overruled` (rows of all kinds on which people say otherwise) and `reasons` (by reason: `n`, and those on
-        which the teacher is overruled). `None` when no review was begun.
+        `dict`: `None` when no review was begun; else `n_rows` of the queue, `n_answered` (labelled by someone), `n_ties`,
+        `reviewers` (by name: `n_answered`, `n_skipped`, `last`), `agreement` (see below), `control` (`n` rows labelled of
+        `n_drawn`; `teacher` and `student` with `accuracy`, 95 % Wilson interval `low` and `high`, and `n`, or `None`),
+        `n_teacher_overruled` and `n_student_overruled` (rows of all kinds on which people say otherwise) and `reasons` (by
+        reason: `n`, and those on which the teacher is overruled). The agreement has `n` rows that two or more labelled,
+        `equal`, Cohen's `kappa` (two reviewers only) and Krippendorff's `alpha`.
 
     Raises:
         OSError: Queue or answers are damaged.
@@ -105,7 +107,7 @@ def agreement(answers: Mapping[str, Mapping[int, Answer]], num_labels: int) -> d
     How far reviewers agree, on the rows that two or more of them labelled.
 
     Returns:
-        `dict` or `None`: `n` rows, `equal` (share of pairs of labels that are equal, rows alike), `kappa` (Cohen's, only for
+        `dict`: `n` rows, `equal` (share of pairs of labels that are equal, rows alike), `kappa` (Cohen's, only for
         two reviewers), `alpha` (Krippendorff's for names, any number of reviewers). kappa and alpha are `None` where only
         one label was ever given. `None` when no row has two labels.
     """
@@ -138,7 +140,7 @@ def krippendorff_alpha(units: Sequence[Sequence[int]], num_labels: int) -> float
         num_labels (`int`): Labels of the task; ids are below it.
 
     Returns:
-        `float` or `None`: By the coincidence matrix of Krippendorff (2011), "Computing Krippendorff's Alpha-Reliability".
+        `float`: By the coincidence matrix of Krippendorff (2011), "Computing Krippendorff's Alpha-Reliability".
         `None` where it is not defined: only one label in all rows with two or more.
     """
     coincidences = np.zeros((num_labels, num_labels))
