@@ -156,6 +156,7 @@ def test_rows_are_labelled_by_keyboard_and_a_reload_loses_nothing(run, address, 
     done = page.until("#review-done").text
     assert "13 of 14 rows labelled" in done
     assert "teacher right on" in done
+    assert not any(button.is_displayed() for button in browser.find_elements("css selector", "#review-labels button"))
     assert load_data(run / "review" / "gold").num_rows == 13
     page.until("#review-again").click()
     page.until(".count", lambda shown: shown == "13 of 14, 0 skipped")

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _ADDRESS = "127.0.0.1"  # nobody but this machine
 _KEYS = 9
+_FEW = 4  # labels that stand beside each other
 
 
 @contextmanager
@@ -111,7 +112,7 @@ def review_page(session: ReviewSession, show_labels: bool = False) -> Blocks:
     with gr.Blocks(analytics_enabled=False, title=f"{task.name} · review") as page:
         head, body = gr.HTML(), gr.HTML()
         place = gr.Number(visible="hidden", precision=0)
-        with gr.Row(elem_id="review-labels") as labels:
+        with gr.Row(elem_id="review-labels", elem_classes="many" if task.num_labels > _FEW else "") as labels:
             buttons = [
                 gr.Button(
                     f"{k + 1}  {name}" if k < _KEYS else name,
@@ -160,10 +161,11 @@ def _shown(session: ReviewSession, show_labels: bool) -> tuple[str, str]:
             f"<p>Every answer is kept, and written as gold. Close the page, and stop the command with Ctrl-C.</p></div>"
         )
     row = queue.rows[place]
+    size = " short" if queue.task.num_labels > _FEW else ""
     why = REASONS[row.reason] + (f": {_said(row, queue.task.labels)}" if show_labels else "")
     return head, (
         f'<p class="review-why">This row: {_escaped(why)}.</p>'
-        f'<div class="review-text" tabindex="0" dir="auto" data-place="{place}">{_escaped(row.text)}</div>'
+        f'<div class="review-text{size}" tabindex="0" dir="auto" data-place="{place}">{_escaped(row.text)}</div>'
     )
 
 
