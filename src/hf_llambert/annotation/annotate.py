@@ -91,8 +91,8 @@ def annotate(
     output = Path(output)
     alone = not isinstance(labeler, Mapping)
     labelers = labeler if isinstance(labeler, Mapping) else {"llm": labeler}
-    if limits is not None and limits.max_cost is not None:
-        check_caps(one.teacher for one in labelers.values())
+    limits = limits or Limits()
+    check_caps(limits, [one.teacher for one in labelers.values()])
     first = _check_members(labelers, alone)
     check_column(data, first.text_column, "text_column")
     if jury not in get_args(JuryMethod):
@@ -122,24 +122,17 @@ def annotate(
     if done is not None and not done["n_failed"]:
         return done
     start, end = (len(data) * k // state.num_processes for k in (state.process_index, state.process_index + 1))
-    spending = None if limits is None else limits.begin(state.num_processes)
-    if spending is not None and spending.money is not None:
-        for name, one in labelers.items():
-            spending.turn_to(name)
-            seconds, tokens = one.spent(data[start:end][one.text_column])
-            spending.add(seconds, *tokens)
+    spending = _begun(limits, data, labelers, range(start, end), state.num_processes)
     with progress_bar(
         "annotating", (end - start) * len(labelers), show_progress and state.is_main_process
     ) as progress:
         for name, one in labelers.items():
-            if spending is not None:
-                spending.turn_to(name)
+            spending.turn_to(name)
             _ask(data, one, range(start, end), progress, spending)
             if calibration == "contextual" and one.teacher.mode == "score" and state.is_main_process:
                 one.content_free_scores()
             one.ledger.close()  # so that the main process, maybe on another machine, finds all of it in the files
-    if spending is not None:
-        spending.warn()
+    spending.warn()
     state.wait_for_everyone()
     if state.is_main_process:
         if done is not None:
@@ -186,9 +179,18 @@ def _check_members(labelers: Mapping[str, LLMLabeler], alone: bool) -> LLMLabele
     return first
 
 
-def _ask(
-    data: Dataset, labeler: LLMLabeler, rows: range, progress: Callable[[int], None], spending: Spending | None
-) -> None:
+def _begun(limits: Limits, data: Dataset, labelers: Mapping[str, LLMLabeler], rows: range, processes: int) -> Spending:
+    """What this process may spend, less what earlier runs spent on its rows."""
+    spending = limits.begin(processes)
+    if limits.max_cost is not None:
+        for name, one in labelers.items():
+            spending.turn_to(name)
+            seconds, tokens = one.spent(data[rows.start : rows.stop][one.text_column])
+            spending.add(seconds, *tokens)
+    return spending
+
+
+def _ask(data: Dataset, labeler: LLMLabeler, rows: range, progress: Callable[[int], None], spending: Spending) -> None:
     """Ask about these rows, window by window, so that memory does not grow with them. The replies are in the ledger."""
     for start in range(rows.start, rows.stop, _WINDOW):
         texts = data[start : min(start + _WINDOW, rows.stop)][labeler.text_column]
@@ -210,7 +212,7 @@ def _assembled(
     method: CalibrationMethod,
     gold: list[int] | None,
     calibration_rows: int,
-    limits: Limits | None,
+    limits: Limits,
 ) -> tuple[Dataset, dict]:
     """The data with every labeler's columns, and what came out, of the one labeler or of the jury and its members."""
     results, calibrations = {}, {}
@@ -237,7 +239,7 @@ def _recalled(
     method: CalibrationMethod,
     gold: list[int] | None,
     calibration_rows: int,
-    limits: Limits | None,
+    limits: Limits,
 ) -> tuple[Dataset, Calibration | None]:
     """The data with a labeler's columns from its ledger, calibrated."""
     # Everything is in the ledger, so a cached result would save nothing and could be of a failed attempt.
@@ -245,7 +247,7 @@ def _recalled(
         labeler.recall,
         batched=True,
         batch_size=_WINDOW,
-        fn_kwargs={} if limits is None else {"unasked": limits.reason},
+        fn_kwargs={"unasked": limits.reason},
         features=labeler.features(data),
         load_from_cache_file=False,
         desc="assembling",

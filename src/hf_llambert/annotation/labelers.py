@@ -207,6 +207,12 @@ class LLMLabeler:
         tokens = sum(reply.input_tokens for reply in replies), sum(reply.output_tokens for reply in replies)
         return sum(reply.seconds for reply in replies), tokens
 
+    def answered_at(self, texts: Sequence[str]) -> dict[str, float]:
+        """When each text that is in the ledger was answered, in seconds since 1970. Asks nothing."""
+        keys = {text: self._key(text) for text in texts}
+        times = self.ledger.asked_at(keys.values())
+        return {text: times[key] for text, key in keys.items() if key in times}
+
     def content_free_scores(self) -> list[tuple[float, ...]]:
         """Scores of texts that say nothing, for contextual calibration. Asked once, kept in the ledger."""
         if self.teacher.mode != "score":

@@ -54,6 +54,8 @@ class Limits:
     @property
     def reason(self) -> str:
         """Why a row has no answer that these caps kept from being asked about."""
+        if self.max_cost is None and self.max_hours is None:
+            return "not asked yet"
         caps = [] if self.max_cost is None else [f"max_cost {self.max_cost:,.6g} {self.currency}".rstrip()]
         caps += [] if self.max_hours is None else [f"max_hours {self.max_hours:,.6g}"]
         return f"not asked: a limit was reached ({', '.join(caps)}); raise it and run again"
@@ -125,11 +127,11 @@ class Spending:
             )
 
 
-def check_caps(teachers: Iterable[Teacher]) -> None:
-    """Refuse to cap the money of an endpoint here: it counts requests in flight, and they would be paid and lost."""
+def check_caps(limits: Limits, teachers: Iterable[Teacher]) -> None:
+    """Refuse to cap the money of an endpoint here: requests in flight would be paid and lost."""
     for teacher in teachers:
-        if isinstance(teacher, EndpointTeacher):
+        if limits.max_cost is not None and isinstance(teacher, EndpointTeacher):
             raise ValueError(
-                f"EndpointTeacher '{teacher.model}' has caps of its own, which count what is in flight. Pass max_cost, price_input "
-                f"and price_output to it, not max_cost to annotate."
+                f"EndpointTeacher '{teacher.model}' has caps of its own, which count what is in flight. Pass max_cost, "
+                f"price_input and price_output to it, not max_cost to annotate."
             )

@@ -1,4 +1,4 @@
-"""`hf-llambert annotate | train | label | report | push | ledger`: one thin function each."""
+"""`hf-llambert plan | annotate | train | label | report | push | ledger`: one thin function each."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from hf_llambert.cli.annotate import annotate
 from hf_llambert.cli.label import label
 from hf_llambert.cli.ledger import ledger_app
 from hf_llambert.cli.options import say
+from hf_llambert.cli.plan import plan
 from hf_llambert.cli.publish import push, report
 from hf_llambert.cli.train import train
 
@@ -23,6 +24,7 @@ app = typer.Typer(
 )
 
 _ANY = {"allow_extra_args": True, "ignore_unknown_options": True}  # the arguments of a class
+app.command(context_settings=_ANY)(plan)
 app.command(context_settings=_ANY)(annotate)
 app.command(context_settings=_ANY)(train)
 app.command(context_settings=_ANY)(label)
