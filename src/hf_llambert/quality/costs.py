@@ -49,17 +49,15 @@ class Lengths:
 class Costs:
     """Seconds, tokens and money of texts by their lengths, learnt from the sample."""
 
-    def __init__(
-        self, labeler: LLMLabeler, answers: list[Answer], lengths: Lengths, notes: list[str], seed: int
-    ) -> None:
+    def __init__(self, labeler: LLMLabeler, answers: list[Answer], lengths: Lengths, notes: list[str]) -> None:
         teacher = labeler.teacher
         sizes = lengths.of([answer.text for answer in answers])
         seconds = [answer.seconds for answer in answers]
         shares_time = not isinstance(teacher, EndpointTeacher) and len(set(seconds)) > 1
         batches = np.unique(seconds, return_inverse=True)[1].tolist() if shares_time else None
-        self.seconds = Forecast(sizes, seconds, batches, seed)
-        self.input = Forecast(sizes, [answer.input_tokens for answer in answers], None, seed)
-        self.output = Forecast(sizes, [answer.output_tokens for answer in answers], None, seed)
+        self.seconds = Forecast(sizes, seconds, batches)
+        self.input = Forecast(sizes, [answer.input_tokens for answer in answers])
+        self.output = Forecast(sizes, [answer.output_tokens for answer in answers])
         # Requests of an endpoint are in flight together: their seconds add up to more than passed.
         self.at_once, self.most_at_once = 1.0, 1.0
         if isinstance(teacher, EndpointTeacher):

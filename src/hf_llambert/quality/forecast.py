@@ -10,8 +10,6 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import nnls
 from scipy.stats import binomtest, t
 
-_DRAWS = 400
-
 Estimate = dict[str, float]
 """`value` and the bounds of its 95 % interval, `low` and `high`."""
 
@@ -46,27 +44,20 @@ class Forecast:
     """
     What a text takes (seconds or tokens) by its length: a + b·length + c·length², none of them negative, by least squares.
 
-    The three terms are what a row costs, what a token costs, and what attention adds in long texts. The interval is of a
-    bootstrap over batches, whose rows share their time, with Student's t for few batches; it covers the sample's chance and
-    the rest's, not a machine that is busier later.
+    The three terms are what a row costs, what a token costs, and what attention adds in long texts. The interval is by the
+    jackknife over batches, whose rows share their time (Efron and Tibshirani 1993), with Student's t for few batches; it
+    covers the chance of the sample and of the rest, not a machine that is busier later.
 
     Args:
         lengths (`Sequence[int]`): Length of each text of the sample.
         taken (`Sequence[float]`): What each took.
         batches (`Sequence[int]`, *optional*): Which texts were computed together, as numbers. Defaults to none.
-        seed (`int`, defaults to 0): Seed of the bootstrap.
 
     Raises:
         ValueError: There is nothing to learn from.
     """
 
-    def __init__(
-        self,
-        lengths: Sequence[int],
-        taken: Sequence[float],
-        batches: Sequence[int] | None = None,
-        seed: int = 0,
-    ) -> None:
+    def __init__(self, lengths: Sequence[int], taken: Sequence[float], batches: Sequence[int] | None = None) -> None:
         if not len(lengths):
             raise ValueError("A forecast needs a text at least that was answered, got none.")
         sizes, y = np.asarray(lengths, dtype=float), np.asarray(taken, dtype=float)
@@ -79,12 +70,8 @@ class Forecast:
         residual = y - x @ self._coefficients
         # Rows of one batch are off together, so their errors add up.
         self._row_variance = float(np.mean([residual[rows].sum() ** 2 / len(rows) for rows in members]))
-        random = np.random.default_rng(seed)
-        draws = []
-        for _ in range(_DRAWS if self.batches > 1 else 0):
-            rows = np.concatenate([members[g] for g in random.integers(self.batches, size=self.batches)])
-            draws.append(_fit(x[rows], y[rows]))
-        self._draws = np.array(draws)
+        without = [np.flatnonzero(groups != g) for g in range(self.batches)] if self.batches > 1 else []
+        self._without = np.array([_fit(x[rows], y[rows]) for rows in without])
 
     def total(self, texts: Moments) -> Estimate:
         """What so many texts of such lengths take together."""
@@ -92,7 +79,7 @@ class Forecast:
         value = float(z @ self._coefficients)
         if self.batches < 2:
             return {"value": value, "low": value, "high": value}
-        variance = np.var(self._draws @ z) * self.batches / (self.batches - 1) + self._row_variance * texts.n
+        variance = np.var(self._without @ z) * (self.batches - 1) + self._row_variance * texts.n
         half = float(t.ppf(0.975, self.batches - 1) * np.sqrt(variance))
         return {"value": value, "low": max(value - half, 0.0), "high": value + half}
 

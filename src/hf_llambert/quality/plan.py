@@ -115,7 +115,7 @@ def make_plan(
     distinct = _distinct(usable)
     lengths = Lengths(labeler)
     texts, moments = _texts(lengths, labeler, distinct, len(counted), len(usable), len(data), notes)
-    costs = Costs(labeler, answers, lengths, notes, seed)
+    costs = Costs(labeler, answers, lengths, notes)
 
     annotating = costs.of(Moments.of(lengths.of(annotated)), price)
     whole = costs.of(moments.times(num_pool / len(counted)), price)
