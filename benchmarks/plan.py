@@ -3,9 +3,9 @@ How well 64 rows predict: `make_plan` against the annotation that follows, on th
 
     OMP_NUM_THREADS=1 python benchmarks/plan.py --rows 400 --samples 5 --json plan.json    # about half an hour on a core
 
-Needs `make assets`. Each sample has its own seed, so other reviews. The plan is made first; then all its rows are annotated with a
-ledger of their own, in the same process, so that nothing is known and the model is loaded, and the two are compared: the hours
-with the clock and with the seconds that the ledger notes, the tokens with those that it notes.
+Needs `make assets`. Each sample has its own seed, so other reviews. The plan is made first; then all its rows are annotated
+with a ledger of their own, in the same process, so that nothing is known and the model is loaded, and the two are compared:
+the hours with the clock and with the seconds that the ledger notes, the tokens with those that it notes.
 """
 
 from __future__ import annotations

@@ -185,8 +185,7 @@ def _begun(limits: Limits, data: Dataset, labelers: Mapping[str, LLMLabeler], ro
     if limits.max_cost is not None:
         for name, one in labelers.items():
             spending.turn_to(name)
-            seconds, tokens = one.spent(data[rows.start : rows.stop][one.text_column])
-            spending.add(seconds, *tokens)
+            spending.add(one.known(data[rows.start : rows.stop][one.text_column]))
     return spending
 
 

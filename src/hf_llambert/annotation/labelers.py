@@ -163,16 +163,17 @@ class LLMLabeler:
         missing = [text for text in usable if text not in replies]
         if progress and replies:
             progress(len(replies))
-        if missing and not (spending and spending.over()):
+        asked = missing[: spending.room(len(missing))] if missing and spending else missing
+        if asked:
             self.ledger.prepare()
-            for part in self.teacher.ask(self.task, missing, rank):
-                fresh = {missing[i]: reply for i, reply in part.items()}
+            for part in self.teacher.ask(self.task, asked, rank):
+                fresh = {asked[i]: reply for i, reply in part.items()}
                 self.ledger.put({keys[text]: reply for text, reply in fresh.items()}, self._identity)
                 replies |= fresh
                 if progress:
                     progress(len(fresh))
                 if spending:
-                    spending.add_batch(fresh.values())
+                    spending.add_batch(list(fresh.values()))
                     if len(replies) < len(usable) and spending.over():
                         break
         lost = [text for text in missing if text not in replies]
@@ -202,10 +203,14 @@ class LLMLabeler:
         """
         What asking about these texts took, summed over processes and runs: seconds, and tokens in and out. Asks nothing.
         """
-        keys = {self._key(text) for text in texts if isinstance(text, str) and why_unusable(text) is None}
-        replies = self.ledger.get(keys).values()
+        replies = self.known(texts)
         tokens = sum(reply.input_tokens for reply in replies), sum(reply.output_tokens for reply in replies)
         return sum(reply.seconds for reply in replies), tokens
+
+    def known(self, texts: Sequence[object]) -> list[Reply]:
+        """The replies to these texts that are in the ledger, each once. Asks nothing."""
+        keys = {self._key(text) for text in texts if isinstance(text, str) and why_unusable(text) is None}
+        return list(self.ledger.get(keys).values())
 
     def answered_at(self, texts: Sequence[str]) -> dict[str, float]:
         """When each text that is in the ledger was answered, in seconds since 1970. Asks nothing."""

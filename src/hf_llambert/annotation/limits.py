@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
 
 from hf_llambert.teachers.base import Reply, Teacher
 from hf_llambert.teachers.endpoint import EndpointTeacher
@@ -62,6 +62,17 @@ class Limits:
 
 
 @dataclass
+class _Taken:
+    """What one teacher took so far."""
+
+    cost: Cost | None
+    texts: int = 0
+    paid: float = 0.0
+    dearest_batch: float = 0.0
+    longest_batch: float = 0.0
+    last_batch: float | None = None
+
+
 class Spending:
     """
     What one process has spent of its [`Limits`].
@@ -71,56 +82,73 @@ class Spending:
         money (`float`, *optional*): This process's share of the money.
     """
 
-    limits: Limits
-    money: float | None
-    spent: float = 0.0
-    left_out: int = 0
-    why: str | None = None
-    _cost: Cost | None = None
-    _begun: float = field(default_factory=time.monotonic)
-    _dearest: float = 0.0
-    _longest: float = 0.0
-    _last: float | None = None
+    def __init__(self, limits: Limits, money: float | None) -> None:
+        self.limits, self.money = limits, money
+        self.spent = 0.0
+        self.left_out = 0
+        self.why: str | None = None
+        """Why texts are not asked about, once that is so."""
+        self._begun = time.monotonic()
+        self._teachers: dict[str, _Taken] = {}
+        self._now = _Taken(None)
 
     def turn_to(self, name: str) -> None:
-        """Count with the cost of this member of a jury from now on."""
+        """Count for this labeler from now on."""
         cost = self.limits.cost
-        self._cost = cost.get(name) if isinstance(cost, Mapping) else cost
-        if cost is not None and self._cost is None:
-            raise ValueError(f"Limits has no cost of '{name}', only of {', '.join(cost)}. Add it.")  # type: ignore[arg-type]
-        self._dearest, self._longest, self._last = 0.0, 0.0, None
+        if isinstance(cost, Mapping):
+            if name not in cost:
+                raise ValueError(f"Limits has no cost of '{name}', only of {', '.join(cost)}. Add it.")
+            cost = cost[name]
+        self._now = self._teachers.setdefault(name, _Taken(cost))
+        self._now.last_batch = None
 
-    def add(self, seconds: float, input_tokens: float, output_tokens: float) -> float:
-        """Count what was spent, in this run or an earlier one, and give its cost."""
-        cost = 0.0 if self._cost is None else self._cost(seconds, input_tokens, output_tokens)
-        self.spent += cost
+    def add(self, replies: Collection[Reply]) -> float:
+        """Count what these replies took, in this run or an earlier one, and give their cost."""
+        now = self._now
+        if now.cost is None:
+            return 0.0
+        cost = sum(now.cost(reply.seconds, reply.input_tokens, reply.output_tokens) for reply in replies)
+        now.texts, now.paid, self.spent = now.texts + len(replies), now.paid + cost, self.spent + cost
         return cost
 
-    def add_batch(self, replies: Iterable[Reply]) -> None:
+    def add_batch(self, replies: Collection[Reply]) -> None:
         """Count a batch that came back just now. The next one is expected to take no more than the dearest so far."""
-        now = time.monotonic()
-        cost = sum(self.add(reply.seconds, reply.input_tokens, reply.output_tokens) for reply in replies)
-        self._dearest = max(self._dearest, cost)
-        if self._last is not None:
-            self._longest = max(self._longest, now - self._last)
-        self._last = now
+        now, clock = self._now, time.monotonic()
+        now.dearest_batch = max(now.dearest_batch, self.add(replies))
+        if now.last_batch is not None:
+            now.longest_batch = max(now.longest_batch, clock - now.last_batch)
+        now.last_batch = clock
+
+    def room(self, texts: int) -> int:
+        """How many of so many texts may be asked about, as far as is known what one costs."""
+        if self.over():
+            return 0
+        if self.money is None or not self._now.paid:
+            return texts
+        room = int((self.money - self.spent) / (self._now.paid / self._now.texts))
+        if room < texts:
+            self._spent_up()
+        return min(room, texts)
 
     def over(self) -> bool:
         """Whether nothing more may be asked: a cap is reached, or another batch would pass it."""
-        limits, hours = self.limits, (time.monotonic() - self._begun) / 3600
-        if self.money is not None and (self.spent >= self.money or self.spent + self._dearest > self.money):
-            self.why = f"{self.spent:,.6g} of {self.money:,.6g} {limits.currency}".rstrip() + " is spent"
-        elif limits.max_hours is not None and hours + self._longest / 3600 >= limits.max_hours:
-            self.why = f"{hours:,.3g} of {limits.max_hours:,.6g} hours are over"
+        most, hours = self.limits.max_hours, (time.monotonic() - self._begun) / 3600
+        if self.money is not None and (self.spent >= self.money or self.spent + self._now.dearest_batch > self.money):
+            self._spent_up()
+        elif most is not None and hours + self._now.longest_batch / 3600 >= most:
+            self.why = f"{hours:,.3g} of {most:,.6g} hours are over"
         else:
             return False
         return True
+
+    def _spent_up(self) -> None:
+        self.why = f"{self.spent:,.6g} of {self.money:,.6g} {self.limits.currency}".rstrip() + " is spent"
 
     def warn(self) -> None:
         """Say how many texts were left out, where any were."""
         if self.left_out:
             logger.warning(
-                "%s and another batch may not fit: %s texts were not asked about. What was answered is kept; the same command "
+                "%s and no more fits: %s texts were not asked about. What was answered is kept; the same command "
                 "with a larger limit asks about these only.",
                 self.why,
                 f"{self.left_out:,}",

@@ -91,31 +91,31 @@ def plan(
 
 def show_plan(plan: dict) -> None:
     """Draw a plan on the terminal."""
+    from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
 
+    answered, now = plan["sample"]["answered"], plan["sample"]["asked_now"]
     table = Table(
-        title=f"{plan['task']} with {plan['teacher']}: estimates from {plan['sample']['answered']} answered texts "
-        f"({plan['sample']['asked_now']} asked now), 95 % intervals"
+        title=f"{plan['task']} with {plan['teacher']}",
+        caption=f"95 % intervals, from {answered} texts ({now} asked now)",
+        box=SIMPLE_HEAD,
+        pad_edge=False,
     )
-    columns = ["", "texts", "time", "tokens in", "tokens out", *([plan["currency"]] if plan["currency"] else [])]
-    for name in columns:
-        table.add_column(name, justify="left" if not name else "right")
+    for name in ("", "texts", "time", *([plan["currency"]] if plan["currency"] else [])):
+        table.add_column(name, justify="right" if name else "left", no_wrap=True)
     annotate, whole, student = plan["annotate"], plan["teacher_for_all"], plan["student"]
-    rows = [("the teacher annotates", annotate["n"], annotate)]
+    rows = [("annotate", annotate["n"], annotate)]
     if student is not None:
-        rows += [("the student trains", student["train"]["n"], student["train"])]
-        rows += [("the student labels", student["label"]["n"], student["label"])]
+        rows += [("train", student["train"]["n"], student["train"])]
+        rows += [("label", student["label"]["n"], student["label"])]
         rows += [("all three", None, student["in_all"])]
-    rows += [("the teacher for all", whole["n"], whole)]
+    rows += [("teacher alone", whole["n"], whole)]
     for name, n, part in rows:
-        if name in ("all three", "the teacher for all"):
+        if name in ("all three", "teacher alone"):
             table.add_section()
-        cells = [_range(part["hours"], _time), _range(part.get("input_tokens"), _count)]
-        cells += [_range(part.get("output_tokens"), _count)]
-        if plan["currency"]:
-            cells.append(_range(part["money"], _money))
-        table.add_row(name, "" if n is None else f"{n:,}", *cells)
+        money = [_range(part["money"], _moneys)] if plan["currency"] else []
+        table.add_row(name, "" if n is None else f"{n:,}", _range(part["hours"], _times), *money)
     Console().print(table)
     for line in _lines(plan):
         say(line)
@@ -124,15 +124,19 @@ def show_plan(plan: dict) -> None:
 def _lines(plan: dict) -> list[str]:
     """What does not fit into the table."""
     out, even, texts = [], plan["break_even"], plan["texts"]
+    for name, part in (("to annotate", plan["annotate"]), ("for all", plan["teacher_for_all"])):
+        out.append(
+            f"tokens {name}: {_range(part['input_tokens'], _counts)} in, {_range(part['output_tokens'], _counts)} out"
+        )
     for what, unit in (("hours", "time"), ("money", "money")):
         if even is not None and even[what] is not None:
-            out.append(f"in {unit} the student pays above {_range(even[what], _count)} texts")
+            out.append(f"in {unit} the student pays above {_range(even[what], _counts)} texts")
         elif even is not None and (what == "hours" or plan["student"]["in_all"]["money"] is not None):
             out.append(f"in {unit} the student never pays: it takes no less for a text than the teacher")
     if plan["coverage"]:
-        out.append(f"coverage {_range(plan['coverage'], _percent)} of {plan['coverage']['n']}")
+        out.append(f"coverage {_range(plan['coverage'], _percents)} of {plan['coverage']['n']}")
     if plan["agreement"]:
-        out.append(f"agreement with gold {_range(plan['agreement'], _percent)} of {plan['agreement']['n']}")
+        out.append(f"agreement with gold {_range(plan['agreement'], _percents)} of {plan['agreement']['n']}")
     longest = ", ".join(f"{n:,}" for n in texts["longest"])
     out.append(f"longest texts: {longest} {texts['unit']} (median {texts['median']:,.0f})")
     if texts["n_cut"] is not None:
@@ -145,32 +149,31 @@ def _lines(plan: dict) -> list[str]:
     return out + [f"note: {note}" for note in plan["notes"]]
 
 
-def _range(estimate: dict | None, shown: Callable[[float], str]) -> str:
+def _range(estimate: dict | None, shown: Callable[[list[float]], tuple[list[str], str]]) -> str:
+    """A value with its 95 % interval, in one unit."""
     if estimate is None:
         return "–"
-    value, low, high = shown(estimate["value"]), shown(estimate["low"]), shown(estimate.get("high", float("inf")))
-    return value if value == low == high else f"{value} ({low} to {high})"
+    numbers = [estimate[end] for end in ("value", "low", "high") if end in estimate]
+    (value, low, *high), unit = shown(numbers)
+    if high == [low]:
+        return f"{value}{unit}"
+    return f"{value} ({low} to {high[0] if high else '?'}){unit}"
 
 
-def _time(hours: float) -> str:
-    for size, unit in ((24 * 365, "years"), (24, "days"), (1, "h"), (1 / 60, "min")):
-        if hours >= 2 * size:
-            return f"{hours / size:,.1f} {unit}"
-    return f"{hours * 3600:,.1f} s"
+def _times(hours: list[float]) -> tuple[list[str], str]:
+    units = ((24 * 365, " years"), (24, " days"), (1, " h"), (1 / 60, " min"), (1 / 3600, " s"))
+    size, unit = next(((size, unit) for size, unit in units if hours[0] >= 2 * size), units[-1])
+    return [f"{number / size:,.1f}" for number in hours], unit
 
 
-def _count(number: float) -> str:
-    if number == float("inf"):
-        return "never"
-    for size, unit in ((1e9, " bn"), (1e6, " M")):
-        if number >= size:
-            return f"{number / size:,.2f}{unit}"
-    return f"{number:,.0f}"
+def _counts(numbers: list[float]) -> tuple[list[str], str]:
+    size, unit = next(((size, unit) for size, unit in ((1e9, " bn"), (1e6, " M")) if numbers[0] >= size), (1, ""))
+    return [f"{number / size:,.2f}" if unit else f"{number:,.0f}" for number in numbers], unit
 
 
-def _money(amount: float) -> str:
-    return f"{amount:,.2f}" if amount >= 1 else f"{amount:.2g}"
+def _moneys(amounts: list[float]) -> tuple[list[str], str]:
+    return [f"{amount:,.2f}" if amounts[0] >= 1 else f"{amount:#.2g}" for amount in amounts], ""
 
 
-def _percent(part: float) -> str:
-    return f"{part:.1%}"
+def _percents(parts: list[float]) -> tuple[list[str], str]:
+    return [f"{part:.1%}" for part in parts], ""

@@ -61,7 +61,7 @@ class Costs:
         # Requests of an endpoint are in flight together: their seconds add up to more than passed.
         self.at_once, self.most_at_once = 1.0, 1.0
         if isinstance(teacher, EndpointTeacher):
-            self.at_once = max(_at_once(labeler, answers), 1.0)
+            self.at_once = max(at_once(labeler, answers), 1.0)
             self.most_at_once = max(float(teacher.concurrency), self.at_once)
             notes.append(
                 f"On average {self.at_once:.1f} requests of the sample were in flight; with all {teacher.concurrency} places "
@@ -95,7 +95,7 @@ def money_of(price: Price | None, hours: Estimate, read: Estimate, written: Esti
     return {end: price.cost(hours[end] * 3600, read[end], written[end]) for end in ("value", "low", "high")}
 
 
-def _at_once(labeler: LLMLabeler, answers: list[Answer]) -> float:
+def at_once(labeler: LLMLabeler, answers: list[Answer]) -> float:
     """How many requests were in flight on average while any was, whichever runs they are from."""
     ended = labeler.answered_at([answer.text for answer in answers])
     spans = sorted((ended[answer.text] - answer.seconds, ended[answer.text]) for answer in answers)

@@ -99,6 +99,8 @@ def make_plan(
     for name, number in (("sample", sample), ("max_counted", max_counted), ("num_pool", num_pool)):
         if number is not None and number < 1:
             raise ValueError(f"{name} must be a positive number, got {number}.")
+    if gold_column is not None:
+        check_column(data, gold_column, "gold_column")
     model = str(labeler.teacher.settings().get("model", "teacher"))
     price = None if prices is None else prices.of(model)
     student_price = None if prices is None or student is None else prices.find(student.student)
@@ -180,8 +182,8 @@ def _answers(labeler: LLMLabeler, asked: Dataset) -> tuple[list[Answer], int]:
     replies = labeler.replies(texts)
     found = [
         Answer(text, reply.seconds, reply.input_tokens, reply.output_tokens)
-        for text, reply in replies.items()
-        if reply.error is None
+        for text in texts
+        if (reply := replies[text]).error is None
     ]
     if not found:
         why = next((reply.error for reply in replies.values()), "no text is usable")
