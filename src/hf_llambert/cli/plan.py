@@ -101,6 +101,7 @@ def show_plan(plan: dict) -> None:
         caption=f"95 % intervals, from {answered} texts ({now} asked now)",
         box=SIMPLE_HEAD,
         pad_edge=False,
+        padding=(0, 1, 0, 0),
     )
     for name in ("", "texts", "time", *([plan["currency"]] if plan["currency"] else [])):
         table.add_column(name, justify="right" if name else "left", no_wrap=True)
