@@ -1,5 +1,6 @@
 import json
 import logging
+import re
 from types import SimpleNamespace
 
 import numpy as np
@@ -15,6 +16,7 @@ from hf_llambert import (
     LLMLabeler,
     Price,
     PriceTable,
+    RecordedTeacher,
     StudentPlan,
     TransformersTeacher,
     annotate,
@@ -455,7 +457,9 @@ def test_annotate_on_the_command_line_stops_at_its_cap(files, teacher_dir, capsy
     call(*common, "--max_cost", 1e-9, "--prices", files / "prices.yaml", "--batch_tokens", 1)
     assert "1 ok, 0 abstained, 15 failed" in capsys.readouterr().out  # what a first batch costs is not known before
     call(*common, "--max_cost", 1e9, "--max_hours", 10, "--prices", files / "prices.yaml")
-    assert "16 ok, 0 abstained, 0 failed" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "16 ok, 0 abstained, 0 failed" in shown
+    assert re.search(r"cost of these replies: [\d.,e+]+ EUR\n", shown)
 
 
 def test_endpoint_on_the_command_line_is_capped_with_the_tables_price(files, server, capsys):
@@ -474,6 +478,15 @@ def test_endpoint_on_the_command_line_is_capped_with_the_tables_price(files, ser
     call(*common, "--max_cost", 300)
     first = server.requests
     assert 0 < first < 16
+    for wrong, message in (
+        (["--max_cost", -1], "must be a positive"),
+        (["--max_cost", 1, "--max_hours", 0], "max_hours"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            call(*common, *wrong)
+    (files / "hourly.yaml").write_text("m: {per_hour: 1, currency: EUR}\n")
+    with pytest.raises(ValueError, match="by the token, the price of 'm' is by the hour"):
+        call(*common[:-1], files / "hourly.yaml", "--max_cost", 1)
     with pytest.raises(ValueError, match="Give the price once"):
         call(*common, "--max_cost", 300, "--price_input", 1)
     call(*common, "--max_cost", 1)  # less than is spent already
@@ -481,3 +494,35 @@ def test_endpoint_on_the_command_line_is_capped_with_the_tables_price(files, ser
     call(*common, "--max_cost", 1_000_000)
     assert server.requests == 16
     assert "16 ok, 0 abstained, 0 failed" in capsys.readouterr().out
+
+
+def test_teachers_priced_in_two_currencies_are_refused(files, server):
+    (files / "a.yaml").write_text(f"{{teacher: endpoint, model: a, base_url: '{server.url}'}}")
+    (files / "b.yaml").write_text(f"{{teacher: endpoint, model: b, base_url: '{server.url}'}}")
+    common = [
+        "annotate",
+        "--task",
+        files / "question.yaml",
+        "--data",
+        files / "reviews.jsonl",
+        "--output",
+        files / "run",
+    ]
+    common += ["--teacher", files / "a.yaml", "--teacher", files / "b.yaml", "--prices", files / "prices.yaml"]
+    prices = "a: {input_per_million: 1, currency: EUR}\nb: {input_per_million: 1, currency: %s}\n"
+    (files / "prices.yaml").write_text(prices % "USD")
+    with pytest.raises(ValueError, match="priced in EUR and USD"):
+        call(*common)
+    (files / "prices.yaml").write_text(prices % "EUR")
+    with pytest.raises(ValueError, match="Of a jury give each teacher its own max_cost"):
+        call(*common, "--max_cost", 1)
+    assert server.requests == 0
+
+
+def test_recorded_answers_take_no_time_and_the_plan_says_so(reviews, tmp_path):
+    rows = [{"text": text, "label": "positive"} for text in reviews["text"]]
+    (tmp_path / "answers.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    teacher = RecordedTeacher(str(tmp_path / "answers.jsonl"), "somebody", label_column="label")
+    found = make_plan(reviews, LLMLabeler(make_cloze(), teacher, tmp_path / "ledger"), num_annotated=16, sample=8)
+    assert found["annotate"]["hours"]["value"] == 0
+    assert any("hours are 0" in note for note in found["notes"])

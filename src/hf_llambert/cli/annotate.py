@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hf_llambert.cli.options import Data, LabelColumn, NumRows, Output, Prices, Seed, Split, TextColumn, pairs, say
-from hf_llambert.cli.teachers import limits_of, named_teachers
+from hf_llambert.cli.teachers import limits_of, named_teachers, prices_of
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -92,8 +92,8 @@ def annotate(
     }
     if len(labelers) < len(teachers) * len(tasks):
         raise ValueError("Two members of the jury have one name. Name the tasks, or the teachers' YAML files, apart.")
-    table = None if prices is None else load_prices(prices)
-    limits = limits_of(labelers, dataset, max_cost, max_hours, table)
+    paid = prices_of(labelers, None if prices is None else load_prices(prices))
+    limits = limits_of(labelers, dataset, max_cost, max_hours, paid)
     results = run(
         dataset,
         labelers if len(labelers) > 1 else next(iter(labelers.values())),
@@ -115,6 +115,13 @@ def annotate(
                 f"agreement with gold {quality['accuracy']:.1%} ({quality['accuracy_low']:.1%} to "
                 f"{quality['accuracy_high']:.1%}), coverage {found['coverage']:.1%}"
             )
+    if paid is not None:
+        each = results.get("members") or dict.fromkeys(paid, results)
+        cost = sum(
+            price.cost(each[name]["seconds"], each[name]["input_tokens"], each[name]["output_tokens"])
+            for name, price in paid.items()
+        )
+        say(f"cost of these replies: {cost:,.4g} {next(iter(paid.values())).currency}")
     say(f"written to {output / 'annotated'}")
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from datasets import Dataset
 
-    from hf_llambert import Limits, LLMLabeler, PriceTable
+    from hf_llambert import Limits, LLMLabeler, Price, PriceTable
     from hf_llambert.teachers.base import Teacher
 
 _NOTHING = 1e-12  # what is left of a budget that is spent; an endpoint's cap cannot be 0
@@ -34,12 +34,28 @@ def named_teachers(given: list[str], backend: str, arguments: list[str], seed: i
     ]
 
 
+def prices_of(labelers: Mapping[str, LLMLabeler], table: PriceTable | None) -> dict[str, Price] | None:
+    """
+    The price of each labeler's teacher, all in one currency; `None` without a table.
+
+    Raises:
+        ValueError: A price is missing, or they are in several currencies.
+    """
+    if table is None:
+        return None
+    found = {name: table.of(_model(one)) for name, one in labelers.items()}
+    currencies = sorted({price.currency for price in found.values()})
+    if len(currencies) > 1:
+        raise ValueError(f"The teachers are priced in {' and '.join(currencies)}. Put them in one currency.")
+    return found
+
+
 def limits_of(
     labelers: Mapping[str, LLMLabeler],
     data: Dataset,
     max_cost: float | None,
     max_hours: float | None,
-    prices: PriceTable | None,
+    prices: Mapping[str, Price] | None,
 ) -> Limits | None:
     """
     The caps of a command line. An endpoint gets its own cap on money, less what earlier runs spent on these rows.
@@ -49,40 +65,34 @@ def limits_of(
     """
     from hf_llambert import EndpointTeacher, Limits
 
-    found = None if prices is None else {name: prices.of(_model(one)) for name, one in labelers.items()}
-    currencies = {price.currency for price in (found or {}).values()}
-    if len(currencies) > 1:
-        raise ValueError(f"The teachers are priced in {' and '.join(sorted(currencies))}. Put them in one currency.")
-    if max_cost is None and max_hours is None:
-        return None
-    hours = None if max_hours is None else Limits(max_hours=max_hours)
-    if max_cost is None:
-        return hours
-    if any(isinstance(one.teacher, EndpointTeacher) for one in labelers.values()):
-        if len(labelers) > 1:
-            raise ValueError(
-                "--max_cost is of one endpoint. Of a jury give each teacher its own max_cost, in its YAML file."
-            )
-        [(name, one)] = labelers.items()
-        one.teacher = _capped(one, data, max_cost, found and found[name])
-        return hours
-    if found is None:
+    if max_cost is None or not any(isinstance(one.teacher, EndpointTeacher) for one in labelers.values()):
+        if max_cost is not None and prices is None:
+            models = " and ".join(_model(one) for one in labelers.values())
+            raise ValueError(f"--max_cost needs --prices FILE with the price of {models}.")
+        if max_cost is None and max_hours is None:
+            return None
+        costs = {name: price.cost for name, price in (prices or {}).items()}
+        currency = next((price.currency for price in (prices or {}).values()), "")
+        return Limits(max_cost, costs if len(costs) > 1 else next(iter(costs.values()), None), max_hours, currency)
+    if len(labelers) > 1:
         raise ValueError(
-            f"--max_cost needs --prices FILE with the price of {' and '.join(map(_model, labelers.values()))}."
+            "--max_cost is of one endpoint. Of a jury give each teacher its own max_cost, in its YAML file."
         )
-    costs = {name: price.cost for name, price in found.items()}
-    return Limits(max_cost, costs if len(costs) > 1 else next(iter(costs.values())), max_hours, currencies.pop())
+    [(name, one)] = labelers.items()
+    _cap(one, data, max_cost, None if prices is None else prices[name])
+    return None if max_hours is None else Limits(max_hours=max_hours)
 
 
-def _capped(labeler: LLMLabeler, data: Dataset, max_cost: float, price: object) -> Teacher:
-    from hf_llambert import EndpointTeacher, Limits
-    from hf_llambert.quality.prices import Price
+def _cap(labeler: LLMLabeler, data: Dataset, max_cost: float, price: Price | None) -> None:
+    """Give the labeler's endpoint its price and what is left of its money."""
+    from hf_llambert import EndpointTeacher
 
     teacher = labeler.teacher
     if not isinstance(teacher, EndpointTeacher):
-        return teacher
-    Limits(max_cost, cost=lambda *_: 0.0)  # is it a positive number?
-    if isinstance(price, Price):
+        return
+    if not max_cost > 0:
+        raise ValueError(f"max_cost must be a positive number, got {max_cost!r}.")
+    if price is not None:
         if not price.by_token:
             raise ValueError(
                 f"--max_cost of an endpoint is by the token, the price of '{teacher.model}' is by the hour."
@@ -94,7 +104,7 @@ def _capped(labeler: LLMLabeler, data: Dataset, max_cost: float, price: object) 
         )
     _, (read, written) = labeler.spent(data[labeler.text_column][:])
     spent = (read * teacher.price_input + written * teacher.price_output) / 1e6
-    return dataclasses.replace(teacher, max_cost=max(max_cost - spent, _NOTHING))
+    labeler.teacher = dataclasses.replace(teacher, max_cost=max(max_cost - spent, _NOTHING))
 
 
 def _model(labeler: LLMLabeler) -> str:

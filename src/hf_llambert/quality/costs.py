@@ -18,7 +18,15 @@ _FEW_BATCHES = 4
 
 @dataclass(frozen=True)
 class Answer:
-    """What one text of the sample took."""
+    """
+    What one text of the sample took.
+
+    Args:
+        text (`str`): The text.
+        seconds (`float`): Its share of the time, as the ledger notes it.
+        input_tokens (`int`): Tokens of its prompt.
+        output_tokens (`int`): Tokens of the answer.
+    """
 
     text: str
     seconds: float
@@ -27,7 +35,12 @@ class Answer:
 
 
 class Lengths:
-    """Lengths of texts: of their prompts in tokens where the teacher's tokenizer is here, else in characters."""
+    """
+    Lengths of texts: of their prompts in tokens where the teacher's tokenizer is here, else in characters.
+
+    Args:
+        labeler (`LLMLabeler`): Task and teacher.
+    """
 
     def __init__(self, labeler: LLMLabeler) -> None:
         self.task, self.teacher = labeler.task, labeler.teacher
@@ -47,7 +60,15 @@ class Lengths:
 
 
 class Costs:
-    """Seconds, tokens and money of texts by their lengths, learnt from the sample."""
+    """
+    Seconds, tokens and money of texts by their lengths, learnt from the sample.
+
+    Args:
+        labeler (`LLMLabeler`): Task, teacher and ledger.
+        answers (`list[Answer]`): What the sample took.
+        lengths (`Lengths`): How texts are measured.
+        notes (`list[str]`): What is not known is added to it.
+    """
 
     def __init__(self, labeler: LLMLabeler, answers: list[Answer], lengths: Lengths, notes: list[str]) -> None:
         teacher = labeler.teacher
