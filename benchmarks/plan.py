@@ -32,6 +32,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--rows", type=int, default=400)
     parser.add_argument("--samples", type=int, default=5)
+    parser.add_argument("--first_seed", type=int, default=0)
     parser.add_argument("--asked", type=int, default=64)
     parser.add_argument("--max_text_tokens", type=int, default=160)
     parser.add_argument("--cpu_seconds", action="store_true")
@@ -43,7 +44,7 @@ def main() -> None:
     teacher = TransformersTeacher(str(ROOT / "assets/SmolLM2-135M-Instruct"), max_text_tokens=given.max_text_tokens)
     data = load_data(ROOT / "assets/imdb_train.parquet")
     found = []
-    for seed in range(given.samples):
+    for seed in range(given.first_seed, given.first_seed + given.samples):
         with tempfile.TemporaryDirectory() as place:
             planned = make_plan(
                 data,
