@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from hf_llambert.quality.noise import likely_label_errors
     from hf_llambert.quality.plan import StudentPlan, make_plan
     from hf_llambert.quality.prevalence import class_prevalence
-    from hf_llambert.quality.prices import Price, PriceTable, load_prices
+    from hf_llambert.quality.prices import Price, PriceTable, load_prices, run_cost
     from hf_llambert.quality.report import compare_labels, show_report, write_report
     from hf_llambert.quality.slices import find_slices, length_slices, value_slices
     from hf_llambert.tasks import ABSTAIN, TaskSpec, load_task
@@ -78,7 +78,7 @@ _MODULES = {
     "quality.report": "compare_labels show_report write_report",
     "quality.curves": "learning_curve worth_of_labels",
     "quality.plan": "StudentPlan make_plan",
-    "quality.prices": "Price PriceTable load_prices",
+    "quality.prices": "Price PriceTable load_prices run_cost",
     "quality.drift": "measure_drift",
     "quality.gate": "GateMissed check_gate load_gate show_gate",
     "quality.noise": "likely_label_errors",

@@ -57,6 +57,12 @@ def report_markdown(report: Mapping, figures: list[tuple[str, str]], rows: list[
         )
     if report["cascade"]:
         lines += [f"- cascade: {line}" for line in cascade_summary(report["cascade"])]
+    if report.get("cost"):
+        cost = report["cost"]
+        parts = ", ".join(
+            f"{name} {cost[name]:,.4g}" for name in ("annotate", "train", "label") if cost[name] is not None
+        )
+        lines.append(f"- cost: {cost['total']:,.4g} {markdown_text(cost['currency'])} ({parts})")
     found = finding_sentences(report)
     if found:
         lines += ["", "## What was found", "", *(f"- {markdown_text(sentence)}" for sentence in found)]

@@ -149,5 +149,41 @@ def load_prices(path: str | Path) -> PriceTable:
     return PriceTable(prices, str(path))
 
 
+def run_cost(report: Mapping, table: PriceTable) -> dict:
+    """
+    What a run has cost by a price table: the teacher's tokens or time, the student's time.
+
+    Args:
+        report (`Mapping`): The content of `report.json`; see [`write_report`].
+        table (`PriceTable`): Prices of the teacher, or of each member of a jury, and of the student where one was trained.
+
+    Returns:
+        `dict`: `annotate`, `train`, `label` (`None` where that was not done), `total` and `currency`.
+
+    Raises:
+        ValueError: A model is not in the table, or the prices are in several currencies.
+    """
+    teacher, student, labels = report["teacher"], report["student"], report["labels"]
+    asked = (list(teacher["members"].values()) if teacher["mode"] == "jury" else [teacher]) if teacher else []
+    used = [(table.of(str(one["settings"].get("model"))), one) for one in asked]
+    out: dict = {"annotate": None, "train": None, "label": None}
+    if used:
+        out["annotate"] = sum(p.cost(one["seconds"], one["input_tokens"], one["output_tokens"]) for p, one in used)
+    prices = [price for price, _ in used]
+    if student:
+        price = table.of(student["train"]["student"])
+        if price.by_token:
+            raise ValueError(
+                f"{table.source}: a student is paid by the hour, not by the token. Give it per_hour or per_gpu_hour."
+            )
+        prices.append(price)
+        out["train"] = price.cost(student["train"]["seconds"], 0, 0)
+        out["label"] = price.cost(labels["seconds"], 0, 0) if labels else None
+    currencies = sorted({price.currency for price in prices})
+    if len(currencies) > 1:
+        raise ValueError(f"{table.source}: expected one currency, got {', '.join(currencies)}. Convert them.")
+    return out | {"total": sum(part for part in out.values() if part is not None), "currency": currencies[0]}
+
+
 def _is_amount(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value) and value >= 0
