@@ -263,10 +263,11 @@ def test_texts_that_the_teacher_cuts_are_counted_over_all_data(teacher_dir, tmp_
     labeler = LLMLabeler(make_cloze(), TransformersTeacher(teacher_dir, **NARROW), tmp_path / "ledger")
     found = make_plan(data, labeler, num_annotated=10, sample=4)
     assert (found["texts"]["n_cut"], found["texts"]["limit"], found["texts"]["unit"]) == (10, 12, "tokens")
-    assert found["texts"]["cut"] == share(10, 40)
+    assert found["texts"]["cut"] == {"value": 0.25, "low": 0.25, "high": 0.25, "n": 40}  # all were counted
     assert found["texts"]["longest"][0] > 12
     part = make_plan(data, labeler, num_annotated=10, sample=4, max_counted=20)["texts"]
     assert (part["n_rows"], part["n_counted"], part["cut"]["n"]) == (40, 20, 20)
+    assert part["cut"] == share(part["n_cut"], 20)
 
 
 def test_cut_texts_of_an_unknown_teacher_are_not_guessed(labeler):

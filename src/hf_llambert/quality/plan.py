@@ -213,9 +213,15 @@ def _texts(
         "longest": sorted(own, reverse=True)[:_LONGEST],
         "limit": most,
         "n_cut": cut,
-        "cut": None if cut is None else share(cut, len(distinct)),
+        "cut": None if cut is None else _counted_share(cut, len(distinct), counted == rows),
     }
     return found, Moments.of(prompts)
+
+
+def _counted_share(count: int, of: int, all_counted: bool) -> Estimate | None:
+    """A share, which is no estimate where everything was counted."""
+    found = share(count, of)
+    return found | {"low": found["value"], "high": found["value"]} if found and all_counted else found
 
 
 def _quality(
