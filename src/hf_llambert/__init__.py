@@ -32,12 +32,17 @@ if TYPE_CHECKING:
     from hf_llambert.pool.shards import label_pool, read_pool
     from hf_llambert.quality.curves import learning_curve, worth_of_labels
     from hf_llambert.quality.drift import measure_drift
+    from hf_llambert.quality.exchange import export_review, import_review
     from hf_llambert.quality.gate import GateMissed, check_gate, load_gate, show_gate
     from hf_llambert.quality.noise import likely_label_errors
     from hf_llambert.quality.plan import StudentPlan, make_plan
     from hf_llambert.quality.prevalence import class_prevalence
     from hf_llambert.quality.prices import Price, PriceTable, load_prices, run_cost
     from hf_llambert.quality.report import compare_labels, show_report, write_report
+    from hf_llambert.quality.review import Review, ReviewSession
+    from hf_llambert.quality.review_page import serve_review
+    from hf_llambert.quality.review_queue import build_queue, suspected_errors, write_queue
+    from hf_llambert.quality.review_summary import review_lines, review_summary
     from hf_llambert.quality.slices import find_slices, length_slices, value_slices
     from hf_llambert.tasks import ABSTAIN, TaskSpec, load_task
     from hf_llambert.teachers.batches import write_batch
@@ -80,6 +85,11 @@ _MODULES = {
     "quality.plan": "StudentPlan make_plan",
     "quality.prices": "Price PriceTable load_prices run_cost",
     "quality.drift": "measure_drift",
+    "quality.exchange": "export_review import_review",
+    "quality.review": "Review ReviewSession",
+    "quality.review_page": "serve_review",
+    "quality.review_queue": "build_queue suspected_errors write_queue",
+    "quality.review_summary": "review_lines review_summary",
     "quality.gate": "GateMissed check_gate load_gate show_gate",
     "quality.noise": "likely_label_errors",
     "quality.prevalence": "class_prevalence",

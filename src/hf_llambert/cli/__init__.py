@@ -14,6 +14,7 @@ from hf_llambert.cli.ledger import ledger_app
 from hf_llambert.cli.options import say
 from hf_llambert.cli.plan import plan
 from hf_llambert.cli.publish import push, report
+from hf_llambert.cli.review import review
 from hf_llambert.cli.train import train
 
 app = typer.Typer(
@@ -30,6 +31,7 @@ app.command(context_settings=_ANY)(annotate)
 app.command(context_settings=_ANY)(train)
 app.command(context_settings=_ANY)(label)
 app.command()(report)
+app.command()(review)
 app.command()(gate)
 app.command()(push)
 app.add_typer(ledger_app, name="ledger")

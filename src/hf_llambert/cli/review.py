@@ -1,0 +1,132 @@
+"""`hf-llambert review`."""
+
+from __future__ import annotations
+
+import json
+import threading
+import webbrowser
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from hf_llambert.cli.options import say
+
+if TYPE_CHECKING:
+    from hf_llambert import Review
+
+
+def review(
+    run: Annotated[Path, typer.Option("--run", help="Folder of an annotated run.")],
+    reviewer: Annotated[str | None, typer.Option("--reviewer", help="Who answers.")] = None,
+    num: Annotated[int | None, typer.Option("--num", help="Rows in the queue, when it is made. Default: 100.")] = None,
+    num_control: Annotated[
+        int | None, typer.Option("--num_control", help="How many of them are drawn at random. Default: a fifth.")
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of the drawing and of the order.")] = 42,
+    suspects: Annotated[
+        Path | None,
+        typer.Option(
+            "--suspects",
+            help="A JSON list of row numbers whose label is likely wrong, the likeliest first. Default: found by cleanlab.",
+        ),
+    ] = None,
+    show_labels: Annotated[
+        bool,
+        typer.Option("--show_labels", help="Show what teacher and student say. People then tend to agree with them."),
+    ] = False,
+    port: Annotated[int | None, typer.Option("--port", help="Default: the first free one from 7860.")] = None,
+    no_browser: Annotated[bool, typer.Option("--no_browser", help="Say the address, open nothing.")] = False,
+    export: Annotated[
+        tuple[str, Path] | None,
+        typer.Option(
+            "--export",
+            metavar="FORMAT FILE",
+            help="Write the rows for another tool, argilla or label_studio, and end. With --show_labels, with what teacher "
+            "and student say.",
+        ),
+    ] = None,
+    import_file: Annotated[
+        Path | None, typer.Option("--import", help="Take answers from a file of Argilla or Label Studio, and end.")
+    ] = None,
+    summary: Annotated[
+        bool, typer.Option("--summary", help="Say what was answered, write it as gold, and end.")
+    ] = False,
+) -> None:
+    """
+    Read the rows that matter most, and answer by keyboard, on a page that only this machine sees.
+
+    Interrupted, the same command goes on. Several people answer the same rows under their own names. What they say is gold
+    for the next training: hf-llambert train --gold RUN/review/gold.
+    """
+    from hf_llambert import export_review, import_review, serve_review
+
+    if sum((export is not None, import_file is not None, summary)) > 1:
+        raise ValueError("Pass one of --export, --import and --summary.")
+    page = export is None and import_file is None and not summary
+    if page and reviewer is None:
+        raise ValueError("Who answers? Pass --reviewer NAME.")
+    found = _review(run, num, num_control, seed, suspects)
+    if export is not None:
+        number = export_review(found, export[1], export[0], machine_labels=show_labels)
+        say(f"{number:,} rows written to {export[1]}")
+        return
+    if import_file is not None:
+        for name, added in import_review(found, import_file).items():
+            say(f"{name}: {added:,} answers")
+    if page and reviewer is not None:
+        with found.session(reviewer) as session, serve_review(session, port, show_labels) as address:
+            say(f"{address} (stop with Ctrl-C; every answer is kept)")
+            if not no_browser:
+                webbrowser.open(address)
+            with suppress(KeyboardInterrupt):
+                threading.Event().wait()
+    _say_summary(found)
+
+
+def _review(run: Path, num: int | None, num_control: int | None, seed: int, suspects: Path | None) -> Review:
+    """The review of a run; its queue is made when there is none."""
+    from hf_llambert import Review
+
+    folder = run / "review"
+    if not (folder / "queue.json").exists():
+        from hf_llambert import build_queue, compare_labels, write_queue
+
+        compare_labels(run)
+        rows = 100 if num is None else num
+        control = rows // 5 if num_control is None else num_control
+        write_queue(folder, build_queue(run, rows, control, seed, _suspects(run, suspects)))
+    found = Review(folder)
+    for name, asked, there in (("num", num, found.queue.num), ("num_control", num_control, found.queue.num_control)):
+        if asked not in (None, there):
+            raise ValueError(
+                f"'{folder}' holds a queue made with --{name} {there}, asked for {asked}. Go on without --{name}, or move "
+                f"the folder away to begin anew."
+            )
+    return found
+
+
+def _suspects(run: Path, path: Path | None) -> list[int]:
+    """The rows that a file names, or that are found where cleanlab is installed."""
+    from hf_llambert import suspected_errors
+
+    if path is None:
+        try:
+            return suspected_errors(run)
+        except ImportError as error:
+            say(f"The queue is made without suspected label errors. {error}", error=True)
+            return []
+    rows = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(rows, list) or not all(isinstance(row, int) for row in rows):
+        raise ValueError(f"'{path}' must hold a JSON list of row numbers.")
+    return rows
+
+
+def _say_summary(found: Review) -> None:
+    from hf_llambert import review_lines
+
+    for line in review_lines(found):
+        say(line)
+    if found.labels():
+        say(f"gold for the next training: --gold {found.save_gold()}")

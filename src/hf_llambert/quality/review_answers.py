@@ -1,0 +1,104 @@
+"""The file in which a reviewer's answers lie: JSON lines, read as far as they are whole."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import unicodedata
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from hf_llambert.quality.review_queue import Queue
+from hf_llambert.tasks import ABSTAIN
+
+_LONGEST_NAME = 60
+
+
+@dataclass(frozen=True)
+class Answer:
+    """
+    What one reviewer says of one row.
+
+    Args:
+        label (`int`): Id of the label, -1 = skipped.
+        at (`str`): When, in UTC as ISO 8601.
+    """
+
+    label: int
+    at: str
+
+
+def checked_name(reviewer: str) -> str:
+    """A reviewer's name without spaces around it. Raises `ValueError` when nothing is left or it is no name."""
+    name = unicodedata.normalize("NFC", reviewer).strip()
+    if not name or len(name) > _LONGEST_NAME or not name.isprintable():
+        raise ValueError(f"Expected a reviewer's name of 1 to {_LONGEST_NAME} printable characters, got {reviewer!r}.")
+    return name
+
+
+def file_name(reviewer: str) -> str:
+    """A name for a file on any disk; two reviewers never share one."""
+    short = re.sub(r"[^a-z0-9]+", "-", reviewer.lower()).strip("-")[:30]
+    return f"{short or 'reviewer'}-{hashlib.sha256(reviewer.encode()).hexdigest()[:8]}"
+
+
+def standing_answers(entries: Iterable[Mapping]) -> dict[int, Answer]:
+    """The answers that count, in the order in which they were given."""
+    found: dict[int, Answer] = {}
+    for entry in entries:
+        found.pop(entry["row"], None)
+        if not entry.get("undo"):
+            found[entry["row"]] = Answer(entry["label"], entry["at"])
+    return found
+
+
+def read_answers(path: Path, queue: Queue) -> tuple[str | None, list[dict]]:
+    """Reviewer and entries of a file. A last line without an end was torn by a kill and never confirmed: it is left out."""
+    if not path.is_file():
+        return None, []
+    lines = path.read_bytes().split(b"\n")[:-1]
+    if not lines:
+        return None, []
+    try:
+        head, number = json.loads(lines[0]), 1
+        name, digest = head["reviewer"], head["queue"]
+        entries = []
+        for number, line in enumerate(lines[1:], start=2):  # noqa: B007  (named in the error)
+            entries.append(_checked_entry(json.loads(line), queue))
+    except (ValueError, KeyError, TypeError) as error:
+        raise OSError(f"Line {number} of '{path}' cannot be read ({error}). Restore or remove it.") from error
+    if digest != queue.digest:
+        raise OSError(f"'{path}' holds answers to another queue of rows. Move it away; it does not belong here.")
+    return name, entries
+
+
+def _checked_entry(entry: Mapping, queue: Queue) -> dict:
+    place, label = entry["row"], entry.get("label", ABSTAIN)
+    if not (isinstance(place, int) and 0 <= place < len(queue.rows)):
+        raise ValueError(f"row {place!r} is not in the queue")
+    if not (isinstance(label, int) and ABSTAIN <= label < queue.task.num_labels):
+        raise ValueError(f"label {label!r} is none of the task's")
+    if "label" not in entry and not entry.get("undo"):
+        raise ValueError("no label")
+    if not isinstance(entry["at"], str):
+        raise ValueError("no time")
+    return dict(entry)
+
+
+def cut_torn_line(path: Path, file: int) -> None:
+    """Take a last line without an end out of an open file."""
+    content = path.read_bytes()
+    if content and not content.endswith(b"\n"):
+        os.ftruncate(file, content.rfind(b"\n") + 1)
+
+
+def sync_folder(folder: Path) -> None:
+    """Put the names in a folder on disk."""
+    number = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(number)  # the name, too, survives a power cut
+    finally:
+        os.close(number)

@@ -1,0 +1,200 @@
+"""The page on which a person reviews: one text, the labels, keys."""
+
+from __future__ import annotations
+
+import html
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib import resources
+from typing import TYPE_CHECKING
+
+from hf_llambert.quality.review import ReviewSession
+from hf_llambert.quality.review_queue import REASONS, QueueRow
+from hf_llambert.quality.review_summary import review_lines
+from hf_llambert.tasks import ABSTAIN
+
+if TYPE_CHECKING:
+    from gradio import Blocks
+
+_ADDRESS = "127.0.0.1"  # nobody but this machine
+_KEYS = 9
+
+
+@contextmanager
+def serve_review(session: ReviewSession, port: int | None = None, show_labels: bool = False) -> Iterator[str]:
+    """
+    Serve the page to this machine only, while the block runs. Gives its address.
+
+    Args:
+        session (`ReviewSession`): Whose answers; closing it is the caller's.
+        port (`int`, *optional*): Port. Defaults to the first free one from 7860 on.
+        show_labels (`bool`, defaults to `False`): Show what teacher and student say before the person has answered. People
+            then tend to agree with them, and the measured accuracies flatter.
+
+    Raises:
+        ImportError: gradio is not installed.
+        OSError: The port is taken.
+    """
+    page = review_page(session, show_labels)
+    import gradio as gr
+
+    system = ("system-ui", "sans-serif")  # no fonts from elsewhere
+    theme = gr.themes.Default(primary_hue="blue", font=system, font_mono=("ui-monospace", "monospace"))
+    try:
+        _, address, _ = page.launch(
+            server_name=_ADDRESS,
+            server_port=port,
+            share=False,
+            inbrowser=False,
+            quiet=True,
+            prevent_thread_lock=True,
+            footer_links=[],
+            ssr_mode=False,
+            mcp_server=False,
+            theme=theme,
+            css=_template("review.css"),
+            head=f"<script>{_template('review.js')}</script>",
+        )
+    except OSError as error:
+        where = "no port from 7860 on is free" if port is None else f"port {port} is taken"
+        raise OSError(f"The page cannot be served: {where}. Pass another --port.") from error
+    try:
+        yield address
+    finally:
+        page.close(verbose=False)
+
+
+def review_page(session: ReviewSession, show_labels: bool = False) -> Blocks:
+    """
+    The page as gradio's `Blocks`, to be launched; see [`serve_review`].
+
+    Raises:
+        ImportError: gradio is not installed.
+    """
+    os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # read when gradio is imported
+    try:
+        import gradio as gr
+    except ImportError as error:
+        raise ImportError("The review page needs gradio: pip install 'hf-llambert[review]'.") from error
+    task, lock = session.review.queue.task, threading.Lock()
+
+    def state() -> tuple:
+        shown, place = _shown(session, show_labels), session.open_row()
+        skipped = any(answer.label == ABSTAIN for answer in session.answers.values())
+        return (
+            *shown,
+            -1 if place is None else place,
+            gr.update(visible=place is not None),
+            gr.update(visible=place is not None),
+            gr.update(interactive=bool(session.answers)),
+            gr.update(visible=place is None and skipped),
+        )
+
+    def acting(act: Callable[[int], object]) -> Callable[[int], tuple]:
+        def handler(place: int) -> tuple:
+            with lock:
+                standing = session.open_row()
+                # A second key, or a second tab, that came before its page changed is not about the row shown now.
+                if place == (-1 if standing is None else standing):
+                    try:
+                        act(place)
+                        if session.open_row() is None and session.review.labels():
+                            session.review.save_gold()
+                    except OSError as error:
+                        raise gr.Error(html.escape(str(error))) from error
+                return state()
+
+        return handler
+
+    with gr.Blocks(analytics_enabled=False, title=f"{task.name} · review") as page:
+        head, body = gr.HTML(), gr.HTML()
+        place = gr.Number(visible="hidden", precision=0)
+        with gr.Row(elem_id="review-labels") as labels:
+            buttons = [
+                gr.Button(
+                    f"{k + 1}  {name}" if k < _KEYS else name,
+                    elem_id=f"review-label-{k + 1}",
+                    variant="primary",
+                    min_width=100,
+                )
+                for k, name in enumerate(task.labels)
+            ]
+        with gr.Row(elem_id="review-others"):
+            skip = gr.Button("S  Skip", elem_id="review-skip", min_width=80)
+            undo = gr.Button("U  Undo", elem_id="review-undo", min_width=80)
+            again = gr.Button("Skipped rows again", elem_id="review-again", min_width=80, visible=False)
+        gr.HTML(_help(session), elem_id="review-help")
+        outputs = [head, body, place, labels, skip, undo, again]
+        actions: list[tuple] = [
+            (skip, session.skip),
+            (undo, lambda _: session.undo()),
+            (again, lambda _: session.reopen_skipped()),
+            *((button, _answering(session, k)) for k, button in enumerate(buttons)),
+        ]
+        for button, act in actions:
+            button.click(acting(act), place, outputs, queue=False, show_progress="hidden", api_visibility="private")
+        page.load(state, None, outputs, queue=False, show_progress="hidden", api_visibility="private")
+    return page
+
+
+def _answering(session: ReviewSession, label: int) -> Callable[[int], None]:
+    return lambda place: session.answer(place, label)
+
+
+def _shown(session: ReviewSession, show_labels: bool) -> tuple[str, str]:
+    """Head and body of the page as it stands."""
+    queue, answers = session.review.queue, session.answers
+    skipped = sum(answer.label == ABSTAIN for answer in answers.values())
+    done, place = len(answers), session.open_row()
+    head = (
+        f'<div id="review-head"><h1>{_escaped(queue.task.name)} · {_escaped(session.reviewer)}</h1>'
+        f'<span class="count" id="review-count">{done:,} of {len(queue.rows):,}, {skipped:,} skipped</span></div>'
+        f'<div class="review-bar"><span style="width: {100 * done / len(queue.rows):.1f}%"></span></div>'
+    )
+    if place is None:
+        lines = "".join(f"<li>{_escaped(line)}</li>" for line in review_lines(session.review))
+        return head, (
+            f'<div class="review-done" id="review-done"><p><b>All rows are read. Thank you.</b></p><ul>{lines}</ul>'
+            f"<p>Every answer is kept, and written as gold. Close the page, and stop the command with Ctrl-C.</p></div>"
+        )
+    row = queue.rows[place]
+    why = REASONS[row.reason] + (f": {_said(row, queue.task.labels)}" if show_labels else "")
+    return head, (
+        f'<p class="review-why">This row: {_escaped(why)}.</p>'
+        f'<div class="review-text" tabindex="0" dir="auto" data-place="{place}">{_escaped(row.text)}</div>'
+    )
+
+
+def _said(row: QueueRow, labels: tuple[str, ...]) -> str:
+    """What the machines say of a row."""
+    said = []
+    for who, label, sure in (
+        ("teacher", row.teacher, row.teacher_confidence),
+        ("student", row.student, row.student_confidence),
+    ):
+        if label != ABSTAIN:
+            said.append(f"{who} says {labels[label]}" + ("" if sure is None else f" ({sure:.0%} sure)"))
+    return ", ".join(said) or "neither gave a label"
+
+
+def _help(session: ReviewSession) -> str:
+    task = session.review.queue.task
+    keys = " · ".join(f"<kbd>{k + 1}</kbd> {_escaped(name)}" for k, name in enumerate(task.labels[:_KEYS]))
+    return (
+        f"<details><summary>Keys and question (<kbd>?</kbd>)</summary><p>{keys}</p>"
+        f"<p><kbd>S</kbd> skip · <kbd>U</kbd> or <kbd>Backspace</kbd> undo · <kbd>?</kbd> this help</p>"
+        f"<p>The teacher was asked:</p><pre>{_escaped(task.instruction)}</pre>"
+        f"<p>Answer what you would say yourself. Each answer is on disk before the next text is shown.</p></details>"
+    )
+
+
+def _escaped(text: str) -> str:
+    """A text as HTML that shows it and does nothing; gradio's templates find no place to fill in it either."""
+    shown = html.escape(text)
+    return "".join(f"&#{ord(c)};" if c in "${}`" else c for c in shown)
+
+
+def _template(name: str) -> str:
+    return (resources.files("hf_llambert.quality") / "templates" / name).read_text(encoding="utf-8")

@@ -1,0 +1,236 @@
+"""Which rows people should read: where a label is doubtful, and some drawn at random to measure by."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import random
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from datasets import Dataset, load_from_disk
+from filelock import FileLock
+
+from hf_llambert.data import STAGE_FILE
+from hf_llambert.tasks import ABSTAIN, TaskSpec
+from hf_llambert.texts import why_unusable
+
+QUEUE_FILE = "queue.json"
+CONTROL = "random"
+REASONS = {
+    CONTROL: "drawn at random, to measure by",
+    "disagree": "teacher and student disagree",
+    "suspect": "suspected label error",
+    "unsure": "the teacher was unsure",
+    "abstained": "the teacher gave no label",
+}
+"""Why a row is in a queue, and how it is said to a person."""
+
+
+@dataclass(frozen=True)
+class QueueRow:
+    """
+    A row to be read.
+
+    Args:
+        row (`int`): Its number in the annotated dataset.
+        text (`str`): The text.
+        reason (`str`): One of `REASONS`.
+        teacher (`int`): The teacher's label, -1 where it gave none.
+        student (`int`): The student's label, -1 where there is none.
+        teacher_confidence (`float`, *optional*): The teacher's confidence.
+        student_confidence (`float`, *optional*): The student's confidence.
+    """
+
+    row: int
+    text: str
+    reason: str
+    teacher: int = ABSTAIN
+    student: int = ABSTAIN
+    teacher_confidence: float | None = None
+    student_confidence: float | None = None
+
+
+@dataclass(frozen=True)
+class Queue:
+    """The rows that every reviewer of a run reads, in this order."""
+
+    task: TaskSpec
+    text_column: str
+    num: int
+    num_control: int
+    rows: tuple[QueueRow, ...]
+
+    @property
+    def digest(self) -> str:
+        """What answers are kept with, so that those to another queue are never taken for answers to this one."""
+        payload = json.dumps([list(self.task.labels), [(row.row, row.text) for row in self.rows]])
+        return hashlib.sha256(payload.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+def build_queue(
+    run: str | Path,
+    num: int = 100,
+    num_control: int = 20,
+    seed: int = 42,
+    suspects: Sequence[int] = (),
+) -> Queue:
+    """
+    Choose the rows of a run's annotated dataset that people should read.
+
+    `num_control` rows are drawn at random from all usable texts, whatever the machines say of them: only these can measure
+    teacher and student. The others are taken in turn from those where teacher and student disagree (the surest first), the
+    suspects, those of the teacher's least confidence and those that it gave no label. All are then shuffled. The same run
+    and arguments give the same queue.
+
+    Args:
+        run (`str` or `Path`): Folder with `annotated` and, for the student's labels, `compared` (see [`compare_labels`]).
+        num (`int`, defaults to 100): Rows in the queue; fewer when the run has fewer.
+        num_control (`int`, defaults to 20): How many of them are drawn at random.
+        seed (`int`, defaults to 42): Seed of the drawing and of the order.
+        suspects (`Sequence[int]`, defaults to none): Numbers of rows whose label is likely wrong, the likeliest first.
+
+    Raises:
+        FileNotFoundError: The run has no annotated dataset.
+        ValueError: The numbers make no sense, or no text can be read.
+    """
+    if not 0 <= num_control <= num or num < 1:
+        raise ValueError(
+            f"Expected 1 row or more, of which none or more, but not more than all, are drawn at random; got {num} rows, "
+            f"{num_control} at random."
+        )
+    run = Path(run)
+    annotated, task, column = _annotated(run)
+    strange = [row for row in suspects if not 0 <= row < len(annotated)]
+    if strange:
+        raise ValueError(f"Expected suspects from 0 to {len(annotated) - 1:,}, got {strange[:5]}.")
+    rows = _rows(annotated, run, column)
+    if not rows:
+        raise ValueError(f"None of the {len(annotated):,} texts in '{run / 'annotated'}' can be read by anyone.")
+    draw = random.Random(seed)
+    control = sorted(draw.sample(sorted(rows), min(num_control, len(rows))))
+    chosen = dict.fromkeys(control, CONTROL)
+    _fill(chosen, _doubtful(rows, suspects), min(num, len(rows)))
+    order = sorted(chosen)
+    draw.shuffle(order)
+    made = tuple(QueueRow(**{**asdict(rows[i]), "reason": chosen[i]}) for i in order)
+    return Queue(task, column, num, num_control, made)
+
+
+def suspected_errors(run: str | Path, seed: int = 0) -> list[int]:
+    """
+    Rows of a run's annotated dataset whose label by the teacher is likely wrong, the likeliest first; for the `suspects` of
+    [`build_queue`]. See [`likely_label_errors`] for how, and for the errors.
+    """
+    from hf_llambert.quality.noise import likely_label_errors
+
+    annotated, _, column = _annotated(Path(run))
+    labels, texts = annotated["llm_label"][:], annotated[column][:]
+    rows = [i for i, label in enumerate(labels) if label != ABSTAIN and why_unusable(texts[i]) is None]
+    _, found = likely_label_errors([texts[i] for i in rows], [labels[i] for i in rows], seed=seed)
+    return [rows[k] for k in found.tolist()]
+
+
+def _annotated(run: Path) -> tuple[Dataset, TaskSpec, str]:
+    """A run's annotated dataset, its task and its column of texts."""
+    note = run / "annotated" / STAGE_FILE
+    if not note.is_file():
+        raise FileNotFoundError(f"'{run}' holds no 'annotated' folder. Run hf-llambert annotate --output {run} first.")
+    config = json.loads(note.read_text(encoding="utf-8"))["config"]
+    return load_from_disk(str(run / "annotated")), TaskSpec.from_dict(config["task"]), config["text_column"]
+
+
+def _rows(annotated: Dataset, run: Path, column: str) -> dict[int, QueueRow]:
+    """The rows that a person can read, each once, by number."""
+    student, sure = [ABSTAIN] * len(annotated), [None] * len(annotated)
+    if (run / "compared").is_dir():
+        from hf_llambert.pool.shards import read_pool  # brings torch: not needed to go on with a queue that is there
+
+        compared = read_pool(run / "compared")
+        if len(compared) != len(annotated):
+            raise ValueError(
+                f"'{run / 'compared'}' has {len(compared):,} rows, the annotated dataset {len(annotated):,}. Remove "
+                f"'compared' and run hf-llambert report {run}."
+            )
+        student, sure = compared["student_label"][:], compared["student_confidence"][:]
+    values = zip(
+        annotated[column][:], annotated["llm_label"][:], annotated["llm_confidence"][:], student, sure, strict=True
+    )
+    rows, seen = {}, set()
+    for i, (text, teacher, confidence, label, student_confidence) in enumerate(values):
+        if why_unusable(text) is None and text not in seen:
+            seen.add(text)
+            learnt = ABSTAIN if label is None else label
+            rows[i] = QueueRow(i, text, CONTROL, teacher, learnt, confidence, student_confidence)
+    return rows
+
+
+def _doubtful(rows: dict[int, QueueRow], suspects: Sequence[int]) -> dict[str, list[int]]:
+    """Row numbers by reason, those that matter most first."""
+    labelled = [row for row in rows.values() if row.teacher != ABSTAIN]
+    disagree = [row for row in labelled if row.student not in (ABSTAIN, row.teacher)]
+    disagree.sort(key=lambda row: (-(row.teacher_confidence or 0) - (row.student_confidence or 0), row.row))
+    unsure = [row for row in labelled if row.teacher_confidence is not None]
+    unsure.sort(key=lambda row: (row.teacher_confidence, row.row))
+    return {
+        "disagree": [row.row for row in disagree],
+        "suspect": [row for row in dict.fromkeys(suspects) if row in rows],
+        "unsure": [row.row for row in unsure],
+        "abstained": [row.row for row in rows.values() if row.teacher == ABSTAIN],
+    }
+
+
+def _fill(chosen: dict[int, str], reasons: dict[str, list[int]], num: int) -> None:
+    """Take from each reason in turn, until `num` are chosen or none is left."""
+    left = {reason: iter(rows) for reason, rows in reasons.items()}
+    while left and len(chosen) < num:
+        for reason in list(left):
+            row = next((row for row in left[reason] if row not in chosen), None)
+            if row is None:
+                del left[reason]
+            elif len(chosen) < num:
+                chosen[row] = reason
+
+
+def write_queue(folder: Path, queue: Queue) -> Queue:
+    """Write a queue unless there is one; the one that is there counts, also when two processes come at once."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / QUEUE_FILE
+    with FileLock(folder / ".queue.lock"):
+        if not path.exists():
+            made = {
+                "task": queue.task.to_dict(),
+                "text_column": queue.text_column,
+                "num": queue.num,
+                "num_control": queue.num_control,
+                "rows": [asdict(row) for row in queue.rows],
+            }
+            part = folder / f".{QUEUE_FILE}.part"
+            with part.open("w", encoding="utf-8") as file:
+                json.dump(made, file, indent=1, ensure_ascii=False)
+                file.flush()
+                os.fsync(file.fileno())
+            part.replace(path)
+    return read_queue(folder)
+
+
+def read_queue(folder: Path) -> Queue:
+    """
+    The queue of a review.
+
+    Raises:
+        FileNotFoundError: None was made yet.
+        OSError: It cannot be read.
+    """
+    path = folder / QUEUE_FILE
+    if not path.is_file():
+        raise FileNotFoundError(f"'{folder}' holds no queue of rows to review. Start hf-llambert review first.")
+    try:
+        made = json.loads(path.read_text(encoding="utf-8"))
+        rows = tuple(QueueRow(**row) for row in made["rows"])
+        task = TaskSpec.from_dict(made["task"])
+        return Queue(task, made["text_column"], made["num"], made["num_control"], rows)
+    except (ValueError, KeyError, TypeError) as error:
+        raise OSError(f"'{path}' is damaged ({error}). Restore it; the answers beside it belong to it.") from error

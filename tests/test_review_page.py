@@ -1,0 +1,247 @@
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from hf_llambert import Review, build_queue, load_data, serve_review, write_queue
+from review_run import make_run
+
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+DRIVER = shutil.which("chromedriver")
+HOSTILE = (
+    "<script>document.title = 'owned'</script><img src=x onerror=\"document.title = 'owned'\"> ${document.title = 'owned'}"
+    " {{ 7 * 7 }} ${7 * 7} `x` </div></textarea> &amp; "
+)
+
+
+@pytest.fixture
+def run(tmp_path, cloze) -> Path:
+    run = make_run(tmp_path / "run", cloze, text=HOSTILE)
+    write_queue(run / "review", build_queue(run, 14, 4))
+    return run
+
+
+def test_missing_extra_is_named(run, monkeypatch):
+    monkeypatch.setitem(sys.modules, "gradio", None)
+    with (
+        Review(run / "review").session("Ann") as session,
+        pytest.raises(ImportError, match=r"pip install 'hf-llambert\[review\]'"),
+        serve_review(session),
+    ):
+        pass
+
+
+def test_taken_port_is_told(run):
+    pytest.importorskip("gradio", reason="the extra 'review' is not installed")
+    with socket.socket() as taken, Review(run / "review").session("Ann") as session:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(OSError, match=f"port {port} is taken"), serve_review(session, port):
+            pass
+
+
+@pytest.fixture
+def address(run):
+    """The page, served by this process."""
+    pytest.importorskip("gradio", reason="the extra 'review' is not installed")
+    with Review(run / "review").session("Ann") as session, serve_review(session, free_port()) as address:
+        yield address
+
+
+def free_port():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+def served(run):
+    """The page, served by the command in a process of its own."""
+    command = [sys.executable, "-m", "hf_llambert.cli", "review", "--run", str(run), "--reviewer", "Ann"]
+    process = subprocess.Popen(
+        [*command, "--no_browser", "--port", str(free_port())],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    )
+    said = []
+    for line in process.stdout:
+        said.append(line)
+        if line.startswith("http://127.0.0.1:"):
+            return process, line.split()[0]
+    raise RuntimeError("".join(said))
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    if not (CHROMIUM and DRIVER):
+        pytest.skip("no chromium and chromedriver on this machine")
+    selenium = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
+    from selenium.webdriver.chrome.service import Service
+
+    options = selenium.ChromeOptions()
+    options.binary_location = CHROMIUM
+    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"performance": "ALL"})
+    with selenium.Chrome(options=options, service=Service(DRIVER)) as browser:
+        yield browser
+
+
+@pytest.fixture
+def browser(chromium):
+    """One browser for all, as wide as a desk, on an empty page, with one tab."""
+    yield chromium
+    first, *others = chromium.window_handles
+    for tab in others:
+        chromium.switch_to.window(tab)
+        chromium.close()
+    chromium.switch_to.window(first)
+    chromium.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    chromium.get("about:blank")
+
+
+class Page:
+    """What a person does on the page and sees of it."""
+
+    def __init__(self, browser, address):
+        self.browser = browser
+        browser.get(address)
+        self.until(".count")
+
+    def until(self, css, condition=lambda shown: True):
+        from selenium.common.exceptions import StaleElementReferenceException
+        from selenium.webdriver.support.ui import WebDriverWait
+
+        def found(browser):
+            return next((e for e in browser.find_elements("css selector", css) if condition(e.text)), None)
+
+        wait = WebDriverWait(self.browser, 60, 0.05, [StaleElementReferenceException])
+        return wait.until(found, f"{css} never came to be as expected")
+
+    def press(self, key, count):
+        """Press a key and wait for what it leads to."""
+        from selenium.webdriver import ActionChains
+
+        ActionChains(self.browser).send_keys(key).perform()
+        self.until(".count", lambda shown: shown == count)
+
+
+def labels(run):
+    return {place: answer.label for place, answer in Review(run / "review").answers()["Ann"].items()}
+
+
+def test_rows_are_labelled_by_keyboard_and_a_reload_loses_nothing(run, address, browser):
+    page = Page(browser, address)
+    for k in range(9):
+        page.press("12"[k % 2], f"{k + 1} of 14, 0 skipped")
+        assert labels(run)[k] == k % 2  # on disk before the page says so
+    page.press("s", "10 of 14, 1 skipped")
+    page.press("u", "9 of 14, 0 skipped")
+    page.press("\ue003", "8 of 14, 0 skipped")  # backspace
+    page.press("1", "9 of 14, 0 skipped")
+    page.press("s", "10 of 14, 1 skipped")
+    browser.refresh()
+    page.until(".count", lambda shown: shown == "10 of 14, 1 skipped")
+    assert labels(run) == {**{k: k % 2 for k in range(8)}, 8: 0, 9: -1}
+    for k in range(10, 14):
+        page.press("2", f"{k + 1} of 14, 1 skipped")
+    done = page.until("#review-done").text
+    assert "13 of 14 rows labelled" in done
+    assert "teacher right on" in done
+    assert load_data(run / "review" / "gold").num_rows == 13
+    page.until("#review-again").click()
+    page.until(".count", lambda shown: shown == "13 of 14, 0 skipped")
+    page.press("1", "14 of 14, 0 skipped")
+    assert labels(run)[9] == 0
+
+
+def test_text_is_shown_and_does_nothing(run, address, browser):
+    page = Page(browser, address)
+    shown = page.until(".review-text")
+    text = Review(run / "review").queue.rows[0].text
+    assert shown.get_attribute("textContent") == text
+    assert text.startswith(HOSTILE)
+    assert browser.title == "tiny · review"
+    assert not browser.find_elements("css selector", ".review-text *")
+
+
+def test_page_fits_a_phone_asks_for_nothing_elsewhere_and_hides_what_machines_say(run, address, browser):
+    metrics = {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": True}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    page = Page(browser, address)
+    page.until(".review-text")
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= 390
+    for k in (1, 2):
+        assert browser.find_element("id", f"review-label-{k}").size["height"] >= 44
+    assert "says" not in browser.find_element("css selector", ".review-why").text
+    messages = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
+    urls = [m["params"]["request"]["url"] for m in messages if m["method"] == "Network.requestWillBeSent"]
+    assert urls
+    assert [url for url in urls if not url.startswith(("http://127.0.0.1:", "data:", "blob:"))] == []
+
+
+def test_what_machines_say_is_shown_when_asked_for(run, browser):
+    pytest.importorskip("gradio", reason="the extra 'review' is not installed")
+    review = Review(run / "review")
+    with review.session("Ann") as session, serve_review(session, free_port(), show_labels=True) as address:
+        why = Page(browser, address).until(".review-why").text
+    row = review.queue.rows[0]
+    assert f"student says {row_name(row.student)} (90% sure)" in why
+
+
+def row_name(label):
+    return ("negative", "positive")[label]
+
+
+def test_killed_command_has_kept_every_answer_and_starts_again(run, browser):
+    pytest.importorskip("gradio", reason="the extra 'review' is not installed")
+    process, address = served(run)
+    page = Page(browser, address)
+    for k in range(3):
+        page.press("2", f"{k + 1} of 14, 0 skipped")
+    process.kill()
+    process.communicate()
+    assert labels(run) == {0: 1, 1: 1, 2: 1}
+    process, address = served(run)
+    Page(browser, address).press("1", "4 of 14, 0 skipped")
+    process.send_signal(signal.SIGINT)
+    said = process.communicate()[0]
+    assert process.returncode == 0, said
+    assert "4 of 14 rows labelled" in said
+    assert (run / "review" / "gold").is_dir()
+
+
+def test_help_opens_by_key_and_keys_in_fields_are_left_alone(run, address, browser):
+    from selenium.webdriver import ActionChains
+
+    page = Page(browser, address)
+    page.until(".review-text")
+    ActionChains(browser).send_keys("?").perform()
+    page.until("#review-help details[open]")
+    browser.execute_script(
+        "document.body.prepend(document.createElement('input')); document.querySelector('input').focus()"
+    )
+    ActionChains(browser).send_keys("12").perform()
+    assert browser.execute_script("return document.querySelector('input').value") == "12"
+    browser.execute_script("document.querySelector('input').blur()")
+    page.press("2", "1 of 14, 0 skipped")
+    assert labels(run) == {0: 1}
+
+
+def test_second_tab_that_shows_an_old_row_labels_nothing_unseen(run, address, browser):
+    old = Page(browser, address)
+    old.until(".review-text")
+    first = browser.current_window_handle
+    browser.switch_to.new_window("tab")
+    Page(browser, address).press("1", "1 of 14, 0 skipped")
+    browser.switch_to.window(first)
+    old.press("2", "1 of 14, 0 skipped")
+    assert labels(run) == {0: 0}
