@@ -107,6 +107,8 @@ def test_honest_run_passes(honest):
     assert report["gate"]["passed"], report["gate"]
     assert missed(report) == set()
     assert "✓ passed" in (honest / "report.html").read_text()
+    assert "## The gate: passed" in (honest / "report.md").read_text()
+    assert "## How common each class is" in (honest / "report.md").read_text()
 
 
 @pytest.mark.parametrize(

@@ -149,3 +149,29 @@ def test_comparison_with_an_earlier_student_is_made_anew(finished, data, student
     compare_labels(finished)
     expected = StudentLabeler(finished / "student").label(load_data(finished)["text"])["student_label"]
     assert read_pool(finished / "compared")["student_label"][:] == expected
+
+
+def test_cost_is_tokens_and_hours_by_the_price_table(finished, tmp_path):
+    before = write_report(finished)
+    table = tmp_path / "prices.yaml"
+    student = before["student"]["train"]["student"]
+    table.write_text(
+        json.dumps({"None": {"per_hour": 3600, "currency": "EUR"}, student: {"per_hour": 7200, "currency": "EUR"}})
+    )
+    cost = write_report(finished, prices=table)["cost"]
+    assert cost["annotate"] == pytest.approx(before["teacher"]["seconds"])
+    assert cost["train"] == pytest.approx(2 * before["student"]["train"]["seconds"])
+    assert cost["label"] == pytest.approx(2 * before["labels"]["seconds"])
+    assert cost["total"] == pytest.approx(cost["annotate"] + cost["train"] + cost["label"])
+    assert "EUR" in (finished / "report.html").read_text()
+    for content, said in (
+        ({"None": {"per_hour": 1, "currency": "EUR"}}, "has no price of"),
+        ({"None": {"per_hour": 1, "currency": "EUR"}, student: {"per_hour": 1, "currency": "USD"}}, "one currency"),
+        (
+            {"None": {"per_hour": 1, "currency": "EUR"}, student: {"input_per_million": 1, "currency": "EUR"}},
+            "by the hour",
+        ),
+    ):
+        table.write_text(json.dumps(content))
+        with pytest.raises(ValueError, match=said):
+            write_report(finished, prices=table)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from hf_llambert.annotation.jury import jury_columns
     from hf_llambert.annotation.labelers import LLMLabeler
     from hf_llambert.annotation.ledger_tools import compact_ledger, export_ledger, ledger_stats
+    from hf_llambert.annotation.limits import Limits
     from hf_llambert.annotation.silver import drop_label_errors, select_silver
     from hf_llambert.data import check_column, load_data, whole_folder, with_gold
     from hf_llambert.hub.cards import Publication, dataset_card, merge_cards, model_card
@@ -34,7 +35,9 @@ if TYPE_CHECKING:
     from hf_llambert.quality.exchange import export_review, import_review
     from hf_llambert.quality.gate import GateMissed, check_gate, load_gate, show_gate
     from hf_llambert.quality.noise import likely_label_errors
+    from hf_llambert.quality.plan import StudentPlan, make_plan
     from hf_llambert.quality.prevalence import class_prevalence
+    from hf_llambert.quality.prices import Price, PriceTable, load_prices, run_cost
     from hf_llambert.quality.report import compare_labels, show_report, write_report
     from hf_llambert.quality.review import Review, ReviewSession
     from hf_llambert.quality.review_page import serve_review
@@ -66,6 +69,7 @@ _MODULES = {
     "annotation.jury": "jury_columns",
     "annotation.labelers": "LLMLabeler",
     "annotation.ledger_tools": "compact_ledger export_ledger ledger_stats",
+    "annotation.limits": "Limits",
     "annotation.silver": "drop_label_errors select_silver",
     "data": "check_column load_data whole_folder with_gold",
     "hub.cards": "Publication dataset_card merge_cards model_card",
@@ -78,6 +82,8 @@ _MODULES = {
     "pool.shards": "label_pool read_pool",
     "quality.report": "compare_labels show_report write_report",
     "quality.curves": "learning_curve worth_of_labels",
+    "quality.plan": "StudentPlan make_plan",
+    "quality.prices": "Price PriceTable load_prices run_cost",
     "quality.drift": "measure_drift",
     "quality.exchange": "export_review import_review",
     "quality.review": "Review ReviewSession",

@@ -24,6 +24,7 @@ from hf_llambert.annotation.calibration import (
 )
 from hf_llambert.annotation.jury import JuryMethod, jury_columns
 from hf_llambert.annotation.labelers import LLMLabeler
+from hf_llambert.annotation.limits import Limits, Spending, check_caps
 from hf_llambert.data import (
     STAGE_FILE,
     check_column,
@@ -52,6 +53,7 @@ def annotate(
     jury: JuryMethod = "dawid_skene",
     gold_column: str | None = None,
     calibration_rows: int = 0,
+    limits: Limits | None = None,
     show_progress: bool = True,
 ) -> dict:
     """
@@ -73,6 +75,8 @@ def annotate(
         gold_column (`str`, *optional*): People's labels, to measure the teacher by. Used for nothing else, except:
         calibration_rows (`int`, defaults to 0): With `fitted`, the first rows whose gold labels fit the calibration.
             They are left out of the measurement.
+        limits (`Limits`, *optional*): Caps on money and hours, all labelers together. Rows beyond them fail with that
+            reason, and a rerun asks about them.
         show_progress (`bool`, defaults to `True`): Draw a progress bar.
 
     Returns:
@@ -80,12 +84,15 @@ def annotate(
 
     Raises:
         FileExistsError: `output` holds the results of another run.
-        ValueError: No such column, no rows, `fitted` without gold, or labelers that cannot be one jury.
+        ValueError: No such column, no rows, `fitted` without gold, labelers that cannot be one jury, or a `max_cost` for an
+            endpoint, which has its own.
     """
     state = process_state()
     output = Path(output)
     alone = not isinstance(labeler, Mapping)
     labelers = labeler if isinstance(labeler, Mapping) else {"llm": labeler}
+    limits = limits or Limits()
+    check_caps(limits, [one.teacher for one in labelers.values()])
     first = _check_members(labelers, alone)
     check_column(data, first.text_column, "text_column")
     if jury not in get_args(JuryMethod):
@@ -115,21 +122,24 @@ def annotate(
     if done is not None and not done["n_failed"]:
         return done
     start, end = (len(data) * k // state.num_processes for k in (state.process_index, state.process_index + 1))
+    spending = _begun(limits, data, labelers, range(start, end), state.num_processes)
     with progress_bar(
         "annotating", (end - start) * len(labelers), show_progress and state.is_main_process
     ) as progress:
-        for one in labelers.values():
-            _ask(data, one, range(start, end), progress)
+        for name, one in labelers.items():
+            spending.turn_to(name)
+            _ask(data, one, range(start, end), progress, spending)
             if calibration == "contextual" and one.teacher.mode == "score" and state.is_main_process:
                 one.content_free_scores()
             one.ledger.close()  # so that the main process, maybe on another machine, finds all of it in the files
+    spending.warn()
     state.wait_for_everyone()
     if state.is_main_process:
         if done is not None:
             shutil.rmtree(output)  # it holds failed rows; all that came back is in the ledger
         with whole_folder(output) as part:
             annotated, results = _assembled(
-                data, labelers, None if alone else jury, calibration, gold, calibration_rows
+                data, labelers, None if alone else jury, calibration, gold, calibration_rows, limits
             )
             annotated.save_to_disk(part)
             note_stage(part, config, results)
@@ -169,7 +179,17 @@ def _check_members(labelers: Mapping[str, LLMLabeler], alone: bool) -> LLMLabele
     return first
 
 
-def _ask(data: Dataset, labeler: LLMLabeler, rows: range, progress: Callable[[int], None]) -> None:
+def _begun(limits: Limits, data: Dataset, labelers: Mapping[str, LLMLabeler], rows: range, processes: int) -> Spending:
+    """What this process may spend, less what earlier runs spent on its rows."""
+    spending = limits.begin(processes)
+    if limits.max_cost is not None:
+        for name, one in labelers.items():
+            spending.turn_to(name)
+            spending.add(one.known(data[rows.start : rows.stop][one.text_column]))
+    return spending
+
+
+def _ask(data: Dataset, labeler: LLMLabeler, rows: range, progress: Callable[[int], None], spending: Spending) -> None:
     """Ask about these rows, window by window, so that memory does not grow with them. The replies are in the ledger."""
     for start in range(rows.start, rows.stop, _WINDOW):
         texts = data[start : min(start + _WINDOW, rows.stop)][labeler.text_column]
@@ -180,7 +200,7 @@ def _ask(data: Dataset, labeler: LLMLabeler, rows: range, progress: Callable[[in
             told += count  # noqa: B023  (called within this turn of the loop only)
             progress(count)
 
-        labeler.replies(texts, progress=tell)
+        labeler.replies(texts, progress=tell, spending=spending)
         progress(len(texts) - told)  # repeated and unusable texts
 
 
@@ -191,11 +211,12 @@ def _assembled(
     method: CalibrationMethod,
     gold: list[int] | None,
     calibration_rows: int,
+    limits: Limits,
 ) -> tuple[Dataset, dict]:
     """The data with every labeler's columns, and what came out, of the one labeler or of the jury and its members."""
     results, calibrations = {}, {}
     for name, labeler in labelers.items():
-        data, found = _recalled(data, labeler, method, gold, calibration_rows)
+        data, found = _recalled(data, labeler, method, gold, calibration_rows, limits)
         results[name], calibrations[name] = _results(data, labeler, found), found or labeler.calibration
         if gold is not None:
             results[name]["quality"] = _quality(data, gold, labeler.task, skip=calibration_rows)
@@ -212,7 +233,12 @@ def _assembled(
 
 
 def _recalled(
-    data: Dataset, labeler: LLMLabeler, method: CalibrationMethod, gold: list[int] | None, calibration_rows: int
+    data: Dataset,
+    labeler: LLMLabeler,
+    method: CalibrationMethod,
+    gold: list[int] | None,
+    calibration_rows: int,
+    limits: Limits,
 ) -> tuple[Dataset, Calibration | None]:
     """The data with a labeler's columns from its ledger, calibrated."""
     # Everything is in the ledger, so a cached result would save nothing and could be of a failed attempt.
@@ -220,6 +246,7 @@ def _recalled(
         labeler.recall,
         batched=True,
         batch_size=_WINDOW,
+        fn_kwargs={"unasked": limits.reason},
         features=labeler.features(data),
         load_from_cache_file=False,
         desc="assembling",

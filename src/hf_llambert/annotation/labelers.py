@@ -16,6 +16,7 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntry
 from hf_llambert import __version__
 from hf_llambert.annotation.calibration import CONTENT_FREE, Calibration, uncalibrated
 from hf_llambert.annotation.ledger import Ledger, reply_key
+from hf_llambert.annotation.limits import Spending
 from hf_llambert.tasks import ABSTAIN, TaskSpec
 from hf_llambert.teachers.base import Reply, Teacher
 from hf_llambert.teachers.kinds import make_teacher
@@ -137,7 +138,11 @@ class LLMLabeler:
         return self._columns(texts, self.replies(texts, rank=rank))
 
     def replies(
-        self, texts: Sequence[object], rank: int | None = None, progress: Callable[[int], None] | None = None
+        self,
+        texts: Sequence[object],
+        rank: int | None = None,
+        progress: Callable[[int], None] | None = None,
+        spending: Spending | None = None,
     ) -> dict[str, Reply]:
         """
         The reply to each usable text, from the ledger or from the teacher.
@@ -146,6 +151,7 @@ class LLMLabeler:
             texts (`Sequence`): Texts; unusable ones are passed over.
             rank (`int`, *optional*): Number of this process, to choose a GPU.
             progress (`Callable[[int], None]`, *optional*): Called with the number of texts done since the last call.
+            spending (`Spending`, *optional*): Caps, looked at before each batch; see [`Limits`].
 
         Returns:
             `dict[str, Reply]`: Replies by text. A failed one carries its error.
@@ -157,15 +163,23 @@ class LLMLabeler:
         missing = [text for text in usable if text not in replies]
         if progress and replies:
             progress(len(replies))
-        if missing:
+        asked = missing[: spending.room(len(missing))] if missing and spending else missing
+        if asked:
             self.ledger.prepare()
-            for part in self.teacher.ask(self.task, missing, rank):
-                fresh = {missing[i]: reply for i, reply in part.items()}
+            for part in self.teacher.ask(self.task, asked, rank):
+                fresh = {asked[i]: reply for i, reply in part.items()}
                 self.ledger.put({keys[text]: reply for text, reply in fresh.items()}, self._identity)
                 replies |= fresh
                 if progress:
                     progress(len(fresh))
+                if spending:
+                    spending.add_batch(list(fresh.values()))
+                    if len(replies) < len(usable) and spending.over():
+                        break
         lost = [text for text in missing if text not in replies]
+        if lost and spending and spending.why:
+            spending.left_out += len(lost)
+            return replies | {text: Reply(error=spending.limits.reason) for text in lost}
         if lost:
             raise RuntimeError(
                 f"{type(self.teacher).__name__} left {len(lost)} of {len(missing)} texts without a reply. The replies "
@@ -173,23 +187,36 @@ class LLMLabeler:
             )
         return replies
 
-    def recall(self, batch: Mapping[str, list]) -> dict[str, list]:
-        """As calling the labeler, from the ledger alone: asks nothing. What is not there has failed, as last time."""
+    def recall(self, batch: Mapping[str, list], unasked: str = "not asked yet") -> dict[str, list]:
+        """
+        As calling the labeler, from the ledger alone: asks nothing. What is not there has failed, as last time, or for the
+        reason `unasked`.
+        """
         texts = list(batch[self.text_column])
         keys = {text: self._key(text) for text in texts if isinstance(text, str) and why_unusable(text) is None}
         known = self.ledger.get(keys.values())
         errors = self.ledger.errors(key for key in keys.values() if key not in known)
-        replies = {text: known.get(key) or Reply(error=errors.get(key, "not asked yet")) for text, key in keys.items()}
+        replies = {text: known.get(key) or Reply(error=errors.get(key, unasked)) for text, key in keys.items()}
         return self._columns(texts, replies)
 
     def spent(self, texts: Sequence[object]) -> tuple[float, tuple[int, int]]:
         """
         What asking about these texts took, summed over processes and runs: seconds, and tokens in and out. Asks nothing.
         """
-        keys = {self._key(text) for text in texts if isinstance(text, str) and why_unusable(text) is None}
-        replies = self.ledger.get(keys).values()
+        replies = self.known(texts)
         tokens = sum(reply.input_tokens for reply in replies), sum(reply.output_tokens for reply in replies)
         return sum(reply.seconds for reply in replies), tokens
+
+    def known(self, texts: Sequence[object]) -> list[Reply]:
+        """The replies to these texts that are in the ledger, each once. Asks nothing."""
+        keys = {self._key(text) for text in texts if isinstance(text, str) and why_unusable(text) is None}
+        return list(self.ledger.get(keys).values())
+
+    def answered_at(self, texts: Sequence[str]) -> dict[str, float]:
+        """When each text that is in the ledger was answered, in seconds since 1970. Asks nothing."""
+        keys = {text: self._key(text) for text in texts}
+        times = self.ledger.asked_at(keys.values())
+        return {text: times[key] for text, key in keys.items() if key in times}
 
     def content_free_scores(self) -> list[tuple[float, ...]]:
         """Scores of texts that say nothing, for contextual calibration. Asked once, kept in the ledger."""

@@ -84,6 +84,15 @@ class Ledger:
             missing = [key for key in missing if key not in found]
         return found
 
+    def asked_at(self, keys: Iterable[str]) -> dict[str, float]:
+        """When the replies that are known among `keys` were put here, in seconds since 1970."""
+        wanted = list(dict.fromkeys(keys))
+        found: dict[str, float] = {}
+        for path, connection in self._connections():
+            for key, at in _rows(path, connection, "replies", "key, asked_at", wanted):
+                found.setdefault(key, at)
+        return found
+
     def errors(self, keys: Iterable[str]) -> dict[str, str]:
         """Why asking failed, for those of `keys` where it did: the latest error of each."""
         wanted = list(keys)

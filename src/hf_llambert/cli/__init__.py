@@ -1,4 +1,4 @@
-"""`hf-llambert annotate | train | label | report | gate | review | push | ledger`: one thin function each."""
+"""`hf-llambert plan | annotate | review | train | label | report | gate | push | ledger`: one thin function each."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from hf_llambert.cli.gate import gate
 from hf_llambert.cli.label import label
 from hf_llambert.cli.ledger import ledger_app
 from hf_llambert.cli.options import say
+from hf_llambert.cli.plan import plan
 from hf_llambert.cli.publish import push, report
 from hf_llambert.cli.review import review
 from hf_llambert.cli.train import train
@@ -25,6 +26,7 @@ app = typer.Typer(
 )
 
 _ANY = {"allow_extra_args": True, "ignore_unknown_options": True}  # the arguments of a class
+app.command(context_settings=_ANY)(plan)
 app.command(context_settings=_ANY)(annotate)
 app.command(context_settings=_ANY)(train)
 app.command(context_settings=_ANY)(label)

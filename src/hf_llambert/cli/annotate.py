@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hf_llambert.cli.options import Data, LabelColumn, NumRows, Output, Seed, Split, TextColumn, pairs, say
+from hf_llambert.cli.options import Data, LabelColumn, NumRows, Output, Prices, Seed, Split, TextColumn, pairs, say
+from hf_llambert.cli.teachers import limits_of, named_teachers, prices_of
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
     from hf_llambert import TaskSpec
-    from hf_llambert.teachers.base import Teacher
 
 
 def annotate(
@@ -52,6 +52,14 @@ def annotate(
         Path | None,
         typer.Option("--ledger", help="Folder of the replies; several runs may share it. Default: OUTPUT/ledger."),
     ] = None,
+    max_cost: Annotated[
+        float | None,
+        typer.Option("--max_cost", help="Stop before so much money is spent on these rows, all runs together."),
+    ] = None,
+    max_hours: Annotated[
+        float | None, typer.Option("--max_hours", help="Stop when this run has taken so many hours.")
+    ] = None,
+    prices: Prices = None,
     write_batch: Annotated[
         Path | None,
         typer.Option("--write_batch", help="Ask nobody: write the request file for a batch API, and stop."),
@@ -62,10 +70,10 @@ def annotate(
 
     Takes every argument of the teacher's class too. transformers: --mode score|generate, --dtype, --quantization, --adapter,
     --gguf_file, --max_text_tokens, --batch_tokens, --max_new_tokens, --temperature, ... endpoint: --base_url, --mode,
-    --concurrency, --max_cost, ... vllm: --mode, --tensor_parallel_size, ... recorded: --path, --texts, ...
+    --concurrency, --max_requests, ... vllm: --mode, --tensor_parallel_size, ... recorded: --path, --texts, ...
     All of them: docs/teachers.md.
     """
-    from hf_llambert import LLMLabeler, load_data, load_task
+    from hf_llambert import LLMLabeler, load_data, load_prices, load_task
     from hf_llambert import annotate as run
 
     tasks = [load_task(one) for one in task]
@@ -73,7 +81,7 @@ def annotate(
     if write_batch is not None:
         _write_batch(tasks, dataset, text_column, teacher or [], write_batch, context.args)
         return
-    teachers = _teachers(teacher or [], backend, context.args, seed)
+    teachers = named_teachers(teacher or [], backend, context.args, seed)
     place = ledger or output / "ledger"
     labelers = {
         _member_name([name] * (len(teachers) > 1) + [spec.name] * (len(tasks) > 1)): LLMLabeler(
@@ -84,6 +92,8 @@ def annotate(
     }
     if len(labelers) < len(teachers) * len(tasks):
         raise ValueError("Two members of the jury have one name. Name the tasks, or the teachers' YAML files, apart.")
+    paid = prices_of(labelers, None if prices is None else load_prices(prices))
+    limits = limits_of(labelers, dataset, max_cost, max_hours, paid)
     results = run(
         dataset,
         labelers if len(labelers) > 1 else next(iter(labelers.values())),
@@ -92,6 +102,7 @@ def annotate(
         jury=jury,  # type: ignore[arg-type]
         gold_column=label_column or ("label" if "label" in dataset.column_names else None),
         calibration_rows=calibration_rows,
+        limits=limits,
     )
     for name, found in {**results.get("members", {}), "": results}.items():
         say(
@@ -104,25 +115,14 @@ def annotate(
                 f"agreement with gold {quality['accuracy']:.1%} ({quality['accuracy_low']:.1%} to "
                 f"{quality['accuracy_high']:.1%}), coverage {found['coverage']:.1%}"
             )
-    say(f"written to {output / 'annotated'}")
-
-
-def _teachers(given: list[str], backend: str, arguments: list[str], seed: int) -> list[tuple[str, Teacher]]:
-    """The teachers that were named, the arguments being for those that are no YAML files."""
-    from hf_llambert.teachers.kinds import load_teacher, teacher_from_arguments
-
-    files = [name for name in given if Path(name).suffix in (".yaml", ".yml")]
-    if arguments and given and len(files) == len(given):
-        raise ValueError(f"The arguments {arguments} belong to no teacher. Put them into {', '.join(files)}.")
-    return [
-        (Path(name).stem, load_teacher(name))
-        if name in files
-        else (
-            Path(name).name,
-            teacher_from_arguments(backend, [*arguments, *(("--model", name) if name else ())], seed),
+    if paid is not None:
+        each = results.get("members") or dict.fromkeys(paid, results)
+        cost = sum(
+            price.cost(each[name]["seconds"], each[name]["input_tokens"], each[name]["output_tokens"])
+            for name, price in paid.items()
         )
-        for name in given or [""]  # some kinds need no model's name
-    ]
+        say(f"cost of these replies: {cost:,.4g} {next(iter(paid.values())).currency}")
+    say(f"written to {output / 'annotated'}")
 
 
 def _write_batch(

@@ -29,6 +29,11 @@ NumRows = Annotated[int | None, typer.Option("--num_rows", help="Take a random s
 
 Seed = Annotated[int, typer.Option("--seed", help="Seed of the sample and of the training.")]
 
+Prices = Annotated[
+    Path | None,
+    typer.Option("--prices", help="YAML file with the prices of models, to count money by (docs/plan.md)."),
+]
+
 Output = Annotated[Path, typer.Option("--output", help="Folder of the run.")]
 
 

@@ -18,12 +18,15 @@ def report(
             "--against", help="Another run measured on the same --eval_data: paired bootstrap of the students."
         ),
     ] = None,
+    prices: Annotated[
+        Path | None, typer.Option("--prices", help="Price table, as plan takes it: what the run has cost.")
+    ] = None,
 ) -> None:
     """Write and show the report of a run: report.html, report.md, report.json and figures."""
     from hf_llambert import compare_labels, show_report, write_report
 
     compare_labels(run)
-    found = write_report(run, against=against)
+    found = write_report(run, against=against, prices=prices)
     show_report(found, run)
     if against is not None:
         found = found["against"]

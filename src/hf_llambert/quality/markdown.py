@@ -57,6 +57,14 @@ def report_markdown(report: Mapping, figures: list[tuple[str, str]], rows: list[
         )
     if report["cascade"]:
         lines += [f"- cascade: {line}" for line in cascade_summary(report["cascade"])]
+    if report.get("cost"):
+        cost = report["cost"]
+        parts = ", ".join(
+            f"{name} {cost[name]:,.4g}" for name in ("annotate", "train", "label") if cost[name] is not None
+        )
+        lines.append(f"- cost: {cost['total']:,.4g} {markdown_text(cost['currency'])} ({parts})")
+    lines += _gate_lines(report["gate"]) if "gate" in report else []
+    lines += _prevalence_lines(report["prevalence"]) if report.get("prevalence") else []
     found = finding_sentences(report)
     if found:
         lines += ["", "## What was found", "", *(f"- {markdown_text(sentence)}" for sentence in found)]
@@ -92,6 +100,30 @@ def report_markdown(report: Mapping, figures: list[tuple[str, str]], rows: list[
     lines += _examples(report, rows, task)
     lines += ["## Prompt", "", *(f"    {line}" for line in shown_prompt(task).splitlines()), ""]
     return "\n".join(lines)
+
+
+def _gate_lines(gate: Mapping) -> list[str]:
+    lines = [
+        "",
+        f"## The gate: {'passed' if gate['passed'] else 'missed'}",
+        "",
+        "| | condition | wanted | got |",
+        "|---|---|---|---|",
+    ]
+    return lines + [
+        f"| {'✓ passed' if one['passed'] else '✗ missed'} | {markdown_text(one['name'])} | {one['wanted']} | "
+        f"{markdown_text(one['got'] + (': ' if one['why'] else '') + one['why'])} |"
+        for one in gate["conditions"]
+    ]
+
+
+def _prevalence_lines(prevalence: Mapping) -> list[str]:
+    lines = ["", "## How common each class is in the pool", "", "If the held-out texts are a random sample of it.", ""]
+    lines += ["| class | share (95 % interval) | as the student counts |", "|---|---|---|"]
+    return lines + [
+        f"| {markdown_text(name)} | {one['share']:.3f} ({one['low']:.2f} to {one['high']:.2f}) | {one['counted']:.3f} |"
+        for name, one in prevalence.items()
+    ]
 
 
 def _student_lines(report: Mapping) -> list[str]:

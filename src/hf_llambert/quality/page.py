@@ -101,6 +101,8 @@ def _facts(report: Mapping) -> list[tuple[str, str]]:
         out.append(("training took", _time(student["train"]["seconds"])))
     if report["labels"]:
         out.append(("labelling took", _time(report["labels"]["seconds"])))
+    if report.get("cost"):
+        out.append(("all of it cost", f"{report['cost']['total']:,.4g} {report['cost']['currency']}"))
     return out
 
 

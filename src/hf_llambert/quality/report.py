@@ -26,6 +26,7 @@ from hf_llambert.quality.findings import find_all, pool_counts
 from hf_llambert.quality.gate import GATE_FILE, check_gate, load_gate
 from hf_llambert.quality.markdown import report_markdown, shown_prompt, summary_rows
 from hf_llambert.quality.page import report_page
+from hf_llambert.quality.prices import load_prices, run_cost
 from hf_llambert.tasks import ABSTAIN, TaskSpec
 from hf_llambert.texts import shorten
 from hf_llambert.training.evaluation import EVALUATION_FILE, read_evaluation
@@ -57,6 +58,7 @@ def write_report(
     choices: Mapping[str, str] | None = None,
     against: str | Path | None = None,
     gate: str | Path | Mapping | None = None,
+    prices: str | Path | None = None,
 ) -> dict:
     """
     Read what is in a run's folder and write `report.json`, `report.html`, `report.md` and `figures/`.
@@ -69,6 +71,7 @@ def write_report(
         against (`str` or `Path`, *optional*): Another run, whose student is compared with this one's on the same texts.
         gate (`str`, `Path` or `Mapping`, *optional*): Conditions that the run must meet; see [`load_gate`]. They are kept in
             `run/gate.yaml`, and every later report, and `push_run`, judges by them. Nothing is raised here.
+        prices (`str` or `Path`, *optional*): Price table for `cost`; see [`load_prices`] and [`run_cost`].
 
     Returns:
         `dict`: The content of `report.json`: `teacher`, `student` and `baseline` with their figures, `n_annotated`,
@@ -80,7 +83,10 @@ def write_report(
     """
     run = Path(run)
     conditions = load_gate(gate) if gate is not None else None  # what is wrong with it is said at once
+    table = load_prices(prices) if prices is not None else None
     report, compared, task = _gathered(run, against)
+    if table is not None:
+        report["cost"] = run_cost(report, table)
     choices = _old_choices(run) if choices is None else choices
     if choices:
         report["choices"] = dict(choices)

@@ -22,6 +22,8 @@ from hf_llambert.teachers.prompting import PromptEncoder
 
 _CPU_BATCH = {"score": 900, "generate": 3600}  # writing wants more rows: each step reads all weights
 _GPU_BATCH = 32_768
+_WARM_ROWS = 8
+_COUNTED_TOGETHER = 1000  # texts
 
 
 @dataclass(frozen=True)
@@ -129,13 +131,7 @@ class TransformersTeacher:
                 tokenizer cannot tell apart.
         """
         engine = self._load(rank)
-        encoder = PromptEncoder(engine.tokenizer, task)
-        trie = WordTrie(tuple(tuple(words) for words in encoder.words)) if self.mode == "score" else None
-        context = min(
-            getattr(engine.model.config, "max_position_embeddings", None) or 2**31, engine.tokenizer.model_max_length
-        )
-        answer = max(map(len, trie.words)) if trie else self.max_new_tokens
-        room = encoder.room(self.model, context, answer, self.max_text_tokens)
+        encoder, trie, room = self._encoding(engine, task)
         rows, prompts, cut, refused = [], [], [], {}
         for i, text in enumerate(texts):
             try:
@@ -157,6 +153,42 @@ class TransformersTeacher:
         for batch in batches:
             yield {rows[k]: replace(reply, truncated=cut[k]) for k, reply in batch.items()}
 
+    def warm_up(self, task: TaskSpec, text: str) -> None:
+        """
+        Load the model and run it on a batch of `text`, so that timing what follows measures asking only.
+
+        Raises:
+            ValueError: The task does not fit the model; see [`~TransformersTeacher.ask`].
+        """
+        for _ in range(2):  # the first pass also computes the shared prefix
+            for _ in self.ask(task, [text] * _WARM_ROWS):
+                pass
+
+    def measure(self, task: TaskSpec, texts: Sequence[str]) -> tuple[list[int], list[int], int]:
+        """
+        How long prompts would be, counted quickly, without running the model.
+
+        Args:
+            task (`TaskSpec`): What would be asked.
+            texts (`Sequence[str]`): The texts.
+
+        Returns:
+            `tuple[list[int], list[int], int]`: Tokens of each text; tokens of each prompt, give or take the one or two that
+            join and cut a text; and the most tokens of a text that is not cut.
+
+        Raises:
+            ValueError: The task does not fit the model; see [`~TransformersTeacher.ask`].
+        """
+        engine = self._load(None)
+        encoder, _, room = self._encoding(engine, task)
+        encode, own = engine.tokenizer, []
+        for start in range(0, len(texts), _COUNTED_TOGETHER):
+            part = list(texts[start : start + _COUNTED_TOGETHER])
+            bare: dict = {"split_special_tokens": True, "return_attention_mask": False, "verbose": False}
+            found = encode(part, add_special_tokens=False, **bare)
+            own += [len(ids) for ids in found.input_ids]
+        return own, [encoder.overhead - 1 + min(n, room) for n in own], room
+
     def convert(self, output: str | Path) -> None:
         """
         Save the loaded model and its tokenizer as a plain safetensors directory: a GGUF file dequantized, an adapter
@@ -165,6 +197,16 @@ class TransformersTeacher:
         engine = self._load(None)
         engine.model.save_pretrained(output)
         engine.tokenizer.save_pretrained(output)
+
+    def _encoding(self, engine: Engine, task: TaskSpec) -> tuple[PromptEncoder, WordTrie | None, int]:
+        """What makes the prompts, the label words in score mode, and the tokens that a text may have."""
+        encoder = PromptEncoder(engine.tokenizer, task)
+        trie = WordTrie(tuple(tuple(words) for words in encoder.words)) if self.mode == "score" else None
+        context = min(
+            getattr(engine.model.config, "max_position_embeddings", None) or 2**31, engine.tokenizer.model_max_length
+        )
+        answer = max(map(len, trie.words)) if trie else self.max_new_tokens
+        return encoder, trie, encoder.room(self.model, context, answer, self.max_text_tokens)
 
     def _dtype(self, device: str) -> str:
         return choose_dtype(device) if self.dtype == "auto" else self.dtype

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -71,6 +72,7 @@ def openvino_forward(model: PreTrainedModel, dtype: str) -> Forward:
         ImportError: OpenVINO is not installed.
         RuntimeError: OpenVINO cannot convert this model, or computes something else.
     """
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # it reports to others without asking
     try:
         import openvino
     except ImportError as error:

@@ -1,0 +1,127 @@
+"""What a teacher takes for texts by their lengths, learnt from a sample that it answered."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from hf_llambert.annotation.labelers import LLMLabeler
+from hf_llambert.quality.forecast import Estimate, Forecast, Moments, scaled
+from hf_llambert.quality.prices import Price
+from hf_llambert.teachers.endpoint import EndpointTeacher
+from hf_llambert.teachers.local import TransformersTeacher
+
+_FEW_BATCHES = 4
+
+
+@dataclass(frozen=True)
+class Answer:
+    """
+    What one text of the sample took.
+
+    Args:
+        text (`str`): The text.
+        seconds (`float`): Its share of the time, as the ledger notes it.
+        input_tokens (`int`): Tokens of its prompt.
+        output_tokens (`int`): Tokens of the answer.
+    """
+
+    text: str
+    seconds: float
+    input_tokens: int
+    output_tokens: int
+
+
+class Lengths:
+    """
+    Lengths of texts: of their prompts in tokens where the teacher's tokenizer is here, else in characters.
+
+    Args:
+        labeler (`LLMLabeler`): Task and teacher.
+    """
+
+    def __init__(self, labeler: LLMLabeler) -> None:
+        self.task, self.teacher = labeler.task, labeler.teacher
+        self.unit = "tokens" if isinstance(self.teacher, TransformersTeacher) else "characters"
+
+    def measured(self, texts: Sequence[str]) -> tuple[list[int], list[int], int | None]:
+        """Length of each text, of what is asked about it, and the longest that is not cut (`None`: not known here)."""
+        if isinstance(self.teacher, TransformersTeacher):
+            return self.teacher.measure(self.task, texts)
+        own = [len(text) for text in texts]
+        most = self.teacher.max_text_chars if isinstance(self.teacher, EndpointTeacher) else None
+        return own, [min(n, most or n) for n in own], most
+
+    def of(self, texts: Sequence[str]) -> list[int]:
+        """The length of what is asked about each."""
+        return self.measured(texts)[1]
+
+
+class Costs:
+    """
+    Seconds, tokens and money of texts by their lengths, learnt from the sample.
+
+    Args:
+        labeler (`LLMLabeler`): Task, teacher and ledger.
+        answers (`list[Answer]`): What the sample took.
+        lengths (`Lengths`): How texts are measured.
+        notes (`list[str]`): What is not known is added to it.
+    """
+
+    def __init__(self, labeler: LLMLabeler, answers: list[Answer], lengths: Lengths, notes: list[str]) -> None:
+        teacher = labeler.teacher
+        sizes = lengths.of([answer.text for answer in answers])
+        seconds = [answer.seconds for answer in answers]
+        shares_time = not isinstance(teacher, EndpointTeacher) and len(set(seconds)) > 1
+        batches = np.unique(seconds, return_inverse=True)[1].tolist() if shares_time else None
+        self.seconds = Forecast(sizes, seconds, batches)
+        self.input = Forecast(sizes, [answer.input_tokens for answer in answers])
+        self.output = Forecast(sizes, [answer.output_tokens for answer in answers])
+        # Requests of an endpoint are in flight together: their seconds add up to more than passed.
+        self.at_once, self.most_at_once = 1.0, 1.0
+        if isinstance(teacher, EndpointTeacher):
+            self.at_once = max(at_once(labeler, answers), 1.0)
+            self.most_at_once = max(float(teacher.concurrency), self.at_once)
+            notes.append(
+                f"On average {self.at_once:.1f} requests of the sample were in flight; with all {teacher.concurrency} places "
+                f"full a long run is faster. The interval of the hours reaches that far."
+            )
+        elif not sum(seconds):
+            notes.append("The teacher's answers took no time that is known (they are recorded): hours are 0.")
+        elif batches is not None and self.seconds.batches < _FEW_BATCHES:
+            notes.append(
+                f"The sample filled {self.seconds.batches} batch(es): full batches may be faster. A larger sample says more."
+            )
+
+    def of(self, texts: Moments, price: Price | None) -> dict:
+        """Estimates for texts of these lengths."""
+        seconds = self.seconds.total(texts)
+        hours = scaled(seconds, 1 / self.at_once / 3600)
+        hours["low"] = min(hours["low"], seconds["low"] / self.most_at_once / 3600)
+        read, written = self.input.total(texts), self.output.total(texts)
+        return {
+            "input_tokens": read,
+            "output_tokens": written,
+            "hours": hours,
+            "money": money_of(price, hours, read, written),
+        }
+
+
+def money_of(price: Price | None, hours: Estimate, read: Estimate, written: Estimate) -> Estimate | None:
+    """Money for so many hours and tokens; `None` without a price."""
+    if price is None:
+        return None
+    return {end: price.cost(hours[end] * 3600, read[end], written[end]) for end in ("value", "low", "high")}
+
+
+def at_once(labeler: LLMLabeler, answers: list[Answer]) -> float:
+    """How many requests were in flight on average while any was, whichever runs they are from."""
+    ended = labeler.answered_at([answer.text for answer in answers])
+    spans = sorted((ended[answer.text] - answer.seconds, ended[answer.text]) for answer in answers)
+    busy, until = 0.0, float("-inf")
+    for start, end in spans:
+        busy += max(0.0, end - max(start, until))
+        until = max(until, end)
+    return sum(answer.seconds for answer in answers) / busy if busy else 1.0

@@ -1,0 +1,295 @@
+"""What a run will take, before it runs: tokens, hours and money from a small sample."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+import numpy as np
+from datasets import Dataset
+
+from hf_llambert.annotation.calibration import batch_calibration
+from hf_llambert.annotation.labelers import LLMLabeler
+from hf_llambert.data import check_column, gold_labels
+from hf_llambert.quality.costs import Answer, Costs, Lengths, money_of
+from hf_llambert.quality.forecast import Estimate, Moments, break_even, scaled, share, summed
+from hf_llambert.quality.prices import Price, PriceTable
+from hf_llambert.quality.student_speed import student_speed
+from hf_llambert.tasks import ABSTAIN
+from hf_llambert.teachers.local import TransformersTeacher
+from hf_llambert.texts import why_unusable
+from hf_llambert.training.backends import Backend
+
+_LONGEST = 5
+
+
+@dataclass(frozen=True)
+class StudentPlan:
+    """
+    The student of a plan.
+
+    Args:
+        student (`str`): Directory or Hub id of an encoder.
+        max_length (`int`, defaults to 512): Longest input in tokens.
+        head_share (`float`, defaults to 1): Share of a cut text taken from its beginning.
+        epochs (`float`, defaults to 6): Passes over the silver rows.
+        batch_size (`int`, defaults to 16): Rows in a step.
+        backend (`str`, defaults to `"torch"`): What labels the pool: torch, openvino or onnx.
+    """
+
+    student: str
+    max_length: int = 512
+    head_share: float = 1.0
+    epochs: float = 6
+    batch_size: int = 16
+    backend: Backend = "torch"
+
+    def __post_init__(self) -> None:
+        if self.epochs <= 0 or self.batch_size < 1:
+            raise ValueError(f"epochs and batch_size must be positive, got {self.epochs} and {self.batch_size}.")
+
+
+def make_plan(
+    data: Dataset,
+    labeler: LLMLabeler,
+    *,
+    num_annotated: int,
+    num_pool: int | None = None,
+    sample: int = 64,
+    student: StudentPlan | None = None,
+    prices: PriceTable | None = None,
+    gold_column: str | None = None,
+    calibration: Literal["none", "batch"] = "batch",
+    max_counted: int = 50_000,
+    seed: int = 42,
+) -> dict:
+    """
+    Ask the teacher about a small sample, and say what annotating, training and labelling will take.
+
+    The sample is the first rows of what `load_data(..., num_rows=num_annotated, seed=seed)` takes, and its replies are in the
+    labeler's ledger: `annotate` with that seed asks about the rest only, and a second plan asks nothing. Hours are those of
+    this machine and of one process, without loading models.
+
+    Args:
+        data (`Dataset`): All texts.
+        labeler (`LLMLabeler`): Task, teacher, ledger and text column.
+        num_annotated (`int`): Rows that the teacher is to annotate.
+        num_pool (`int`, *optional*): Texts to be labelled in the end. Defaults to the rows of `data`.
+        sample (`int`, defaults to 64): Rows to ask about now.
+        student (`StudentPlan`, *optional*): An encoder, to be measured for a few steps.
+        prices (`PriceTable`, *optional*): What teacher and student cost; without it the plan has no money.
+        gold_column (`str`, *optional*): People's labels, to measure the teacher's by.
+        calibration (`str`, defaults to `"batch"`): `none` or `batch`, for the agreement with gold.
+        max_counted (`int`, defaults to 50000): Most texts whose length is counted; of more a random part is.
+        seed (`int`, defaults to 42): Seed of the rows.
+
+    Returns:
+        `dict`: JSON-ready. `annotate`, `teacher_for_all`, `student` and `break_even` hold estimates, each a dict of `value`,
+        `low`, `high` (95 %): `input_tokens`, `output_tokens`, `hours`, and `money` (`None` without a price). Also `texts`
+        (lengths, and how many are cut), `coverage`, `agreement` (Wilson intervals), and `notes` on what is not known.
+
+    Raises:
+        ValueError: A number or column does not fit the data, the table has no price of the teacher, or no text of the sample
+            was answered.
+    """
+    check_column(data, labeler.text_column, "text_column")
+    if not 0 < num_annotated <= len(data):
+        raise ValueError(f"num_annotated must be from 1 to the {len(data):,} rows of the data, got {num_annotated:,}.")
+    for name, number in (("sample", sample), ("max_counted", max_counted), ("num_pool", num_pool)):
+        if number is not None and number < 1:
+            raise ValueError(f"{name} must be a positive number, got {number}.")
+    if gold_column is not None:
+        check_column(data, gold_column, "gold_column")
+    model = str(labeler.teacher.settings().get("model", "teacher"))
+    price = None if prices is None else prices.of(model)
+    student_price = None if prices is None or student is None else prices.find(student.student)
+    _check_currency(price, student_price)
+    num_pool = len(data) if num_pool is None else num_pool
+    notes: list[str] = []
+
+    shuffled = data.shuffle(seed=seed)
+    asked = shuffled.select(range(min(sample, num_annotated)))
+    answers, fresh = _answers(labeler, asked)
+    annotated = _distinct(shuffled.select(range(num_annotated))[labeler.text_column])
+    counted = shuffled.select(range(min(max_counted, len(data))))
+    usable = [text for text in counted[labeler.text_column] if why_unusable(text) is None]
+    distinct = _distinct(usable)
+    lengths = Lengths(labeler)
+    texts, moments = _texts(lengths, labeler, distinct, len(counted), len(usable), len(data), notes)
+    costs = Costs(labeler, answers, lengths, notes)
+
+    annotating = costs.of(Moments.of(lengths.of(annotated)), price)
+    whole = costs.of(moments.times(num_pool / len(counted)), price)
+    coverage, agreement = _quality(labeler, asked, gold_column, calibration, notes)
+    out: dict = {
+        "task": labeler.task.name,
+        "teacher": model,
+        "sample": {"n": len(asked), "asked_now": fresh, "answered": len(answers)},
+        "currency": None if price is None else price.currency,
+        "texts": texts,
+        "annotate": {"n": num_annotated, "n_asked": len(annotated), **annotating},
+        "teacher_for_all": {"n": num_pool, **whole},
+        "coverage": coverage,
+        "agreement": agreement,
+        "student": None,
+        "break_even": None,
+        "notes": notes,
+    }
+    if price is None:
+        notes.append("No price table was given, so there is no money in this plan.")
+    if student is None:
+        notes.append("No student was given, so its speed was not measured and nothing can be said about a break-even.")
+        return out
+    silver = num_annotated * (coverage["value"] if coverage else 1.0)
+    speed = student_speed(
+        student.student,
+        labeler.task,
+        _distinct(asked[labeler.text_column]),
+        max_length=student.max_length,
+        head_share=student.head_share,
+        batch_size=student.batch_size,
+        backend=student.backend,
+    )
+    if price is not None and student_price is None:
+        notes.append(f"{prices.source} has no price of the student '{student.student}': add per_hour of its machine.")  # type: ignore[union-attr]
+    out["student"] = _student(student, speed, silver, num_pool, student_price, annotating)
+    out["break_even"] = _break_even(out["student"], annotating, whole, num_pool)
+    return out
+
+
+def _check_currency(first: Price | None, second: Price | None) -> None:
+    if first is not None and second is not None and first.currency != second.currency:
+        raise ValueError(
+            f"The teacher is priced in {first.currency} and the student in {second.currency}. Put both in one currency."
+        )
+
+
+def _distinct(texts: Sequence[object]) -> list[str]:
+    """The texts that would be asked about: usable ones, each once."""
+    return list(dict.fromkeys(text for text in texts if isinstance(text, str) and why_unusable(text) is None))
+
+
+def _answers(labeler: LLMLabeler, asked: Dataset) -> tuple[list[Answer], int]:
+    """What each text of the sample took, and how many had to be asked about now."""
+    texts = _distinct(asked[labeler.text_column])
+    status = labeler.recall({labeler.text_column: texts})["llm_status"]
+    fresh = [text for text, known in zip(texts, status, strict=True) if known == "failed"]
+    if fresh and isinstance(labeler.teacher, TransformersTeacher):
+        # What a first call takes, a long run does not notice. Another text, of the same length: nothing is asked twice.
+        middle = sorted(fresh, key=len)[len(fresh) // 2]
+        labeler.teacher.warm_up(labeler.task, " ".join(reversed(middle.split())))
+    replies = labeler.replies(texts)
+    found = [
+        Answer(text, reply.seconds, reply.input_tokens, reply.output_tokens)
+        for text in texts
+        if (reply := replies[text]).error is None
+    ]
+    if not found:
+        why = next((reply.error for reply in replies.values()), "no text is usable")
+        raise ValueError(
+            f"None of the {len(asked)} rows of the sample was answered ({why}), so nothing can be planned."
+        )
+    return found, len(fresh)
+
+
+def _texts(
+    lengths: Lengths, labeler: LLMLabeler, distinct: list[str], counted: int, usable: int, rows: int, notes: list[str]
+) -> tuple[dict, Moments]:
+    """How long the texts are and how many are cut, and the moments of those that would be asked about."""
+    own, prompts, most = lengths.measured(distinct)
+    cut = None if most is None else sum(n > most for n in own)
+    if most is None:
+        notes.append(f"How many texts the teacher cuts is not known here ({type(labeler.teacher).__name__}).")
+    if counted < rows:
+        notes.append(f"Lengths were counted in {counted:,} of {rows:,} rows, drawn at random.")
+    found = {
+        "n_rows": rows,
+        "n_counted": counted,
+        "n_unusable": counted - usable,
+        "n_repeated": usable - len(distinct),
+        "unit": lengths.unit,
+        "median": float(np.median(own)) if own else 0.0,
+        "longest": sorted(own, reverse=True)[:_LONGEST],
+        "limit": most,
+        "n_cut": cut,
+        "cut": None if cut is None else _counted_share(cut, len(distinct), counted == rows),
+    }
+    return found, Moments.of(prompts)
+
+
+def _counted_share(count: int, of: int, all_counted: bool) -> Estimate | None:
+    """A share, which is no estimate where everything was counted."""
+    found = share(count, of)
+    return found | {"low": found["value"], "high": found["value"]} if found and all_counted else found
+
+
+def _quality(
+    labeler: LLMLabeler, asked: Dataset, gold_column: str | None, calibration: str, notes: list[str]
+) -> tuple[Estimate | None, Estimate | None]:
+    """Share of the sample's rows with a label, and share of right ones among those with gold."""
+    found = labeler.recall({labeler.text_column: asked[labeler.text_column][:]})
+    reached = [status for status in found["llm_status"] if status != "failed"]
+    if len(reached) < len(asked):
+        notes.append(f"{len(asked) - len(reached)} rows of the sample failed; a rerun asks about them again.")
+    coverage = share(sum(status == "ok" for status in reached), len(reached))
+    if gold_column is None:
+        notes.append("There is no gold, so nothing is known about how often the teacher is right.")
+        return coverage, None
+    labels = list(found["llm_label"])
+    scored = [i for i, scores in enumerate(found["llm_scores"]) if scores is not None]
+    if calibration == "batch" and scored:
+        scores = [found["llm_scores"][i] for i in scored]
+        for i, label in zip(scored, batch_calibration(scores).probabilities(scores).argmax(1), strict=True):
+            labels[i] = int(label)
+    gold = gold_labels(asked, gold_column, labeler.task)
+    rows = [i for i in range(len(asked)) if gold[i] != ABSTAIN and labels[i] != ABSTAIN]
+    if not rows:
+        notes.append(f"No row of the sample has both a label and gold in '{gold_column}'.")
+    return coverage, share(sum(labels[i] == gold[i] for i in rows), len(rows))
+
+
+def _student(
+    student: StudentPlan,
+    speed: dict[str, Estimate],
+    silver: float,
+    num_pool: int,
+    price: Price | None,
+    annotating: dict,
+) -> dict:
+    """What training and labelling take, and the whole way with the student."""
+    none = {"value": 0.0, "low": 0.0, "high": 0.0}
+    hours = {
+        "train": scaled(speed["train"], silver * student.epochs / 3600),
+        "label": scaled(speed["label"], num_pool / 3600),
+    }
+    parts = {
+        name: {"hours": one, "money": None if price is None or price.by_token else money_of(price, one, none, none)}
+        for name, one in hours.items()
+    }
+    money = [annotating["money"], parts["train"]["money"], parts["label"]["money"]]
+    return {
+        **asdict(student),
+        "seconds_per_training_row": speed["train"],
+        "seconds_per_text": speed["label"],
+        "train": {"n": round(silver), **parts["train"]},
+        "label": {"n": num_pool, **parts["label"]},
+        "in_all": {
+            "hours": summed([annotating["hours"], *hours.values()]),
+            "money": None if None in money else summed(money),
+        },
+    }
+
+
+def _break_even(student: dict, annotating: dict, whole: dict, num_pool: int) -> dict:
+    """Texts above which annotating, training and labelling with the student take less than the teacher for all."""
+    out: dict = {}
+    for what in ("hours", "money"):
+        parts = (annotating[what], student["train"][what], student["label"][what], whole[what])
+        if None in parts:
+            out[what] = None
+            continue
+        annotated, trained, labelled, taught = parts
+        each = [scaled(one, 1 / num_pool) for one in (taught, labelled)]
+        out[what] = break_even(summed([annotated, trained]), *each)
+    return out

@@ -1,0 +1,189 @@
+"""What a model costs, from a table that the user writes. None is shipped: prices differ by contract and change by the week."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import yaml
+
+_FORM = (
+    "a mapping from model to its price, such as 'my-model: {input_per_million: 0.1, output_per_million: 0.4, currency: EUR}' "
+    "or 'my-model: {per_hour: 2.5, currency: EUR}'"
+)
+
+
+@dataclass(frozen=True)
+class Price:
+    """
+    What one model costs: by the token, or by the hour of the machine that runs it.
+
+    Args:
+        currency (`str`): Such as `EUR`. Only shown; nothing is converted.
+        input_per_million (`float`, *optional*): Money for a million tokens read.
+        output_per_million (`float`, *optional*): Money for a million tokens written. With only one of the two the other is 0.
+        per_hour (`float`, *optional*): Money for an hour of the machine.
+        per_gpu_hour (`float`, *optional*): Money for an hour of one GPU.
+        gpus (`int`, defaults to 1): GPUs that run the model, with `per_gpu_hour`.
+
+    Raises:
+        ValueError: A number is negative or none, or it is not clear what is paid for.
+    """
+
+    currency: str
+    input_per_million: float | None = None
+    output_per_million: float | None = None
+    per_hour: float | None = None
+    per_gpu_hour: float | None = None
+    gpus: int = 1
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.currency, str) or not self.currency.strip():
+            raise ValueError(f"currency must be a name such as EUR, got {self.currency!r}.")
+        for name in ("input_per_million", "output_per_million", "per_hour", "per_gpu_hour"):
+            value = getattr(self, name)
+            if value is not None and not _is_amount(value):
+                raise ValueError(f"{name} must be a number of 0 or more, got {value!r}.")
+        if isinstance(self.gpus, bool) or not isinstance(self.gpus, int) or self.gpus < 1:
+            raise ValueError(f"gpus must be a whole number of 1 or more, got {self.gpus!r}.")
+        if self.gpus != 1 and self.per_gpu_hour is None:
+            raise ValueError("gpus goes with per_gpu_hour. Drop it, or give the price of one GPU.")
+        ways = (
+            self.input_per_million is not None or self.output_per_million is not None,
+            self.per_hour is not None,
+            self.per_gpu_hour is not None,
+        )
+        if sum(ways) != 1:
+            raise ValueError(
+                "A price is per_hour, or per_gpu_hour, or input_per_million and output_per_million: one of the three, got "
+                f"{'none' if not any(ways) else 'several'}."
+            )
+
+    @property
+    def by_token(self) -> bool:
+        """Whether tokens are paid for, not time."""
+        return self.per_hour is None and self.per_gpu_hour is None
+
+    def cost(self, seconds: float, input_tokens: float, output_tokens: float) -> float:
+        """Money for so many seconds of work in which so many tokens were read and written."""
+        if self.by_token:
+            return (
+                input_tokens * (self.input_per_million or 0) + output_tokens * (self.output_per_million or 0)
+            ) / 1e6
+        return seconds / 3600 * (self.per_hour if self.per_hour is not None else self.gpus * (self.per_gpu_hour or 0))
+
+
+@dataclass(frozen=True)
+class PriceTable:
+    """
+    Prices by model, as [`load_prices`] reads them.
+
+    Args:
+        prices (`Mapping[str, Price]`): By the model's name.
+        source (`str`, defaults to `"prices"`): Where they are from, for errors.
+    """
+
+    prices: Mapping[str, Price]
+    source: str = "prices"
+
+    def find(self, model: str) -> Price | None:
+        """The price of a model by its whole name, or by the last part of a path; `None` when the table has neither."""
+        return self.prices.get(model) or self.prices.get(Path(model).name)
+
+    def of(self, model: str) -> Price:
+        """
+        The price of a model, as [`~PriceTable.find`].
+
+        Raises:
+            ValueError: The table does not have it; the message lists the models that it has.
+        """
+        price = self.find(model)
+        if price is None:
+            raise ValueError(
+                f"{self.source} has no price of '{model}'; it has {', '.join(self.prices) or 'no model'}. Add a line such as "
+                f"'{Path(model).name}: {{input_per_million: ..., output_per_million: ..., currency: ...}}', or with per_hour "
+                f"for a machine of one's own."
+            )
+        return price
+
+
+def load_prices(path: str | Path) -> PriceTable:
+    """
+    Read a price table from a YAML file, such as
+
+    ```yaml
+    my-served-model:                # paid by the token: money for a million
+      input_per_million: 0.10
+      output_per_million: 0.40
+      currency: EUR
+    SmolLM2-135M-Instruct:          # runs on a machine that is paid by the hour
+      per_hour: 0.08                # or per_gpu_hour, with gpus: 4
+      currency: EUR
+    ```
+
+    Raises:
+        ValueError: There is no such file, it is no YAML, or an entry has an unknown key or a number that cannot be a price.
+    """
+    try:
+        found = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ValueError(f"The price table '{path}' cannot be read: {error}") from error
+    if not isinstance(found, Mapping) or not found:
+        raise ValueError(f"{path}: expected {_FORM}; got {found!r}.")
+    known = [field.name for field in fields(Price)]
+    prices = {}
+    for model, entry in found.items():
+        if not isinstance(model, str) or not isinstance(entry, Mapping):
+            raise ValueError(f"{path}: expected {_FORM}; got {model!r}: {entry!r}.")
+        unknown = [str(name) for name in entry if name not in known]
+        if unknown:
+            raise ValueError(f"{path}: the price of '{model}' has {', '.join(known)}, not {', '.join(unknown)}.")
+        if "currency" not in entry:
+            raise ValueError(f"{path}: the price of '{model}' has no currency. Add a line such as currency: EUR.")
+        try:
+            prices[model] = Price(**entry)
+        except ValueError as error:
+            raise ValueError(f"{path}: the price of '{model}': {error}") from error
+    return PriceTable(prices, str(path))
+
+
+def run_cost(report: Mapping, table: PriceTable) -> dict:
+    """
+    What a run has cost by a price table: the teacher's tokens or time, the student's time.
+
+    Args:
+        report (`Mapping`): The content of `report.json`; see [`write_report`].
+        table (`PriceTable`): Prices of the teacher, or of each member of a jury, and of the student where one was trained.
+
+    Returns:
+        `dict`: `annotate`, `train`, `label` (`None` where that was not done), `total` and `currency`.
+
+    Raises:
+        ValueError: A model is not in the table, or the prices are in several currencies.
+    """
+    teacher, student, labels = report["teacher"], report["student"], report["labels"]
+    asked = (list(teacher["members"].values()) if teacher["mode"] == "jury" else [teacher]) if teacher else []
+    used = [(table.of(str(one["settings"].get("model"))), one) for one in asked]
+    out: dict = {"annotate": None, "train": None, "label": None}
+    if used:
+        out["annotate"] = sum(p.cost(one["seconds"], one["input_tokens"], one["output_tokens"]) for p, one in used)
+    prices = [price for price, _ in used]
+    if student:
+        price = table.of(student["train"]["student"])
+        if price.by_token:
+            raise ValueError(
+                f"{table.source}: a student is paid by the hour, not by the token. Give it per_hour or per_gpu_hour."
+            )
+        prices.append(price)
+        out["train"] = price.cost(student["train"]["seconds"], 0, 0)
+        out["label"] = price.cost(labels["seconds"], 0, 0) if labels else None
+    currencies = sorted({price.currency for price in prices})
+    if len(currencies) > 1:
+        raise ValueError(f"{table.source}: expected one currency, got {', '.join(currencies)}. Convert them.")
+    return out | {"total": sum(part for part in out.values() if part is not None), "currency": currencies[0]}
+
+
+def _is_amount(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value) and value >= 0
