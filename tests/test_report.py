@@ -8,9 +8,11 @@ from datasets import Dataset
 from fakes import CountingTeacher
 from hf_llambert import (
     LLMLabeler,
+    Review,
     StudentLabeler,
     TaskSpec,
     annotate,
+    build_queue,
     cascade,
     compare_labels,
     label_pool,
@@ -19,6 +21,7 @@ from hf_llambert import (
     select_silver,
     show_report,
     train_student,
+    write_queue,
     write_report,
 )
 from test_training import arguments
@@ -175,3 +178,20 @@ def test_cost_is_tokens_and_hours_by_the_price_table(finished, tmp_path):
         table.write_text(json.dumps(content))
         with pytest.raises(ValueError, match=said):
             write_report(finished, prices=table)
+
+
+def test_report_says_what_people_reviewed_and_whether_the_student_learnt_from_it(finished):
+    assert write_report(finished)["review"] is None
+    write_queue(finished / "review", build_queue(finished, 8, 4))
+    review = Review(finished / "review")
+    with review.session("Ann") as session:
+        for place, row in enumerate(review.queue.rows):
+            session.answer(place, 1 - max(row.teacher, 0))
+    report = write_report(finished)
+    assert report["review"]["n_answered"] == 8
+    assert report["review"]["n_teacher_overruled"] == sum(row.teacher >= 0 for row in review.queue.rows)
+    for form in ("report.md", "report.html"):
+        text = (finished / form).read_text()
+        assert "What people reviewed" in text
+        assert "8 of 8 rows labelled" in text
+        assert "has not learnt from it" in text

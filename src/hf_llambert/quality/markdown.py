@@ -7,6 +7,7 @@ from pathlib import Path
 
 from hf_llambert.pool.cascade import cascade_summary
 from hf_llambert.quality.findings import finding_sentences
+from hf_llambert.quality.review_summary import summary_lines
 from hf_llambert.tasks import ABSTAIN, TaskSpec
 from hf_llambert.texts import markdown_text
 
@@ -68,6 +69,8 @@ def report_markdown(report: Mapping, figures: list[tuple[str, str]], rows: list[
     found = finding_sentences(report)
     if found:
         lines += ["", "## What was found", "", *(f"- {markdown_text(sentence)}" for sentence in found)]
+    if report.get("review"):
+        lines += ["", "## What people reviewed", "", *(f"- {markdown_text(line)}" for line in reviewed(report))]
     if report["student"] and report["student"]["train"]["selection"]:
         lines += ["", "## From annotated to silver", ""]
         lines += [
@@ -100,6 +103,17 @@ def report_markdown(report: Mapping, figures: list[tuple[str, str]], rows: list[
     lines += _examples(report, rows, task)
     lines += ["## Prompt", "", *(f"    {line}" for line in shown_prompt(task).splitlines()), ""]
     return "\n".join(lines)
+
+
+def reviewed(report: Mapping) -> list[str]:
+    """What a review found and what became of it, in sentences."""
+    student = report["student"]
+    learnt = student["train"]["n_gold"] if student else 0
+    if learnt:
+        became = f"the student learnt from {learnt:,} gold labels; report --against another run says what that changed"
+    else:
+        became = "the student has not learnt from it: train with --gold RUN/review/gold"
+    return [*summary_lines(report["review"]), became]
 
 
 def _gate_lines(gate: Mapping) -> list[str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader
 
 from hf_llambert.quality.findings import finding_sentences
-from hf_llambert.quality.markdown import between
+from hf_llambert.quality.markdown import between, reviewed
 from hf_llambert.tasks import ABSTAIN
 
 
@@ -42,6 +42,7 @@ def report_page(
         facts=_facts(report),
         summary=summary,
         found=finding_sentences(report),
+        reviewed=reviewed(report) if report.get("review") else [],
         missing=missing_parts(report),
         figures=[(_embedded(path), alt) for path, alt in figures],
         errors=[_shown(row, report["task"]["labels"]) for row in disagreements],

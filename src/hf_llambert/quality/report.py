@@ -27,6 +27,7 @@ from hf_llambert.quality.gate import GATE_FILE, check_gate, load_gate
 from hf_llambert.quality.markdown import report_markdown, shown_prompt, summary_rows
 from hf_llambert.quality.page import report_page
 from hf_llambert.quality.prices import load_prices, run_cost
+from hf_llambert.quality.review_summary import review_summary
 from hf_llambert.tasks import ABSTAIN, TaskSpec
 from hf_llambert.texts import shorten
 from hf_llambert.training.evaluation import EVALUATION_FILE, read_evaluation
@@ -142,6 +143,7 @@ def _gathered(run: Path, against: str | Path | None) -> tuple[dict, list[dict], 
     report["disagreements"] = _count_disagreements(compared)
     config = stages["annotated"]["config"] if stages["annotated"] else {}
     report |= find_all(run, task.labels, annotated, config, compared)
+    report["review"] = review_summary(run)
     report["pool"] = None
     if stages["labels"] and stages["labels"]["results"].get("complete") is not False:
         counts = pool_counts(run / "labels", task.num_labels)
