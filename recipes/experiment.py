@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import yaml
 from accelerate import PartialState
-from datasets import Dataset, concatenate_datasets
+from datasets import Dataset, Value, concatenate_datasets
 from scipy.stats import binomtest
 
 from common import RunArguments, learn, make_teacher, run_recipe, seeded, short_name, split_rows
@@ -207,11 +207,11 @@ def run_experiment(
         (run / "table.json").write_text(json.dumps(table, indent=2) + "\n", encoding="utf-8")
         (run / "table.md").write_text("\n".join(table_lines(table)) + "\n", encoding="utf-8")
         draw_table(run / "table.png", table)
-        show_report(report, run)
         show_table(table)
         if "gate" in report:
             show_gate(report["gate"])
-        if arguments.publish_as:  # refused where the gate is missed
+        show_report(report, run)
+        if arguments.publish_as and report.get("gate", {"passed": True})["passed"]:
             for kind, address in push_run(run, Publication(arguments.publish_as, str(arguments.license))).items():
                 print(f"{kind}: {address}")
     state.wait_for_everyone()
@@ -251,7 +251,9 @@ def _to_annotate(parts: Parts, arguments: ExperimentArguments) -> Dataset | None
     out = []
     for name, rows in chosen.items():
         gold = rows["label"][:] if name == "train" else [ABSTAIN] * len(rows)
-        labelled = rows.select_columns(shared).add_column("label", gold, feature=label)
+        labelled = (
+            rows.select_columns(shared).add_column("label", gold, feature=label).cast_column(column, Value("string"))
+        )
         out.append(labelled.add_column("part", [name] * len(rows)))
     return concatenate_datasets(out)
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from datasets import ClassLabel, Dataset
+from datasets import ClassLabel, Dataset, Value
 from datasets.fingerprint import Hasher
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
@@ -233,3 +233,11 @@ def test_checkpoint_in_half_precision_is_trained_in_float32(reviews, student_dir
         TASK, str(tmp_path / "half"), tmp_path / "s", arguments(tmp_path, num_train_epochs=1), silver=reviews
     )
     assert AutoModelForSequenceClassification.from_pretrained(tmp_path / "s").dtype == torch.float32
+
+
+def test_silver_from_parquet_and_gold_from_json_are_learnt_from_together(reviews, student_dir, tmp_path):
+    large = reviews.cast_column("text", Value("large_string"))
+    made = train_student(
+        TASK, student_dir, tmp_path / "student", arguments(tmp_path, num_train_epochs=1), silver=large, gold=reviews
+    )
+    assert (made["train"]["n_silver"], made["train"]["n_gold"]) == (len(reviews), len(reviews))

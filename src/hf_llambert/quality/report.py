@@ -286,6 +286,8 @@ def _count_disagreements(rows: list[dict]) -> dict[str, int]:
 def _draw(run: Path, report: Mapping, rows: list[dict], task: TaskSpec) -> list[tuple[str, str]]:
     """Draw what can be drawn into `run/figures`; file names with their alt texts."""
     folder, drawn = run / "figures", []
+    for old in folder.glob("*.png"):  # of what the run had earlier
+        old.unlink()
     names = {"teacher": "Teacher", "student": "Student"}
     measured = {names[k]: report[k] for k in names if report[k] and report[k].get("confusion")}
     if measured:

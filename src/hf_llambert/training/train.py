@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
-from datasets import Dataset, concatenate_datasets
+from datasets import Dataset
 from peft import LoraConfig, get_peft_model
 from transformers import (
     AutoModelForSequenceClassification,
@@ -220,7 +220,9 @@ def _trainer(
     elif measured_on is not None:
         measured = encoded(measured_on)
     columns = training_rows(rows.get("silver"), rows.get("gold"), task.num_labels, args)
-    texts = concatenate_datasets([data.select_columns(text_column) for data in rows.values()])
+    texts = [
+        text for data in rows.values() for text in data[text_column][:]
+    ]  # large_string and string do not concatenate
     if args.freeze_encoder:
         model.base_model.requires_grad_(False)
     if args.lora_rank:
@@ -231,7 +233,7 @@ def _trainer(
     return StudentTrainer(
         model,
         args,
-        train_dataset=Dataset.from_dict({"input_ids": reading.encode(tokenizer, texts[text_column][:]), **columns}),
+        train_dataset=Dataset.from_dict({"input_ids": reading.encode(tokenizer, texts), **columns}),
         eval_dataset=measured,
         data_collator=DataCollatorWithPadding(tokenizer),
         processing_class=tokenizer,
