@@ -38,9 +38,10 @@ def main() -> None:
     parser.add_argument("--assets", type=Path, default=Path("assets"))
     parser.add_argument("--conditions", type=Path, default=Path("recipes/gate.yaml"))
     parser.add_argument("--output", type=Path, default=Path("runs/gate"))
+    parser.add_argument("--poisons", nargs="+", default=["none", "flips", "class", "pool"])
     given = parser.parse_args()
-    found = {poison: judged(poison, given) for poison in ("none", "flips", "class", "pool")}
-    names = [one["name"] for one in found["none"]["conditions"]]
+    found = {poison: judged(poison, given) for poison in given.poisons}
+    names = [one["name"] for one in next(iter(found.values()))["conditions"]]
     print("| condition | wanted | " + " | ".join(found) + " |\n|" + "---|" * (len(found) + 2))
     for k, name in enumerate(names):
         cells = [gate["conditions"][k] for gate in found.values()]
@@ -59,8 +60,8 @@ def judged(poison: str, given: argparse.Namespace) -> dict:
     if poison == "flips":
         flipped = random.permutation(len(labels))[: round(FLIPPED * len(labels))]
         labels[flipped] = 1 - labels[flipped]
-    if poison == "class":  # the teacher never says "positive"
-        labels[:] = 0
+    if poison == "class":  # the teacher hardly ever says "positive"; where it never does, training refuses already
+        labels[np.flatnonzero(labels)[8:]] = 0
     feature = annotated.features["llm_label"]
     Dataset.save_to_disk(
         annotated.remove_columns("llm_label").add_column("llm_label", labels.tolist(), feature=feature),

@@ -12,7 +12,7 @@ from hf_llambert import Review, build_queue, load_data, review_summary, suspecte
 from hf_llambert.cli import app
 from hf_llambert.quality.review_answers import Answer
 from hf_llambert.quality.review_queue import CONTROL
-from hf_llambert.quality.review_summary import agreement, krippendorff_alpha
+from hf_llambert.quality.review_summary import agreement, krippendorff_alpha, summary_lines
 from review_run import make_run
 
 
@@ -327,3 +327,13 @@ def test_damaged_queue_is_told(review):
     path.write_text(json.dumps(made))
     with pytest.raises(OSError, match="damaged"):
         Review(review.folder)
+
+
+def test_a_student_that_was_not_there_yet_is_not_said_to_be_right(run):
+    shutil.rmtree(run / "compared")
+    write_queue(run / "review", build_queue(run, 20, 8))
+    review = Review(run / "review")
+    with review.session("Ann") as session:
+        session.answer(0, 0)
+    assert review_summary(run)["n_student_overruled"] is None
+    assert "student" not in " ".join(summary_lines(review_summary(run)))

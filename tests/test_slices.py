@@ -106,3 +106,10 @@ def test_what_makes_no_sense_is_refused(given, said):
 def test_column_with_too_many_values_is_refused():
     with pytest.raises(ValueError, match="Column 'id' has 30 values, more than 20: too many slices"):
         value_slices("id", list(range(30)))
+
+
+def test_clusters_are_named_by_their_words():
+    texts = [f"{'ghost knife scream' if k % 2 else 'kiss wedding letter'} number {k}" for k in range(80)]
+    found = find_slices(texts, [True] * 80, embeddings=[[k % 2 * 9.0] for k in range(80)], num_clusters=2)
+    names = {row["name"].split(" (")[1] for row in found if row["kind"] == "cluster"}
+    assert names == {"ghost, knife, scream)", "kiss, letter, wedding)"}

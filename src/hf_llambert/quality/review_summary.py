@@ -32,7 +32,7 @@ def review_summary(run: str | Path) -> dict | None:
         `dict`: `None` when no review was begun; else `n_rows` of the queue, `n_answered` (labelled by someone), `n_ties`,
         `reviewers` (by name: `n_answered`, `n_skipped`, `last`), `agreement` (see below), `control` (`n` rows labelled of
         `n_drawn`; `teacher` and `student` with `accuracy`, 95 % Wilson interval `low` and `high`, and `n`, or `None`),
-        `n_teacher_overruled` and `n_student_overruled` (rows of all kinds on which people say otherwise) and `reasons` (by
+        `n_teacher_overruled` and `n_student_overruled` (rows of all kinds on which people say otherwise; `None` for a student that was not there yet) and `reasons` (by
         reason: `n`, and those on which the teacher is overruled). The agreement has `n` rows that two or more labelled,
         `equal`, Cohen's `kappa` (two reviewers only) and Krippendorff's `alpha`.
 
@@ -60,7 +60,7 @@ def _summary(review: Review) -> dict:
             "student": _right(control, "student"),
         },
         "n_teacher_overruled": _overruled(agreed, "teacher"),
-        "n_student_overruled": _overruled(agreed, "student"),
+        "n_student_overruled": _overruled(agreed, "student") if any(row.student != ABSTAIN for row in rows) else None,
         "reasons": {
             reason: {"n": len(those), "n_teacher_overruled": _overruled(those, "teacher")}
             for reason in REASONS
@@ -95,11 +95,10 @@ def summary_lines(summary: Mapping) -> list[str]:
                 f"{part['low']:.0%} to {part['high']:.0%}"
                 + ("; it learnt from these texts)" if name == "student" else ")")
             )
-    lines.append(
-        f"people overrule the teacher on {summary['n_teacher_overruled']:,} rows of all, the student on "
-        f"{summary['n_student_overruled']:,}"
-    )
-    return lines
+    said = f"people overrule the teacher on {summary['n_teacher_overruled']:,} rows of all"
+    if summary["n_student_overruled"] is not None:
+        said += f", the student on {summary['n_student_overruled']:,}"
+    return [*lines, said]
 
 
 def agreement(answers: Mapping[str, Mapping[int, Answer]], num_labels: int) -> dict | None:

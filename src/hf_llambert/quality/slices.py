@@ -66,7 +66,7 @@ def find_slices(
     for name, values in (columns or {}).items():
         masks |= value_slices(name, values)
     if embeddings is not None:
-        masks |= cluster_slices(embeddings, num_clusters, seed)
+        masks |= _described(cluster_slices(embeddings, num_clusters, seed), texts)
     masks |= keyword_slices(texts, keywords, min_slice)
     large = {key: mask for key, mask in masks.items() if min_slice <= mask.sum() <= len(mask) - min_slice}
     rows = [_compared(key, mask, correct) for key, mask in large.items()]
@@ -149,6 +149,24 @@ def keyword_slices(
     if keywords is None:
         order = [k for k in order if min_slice <= counts[k] <= len(texts) / 2][:_CANDIDATES]
     return {("keyword", str(names[k])): np.asarray(table[:, [k]].todense()).ravel() > 0 for k in order}
+
+
+def _described(clusters: dict[Slice, NDArray[np.bool_]], texts: Sequence[str]) -> dict[Slice, NDArray[np.bool_]]:
+    """Clusters named by the three words that most more of their texts have than of the others."""
+    try:
+        counter = CountVectorizer(binary=True, token_pattern=_WORD, max_df=0.5)
+        table = counter.fit_transform(texts)
+    except ValueError:  # no text has a word that others lack
+        return clusters
+    names, out = counter.get_feature_names_out(), {}
+    for (kind, name), inside in clusters.items():
+        if inside.all():
+            out[kind, name] = inside
+            continue
+        more = np.asarray(table[inside].mean(axis=0) - table[~inside].mean(axis=0)).ravel()
+        best = [names[k] for k in np.argsort(-more, kind="stable")[:3] if more[k] > 0]
+        out[kind, f"{name} ({', '.join(best)})" if best else name] = inside
+    return out
 
 
 def _compared(key: Slice, inside: NDArray[np.bool_], right: NDArray[np.bool_]) -> dict:
