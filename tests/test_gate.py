@@ -33,6 +33,7 @@ from test_training import arguments
 TASK = TaskSpec("films", ("negative", "positive"), "{text}", chat=False)
 GOOD, BAD = ["fine", "great", "warm", "keen"], ["dull", "slow", "poor", "weak"]
 GATE = {
+    "accuracy": {"at_least": 0.7, "certain": True},
     "student_less_teacher": {"at_least": -0.1},
     "each_class_recall": {"at_least": 0.7},
     "coverage": {"at_least": 0.95},
@@ -126,11 +127,11 @@ def test_poisoned_run_is_stopped(poison, by, student_dir, tmp_path):
 def test_gate_is_kept_and_judges_every_later_report(honest, tmp_path):
     run = tmp_path / "run"
     shutil.copytree(honest, run)
-    write_report(run, gate=GATE | {"accuracy": {"at_least": 1, "certain": True}})
+    write_report(run, gate=GATE | {"accuracy": {"at_least": 1.01, "certain": True}})
     again = write_report(run)
     assert missed(again) == {"accuracy"}
     kept = yaml.safe_load((run / "gate.yaml").read_text())
-    assert kept == GATE | {"accuracy": {"at_least": 1, "certain": True}}
+    assert kept == GATE | {"accuracy": {"at_least": 1.01, "certain": True}}
     json.dumps(again, allow_nan=False)
 
 
