@@ -33,8 +33,8 @@ def review_summary(run: str | Path) -> dict | None:
         `reviewers` (by name: `n_answered`, `n_skipped`, `last`), `agreement` (see below), `control` (`n` rows labelled of
         `n_drawn`; `teacher` and `student` with `accuracy`, 95 % Wilson interval `low` and `high`, and `n`, or `None`),
         `n_teacher_overruled` and `n_student_overruled` (rows of all kinds on which people say otherwise; `None` for a student
-        that was not there yet) and `reasons` (by reason: `n`, and those on which the teacher is overruled). The agreement has `n` rows that two or more labelled,
-        `equal`, Cohen's `kappa` (two reviewers only) and Krippendorff's `alpha`.
+        that was not there yet) and `reasons` (by reason: `n`, and those on which the teacher is overruled). The agreement
+        has `n` rows that two or more labelled, `equal`, Cohen's `kappa` (two reviewers only) and Krippendorff's `alpha`.
 
     Raises:
         OSError: Queue or answers are damaged.
