@@ -22,6 +22,7 @@ from hf_llambert.texts import why_unusable
 from hf_llambert.training.evaluation import EVALUATION_FILE, read_evaluation
 
 _TEXTS, _FILES = 2000, 64  # of the pool that are read for drift
+_MOST_ROWS = 10_000  # in which wrong labels are looked for; more take minutes and change little
 _MORE = 500  # labels whose worth is told
 _LEAST_GOLD = 100  # rows below which slices are chance
 _WIDTH = 32  # of what the clusters are made of
@@ -40,15 +41,18 @@ def find_all(run: Path, labels: Sequence[str], annotated: Dataset | None, config
         rows (`list[dict]`): Of each annotated row `text`, and the label ids `teacher` and `gold`.
 
     Returns:
-        `dict`: `noise`, `prevalence`, `advice`, `drift` and `slices` (`teacher` and `student`).
+        `dict`: `noise`, `pool` (`counts` of the labels given to it), `prevalence`, `advice`, `drift` and `slices` (`teacher` and
+        `student`).
     """
     usable = [row for row in rows if row["teacher"] != ABSTAIN]
     evaluation = read_evaluation(run / "student") if (run / "student" / EVALUATION_FILE).is_file() else None
     pool = run / "labels" if (run / "labels").is_dir() else None
-    out: dict = {"noise": _noise(usable), "prevalence": None, "advice": _advice(run), "drift": None}
-    if pool and evaluation:
-        given = evaluation["student_label"][:]
-        out["prevalence"] = class_prevalence(evaluation["gold"][:], given, pool_counts(pool, len(labels)), labels)
+    out: dict = {"noise": _noise(usable), "pool": None, "prevalence": None, "advice": _advice(run), "drift": None}
+    if pool:
+        counts = pool_counts(pool, len(labels))
+        out["pool"] = {"counts": dict(zip(labels, counts, strict=True))}
+        if evaluation and sum(counts):
+            out["prevalence"] = class_prevalence(evaluation["gold"][:], evaluation["student_label"][:], counts, labels)
     if pool and annotated is not None:
         texts = pool_texts(pool, config["text_column"])
         if texts is not None:
@@ -138,6 +142,9 @@ def _shards(folder: Path) -> list[Path]:
 
 
 def _noise(usable: list[dict]) -> dict | None:
+    if len(usable) > _MOST_ROWS:
+        drawn = np.random.default_rng(0).permutation(len(usable))[:_MOST_ROWS]
+        usable = [usable[k] for k in sorted(drawn.tolist())]
     try:
         share, suspects = likely_label_errors([row["text"] for row in usable], [row["teacher"] for row in usable])
     except ImportError:

@@ -22,7 +22,7 @@ from hf_llambert.quality.figures import (
     draw_reliability,
     draw_shares,
 )
-from hf_llambert.quality.findings import find_all, pool_counts
+from hf_llambert.quality.findings import find_all
 from hf_llambert.quality.gate import GATE_FILE, check_gate, load_gate
 from hf_llambert.quality.markdown import report_markdown, shown_prompt, summary_rows
 from hf_llambert.quality.page import report_page
@@ -144,10 +144,6 @@ def _gathered(run: Path, against: str | Path | None) -> tuple[dict, list[dict], 
     config = stages["annotated"]["config"] if stages["annotated"] else {}
     report |= find_all(run, task.labels, annotated, config, compared)
     report["review"] = review_summary(run)
-    report["pool"] = None
-    if stages["labels"] and stages["labels"]["results"].get("complete") is not False:
-        counts = pool_counts(run / "labels", task.num_labels)
-        report["pool"] = {"counts": dict(zip(task.labels, counts, strict=True))}
     report["made"] = {name: stage["made"] for name, stage in stages.items() if stage is not None and "made" in stage}
     return report, compared, task
 
