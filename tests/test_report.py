@@ -1,6 +1,7 @@
 import json
 import re
 import shutil
+from pathlib import Path
 
 import pytest
 from datasets import Dataset
@@ -195,3 +196,21 @@ def test_report_says_what_people_reviewed_and_whether_the_student_learnt_from_it
         assert "What people reviewed" in text
         assert "8 of 8 rows labelled" in text
         assert "has not learnt from it" in text
+
+
+def test_full_disk_leaves_the_report_that_was_there(finished, monkeypatch):
+    write_report(finished, choices={"seed": "the first"})
+    before = {name: (finished / name).read_text() for name in ("report.json", "report.md", "report.html")}
+    real = Path.write_text
+
+    def full(path, text, **kwargs):
+        real(path, text[:20], **kwargs)
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_text", full)
+        with pytest.raises(OSError, match="No space left"):
+            write_report(finished, choices={"seed": "another"})
+    assert before == {name: (finished / name).read_text() for name in before}
+    assert not list(finished.glob(".*.part"))
+    assert write_report(finished)["choices"] == {"seed": "the first"}

@@ -242,9 +242,17 @@ def note_stage(folder: Path, config: Mapping[str, object], results: Mapping[str,
     """Write down, inside a stage's folder, how it was made and what came of it."""
     made = {"command": shown_command(sys.argv), "machine": _machine(), "hf_llambert": __version__}
     note = {"config": config, "results": results, "made": made}
-    part = folder / f".{STAGE_FILE}.{os.getpid()}.part"
-    part.write_text(json.dumps(note, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    part.replace(folder / STAGE_FILE)
+    write_whole(folder / STAGE_FILE, json.dumps(note, indent=2, ensure_ascii=False) + "\n")
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file whole or not at all: on a full disk the old one stays."""
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        part.write_text(text, encoding="utf-8")
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def shown_command(argv: Sequence[str]) -> str | None:

@@ -12,6 +12,7 @@ from datasets import Dataset
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import f as f_distribution
 
+from hf_llambert.data import write_whole
 from hf_llambert.tasks import TaskSpec
 from hf_llambert.training.train import train_student
 from hf_llambert.training.trainer import StudentConfig
@@ -70,7 +71,7 @@ def learning_curve(
             (folder / "model.safetensors").unlink(missing_ok=True)  # its figure is all that is needed
     curve = {"sizes": sizes, "accuracy": accuracy, "n_eval": n}
     if args.process_index == 0:
-        (Path(run) / CURVE_FILE).write_text(json.dumps(curve, indent=2) + "\n", encoding="utf-8")
+        write_whole(Path(run) / CURVE_FILE, json.dumps(curve, indent=2) + "\n")
     return curve
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import yaml
 from datasets import Dataset, load_from_disk
 
-from hf_llambert.data import STAGE_FILE, gold_labels
+from hf_llambert.data import STAGE_FILE, gold_labels, write_whole
 from hf_llambert.pool.shards import label_pool, read_pool
 from hf_llambert.quality.figures import (
     draw_confidence,
@@ -96,19 +96,19 @@ def write_report(
             one.name: {k: v for k, v in asdict(one).items() if k != "name" and v not in (None, False)}
             for one in conditions
         }
-        (run / GATE_FILE).write_text(yaml.safe_dump(asked, sort_keys=False), encoding="utf-8")
+        write_whole(run / GATE_FILE, yaml.safe_dump(asked, sort_keys=False))
     elif (run / GATE_FILE).is_file():
         conditions = load_gate(run / GATE_FILE)
     if conditions is not None:
         report["gate"] = check_gate(report, conditions)
     (run / "figures").mkdir(exist_ok=True)
     figures = _draw(run, report, compared, task)
-    (run / "report.json").write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_whole(run / "report.json", json.dumps(report, indent=2, ensure_ascii=False) + "\n")
     shown = _shown_rows(compared)
-    (run / "report.md").write_text(report_markdown(report, figures, shown, task), encoding="utf-8")
+    write_whole(run / "report.md", report_markdown(report, figures, shown, task))
     embedded = [(run / "figures" / name, alt) for name, alt in figures]
     page = report_page(report, summary_rows(report), embedded, shown, shown_prompt(task))
-    (run / "report.html").write_text(page, encoding="utf-8")
+    write_whole(run / "report.html", page)
     return report
 
 
