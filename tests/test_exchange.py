@@ -185,3 +185,36 @@ def test_export_overwrites_nothing_and_knows_its_formats(review, tmp_path):
         export_review(review, tmp_path / "new.json", "doccano")
     with pytest.raises(FileNotFoundError, match="no file"):
         import_review(review, tmp_path / "new.json")
+
+
+def test_of_two_answers_by_one_person_the_latest_counts_whatever_their_order(review, tmp_path):
+    export_review(review, tmp_path / "out.json", "label_studio")
+    (record, *_) = json.loads((tmp_path / "out.json").read_text())
+    later, earlier = (fill(record, label)["annotations"][0] for label in ("positive", "negative"))
+    earlier["created_at"] = "2026-01-09T21:52:49Z"
+    (tmp_path / "back.json").write_text(json.dumps([record | {"annotations": [later, earlier]}]))
+    (name,) = import_review(review, tmp_path / "back.json")
+    assert labels_of(review) == {name: {0: 1}}
+
+
+def test_file_with_a_byte_order_mark_is_read(review, tmp_path):
+    export_review(review, tmp_path / "out.json", "argilla")
+    filled = [fill(record, "negative") for record in json.loads((tmp_path / "out.json").read_text())]
+    (tmp_path / "back.json").write_text(json.dumps(filled), encoding="utf-8-sig")
+    assert set(import_review(review, tmp_path / "back.json").values()) == {10}
+
+
+@pytest.mark.parametrize("content", [b'["caf\xe9"]', b"[" * 100_000], ids=["latin 1", "deep"])
+def test_file_that_is_no_text_or_too_deep_is_named(review, tmp_path, content):
+    (tmp_path / "back.json").write_bytes(content)
+    with pytest.raises(ValueError, match=r"'.*back\.json' is not"):
+        import_review(review, tmp_path / "back.json")
+
+
+def test_time_that_no_calendar_has_is_told_with_its_row(review, tmp_path):
+    export_review(review, tmp_path / "out.json", "label_studio")
+    record = fill(json.loads((tmp_path / "out.json").read_text())[0], "positive")
+    record["annotations"][0]["created_at"] = "0001-01-01T00:00:00+14:00"
+    (tmp_path / "back.json").write_text(json.dumps([record]))
+    with pytest.raises(ValueError, match="Row 1 of .*expected a time"):
+        import_review(review, tmp_path / "back.json")

@@ -337,3 +337,39 @@ def test_a_student_that_was_not_there_yet_is_not_said_to_be_right(run):
         session.answer(0, 0)
     assert review_summary(run)["n_student_overruled"] is None
     assert "student" not in " ".join(summary_lines(review_summary(run)))
+
+
+def test_copy_of_a_file_of_answers_is_not_taken_for_the_answers(review):
+    with review.session("Ann") as session:
+        session.answer(0, 0)
+    (original,) = (review.folder / "answers").glob("*.jsonl")
+    shutil.copy(original, original.with_name(original.stem + "_1.jsonl"))
+    with pytest.raises(OSError, match="is a copy of the answers of 'Ann'"):
+        review.answers()
+
+
+def test_half_a_line_left_by_a_full_disk_spoils_no_later_answer(review):
+    with review.session("Ann") as session:
+        session.answer(0, 0)
+        (path,) = (review.folder / "answers").glob("*.jsonl")
+        with path.open("ab") as file:
+            file.write(b'{"row": 1, "lab')
+        session.answer(2, 1)
+    assert {place: answer.label for place, answer in review.answers()["Ann"].items()} == {0: 0, 2: 1}
+
+
+@pytest.mark.parametrize("column", ["label", "reason", "row"])
+def test_text_column_that_gold_needs_for_itself_is_refused(column, tmp_path, cloze):
+    run = make_run(tmp_path / "run", cloze, column=column)
+    with pytest.raises(ValueError, match=f"text column '{column}' has the name of a column of the gold dataset"):
+        build_queue(run, 20, 8)
+
+
+@pytest.mark.parametrize("change", [{"reason": "whim"}, {"teacher": 9}, {"text": 7}, {"student": "x"}, None])
+def test_damaged_queue_is_said_to_be(review, change):
+    path = review.folder / "queue.json"
+    made = json.loads(path.read_text())
+    made["rows"] = [] if change is None else [row | change for row in made["rows"]]
+    path.write_text(json.dumps(made))
+    with pytest.raises(OSError, match="is damaged"):
+        Review(review.folder)

@@ -246,3 +246,16 @@ def test_second_tab_that_shows_an_old_row_labels_nothing_unseen(run, address, br
     browser.switch_to.window(first)
     old.press("2", "1 of 14, 0 skipped")
     assert labels(run) == {0: 0}
+
+
+def test_a_site_whose_name_leads_here_is_turned_away(address):
+    from http.client import HTTPConnection
+    from urllib.parse import urlsplit
+
+    statuses = {}
+    for host in ("evil.example", None):
+        connection = HTTPConnection(urlsplit(address).netloc, timeout=30)
+        connection.request("GET", "/config", headers={"Host": host} if host else {})
+        statuses[host] = connection.getresponse().status
+        connection.close()
+    assert statuses == {"evil.example": 400, None: 200}

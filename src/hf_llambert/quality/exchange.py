@@ -98,7 +98,9 @@ def import_review(review: Review, path: str | Path) -> dict[str, int]:
             seen.add(place)
             read = _argilla_answers if "fields" in record else _label_studio_answers
             for name, answer in read(record, review, reviewers):
-                given.setdefault(checked_name(name), {})[place] = answer
+                those = given.setdefault(checked_name(name), {})
+                if place not in those or those[place].at <= answer.at:  # of several by one person the latest counts
+                    those[place] = answer
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(
                 f"{where} is no record of Argilla or Label Studio ({type(error).__name__}: {error}). Nothing was taken."
@@ -196,10 +198,10 @@ def _time(value: object) -> str:
         raise ValueError(f"has an annotation made at {value!r}, expected a time")
     try:
         made = datetime.fromisoformat(value.replace("Z", "+00:00"))
-    except ValueError as error:
+        made = made if made.tzinfo else made.replace(tzinfo=timezone.utc)
+        return made.astimezone(timezone.utc).isoformat(timespec="milliseconds")
+    except (ValueError, OverflowError) as error:
         raise ValueError(f"has an annotation made at {value!r}, expected a time") from error
-    made = made if made.tzinfo else made.replace(tzinfo=timezone.utc)
-    return made.astimezone(timezone.utc).isoformat(timespec="milliseconds")
 
 
 def _label(value: object, review: Review) -> int:
@@ -227,11 +229,14 @@ def _place(record: object, review: Review) -> int:
 def _records(path: Path) -> list:
     if not path.is_file():
         raise FileNotFoundError(f"There is no file '{path}'.")
-    text = path.read_text(encoding="utf-8")
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"'{path}' is not UTF-8: {error}. Nothing was taken.") from error
     if path.suffix != ".jsonl":
         try:
             records = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ValueError(f"'{path}' is not JSON: {error}. One record a line must be in a .jsonl file.") from error
         if not isinstance(records, list):
             raise ValueError(f"'{path}' must hold a list of records, got {type(records).__name__}.")
@@ -241,7 +246,7 @@ def _records(path: Path) -> list:
         if line.strip():
             try:
                 records.append(json.loads(line))
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise ValueError(f"Row {number} of '{path}' is not JSON: {error}. Nothing was taken.") from error
     return records
 

@@ -34,7 +34,7 @@ from hf_llambert.quality.review_answers import (
     standing_answers,
     sync_folder,
 )
-from hf_llambert.quality.review_queue import Queue, read_queue
+from hf_llambert.quality.review_queue import GOLD_COLUMNS, Queue, read_queue
 from hf_llambert.tasks import ABSTAIN
 
 
@@ -64,6 +64,10 @@ class Review:
         for path in sorted((self.folder / "answers").glob("*.jsonl")):
             name, entries = read_answers(path, self.queue)
             if name is not None:
+                if path.stem != file_name(name):
+                    raise OSError(
+                        f"'{path}' is a copy of the answers of '{name}'. Keep one of the two, as {file_name(name)}.jsonl."
+                    )
                 found[name] = standing_answers(entries)
         return dict(sorted(found.items()))
 
@@ -95,7 +99,7 @@ class Review:
         if not labels:
             raise ValueError(f"Nobody has labelled a row in '{self.folder}' yet.")
         column = self.queue.text_column
-        names: dict[str, list] = {k: [] for k in (column, "label", "reviewers", "reviewed_at", "reason", "row")}
+        names: dict[str, list] = {k: [] for k in (column, *GOLD_COLUMNS)}
         for place, label in labels.items():
             row = self.queue.rows[place]
             given = {n: a[place] for n, a in answers.items() if place in a and a[place].label != ABSTAIN}
@@ -241,6 +245,7 @@ class ReviewSession:
     def _append(self, entries: list[dict]) -> None:
         lines = "".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in entries).encode()
         try:
+            cut_torn_line(self._path, self._file)
             before = os.fstat(self._file).st_size
             written = os.write(self._file, lines)
             if written < len(lines):

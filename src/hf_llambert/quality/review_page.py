@@ -40,7 +40,11 @@ def serve_review(session: ReviewSession, port: int | None = None, show_labels: b
     """
     page = review_page(session, show_labels)
     import gradio as gr
+    from starlette.middleware import Middleware
+    from starlette.middleware.trustedhost import TrustedHostMiddleware
 
+    # A site whose name was made to lead to this machine (DNS rebinding) could read the texts and answer otherwise.
+    own = Middleware(TrustedHostMiddleware, allowed_hosts=[_ADDRESS, "localhost"])
     system = ("system-ui", "sans-serif")  # no fonts from elsewhere
     theme = gr.themes.Default(primary_hue="blue", font=system, font_mono=("ui-monospace", "monospace"))
     try:
@@ -54,6 +58,7 @@ def serve_review(session: ReviewSession, port: int | None = None, show_labels: b
             footer_links=[],
             ssr_mode=False,
             mcp_server=False,
+            app_kwargs={"middleware": [own]},
             theme=theme,
             css=_template("review.css"),
             head=f"<script>{_template('review.js')}</script>",

@@ -18,6 +18,7 @@ from hf_llambert.tasks import ABSTAIN, TaskSpec
 from hf_llambert.texts import why_unusable
 
 QUEUE_FILE = "queue.json"
+GOLD_COLUMNS = ("label", "reviewers", "reviewed_at", "reason", "row")
 CONTROL = "random"
 REASONS = {
     CONTROL: "drawn at random, to measure by",
@@ -103,6 +104,10 @@ def build_queue(
         )
     run = Path(run)
     annotated, task, column = _annotated(run)
+    if column in GOLD_COLUMNS:
+        raise ValueError(
+            f"The text column '{column}' has the name of a column of the gold dataset. Rename it and annotate again."
+        )
     strange = [row for row in suspects if not 0 <= row < len(annotated)]
     if strange:
         raise ValueError(f"Expected suspects from 0 to {len(annotated) - 1:,}, got {strange[:5]}.")
@@ -231,6 +236,13 @@ def read_queue(folder: Path) -> Queue:
         made = json.loads(path.read_text(encoding="utf-8"))
         rows = tuple(QueueRow(**row) for row in made["rows"])
         task = TaskSpec.from_dict(made["task"])
+        if not rows or not all(_is_sound(row, task.num_labels) for row in rows):
+            raise ValueError("some rows are none")
         return Queue(task, made["text_column"], made["num"], made["num_control"], rows)
     except (ValueError, KeyError, TypeError) as error:
         raise OSError(f"'{path}' is damaged ({error}). Restore it; the answers beside it belong to it.") from error
+
+
+def _is_sound(row: QueueRow, num_labels: int) -> bool:
+    labels = all(type(label) is int and ABSTAIN <= label < num_labels for label in (row.teacher, row.student))
+    return labels and isinstance(row.text, str) and row.reason in REASONS
