@@ -33,6 +33,7 @@ from hf_llambert import (
     compare_labels,
     label_pool,
     load_data,
+    load_gate,
     load_task,
     paired_bootstrap,
     push_run,
@@ -103,6 +104,8 @@ class ExperimentArguments(RunArguments):
             raise ValueError(f"Two students have one name: {names}. Run them one by one.")
         if self.published is not None:
             published(self.published)
+        if self.gate is not None:
+            load_gate(self.gate)  # what is wrong with it is said before the work
         if self.publish_as and not self.license:
             raise ValueError("publish_as needs a license: one that the texts and the models allow.")
 

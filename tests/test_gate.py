@@ -242,3 +242,36 @@ def test_missed_gate_publishes_nothing(hub, client, honest, tmp_path):  # noqa: 
             hub.files(kind, "tester/gated")
     write_report(run, gate={"coverage": {"at_least": 0.9}})
     assert set(client.push(run, "tester/gated")) == {"dataset", "model"}
+
+
+def test_zero_is_a_bound_too(honest, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(honest, run)
+    asked = {"slice_difference": {"at_least": 0}, "failed": {"at_most": 0}}
+    write_report(run, gate=asked)
+    assert yaml.safe_load((run / "gate.yaml").read_text()) == asked
+    assert {one["name"] for one in write_report(run)["gate"]["conditions"]} == set(asked)
+
+
+def test_two_conditions_for_one_figure_are_refused(tmp_path):
+    (tmp_path / "gate.yaml").write_text("accuracy: {at_least: 0.9}\naccuracy: {at_least: 0.1}")
+    with pytest.raises(ValueError, match="two conditions for accuracy"):
+        load_gate(tmp_path / "gate.yaml")
+
+
+def test_lost_conditions_let_nothing_pass(honest, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(honest, run)
+    (run / "gate.yaml").unlink(missing_ok=True)
+    (run / "gate.yaml").symlink_to(tmp_path / "gone.yaml")
+    with pytest.raises(FileNotFoundError):
+        write_report(run)
+
+
+def test_lowest_recall_is_certain_only_where_each_class_is():
+    classes = {
+        "a": {"recall": 0.80, "recall_low": 0.75, "recall_high": 0.85, "support": 300},
+        "b": {"recall": 0.83, "recall_low": 0.44, "recall_high": 0.97, "support": 6},
+    }
+    sure = Condition("each_class_recall", at_least=0.7, certain=True)
+    assert not check_gate({"student": {"per_class": classes}}, [sure])["passed"]

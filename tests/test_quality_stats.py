@@ -233,3 +233,25 @@ def test_without_gold_what_needs_none_is_still_found(tmp_path, student_dir):
     report = write_report(run)
     assert report["noise"]["share"] is not None
     assert report["prevalence"] is report["advice"] is report["drift"] is report["slices"]["teacher"] is None
+
+
+def test_damaged_curve_is_left_out_with_a_warning(run, tmp_path, caplog):
+    import shutil
+
+    shutil.copytree(run, tmp_path / "run")
+    for content in ("{", "{}", '{"sizes": [1, 2], "accuracy": [0.5, null], "n_eval": 3}'):
+        (tmp_path / "run" / "curve.json").write_text(content)
+        assert write_report(tmp_path / "run")["advice"] is None
+    assert caplog.text.count("is no learning curve") == 3
+
+
+def test_pool_that_is_not_all_labelled_is_not_counted(run, tmp_path):
+    import shutil
+
+    shutil.copytree(run, tmp_path / "run")
+    path = tmp_path / "run" / "labels" / "stage.json"
+    note = json.loads(path.read_text())
+    note["results"]["complete"] = False
+    path.write_text(json.dumps(note))
+    report = write_report(tmp_path / "run")
+    assert report["pool"] is report["prevalence"] is report["drift"] is None

@@ -214,3 +214,34 @@ def test_full_disk_leaves_the_report_that_was_there(finished, monkeypatch):
     assert before == {name: (finished / name).read_text() for name in before}
     assert not list(finished.glob(".*.part"))
     assert write_report(finished)["choices"] == {"seed": "the first"}
+
+
+def test_damaged_report_is_made_anew(finished, caplog):
+    (finished / "report.json").write_text('{"choices": ')
+    assert "choices" not in write_report(finished)
+    assert "was damaged and is made anew" in caplog.text
+
+
+def test_markup_in_a_name_is_shown_as_it_is(finished, capsys):
+    report = write_report(finished)
+    report["task"]["name"] = "[/x] [bold]films[/bold]"
+    show_report(report, finished)
+    assert "[/x]" in capsys.readouterr().out
+
+
+def test_labels_of_earlier_annotations_are_not_compared(finished):
+    shown = write_report(finished)["disagreements"]
+    assert shown["teacher_student"] or shown["student_gold"]
+    path = next((finished / "compared").glob("part-*.parquet"))
+    rows = Dataset.from_parquet(str(path))
+    rows.map(lambda row: {"text": "other " + row["text"]}).to_parquet(str(path))
+    assert write_report(finished)["disagreements"]["student_gold"] == 0
+
+
+def test_confusions_of_many_classes_can_be_drawn(tmp_path):
+    from hf_llambert.quality.figures import draw_confusions
+
+    labels = [f"class number {k} with quite a long name that goes on" for k in range(150)]
+    quality = {"confusion": [[int(a == b) for a in range(150)] for b in range(150)], "accuracy": 1.0, "n": 150}
+    draw_confusions(tmp_path / "x.png", labels, {"Teacher": quality, "Student": quality})
+    assert (tmp_path / "x.png").stat().st_size < 2_000_000

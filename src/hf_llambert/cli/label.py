@@ -92,6 +92,7 @@ def label(
     --ask_teacher_below or --guarantee a teacher is asked about what the student is unsure of; the teacher's own arguments
     are those of annotate.
     """
+    import os
     from contextlib import ExitStack
 
     from hf_llambert import ShardUploads, StudentLabeler, fastest_backend, label_pool, load_task
@@ -110,9 +111,12 @@ def label(
         label_column=label_column,
         ledger=ledger,
     )
-    if push_to_hub and (output / "gate.yaml").is_file():
+    gated = [
+        folder for folder in (output, Path(student), Path(student).parent) if os.path.lexists(folder / "gate.yaml")
+    ]
+    if push_to_hub and gated:
         raise ValueError(
-            f"'{output}' has a gate, which labels that are sent as they are made could not be judged by. Label without "
+            f"'{gated[0]}' has a gate, which labels that are sent as they are made could not be judged by. Label without "
             f"--push_to_hub, then run hf-llambert gate and hf-llambert push."
         )
     if (Path(student) / "student").is_dir():  # the folder of a run

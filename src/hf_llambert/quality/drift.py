@@ -85,7 +85,7 @@ def measure_drift(
     right = int(((scores > 0) == truth).sum())
     interval = binomtest(right, len(truth)).proportion_ci(method="wilson")
     return out | {
-        "auc": float(test.statistic) / (truth.sum() * (~truth).sum()),
+        "auc": float(test.statistic / (truth.sum() * (~truth).sum())),
         "accuracy": right / len(truth),
         "low": float(interval.low),
         "high": float(interval.high),

@@ -12,12 +12,15 @@ from scipy.stats import beta
 
 from hf_llambert.texts import shorten
 
+_NUMBERED = 30  # labels up to which a confusion matrix has room for its counts
+_TALLEST = 400.0  # inches: Matplotlib draws no more than 65,536 pixels
 BLUE, ORANGE = "#0072b2", "#d55e00"
 
 
 def draw_confusions(path: Path, labels: Sequence[str], qualities: Mapping[str, Mapping]) -> None:
     """Confusion matrices side by side, each named with its accuracy and number of rows."""
-    side = max(2.6, 0.55 * len(labels) + 1.4)
+    side = min(max(2.6, 0.55 * len(labels) + 1.4), 14.0)
+    names = [shorten(label, 40, head_share=0.7) for label in labels]
     figure = Figure(figsize=(side * len(qualities) + 0.6, side + 0.5), layout="constrained")
     for axes, (name, quality) in zip(
         np.atleast_1d(figure.subplots(1, len(qualities))), qualities.items(), strict=True
@@ -25,7 +28,7 @@ def draw_confusions(path: Path, labels: Sequence[str], qualities: Mapping[str, M
         counts = np.array(quality["confusion"])
         shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
         axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-        for (row, column), count in np.ndenumerate(counts):
+        for (row, column), count in np.ndenumerate(counts if len(labels) <= _NUMBERED else counts[:0]):
             axes.text(
                 column,
                 row,
@@ -34,8 +37,10 @@ def draw_confusions(path: Path, labels: Sequence[str], qualities: Mapping[str, M
                 va="center",
                 color="white" if shares[row, column] > 0.6 else "black",
             )
-        axes.set_xticks(range(len(labels)), labels, rotation=45 if len(labels) > 3 else 0, parse_math=False)
-        axes.set_yticks(range(len(labels)), labels, parse_math=False)
+        size = min(10.0, 600 / len(labels))
+        turn = 0 if len(labels) <= 3 else 45 if len(labels) <= 10 else 90
+        axes.set_xticks(range(len(labels)), names, rotation=turn, fontsize=size, parse_math=False)
+        axes.set_yticks(range(len(labels)), names, fontsize=size, parse_math=False)
         axes.set(xlabel="answered", ylabel="gold", title=f"{name}\n{quality['accuracy']:.1%} of {quality['n']:,}")
     figure.savefig(path, dpi=150)
 
@@ -133,7 +138,7 @@ def draw_shares(
         line (`float`, *optional*): A share to compare with, which `line_name` explains.
         others (`Sequence[float]`, *optional*): A second share of each row, as a hollow diamond, which `others_name` explains.
     """
-    figure = Figure(figsize=(6, 1.4 + 0.32 * len(rows)), layout="constrained")
+    figure = Figure(figsize=(6, min(1.4 + 0.32 * len(rows), _TALLEST)), layout="constrained")
     axes = figure.subplots()
     places = np.arange(len(rows))
     share, low, high = np.array([row[1:] for row in rows]).T

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -21,6 +22,8 @@ from hf_llambert.tasks import ABSTAIN
 from hf_llambert.texts import why_unusable
 from hf_llambert.training.evaluation import EVALUATION_FILE, read_evaluation
 
+logger = logging.getLogger(__name__)
+
 _TEXTS, _FILES = 2000, 64  # of the pool that are read for drift
 _MOST_ROWS = 10_000  # in which wrong labels are looked for; more take minutes and change little
 _MORE = 500  # labels whose worth is told
@@ -29,7 +32,9 @@ _WIDTH = 32  # of what the clusters are made of
 _LEVEL = 0.05
 
 
-def find_all(run: Path, labels: Sequence[str], annotated: Dataset | None, config: Mapping, rows: list[dict]) -> dict:
+def find_all(
+    run: Path, labels: Sequence[str], annotated: Dataset | None, config: Mapping, rows: list[dict], pool: Path | None
+) -> dict:
     """
     Everything that the folders of a run allow; what they do not is `None`.
 
@@ -39,6 +44,7 @@ def find_all(run: Path, labels: Sequence[str], annotated: Dataset | None, config
         annotated (`Dataset`, *optional*): The annotated rows.
         config (`Mapping`): How they were annotated.
         rows (`list[dict]`): Of each annotated row `text`, and the label ids `teacher` and `gold`.
+        pool (`Path`, *optional*): Folder of the labelled pool, where all of it is labelled.
 
     Returns:
         `dict`: `noise`, `pool` (`counts` of the labels given to it), `prevalence`, `advice`, `drift` and `slices` (`teacher` and
@@ -46,12 +52,11 @@ def find_all(run: Path, labels: Sequence[str], annotated: Dataset | None, config
     """
     usable = [row for row in rows if row["teacher"] != ABSTAIN]
     evaluation = read_evaluation(run / "student") if (run / "student" / EVALUATION_FILE).is_file() else None
-    pool = run / "labels" if (run / "labels").is_dir() else None
     out: dict = {"noise": _noise(usable), "pool": None, "prevalence": None, "advice": _advice(run), "drift": None}
     if pool:
         counts = pool_counts(pool, len(labels))
         out["pool"] = {"counts": dict(zip(labels, counts, strict=True))}
-        if evaluation and sum(counts):
+        if evaluation and len(evaluation) > 1 and any(counts):
             out["prevalence"] = class_prevalence(evaluation["gold"][:], evaluation["student_label"][:], counts, labels)
     if pool and annotated is not None:
         texts = pool_texts(pool, config["text_column"])
@@ -156,8 +161,13 @@ def _advice(run: Path) -> dict | None:
     path = run / CURVE_FILE
     if not path.is_file():
         return None
-    curve = json.loads(path.read_text(encoding="utf-8"))
-    return curve | worth_of_labels(curve["sizes"], curve["accuracy"], min(_MORE, max(curve["sizes"])))
+    try:
+        curve = json.loads(path.read_text(encoding="utf-8"))
+        sizes, accuracy = curve["sizes"], curve["accuracy"]
+        return {"n_eval": int(curve["n_eval"]), **curve, **worth_of_labels(sizes, accuracy, min(_MORE, max(sizes)))}
+    except (ValueError, KeyError, TypeError) as error:
+        logger.warning("'%s' is no learning curve (%r) and is left out. Remove it, or make it again.", path, error)
+        return None
 
 
 def _columns(data: Dataset, config: Mapping) -> dict[str, list]:

@@ -102,9 +102,14 @@ def load_gate(source: str | Path | Mapping) -> list[Condition]:
     if not isinstance(source, Mapping):
         name = f"'{source}'"
         try:
-            found = yaml.safe_load(Path(source).read_text(encoding="utf-8"))
+            text = Path(source).read_text(encoding="utf-8")
+            found, tree = yaml.safe_load(text), yaml.compose(text, yaml.SafeLoader)
         except (yaml.YAMLError, UnicodeDecodeError) as error:
             raise ValueError(f"{name} is no YAML: {error}") from error
+        names = [key.value for key, _ in tree.value] if isinstance(tree, yaml.MappingNode) else []
+        twice = sorted({str(key) for key in names if names.count(key) > 1})
+        if twice:  # YAML would keep the last alone
+            raise ValueError(f"{name} has two conditions for {', '.join(twice)}. Keep one for each figure.")
     if not isinstance(found, Mapping) or not found:
         raise ValueError(f"Expected figures with their conditions in {name}, such as 'coverage: {{at_least: 0.95}}'.")
     for figure, asked in found.items():
@@ -204,7 +209,10 @@ def _recall(report: Mapping) -> Figure | str:
     if unseen:
         return f"no gold row of {', '.join(unseen)}"
     name, worst = min(classes.items(), key=lambda item: item[1]["recall"])
-    return Figure(worst["recall"], worst.get("recall_low"), worst.get("recall_high"), f"the lowest, of {name}")
+    # The lowest is certain only where that of each class is: a class with few rows may be worse than it seems.
+    ends = [[one.get(f"recall_{end}") for one in classes.values()] for end in ("low", "high")]
+    low, high = (None if None in found else min(found) for found in ends)
+    return Figure(worst["recall"], low, high, f"the lowest, of {name}")
 
 
 def _silver(report: Mapping) -> Figure | str:

@@ -76,7 +76,9 @@ def missing_parts(report: Mapping) -> list[str]:
 def _headline(report: Mapping) -> str:
     teacher, student, parts = report["teacher"], report["student"], []
     if teacher:
-        parts.append(f"{teacher['settings'].get('model') or 'A teacher'} annotated {report['n_annotated']:,} texts")
+        parts.append(
+            f"{(teacher.get('settings') or {}).get('model') or 'A teacher'} annotated {report['n_annotated']:,} texts"
+        )
     if student:
         name = Path(student["train"]["student"]).name
         parts.append(f"{name} learnt from {student['train']['n']:,} labels")

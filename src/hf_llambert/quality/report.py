@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
+import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -33,6 +35,8 @@ from hf_llambert.texts import shorten
 from hf_llambert.training.evaluation import EVALUATION_FILE, read_evaluation
 from hf_llambert.training.seeds import compare_students, read_seeds
 from hf_llambert.training.students import TRAINING_FILE, StudentLabeler
+
+logger = logging.getLogger(__name__)
 
 _EXAMPLES = 12
 _SLICES = 12
@@ -93,17 +97,18 @@ def write_report(
         report["choices"] = dict(choices)
     if conditions is not None:
         asked = {
-            one.name: {k: v for k, v in asdict(one).items() if k != "name" and v not in (None, False)}
+            one.name: {k: v for k, v in asdict(one).items() if k != "name" and v is not None and v is not False}
             for one in conditions
         }
         write_whole(run / GATE_FILE, yaml.safe_dump(asked, sort_keys=False))
-    elif (run / GATE_FILE).is_file():
+    elif os.path.lexists(run / GATE_FILE):  # a link to a file that is gone is no leave to publish
         conditions = load_gate(run / GATE_FILE)
     if conditions is not None:
         report["gate"] = check_gate(report, conditions)
     (run / "figures").mkdir(exist_ok=True)
     figures = _draw(run, report, compared, task)
-    write_whole(run / "report.json", json.dumps(report, indent=2, ensure_ascii=False) + "\n")
+    written = json.dumps(_finite(report), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    write_whole(run / "report.json", written)
     shown = _shown_rows(compared)
     write_whole(run / "report.md", report_markdown(report, figures, shown, task))
     embedded = [(run / "figures" / name, alt) for name, alt in figures]
@@ -142,7 +147,9 @@ def _gathered(run: Path, against: str | Path | None) -> tuple[dict, list[dict], 
         compared = _compared_rows(run, annotated, stages["annotated"]["config"], task)
     report["disagreements"] = _count_disagreements(compared)
     config = stages["annotated"]["config"] if stages["annotated"] else {}
-    report |= find_all(run, task.labels, annotated, config, compared)
+    labels = stages["labels"]
+    finished = bool(labels and labels["results"] and labels["results"].get("complete") is not False)
+    report |= find_all(run, task.labels, annotated, config, compared, run / "labels" if finished else None)
     report["review"] = review_summary(run)
     report["made"] = {name: stage["made"] for name, stage in stages.items() if stage is not None and "made" in stage}
     return report, compared, task
@@ -150,7 +157,20 @@ def _gathered(run: Path, against: str | Path | None) -> tuple[dict, list[dict], 
 
 def _old_choices(run: Path) -> dict[str, str] | None:
     path = run / "report.json"
-    return json.loads(path.read_text(encoding="utf-8")).get("choices") if path.is_file() else None
+    try:
+        return json.loads(path.read_text(encoding="utf-8")).get("choices") if path.is_file() else None
+    except (ValueError, AttributeError):
+        logger.warning("'%s' was damaged and is made anew, without how things were chosen. Pass choices again.", path)
+        return None
+
+
+def _finite(value: object) -> object:
+    """The same with null for what JSON has no number for."""
+    if isinstance(value, Mapping):
+        return {name: _finite(one) for name, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def student_less_teacher(student: Mapping | None, teacher: Mapping | None) -> dict | None:
@@ -176,10 +196,13 @@ def show_report(report: Mapping, run: str | Path) -> None:
     """Print the table that ends a run."""
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(
-        title=f"{report['task']['name']}: {report['n_annotated'] or 0:,} annotated, {report['n_silver'] or 0:,} silver, "
-        f"{report['n_labelled'] or 0:,} labelled"
+        title=Text(
+            f"{report['task']['name']}: {report['n_annotated'] or 0:,} annotated, {report['n_silver'] or 0:,} silver, "
+            f"{report['n_labelled'] or 0:,} labelled"
+        )
     )
     for heading in ("", "accuracy (95 % interval)", "macro-F1", "texts/s"):
         table.add_column(heading)
@@ -187,7 +210,7 @@ def show_report(report: Mapping, run: str | Path) -> None:
         table.add_row(*row)
     console = Console()
     console.print(table)
-    console.print(f"report: {Path(run) / 'report.html'}", highlight=False, soft_wrap=True)
+    console.print(f"report: {Path(run) / 'report.html'}", highlight=False, markup=False, soft_wrap=True)
 
 
 def _stage(folder: Path) -> dict | None:
@@ -239,11 +262,13 @@ def _compared_rows(run: Path, annotated: Dataset, config: Mapping, task: TaskSpe
     gold = [ABSTAIN] * len(annotated)
     if config["gold_column"]:
         gold = gold_labels(annotated, config["gold_column"], task)
-    student = [ABSTAIN] * len(annotated)
-    if (run / "compared").is_dir():
-        student = read_pool(run / "compared")["student_label"][:]
+    student, texts = [ABSTAIN] * len(annotated), annotated[config["text_column"]][:]
+    if (_stage(run / "compared") or {}).get("results"):
+        table = read_pool(run / "compared")
+        if table[config["text_column"]][:] == texts:  # else it is of earlier annotations
+            student = table["student_label"][:]
     columns = zip(
-        annotated[config["text_column"]][:],
+        texts,
         annotated["llm_label"][:],
         annotated["llm_confidence"][:],
         annotated["llm_status"][:],
