@@ -19,7 +19,7 @@ from hf_llambert.teachers.pacing import Budget, Pacer
 from hf_llambert.teachers.protocol import label_log_probabilities
 
 TASK = TaskSpec("t", ("negative", "positive"), "Positive or negative?\n{text}", system="One word.")
-QUICK = {"first_wait": 0.02, "timeout": 2.0, "max_attempts": 12}
+QUICK = {"first_wait": 0.02, "timeout": 5.0, "max_attempts": 12}
 TEXTS = [f"{'good' if i % 2 else 'bad'} film number {i}" for i in range(20)]
 
 
@@ -380,11 +380,14 @@ def test_answer_in_which_no_label_is_likely_is_kept_as_text(tmp_path):
 
 
 def test_being_sent_away_uses_up_no_attempts(server):
-    def well_again():
-        server.refuse = None
+    def well_again():  # after so many refusals, however slow the machine
+        if server.requests > 60:
+            server.refuse = None
+        else:
+            server.loop.call_later(0.02, well_again)
 
     server.refuse = 429
-    server.loop.call_soon_threadsafe(server.loop.call_later, 0.4, well_again)
+    server.loop.call_soon_threadsafe(well_again)
     replies = ask(EndpointTeacher("m", server.url, first_wait=0.01, max_attempts=2))
     assert all(reply.response for reply in replies)
     assert server.requests > 60
