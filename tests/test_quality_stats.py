@@ -1,7 +1,6 @@
 """Intervals contain the truth; findings of runs with much gold, five gold rows, and none."""
 
 import json
-import shutil
 
 import numpy as np
 import pyarrow as pa
@@ -256,98 +255,3 @@ def test_pool_that_is_not_all_labelled_is_not_counted(run, tmp_path):
     path.write_text(json.dumps(note))
     report = write_report(tmp_path / "run")
     assert report["pool"] is report["prevalence"] is report["drift"] is None
-
-
-def edited(run, tmp_path, stage=None, results=None):
-    """A copy of a run, with other results noted for a stage."""
-    copy = tmp_path / "copy"
-    shutil.copytree(run, copy)
-    if stage is not None:
-        note = json.loads((copy / stage / "stage.json").read_text())
-        (copy / stage / "stage.json").write_text(json.dumps(note | {"results": results(note["results"])}))
-    return copy
-
-
-def test_pool_that_is_not_labelled_to_its_end_is_not_measured(run, tmp_path):
-    report = write_report(edited(run, tmp_path, "labels", lambda _: {}))
-    assert report["pool"] is report["prevalence"] is report["drift"] is None
-
-
-def test_report_of_a_pool_without_a_usable_text_is_written(run, tmp_path):
-    copy = edited(run, tmp_path)
-    for path in (copy / "labels").glob("part-*.parquet"):
-        table = pq.read_table(path)
-        place = table.schema.get_field_index("student_label")
-        field = table.schema.field(place)
-        pq.write_table(table.set_column(place, field, pa.array([-1] * len(table), field.type)), path)
-    assert write_report(copy)["prevalence"] is None
-
-
-def test_report_of_a_student_measured_on_one_text_is_written(run, tmp_path):
-    copy = edited(run, tmp_path)
-    path = copy / "student" / "evaluation.parquet"
-    pq.write_table(pq.read_table(path).slice(0, 1), path)
-    assert write_report(copy)["prevalence"] is None
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "{",
-        "[]",
-        '{"sizes": [3, 4], "accuracy": [0.1, 0.2], "n_eval": 3}',
-        '{"sizes": [50, 50, 100, 100, 200], "accuracy": [NaN, 0.1, 0.2, 0.3, 0.4], "n_eval": 3}',
-        '{"sizes": [50, 50, 100, 100, 200], "accuracy": [0.1, 0.1, 0.2, 0.3, 0.4]}',
-    ],
-)
-def test_damaged_curve_is_left_out_and_said(text, run, tmp_path, caplog):
-    copy = edited(run, tmp_path)
-    (copy / "curve.json").write_text(text)
-    assert write_report(copy)["advice"] is None
-    assert "is no learning curve" in caplog.text
-
-
-def test_report_of_an_older_run_without_settings_is_written(run, tmp_path):
-    copy = edited(run, tmp_path, "annotated", lambda old: {k: v for k, v in old.items() if k != "settings"})
-    write_report(copy)
-    assert "A teacher annotated 240 texts" in (copy / "report.html").read_text()
-
-
-def test_comparison_of_earlier_annotations_is_not_used(run, tmp_path):
-    copy = edited(run, tmp_path)
-    shutil.rmtree(copy / "annotated")
-    labeler = LLMLabeler(TASK, CountingTeacher(str(tmp_path / "asked")), copy / "ledger")
-    annotate(labelled_data().select(range(50)), labeler, copy / "annotated", gold_column="label")
-    assert write_report(copy)["disagreements"]["teacher_student"] == 0
-
-
-@pytest.mark.parametrize("text", ['{"choi', "[]"])
-def test_damaged_report_is_made_anew(text, run, tmp_path, caplog):
-    copy = edited(run, tmp_path)
-    (copy / "report.json").write_text(text)
-    write_report(copy)
-    assert json.loads((copy / "report.json").read_text())["n_annotated"] == 240
-    assert "was damaged" in caplog.text
-
-
-def test_report_json_has_no_number_that_json_does_not_know(run, tmp_path):
-    def diverged(results):
-        return results | {"eval": results["eval"] | {"ece": float("nan"), "mcc": float("inf")}}
-
-    copy = edited(run, tmp_path, "student", diverged)
-    write_report(copy)
-    read = json.loads((copy / "report.json").read_text(), parse_constant=pytest.fail)
-    assert read["student"]["ece"] is read["student"]["mcc"] is None
-
-
-def test_confusion_matrices_of_many_long_labels_stay_small(tmp_path):
-    from matplotlib.image import imread
-
-    from hf_llambert.quality.figures import draw_confusions
-
-    labels = [f"{'a long name ' * 20}{k}" for k in range(60)]
-    quality = {"confusion": np.eye(60, dtype=int).tolist(), "accuracy": 1.0, "n": 60}
-    draw_confusions(tmp_path / "c.png", labels, {"Teacher": quality, "Student": quality})
-    height, width, _ = imread(tmp_path / "c.png").shape
-    assert height < 2500
-    assert width < 5000

@@ -141,14 +141,6 @@ def test_table_on_the_screen(finished, capsys):
     assert "report.html" in shown
 
 
-def test_table_on_the_screen_shows_brackets_of_a_task_and_a_folder(run, tmp_path, capsys):
-    report = write_report(run)
-    show_report({**report, "task": {**report["task"], "name": "a [/b] task"}}, tmp_path / "[bold]run")
-    shown = capsys.readouterr().out
-    assert "a [/b] task" in shown
-    assert "[bold]run" in shown
-
-
 def test_folder_without_a_run_says_what_to_do(tmp_path):
     with pytest.raises(FileNotFoundError, match="Run hf-llambert annotate"):
         write_report(tmp_path)

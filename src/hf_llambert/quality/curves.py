@@ -97,8 +97,7 @@ def worth_of_labels(sizes: Sequence[int], accuracy: Sequence[float], more: int) 
     n, right = np.asarray(sizes, dtype=float), np.asarray(accuracy, dtype=float)
     if len(n) != len(right) or len(n) < 5 or len(np.unique(n)) < 3 or (n < 1).any() or not np.isfinite(right).all():
         raise ValueError(
-            f"A learning curve takes five students or more of three sizes or more, and the accuracy of each; got {len(n)} of "
-            f"{len(np.unique(n))}."
+            f"A learning curve takes five students or more of three sizes or more, each with its accuracy, got {len(n)} of "
             f"{len(np.unique(n))}."
         )
     most = int(n.max())
