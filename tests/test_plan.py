@@ -427,7 +427,10 @@ def files(cloze, question, reviews, tmp_path):
     return tmp_path
 
 
-def test_plan_on_the_command_line_shows_and_writes_and_annotate_goes_on(files, teacher_dir, student_dir, capsys):
+def test_plan_on_the_command_line_shows_and_writes_and_annotate_goes_on(
+    files, teacher_dir, student_dir, capsys, monkeypatch
+):
+    monkeypatch.setenv("COLUMNS", "30")
     (files / "prices.yaml").write_text(f"'{teacher_dir}': {{per_hour: 2, currency: EUR}}\n")
     name = teacher_dir.rstrip("/").rsplit("/", 1)[-1]
     (files / "prices.yaml").write_text(f"{name}: {{per_hour: 2, currency: EUR}}\n")
@@ -440,6 +443,7 @@ def test_plan_on_the_command_line_shows_and_writes_and_annotate_goes_on(files, t
     shown = capsys.readouterr().out
     for words in ("annotate", "train", "label", "teacher alone", "EUR", "from 8 texts (8 asked now)"):
         assert words in shown
+    assert "…" not in shown  # no number is cut, however narrow the terminal
     assert "agreement with gold" in shown
     found = json.loads((files / "made" / "plan.json").read_text())
     assert (found["sample"]["asked_now"], found["annotate"]["n"], found["currency"]) == (8, 12, "EUR")

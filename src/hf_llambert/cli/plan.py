@@ -38,10 +38,10 @@ def plan(
     student: Annotated[
         str | None, typer.Option("--student", help="Directory or Hub id of an encoder, measured for a few steps.")
     ] = None,
-    max_length: Annotated[int, typer.Option("--max_length", help="The student's longest input in tokens.")] = 512,
+    max_length: Annotated[int, typer.Option("--max_length", help="The student's longest input in tokens.")] = 256,
     head_share: Annotated[
         float, typer.Option("--head_share", help="Share of a text that the student cuts taken from its beginning.")
-    ] = 1.0,
+    ] = 0.5,
     num_train_epochs: Annotated[float, typer.Option("--num_train_epochs", help="Passes of the training.")] = 6,
     batch_size: Annotated[int, typer.Option("--per_device_train_batch_size", help="Rows in a training step.")] = 16,
     prices: Prices = None,
@@ -96,13 +96,8 @@ def show_plan(plan: dict) -> None:
     from rich.table import Table
 
     answered, now = plan["sample"]["answered"], plan["sample"]["asked_now"]
-    table = Table(
-        title=f"{plan['task']} with {plan['teacher']}",
-        caption=f"95 % intervals, from {answered} texts ({now} asked now)",
-        box=SIMPLE_HEAD,
-        pad_edge=False,
-        padding=(0, 1, 0, 0),
-    )
+    say(f"{plan['task']} with {plan['teacher']}: 95 % intervals, from {answered} texts ({now} asked now)")
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for name in ("", "texts", "time", *([plan["currency"]] if plan["currency"] else [])):
         table.add_column(name, justify="right" if name else "left", no_wrap=True)
     annotate, whole, student = plan["annotate"], plan["teacher_for_all"], plan["student"]
@@ -117,7 +112,7 @@ def show_plan(plan: dict) -> None:
             table.add_section()
         money = [_range(part["money"], _moneys)] if plan["currency"] else []
         table.add_row(name, "" if n is None else f"{n:,}", _range(part["hours"], _times), *money)
-    Console().print(table)
+    Console(width=500).print(table)  # as wide as its numbers, none is cut
     for line in _lines(plan):
         say(line)
 

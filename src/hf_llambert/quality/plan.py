@@ -31,16 +31,16 @@ class StudentPlan:
 
     Args:
         student (`str`): Directory or Hub id of an encoder.
-        max_length (`int`, defaults to 512): Longest input in tokens.
-        head_share (`float`, defaults to 1): Share of a cut text taken from its beginning.
+        max_length (`int`, defaults to 256): Longest input in tokens.
+        head_share (`float`, defaults to 0.5): Share of a cut text taken from its beginning.
         epochs (`float`, defaults to 6): Passes over the silver rows.
         batch_size (`int`, defaults to 16): Rows in a step.
         backend (`str`, defaults to `"torch"`): What labels the pool: torch, openvino or onnx.
     """
 
     student: str
-    max_length: int = 512
-    head_share: float = 1.0
+    max_length: int = 256  # these are what training does unless told otherwise
+    head_share: float = 0.5
     epochs: float = 6
     batch_size: int = 16
     backend: Backend = "torch"
