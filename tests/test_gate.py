@@ -225,10 +225,24 @@ def test_command_exits_with_1_where_the_gate_is_missed(honest, tmp_path, capsys)
     assert "The gate: missed" in command("gate", run, "--conditions", tmp_path / "gate.yaml", expect=1)
 
 
-def test_labels_of_a_gated_run_are_not_sent_as_they_are_made(honest, tmp_path):
+def test_nothing_of_a_gated_run_is_sent_while_it_is_made(honest, tmp_path):
     (tmp_path / "gate.yaml").write_text(yaml.safe_dump(GATE))
     with pytest.raises(ValueError, match="has a gate"):
         call("label", "--student", honest, "--data", "none.jsonl", "--output", tmp_path, "--push_to_hub", "me/x")
+    with pytest.raises(ValueError, match="has a gate"):
+        call(
+            "train", "--task", "imdb", "--gold", "none.jsonl", "--student", "x", "--output", tmp_path,
+            "--push_to_hub", "true",
+        )  # fmt: skip
+
+
+def test_pool_is_compared_by_its_own_text_column(honest, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(honest, run)
+    shutil.rmtree(run / "labels")
+    pool = films(200, 3).remove_columns("label").rename_column("text", "review")
+    label_pool(pool, StudentLabeler(run / "student", "review"), run / "labels", show_progress=False)
+    assert write_report(run)["drift"]["p"] is not None
 
 
 def test_missed_gate_publishes_nothing(hub, client, honest, tmp_path):  # noqa: F811

@@ -201,7 +201,7 @@ def test_findings_of_a_finished_run_are_in_every_form_of_its_report(run):
     assert report["drift"]["p"] < 0.01  # every text of the pool ends with "again"
     assert "again" in report["drift"]["words"]["pool"]
     kinds = {row["kind"] for row in report["slices"]["teacher"]}
-    assert {"words", "keyword", "kind"} <= kinds
+    assert {"words", "keyword", "column kind"} <= kinds
     assert report["slices"]["student"]
     assert report["advice"]["labels"] == 240
     assert {"slices-teacher.png", "slices-student.png", "prevalence.png", "curve.png"} <= {

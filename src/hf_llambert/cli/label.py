@@ -18,7 +18,7 @@ from hf_llambert.cli.cascade import (
     ask_teacher,
     plan_asking,
 )
-from hf_llambert.cli.options import LabelColumn, NumRows, Output, Seed, Split, TextColumn, say
+from hf_llambert.cli.options import LabelColumn, NumRows, Output, Seed, Split, TextColumn, refuse_gated, say
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -92,7 +92,6 @@ def label(
     --ask_teacher_below or --guarantee a teacher is asked about what the student is unsure of; the teacher's own arguments
     are those of annotate.
     """
-    import os
     from contextlib import ExitStack
 
     from hf_llambert import ShardUploads, StudentLabeler, fastest_backend, label_pool, load_task
@@ -111,14 +110,8 @@ def label(
         label_column=label_column,
         ledger=ledger,
     )
-    gated = [
-        folder for folder in (output, Path(student), Path(student).parent) if os.path.lexists(folder / "gate.yaml")
-    ]
-    if push_to_hub and gated:
-        raise ValueError(
-            f"'{gated[0]}' has a gate, which labels that are sent as they are made could not be judged by. Label without "
-            f"--push_to_hub, then run hf-llambert gate and hf-llambert push."
-        )
+    if push_to_hub:
+        refuse_gated(output, Path(student), Path(student).parent)
     if (Path(student) / "student").is_dir():  # the folder of a run
         student = str(Path(student) / "student")
     labeler = StudentLabeler(

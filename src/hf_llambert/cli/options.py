@@ -42,6 +42,16 @@ def pairs(counts: dict) -> str:
     return json.dumps(counts, ensure_ascii=False)[1:-1].replace('"', "")
 
 
+def refuse_gated(*folders: Path) -> None:
+    """Raise where a run has a gate: what is sent while it is made cannot be judged before."""
+    for folder in folders:
+        if os.path.lexists(folder / "gate.yaml"):
+            raise ValueError(
+                f"'{folder}' has a gate, and what is sent while it is made cannot be judged by it. Leave out --push_to_hub, then "
+                f"run hf-llambert gate and hf-llambert push."
+            )
+
+
 def say(text: str, error: bool = False) -> None:
     """One line to the user. Of several processes the first speaks for all, but each of its own errors."""
     if error or os.environ.get("RANK", "0") == "0":

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hf_llambert.cli.options import LabelColumn, NumRows, Output, Seed, Task, TextColumn, say
+from hf_llambert.cli.options import LabelColumn, NumRows, Output, Seed, Task, TextColumn, refuse_gated, say
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -91,6 +91,8 @@ def train(
     spec = load_task(task)
     column = label_column or "label"
     args = _training_arguments(context.args, output, seed)
+    if args.push_to_hub:
+        refuse_gated(output)
     reading: dict = {
         "text_column": text_column,
         "max_length": max_length,

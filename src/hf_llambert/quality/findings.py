@@ -13,6 +13,7 @@ from datasets import ClassLabel, Dataset, Value
 from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import TfidfVectorizer
 
+from hf_llambert.data import STAGE_FILE
 from hf_llambert.quality.curves import CURVE_FILE, worth_of_labels
 from hf_llambert.quality.drift import measure_drift
 from hf_llambert.quality.noise import likely_label_errors
@@ -59,7 +60,8 @@ def find_all(
         if evaluation and len(evaluation) > 1 and any(counts):
             out["prevalence"] = class_prevalence(evaluation["gold"][:], evaluation["student_label"][:], counts, labels)
     if pool and annotated is not None:
-        texts = pool_texts(pool, config["text_column"])
+        made = json.loads((pool / STAGE_FILE).read_text(encoding="utf-8"))
+        texts = pool_texts(pool, made["config"]["text_column"])
         if texts is not None:
             out["drift"] = measure_drift([row["text"] for row in rows], texts)
     known = [k for k, row in enumerate(rows) if ABSTAIN not in (row["teacher"], row["gold"])]
@@ -193,7 +195,7 @@ def _columns(data: Dataset, config: Mapping) -> dict[str, list]:
         if isinstance(feature, ClassLabel):
             values = [None if value is None or value < 0 else feature.int2str(value) for value in values]
         if 2 <= len({value for value in values if value is not None}) <= 20:
-            out[name] = values
+            out[f"column {name}"] = values
     return out
 
 
