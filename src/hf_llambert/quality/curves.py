@@ -37,8 +37,8 @@ def learning_curve(
     """
     Train students on parts of the labels and note how accurate each is, in `run/curve.json`.
 
-    Three draws of an eighth, three of a quarter, two of a half and all of them: two and a half times the training of one
-    student. Interrupted, the same call goes on with the student it stopped at.
+    Three draws of an eighth, three of a quarter, two of a half and all of them: nine students, in all
+    three times the training of one. Interrupted, the same call goes on with the student it stopped at.
 
     Args:
         task (`TaskSpec`): The labels.
@@ -63,6 +63,7 @@ def learning_curve(
             rows = np.random.default_rng([args.seed, draw]).permutation(len(data))[: round(share * len(data))]
             mine = copy.copy(args)
             mine.seed = args.seed + draw
+            mine.push_to_hub = False  # only the student itself is for others
             folder = Path(run) / "curve" / f"{len(rows)}-{draw}"
             found = train_student(task, student, folder, mine, silver=data.select(rows), eval_data=eval_data, **kwargs)  # type: ignore[arg-type]
             sizes.append(len(rows))
@@ -113,7 +114,8 @@ def worth_of_labels(sizes: Sequence[int], accuracy: Sequence[float], more: int) 
             half = float(np.sqrt((bound - rest) * worth))
             low, high = min(low, gain - half), max(high, gain + half)
     gain = next(gain for gain, _, rest in fits if rest == least)
-    said = f"another {more:,} labels are worth {100 * gain:+.1f} points ({100 * low:+.1f} to {100 * high:+.1f})"
+    interval = f"{100 * low:+.1f} to {100 * high:+.1f}"
+    said = f"another {more:,} labels on top of {most:,} are worth {100 * gain:+.1f} points ({interval})"
     if high < 0.005:
         said += ": next to nothing"
     elif low < 0 < high:
