@@ -25,6 +25,7 @@ from hf_llambert import (
     write_queue,
     write_report,
 )
+from test_review_page import chromium  # noqa: F401  (a fixture)
 from test_training import arguments
 
 TASK = TaskSpec("t|*<b>", ("negative", "positive"), "{text}", chat=False)
@@ -128,6 +129,17 @@ def test_texts_stay_texts_in_the_report(finished):
     table = [line for line in text.splitlines() if "script" in line]
     assert table
     assert all(len(re.findall(r"(?<!\\)\|", line)) == 6 for line in table)
+
+
+def test_report_can_be_read_on_a_phone(finished, chromium):  # noqa: F811
+    write_report(finished)
+    metrics = {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": True}
+    chromium.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    chromium.get((finished / "report.html").as_uri())
+    assert chromium.execute_script("return document.documentElement.scrollWidth") <= 390
+    texts = chromium.find_elements("css selector", "td.text")
+    assert texts
+    assert all(text.rect["width"] > 300 and text.rect["x"] + text.rect["width"] <= 390 for text in texts)
 
 
 def test_report_again_is_the_same(finished):

@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -174,6 +175,24 @@ def test_text_is_shown_and_does_nothing(run, address, browser):
     assert text.startswith(HOSTILE)
     assert browser.title == "tiny · review"
     assert not browser.find_elements("css selector", ".review-text *")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_labels_can_be_read_on_their_buttons(address, browser, scheme):
+    scheme = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", scheme)
+    page = Page(browser, address)
+    button = page.until("#review-label-1")
+    light, dark = (luminance(button.value_of_css_property(name)) for name in ("color", "background-color"))
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+    assert (light + 0.05) / (dark + 0.05) >= 4.5  # WCAG 2.2, 1.4.3
+
+
+def luminance(colour):
+    """Relative luminance of an rgb() or rgba(), as WCAG defines it."""
+    parts = [int(part) / 255 for part in re.findall(r"\d+", colour)[:3]]
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
 def test_page_fits_a_phone_asks_for_nothing_elsewhere_and_hides_what_machines_say(run, address, browser):

@@ -152,7 +152,8 @@ def draw_shares(
     if line is not None:
         axes.axvline(line, color="grey", linestyle=":", label=line_name)
     axes.set_yticks(places, [shorten(name, 40, head_share=0.7) for name, *_ in rows], parse_math=False)
-    axes.set(xlabel=xlabel, title=title, ylim=(len(rows) - 0.4, -0.6))
+    axes.set(xlabel=xlabel, ylim=(len(rows) - 0.4, -0.6))
+    figure.suptitle(title)  # over the names too, which may be long
     figure.legend(loc="outside lower center", ncols=2, frameon=False)
     figure.savefig(path, dpi=150)
 

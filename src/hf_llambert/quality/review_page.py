@@ -46,7 +46,10 @@ def serve_review(session: ReviewSession, port: int | None = None, show_labels: b
     # A site whose name was made to lead to this machine (DNS rebinding) could read the texts and answer otherwise.
     own = Middleware(TrustedHostMiddleware, allowed_hosts=[_ADDRESS, "localhost"])
     system = ("system-ui", "sans-serif")  # no fonts from elsewhere
-    theme = gr.themes.Default(primary_hue="blue", font=system, font_mono=("ui-monospace", "monospace"))
+    theme = gr.themes.Default(primary_hue="blue", font=system, font_mono=("ui-monospace", "monospace")).set(
+        button_primary_background_fill="*primary_600",  # a contrast of 5.2 to the white on it, not 3.7
+        button_primary_background_fill_hover="*primary_700",
+    )
     try:
         _, address, _ = page.launch(
             server_name=_ADDRESS,
