@@ -15,7 +15,7 @@ from accelerate.commands.config.config_args import load_config_from_file
 from datasets import load_dataset
 
 from hf_llambert import load_data, read_pool
-from test_recipes import config, data_file, launch  # noqa: F401  (fixtures)
+from test_recipes import config, data_file, here  # noqa: F401  (fixtures)
 
 ROOT = Path(__file__).parent.parent
 CONFIGS = sorted((ROOT / "recipes" / "accelerate").glob("*.yaml"))
@@ -66,7 +66,7 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-def test_the_slurm_script_joins_two_machines(config, tmp_path):
+def test_the_slurm_script_joins_two_machines(config, tmp_path, here):
     """The script as it is submitted; srun and scontrol are stand-ins that take two processes here for two nodes."""
     tools = tmp_path / "bin"
     program(tools, "scontrol", 'test "$1 $2 $3" = "show hostnames n[1-2]"; printf "127.0.0.1\\nother\\n"')
@@ -81,7 +81,7 @@ def test_the_slurm_script_joins_two_machines(config, tmp_path):
     arguments = ["--columns", "silver", "--train_sampling_strategy", "random", "--per_device_train_batch_size"]
     script = ["bash", "recipes/slurm/recipe.sbatch", "recipes/imdb.py", "--config", str(config), *arguments]
     run([*script, "4", "--num_processes", "2"], env, cwd=ROOT)
-    launch(config, 1, *arguments, "8", "--run", str(tmp_path / "alone"))
+    here("imdb", "--config", config, *arguments, 8, "--run", tmp_path / "alone")
     both, alone = tmp_path / "run", tmp_path / "alone"
     report = json.loads((both / "report.json").read_text())
     assert report["student"]["train"]["processes"] == 2
@@ -155,12 +155,9 @@ def test_fleet_labels_a_pool_here_and_by_a_slurm_cluster(corpus, tmp_path):
         (["--executor", "cloud"], "executor must be local, slurm or ray"),
     ],
 )
-def test_fleet_refuses_what_cannot_work_in_a_sentence(corpus, tmp_path, more, why):
-    words = [*FLEET, *corpus[1], "--output", str(tmp_path / "out"), *more]
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
-    assert done.returncode == 1
-    assert done.stderr.splitlines()[-1].startswith("Error: ")
-    assert why in done.stderr
+def test_fleet_refuses_what_cannot_work_in_a_sentence(corpus, tmp_path, here, more, why):
+    with pytest.raises(SystemExit, match=f"^Error: .*{why}"):
+        here("fleet", *corpus[1], "--output", tmp_path / "out", *more)
 
 
 def test_the_command_for_hugging_face_jobs_is_one_that_hf_takes(tmp_path):

@@ -1,5 +1,6 @@
 import json
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -59,7 +60,7 @@ def parts_of(arguments):
     return found.held_out, found.train, found.pool
 
 
-def launch(config, processes, *arguments, expect=0, recipe="imdb", env=None):
+def launch(config, processes, *arguments, recipe="imdb", env=None):
     flags = [
         "--num_machines",
         "1",
@@ -87,8 +88,19 @@ def launch(config, processes, *arguments, expect=0, recipe="imdb", env=None):
         text=True,
         check=False,
     )
-    assert (done.returncode == 0) == (expect == 0), done.stderr[-4000:]
+    assert done.returncode == 0, done.stderr[-4000:]
     return done.stdout + done.stderr
+
+
+@pytest.fixture
+def here(monkeypatch):
+    """Run a recipe's file in this process: quicker, for what needs no process of its own."""
+
+    def run(recipe, *arguments):
+        monkeypatch.setattr(sys, "argv", [recipe, *map(str, arguments)])
+        runpy.run_path(str(RECIPES / f"{recipe}.py"), run_name="__main__")
+
+    return run
 
 
 def test_two_processes_give_the_labels_of_one(config, tmp_path):
@@ -122,7 +134,7 @@ def assert_same_labels(one, two):
     )  # dropout is drawn by process
 
 
-def test_news_in_five_classes_by_two_processes(config, tmp_path, news_file):
+def test_news_in_five_classes_by_two_processes(config, tmp_path, news_file, here):
     settings = {
         "data": str(news_file),
         "task": "bbc-news",
@@ -132,7 +144,7 @@ def test_news_in_five_classes_by_two_processes(config, tmp_path, news_file):
     }
     settings = yaml.safe_load(config.read_text()) | settings | {"num_compared": 10, "max_length": 24}
     config.write_text(yaml.safe_dump(settings | {"train_sampling_strategy": "random"}))
-    launch(config, 1, "--per_device_train_batch_size", "8", "--run", str(tmp_path / "alone"), recipe="bbc_news")
+    here("bbc_news", "--config", config, "--per_device_train_batch_size", 8, "--run", tmp_path / "alone")
     launch(config, 2, "--per_device_train_batch_size", "4", "--num_processes", "2", recipe="bbc_news")
     report = json.loads((tmp_path / "run" / "report.json").read_text())
     assert report["task"]["labels"] == ["business", "entertainment", "politics", "sport", "tech"]
@@ -174,9 +186,9 @@ def test_a_recipe_publishes_when_asked(config, hub, environment):
     assert {"model.safetensors", "README.md"} <= set(hub.files("model", "tester/recipe"))
 
 
-def test_wrong_number_of_processes_is_refused_with_the_command(config):
-    shown = launch(config, 1, "--num_processes", "2", expect=1)
-    assert "Asked for 2 processes, but 1 run. Start with accelerate launch --multi_gpu" in shown
+def test_wrong_number_of_processes_is_refused_with_the_command(config, here):
+    with pytest.raises(SystemExit, match="Asked for 2 processes, but 1 run. Start with accelerate launch --multi_gpu"):
+        here("imdb", "--config", config, "--num_processes", 2)
 
 
 def test_misspelt_key_is_refused(config):
@@ -186,9 +198,9 @@ def test_misspelt_key_is_refused(config):
         parse("--config", config)
 
 
-def test_mistake_is_one_sentence(config):
-    shown = launch(config, 1, "--text_column", "review", expect=1)
-    assert "Error: Column 'review' not found" in shown
+def test_mistake_is_one_sentence(config, here):
+    with pytest.raises(SystemExit, match="^Error: Column 'review' not found"):
+        here("imdb", "--config", config, "--text_column", "review")
 
 
 @pytest.mark.parametrize("name", ["imdb.yaml", "imdb_quickstart.yaml"])
