@@ -1,6 +1,7 @@
 """Intervals contain the truth; findings of runs with much gold, five gold rows, and none."""
 
 import json
+import shutil
 
 import numpy as np
 import pyarrow as pa
@@ -236,8 +237,6 @@ def test_without_gold_what_needs_none_is_still_found(tmp_path, student_dir):
 
 
 def test_damaged_curve_is_left_out_with_a_warning(run, tmp_path, caplog):
-    import shutil
-
     shutil.copytree(run, tmp_path / "run")
     for content in ("{", "{}", '{"sizes": [1, 2], "accuracy": [0.5, null], "n_eval": 3}'):
         (tmp_path / "run" / "curve.json").write_text(content)
@@ -245,9 +244,15 @@ def test_damaged_curve_is_left_out_with_a_warning(run, tmp_path, caplog):
     assert caplog.text.count("is no learning curve") == 3
 
 
-def test_pool_that_is_not_all_labelled_is_not_counted(run, tmp_path):
-    import shutil
+def test_curve_of_another_student_is_left_out_with_a_warning(run, tmp_path, caplog):
+    shutil.copytree(run, tmp_path / "run")
+    curve = json.loads((run / "curve.json").read_text())
+    (tmp_path / "run" / "curve.json").write_text(json.dumps({**curve, "n_train": 239}))
+    assert write_report(tmp_path / "run")["advice"] is None
+    assert "is of another number of labels than the student" in caplog.text
 
+
+def test_pool_that_is_not_all_labelled_is_not_counted(run, tmp_path):
     shutil.copytree(run, tmp_path / "run")
     path = tmp_path / "run" / "labels" / "stage.json"
     note = json.loads(path.read_text())

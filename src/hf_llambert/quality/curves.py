@@ -50,14 +50,15 @@ def learning_curve(
         kwargs: Further arguments of [`train_student`].
 
     Returns:
-        `dict`: `sizes` and `accuracy` of each student, and `n_eval`. See [`worth_of_labels`].
+        `dict`: `sizes` and `accuracy` of each student, `n_eval`, and `n_train`, the rows of the one on all of them. See
+        [`worth_of_labels`].
 
     Raises:
         ValueError: Fewer than 32 labels.
     """
     if len(data) < 32:
         raise ValueError(f"A learning curve takes 32 labels or more, got {len(data)}.")
-    sizes, accuracy, n = [], [], 0
+    sizes, accuracy, found = [], [], {}
     for share, draws in _DRAWS.items():
         for draw in range(draws):
             rows = np.random.default_rng([args.seed, draw]).permutation(len(data))[: round(share * len(data))]
@@ -68,9 +69,8 @@ def learning_curve(
             found = train_student(task, student, folder, mine, silver=data.select(rows), eval_data=eval_data, **kwargs)  # type: ignore[arg-type]
             sizes.append(len(rows))
             accuracy.append(found["eval"]["accuracy"])
-            n = found["eval"]["n"]
             (folder / "model.safetensors").unlink(missing_ok=True)  # its figure is all that is needed
-    curve = {"sizes": sizes, "accuracy": accuracy, "n_eval": n}
+    curve = {"sizes": sizes, "accuracy": accuracy, "n_eval": found["eval"]["n"], "n_train": found["train"]["n"]}
     if args.process_index == 0:
         write_whole(Path(run) / CURVE_FILE, json.dumps(curve, indent=2) + "\n")
     return curve

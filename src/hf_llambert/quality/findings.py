@@ -166,6 +166,12 @@ def _advice(run: Path) -> dict | None:
     try:
         curve = json.loads(path.read_text(encoding="utf-8"))
         sizes, accuracy = curve["sizes"], curve["accuracy"]
+        student = run / "student" / "metrics.json"
+        if student.is_file() and json.loads(student.read_text(encoding="utf-8"))["train"]["n"] != curve["n_train"]:
+            logger.warning(
+                "'%s' is of another number of labels than the student, and is left out: train --curve.", path
+            )
+            return None
         return {"n_eval": int(curve["n_eval"]), **curve, **worth_of_labels(sizes, accuracy, min(_MORE, max(sizes)))}
     except (ValueError, KeyError, TypeError) as error:
         logger.warning("'%s' is no learning curve (%r) and is left out. Remove it, or make it again.", path, error)
