@@ -15,7 +15,7 @@ install: $(BIN)/.installed ## .venv with the package and its tested dependencies
 
 $(BIN)/.installed: pyproject.toml requirements/constraints.txt requirements/docs.txt
 	$(PYTHON) -m venv $(VENV)
-	$(PIP) install --quiet --no-compile --constraint requirements/constraints.txt --requirement requirements/docs.txt \
+	$(PIP) install --quiet --constraint requirements/constraints.txt --requirement requirements/docs.txt \
 		--editable '.[dev]'
 	@touch $@
 
