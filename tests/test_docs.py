@@ -1,6 +1,7 @@
 """The pages build without a warning, lead nowhere in vain, load nothing from elsewhere, and leave nothing out."""
 
 import importlib.util
+import os
 import re
 import subprocess
 import sys
@@ -56,7 +57,10 @@ def missing_parts() -> list[str]:
 
 def build(pages: Path, site: Path) -> subprocess.CompletedProcess:
     words = ["make", "--silent", "pages", f"VENV={sys.prefix}", f"PAGES={pages}", f"SITE={site}"]
-    return subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
+    environment = {
+        name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MFLAGS")
+    }  # of make -j
+    return subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
 
 
 @pytest.fixture(scope="module")

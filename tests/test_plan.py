@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import logging
 import re
@@ -28,6 +29,7 @@ from hf_llambert import (
 from hf_llambert.quality.costs import Answer, Costs, Lengths, at_once
 from hf_llambert.quality.forecast import Forecast, Moments, break_even, share
 from hf_llambert.teachers import asking
+from hf_llambert.teachers.base import Reply
 
 HOURLY = Price("EUR", per_hour=3600.0)  # one euro for a second
 NARROW = {"max_text_tokens": 12, "batch_tokens": 64}
@@ -180,6 +182,25 @@ def test_plan_without_prices_or_student_says_so(labeler):
     assert (found["annotate"]["money"], found["student"], found["break_even"], found["currency"]) == (None,) * 4
     assert any("no money" in note for note in found["notes"])
     assert any("No student" in note for note in found["notes"])
+
+
+def test_wrong_gold_is_refused_before_anybody_is_asked(labeler, counting, reviews):
+    wrong = reviews.remove_columns("label").add_column("label", ["maybe"] * len(reviews))
+    with pytest.raises(ValueError, match="maybe"):
+        make_plan(wrong, labeler, num_annotated=8, gold_column="label")
+    assert not counting.asked()
+
+
+def test_tokens_that_are_not_known_are_not_free(labeler):
+    prices = PriceTable({"teacher": Price("EUR", input_per_million=1.0, output_per_million=1.0)})
+    plan = make_plan(make_reviews(40), labeler, num_annotated=8, sample=4, prices=prices)
+    assert plan["annotate"]["money"] is None
+    assert any("do not say how many tokens" in note for note in plan["notes"])
+
+
+def test_sample_of_one_batch_says_that_it_knows_no_interval(labeler):
+    plan = make_plan(make_reviews(40), labeler, num_annotated=20, sample=2)
+    assert any("filled one batch" in note for note in plan["notes"])
 
 
 def test_plan_without_gold_says_that_nothing_is_known_about_right_and_wrong(labeler):
@@ -339,6 +360,17 @@ def test_requests_in_flight_together_take_the_time_that_passed_once():
     assert at_once(labeler, answers) == pytest.approx(7.0 / 6.0)
 
 
+def test_seconds_of_an_endpoint_are_those_that_passed(tmp_path, question):
+    """Ten at once for a second each are a second of the server's time, which is what is paid by the hour."""
+    labeler = LLMLabeler(question, EndpointTeacher("m", "http://localhost:1/v1", concurrency=10), tmp_path / "ledger")
+    texts = [f"text {k}" for k in range(10)]
+    replies = {labeler._key(text): Reply(response="yes", seconds=1.0, input_tokens=3) for text in texts}
+    labeler.ledger.put(replies, labeler._identity)
+    seconds, tokens = labeler.spent(texts)
+    assert 1.0 <= seconds < 2.0
+    assert tokens == (30, 0)
+
+
 def test_hours_of_an_endpoint_reach_from_all_places_full_to_what_the_sample_took(tmp_path, question):
     teacher = EndpointTeacher("m", "http://localhost:1/v1", concurrency=10)
     labeler = LLMLabeler(question, teacher, tmp_path / "ledger")
@@ -369,6 +401,25 @@ def test_capped_annotation_stops_keeps_what_it_has_and_goes_on(labeler, counting
     more = annotate(reviews, labeler, out, limits=Limits(20.0, cost), show_progress=False)
     assert (more["n_ok"], more["n_failed"]) == (16, 0)
     assert sorted(counting.asked()) == sorted(reviews["text"])
+
+
+class LongestFirst(CountingTeacher):
+    """Asks about the last texts first, and takes a token for each letter."""
+
+    def _reply(self, task, text):
+        return dataclasses.replace(super()._reply(task, text), input_tokens=len(text))
+
+
+def test_cap_is_used_where_what_is_left_is_cheaper(tmp_path):
+    """The longest are asked first: what they cost says too much of the rest."""
+    texts = Dataset.from_dict({"text": ["x" * n for n in range(1, 101)]})
+    labeler = LLMLabeler(make_cloze(), LongestFirst(str(tmp_path / "asked")), tmp_path / "ledger")
+    price = Price("EUR", input_per_million=1e4)  # 50.50 for all
+    for cap in (10.0, 40.0):
+        annotate(texts, labeler, tmp_path / "a", limits=Limits(cap, price.cost), show_progress=False)
+        assert cap - 2 <= labeler.spent(texts["text"][:])[1][0] / 100 <= cap  # no two of them cost more
+    annotate(texts, labeler, tmp_path / "a", limits=Limits(60.0, price.cost), show_progress=False)
+    assert len(labeler.known(texts["text"][:])) == 100
 
 
 def test_money_is_not_overspent_by_the_next_batch(labeler, counting, reviews, tmp_path):

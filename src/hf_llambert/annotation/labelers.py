@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,7 @@ from hf_llambert.annotation.ledger import Ledger, reply_key
 from hf_llambert.annotation.limits import Spending
 from hf_llambert.tasks import ABSTAIN, TaskSpec
 from hf_llambert.teachers.base import Reply, Teacher
+from hf_llambert.teachers.endpoint import EndpointTeacher
 from hf_llambert.teachers.kinds import make_teacher
 from hf_llambert.texts import why_unusable
 
@@ -26,6 +27,15 @@ logger = logging.getLogger(__name__)
 
 ANNOTATION_FILE = "annotation.json"
 """Beside a published dataset: how it was annotated, for [`LLMLabeler.from_dataset`]."""
+
+
+def busy_seconds(spans: Iterable[tuple[float, float]]) -> float:
+    """Seconds covered by at least one of these spans of (start, end)."""
+    busy, until = 0.0, float("-inf")
+    for start, end in sorted(spans):
+        busy += max(0.0, end - max(start, until))
+        until = max(until, end)
+    return busy
 
 
 class LLMLabeler:
@@ -163,9 +173,11 @@ class LLMLabeler:
         missing = [text for text in usable if text not in replies]
         if progress and replies:
             progress(len(replies))
-        asked = missing[: spending.room(len(missing))] if missing and spending else missing
-        if asked:
+        if missing:
             self.ledger.prepare()
+        left = missing
+        while left and (room := spending.room(len(left)) if spending else len(left)):
+            asked, left = left[:room], left[room:]
             for part in self.teacher.ask(self.task, asked, rank):
                 fresh = {asked[i]: reply for i, reply in part.items()}
                 self.ledger.put({keys[text]: reply for text, reply in fresh.items()}, self._identity)
@@ -176,6 +188,8 @@ class LLMLabeler:
                     spending.add_batch(list(fresh.values()))
                     if len(replies) < len(usable) and spending.over():
                         break
+            if not all(text in replies for text in asked):
+                break
         lost = [text for text in missing if text not in replies]
         if lost and spending and spending.why:
             spending.left_out += len(lost)
@@ -202,15 +216,22 @@ class LLMLabeler:
     def spent(self, texts: Sequence[object]) -> tuple[float, tuple[int, int]]:
         """
         What asking about these texts took, summed over processes and runs: seconds, and tokens in and out. Asks nothing.
+        Requests of an endpoint are in flight together: their seconds are those in which any was.
         """
-        replies = self.known(texts)
+        known = self.ledger.get(self._keys(texts))
+        replies = known.values()
         tokens = sum(reply.input_tokens for reply in replies), sum(reply.output_tokens for reply in replies)
+        if isinstance(self.teacher, EndpointTeacher):
+            ended = self.ledger.asked_at(known)
+            return busy_seconds((ended[key] - reply.seconds, ended[key]) for key, reply in known.items()), tokens
         return sum(reply.seconds for reply in replies), tokens
 
     def known(self, texts: Sequence[object]) -> list[Reply]:
         """The replies to these texts that are in the ledger, each once. Asks nothing."""
-        keys = {self._key(text) for text in texts if isinstance(text, str) and why_unusable(text) is None}
-        return list(self.ledger.get(keys).values())
+        return list(self.ledger.get(self._keys(texts)).values())
+
+    def _keys(self, texts: Sequence[object]) -> set[str]:
+        return {self._key(text) for text in texts if isinstance(text, str) and why_unusable(text) is None}
 
     def answered_at(self, texts: Sequence[str]) -> dict[str, float]:
         """When each text that is in the ledger was answered, in seconds since 1970. Asks nothing."""

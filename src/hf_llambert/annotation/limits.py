@@ -120,13 +120,13 @@ class Spending:
         now.last_batch = clock
 
     def room(self, texts: int) -> int:
-        """How many of so many texts may be asked about, as far as is known what one costs."""
+        """How many of so many texts may be asked about next, as far as is known what one costs."""
         if self.over():
             return 0
         if self.money is None or not self._now.paid:
             return texts
         room = int((self.money - self.spent) / (self._now.paid / self._now.texts))
-        if room < texts:
+        if room < 1:
             self._spent_up()
         return min(room, texts)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hf_llambert.annotation.labelers import LLMLabeler
+from hf_llambert.annotation.labelers import LLMLabeler, busy_seconds
 from hf_llambert.quality.forecast import Estimate, Forecast, Moments, scaled
 from hf_llambert.quality.prices import Price
 from hf_llambert.teachers.endpoint import EndpointTeacher
@@ -79,6 +79,7 @@ class Costs:
         self.seconds = Forecast(sizes, seconds, batches)
         self.input = Forecast(sizes, [answer.input_tokens for answer in answers])
         self.output = Forecast(sizes, [answer.output_tokens for answer in answers])
+        self.tokens_unknown = not any(answer.input_tokens or answer.output_tokens for answer in answers)
         # Requests of an endpoint are in flight together: their seconds add up to more than passed.
         self.at_once, self.most_at_once = 1.0, 1.0
         if isinstance(teacher, EndpointTeacher):
@@ -90,6 +91,11 @@ class Costs:
             )
         elif not sum(seconds):
             notes.append("The teacher's answers took no time that is known (they are recorded): hours are 0.")
+        elif batches is None and len(seconds) > 1:
+            notes.append(
+                "The sample filled one batch: how far the hours may be off is not known, and full batches may be "
+                "faster. A larger sample says more."
+            )
         elif batches is not None and self.seconds.batches < _FEW_BATCHES:
             notes.append(
                 f"The sample filled {self.seconds.batches} batch(es): full batches may be faster. A larger sample says more."
@@ -101,6 +107,8 @@ class Costs:
         hours = scaled(seconds, 1 / self.at_once / 3600)
         hours["low"] = min(hours["low"], seconds["low"] / self.most_at_once / 3600)
         read, written = self.input.total(texts), self.output.total(texts)
+        if self.tokens_unknown and price is not None and price.by_token:
+            price = None
         return {
             "input_tokens": read,
             "output_tokens": written,
@@ -119,9 +127,5 @@ def money_of(price: Price | None, hours: Estimate, read: Estimate, written: Esti
 def at_once(labeler: LLMLabeler, answers: list[Answer]) -> float:
     """How many requests were in flight on average while any was, whichever runs they are from."""
     ended = labeler.answered_at([answer.text for answer in answers])
-    spans = sorted((ended[answer.text] - answer.seconds, ended[answer.text]) for answer in answers)
-    busy, until = 0.0, float("-inf")
-    for start, end in spans:
-        busy += max(0.0, end - max(start, until))
-        until = max(until, end)
+    busy = busy_seconds((ended[answer.text] - answer.seconds, ended[answer.text]) for answer in answers)
     return sum(answer.seconds for answer in answers) / busy if busy else 1.0

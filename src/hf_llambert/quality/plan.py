@@ -105,11 +105,17 @@ def make_plan(
     price = None if prices is None else prices.of(model)
     student_price = None if prices is None or student is None else prices.find(student.student)
     _check_currency(price, student_price)
+    if student_price is not None and student_price.by_token:
+        raise ValueError(
+            f"{prices.source}: a student is paid by the hour, not by the token. Give it per_hour or per_gpu_hour."  # type: ignore[union-attr]
+        )
     num_pool = len(data) if num_pool is None else num_pool
     notes: list[str] = []
 
     shuffled = data.shuffle(seed=seed)
     asked = shuffled.select(range(min(sample, num_annotated)))
+    if gold_column is not None:
+        gold_labels(asked, gold_column, labeler.task)  # what is wrong with them is said before anybody is paid
     answers, fresh = _answers(labeler, asked)
     annotated = _distinct(shuffled.select(range(num_annotated))[labeler.text_column])
     counted = shuffled.select(range(min(max_counted, len(data))))
@@ -119,6 +125,8 @@ def make_plan(
     texts, moments = _texts(lengths, labeler, distinct, len(counted), len(usable), len(data), notes)
     costs = Costs(labeler, answers, lengths, notes)
 
+    if costs.tokens_unknown and price is not None and price.by_token:
+        notes.append("The teacher's answers do not say how many tokens they took, so there is no money by the token.")
     annotating = costs.of(Moments.of(lengths.of(annotated)), price)
     whole = costs.of(moments.times(num_pool / len(counted)), price)
     coverage, agreement = _quality(labeler, asked, gold_column, calibration, notes)
@@ -202,7 +210,10 @@ def _texts(
     if most is None:
         notes.append(f"How many texts the teacher cuts is not known here ({type(labeler.teacher).__name__}).")
     if counted < rows:
-        notes.append(f"Lengths were counted in {counted:,} of {rows:,} rows, drawn at random.")
+        notes.append(
+            f"Lengths were counted in {counted:,} of {rows:,} rows, drawn at random. Texts that repeat are asked "
+            f"about once; those that repeat elsewhere were not seen, so the teacher for all may take less."
+        )
     found = {
         "n_rows": rows,
         "n_counted": counted,
@@ -263,10 +274,7 @@ def _student(
         "train": scaled(speed["train"], silver * student.epochs / 3600),
         "label": scaled(speed["label"], num_pool / 3600),
     }
-    parts = {
-        name: {"hours": one, "money": None if price is None or price.by_token else money_of(price, one, none, none)}
-        for name, one in hours.items()
-    }
+    parts = {name: {"hours": one, "money": money_of(price, one, none, none)} for name, one in hours.items()}
     money = [annotating["money"], parts["train"]["money"], parts["label"]["money"]]
     return {
         **asdict(student),
