@@ -69,7 +69,7 @@ def free_port() -> int:
 def test_the_slurm_script_joins_two_machines(config, tmp_path, here):
     """The script as it is submitted; srun and scontrol are stand-ins that take two processes here for two nodes."""
     tools = tmp_path / "bin"
-    program(tools, "scontrol", 'test "$1 $2 $3" = "show hostnames n[1-2]"; printf "127.0.0.1\\nother\\n"')
+    program(tools, "scontrol", 'test "$1 $2 $3" = "show hostnames n[1-2]"; echo 127.0.0.1; seq 100000')
     node = 'while [[ "$1" == --* ]]; do shift; done\nfor node in 1 0; do SLURM_NODEID=$node "$@" & pids+=($!); done\n'
     program(tools, "srun", "pids=()\n" + node + 'for pid in "${pids[@]}"; do wait "$pid"; done')
     cpu = yaml.safe_load((ROOT / "recipes" / "accelerate" / "multi_node.yaml").read_text())
