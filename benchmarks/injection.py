@@ -23,8 +23,8 @@ from datasets import load_dataset
 from transformers.utils import logging as transformers_logging
 
 from hf_llambert import Calibration, PromptEncoder, TaskSpec, TransformersTeacher, batch_calibration, load_task
+from hf_llambert.tasks.texts import cut_text
 from hf_llambert.teachers.engine import WordTrie
-from hf_llambert.texts import cut_text
 
 ROOT = Path(__file__).parent.parent
 TEACHER = str(ROOT / "assets/SmolLM2-135M-Instruct")

@@ -31,9 +31,9 @@ from transformers import pipeline
 
 from hf_llambert import TaskSpec, TransformersTeacher, load_task
 from hf_llambert.models import choose_device, choose_dtype
-from hf_llambert.tasks import Example
+from hf_llambert.tasks.spec import Example
+from hf_llambert.tasks.texts import cut_text
 from hf_llambert.teachers.prompting import PromptEncoder
-from hf_llambert.texts import cut_text
 
 ROOT = Path(__file__).parent.parent
 TEACHER = str(ROOT / "assets/SmolLM2-135M-Instruct")

@@ -22,6 +22,12 @@ def test_reply_comes_back_as_it_went_in(tmp_path):
     assert Ledger(tmp_path / "l").get(["a", "b", "c"]) == {"a": REPLY, "b": Reply(response="ja \x00 ✓")}
 
 
+def test_how_an_answer_ended_is_kept(tmp_path):
+    cut = Reply(response="it is pos", finish="length", structured=True)
+    Ledger(tmp_path / "l").put({"a": cut}, WHO)
+    assert Ledger(tmp_path / "l").get(["a"]) == {"a": cut}
+
+
 def test_reading_an_absent_ledger_makes_nothing(tmp_path):
     ledger = Ledger(tmp_path / "l")
     assert ledger.get(["a"]) == {}

@@ -162,7 +162,7 @@ def test_newer_layout_is_refused_before_anything_is_asked(folder):
     connection = sqlite3.connect(next(folder.glob("*.sqlite")))
     connection.execute("PRAGMA user_version = 7")
     connection.close()
-    with pytest.raises(OSError, match=r"newer hf_llambert \(layout 7; this version reads up to 1\). Update"):
+    with pytest.raises(OSError, match=r"newer hf_llambert \(layout 7; this version reads up to 2\). Update"):
         Ledger(folder).get(["x"])
 
 

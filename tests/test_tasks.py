@@ -4,7 +4,7 @@ import pytest
 import yaml
 
 from hf_llambert import TaskSpec, load_task
-from hf_llambert.tasks import builtin_tasks
+from hf_llambert.tasks.spec import builtin_tasks
 
 GOOD = {"name": "t", "labels": ["a label", "other"], "instruction": "Text: {text}"}
 
@@ -124,3 +124,12 @@ def test_options_take_another_order_for_each_text_and_the_same_for_the_same_text
 def test_options_that_make_no_sense_are_refused(change, message):
     with pytest.raises(ValueError, match=message):
         TaskSpec.from_dict({**SECTIONS, **change})
+
+
+def test_cut_or_filtered_answer_is_no_label():
+    task = TaskSpec("t", ("negative", "positive"), "{text}")
+    assert task.read("positive", finish="stop") == (1, None)
+    for finish in ("length", "content_filter"):
+        label, reason = task.read("positive", finish=finish)
+        assert label == ABSTAIN
+        assert finish in reason

@@ -19,8 +19,8 @@ from datasets import ClassLabel, Dataset, DatasetDict, load_dataset, load_from_d
 from datasets.exceptions import DatasetGenerationError, DatasetNotFoundError
 
 from hf_llambert import __version__
-from hf_llambert.answers import normalize
-from hf_llambert.tasks import ABSTAIN, TaskSpec
+from hf_llambert.tasks.answers import normalize
+from hf_llambert.tasks.spec import ABSTAIN, TaskSpec
 
 _FORMATS = {".jsonl": "json", ".json": "json", ".csv": "csv", ".parquet": "parquet", ".arrow": "arrow"}
 _COMPRESSED = (".gz", ".zst", ".bz2", ".xz")

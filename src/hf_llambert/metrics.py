@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from scipy.stats import binomtest, t
 from sklearn.metrics import confusion_matrix, matthews_corrcoef, precision_recall_fscore_support
 
-from hf_llambert.tasks import ABSTAIN
+from hf_llambert.tasks.spec import ABSTAIN
 
 _BINS = 15
 

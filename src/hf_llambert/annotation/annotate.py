@@ -37,7 +37,7 @@ from hf_llambert.data import (
 from hf_llambert.metrics import AnnotationQuality
 from hf_llambert.processes import process_state
 from hf_llambert.progress import progress_bar
-from hf_llambert.tasks import ABSTAIN, TaskSpec
+from hf_llambert.tasks.spec import ABSTAIN, TaskSpec
 
 CalibrationMethod = Literal["none", "batch", "contextual", "fitted"]
 _WINDOW = 4096  # rows that are sorted by length together; more bring nothing

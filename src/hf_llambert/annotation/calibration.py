@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import log_softmax, softmax
 from sklearn.linear_model import LogisticRegression
 
-from hf_llambert.tasks import TaskSpec
+from hf_llambert.tasks.spec import TaskSpec
 
 CONTENT_FREE = ("N/A", "[MASK]", "…")
 """Texts that say nothing, for contextual calibration. After Zhao et al. 2021 (arXiv 2102.09690), without the empty one."""

@@ -12,7 +12,7 @@ from datasets import ClassLabel, Dataset, List, Value
 from numpy.typing import NDArray
 
 from hf_llambert.annotation.calibration import Calibration, uncalibrated
-from hf_llambert.tasks import ABSTAIN, TaskSpec
+from hf_llambert.tasks.spec import ABSTAIN, TaskSpec
 
 JuryMethod = Literal["dawid_skene", "majority", "mace", "mean"]
 _FEWEST = 3

@@ -17,11 +17,11 @@ from hf_llambert import __version__
 from hf_llambert.annotation.calibration import CONTENT_FREE, Calibration, uncalibrated
 from hf_llambert.annotation.ledger import Ledger, reply_key
 from hf_llambert.annotation.limits import Spending
-from hf_llambert.tasks import ABSTAIN, TaskSpec
+from hf_llambert.tasks.spec import ABSTAIN, TaskSpec
+from hf_llambert.tasks.texts import why_unusable
 from hf_llambert.teachers.base import Reply, Teacher
 from hf_llambert.teachers.endpoint import EndpointTeacher
 from hf_llambert.teachers.kinds import make_teacher
-from hf_llambert.texts import why_unusable
 
 logger = logging.getLogger(__name__)
 
@@ -319,7 +319,7 @@ class LLMLabeler:
             return row | {"llm_status": "failed", "llm_reason": reply.error}
         if reply.scores is not None:
             return row | {"llm_scores": np.asarray(reply.scores, np.float32).tolist(), "llm_status": "ok"}
-        label, reason = self.task.read(reply.response)
+        label, reason = self.task.read(reply.response, reply.finish, reply.structured)
         return row | {"llm_label": label, "llm_reason": reason, "llm_status": "abstained" if reason else "ok"}
 
 

@@ -16,11 +16,12 @@ from pathlib import Path
 
 from hf_llambert.teachers.base import Reply
 
-_LAYOUT = 1
+_LAYOUT = 2
 _SCHEMA = f"""
 CREATE TABLE replies (
     key TEXT PRIMARY KEY, scores TEXT, response TEXT, truncated INTEGER NOT NULL, seconds REAL NOT NULL,
-    asked_at REAL NOT NULL, input_tokens INTEGER NOT NULL, output_tokens INTEGER NOT NULL, identity TEXT
+    asked_at REAL NOT NULL, input_tokens INTEGER NOT NULL, output_tokens INTEGER NOT NULL, identity TEXT,
+    finish TEXT, structured INTEGER NOT NULL
 ) WITHOUT ROWID;
 CREATE TABLE identities (hash TEXT PRIMARY KEY, identity TEXT NOT NULL);
 CREATE TABLE failures (key TEXT, error TEXT, asked_at REAL);
@@ -37,8 +38,10 @@ COLUMNS = (
     "input_tokens",
     "output_tokens",
     "identity",
+    "finish",
+    "structured",
 )
-_ADDED = {1: ("input_tokens", "output_tokens", "identity")}
+_ADDED = {1: ("input_tokens", "output_tokens", "identity"), 2: ("finish", "structured")}
 _LOOKUP = 500  # keys in one SELECT, below SQLite's limit on variables
 _KEPT_OPEN = 64  # files; each takes up to three descriptors
 
@@ -71,8 +74,8 @@ class Ledger:
         """The replies that are known among `keys`."""
         missing, found = list(dict.fromkeys(keys)), {}
         for path, connection in self._connections():
-            for row in _rows(path, connection, "replies", readable_columns(connection, COLUMNS[:-1]), missing):
-                key, scores, response, truncated, seconds, _, tokens_in, tokens_out = row
+            for row in _rows(path, connection, "replies", readable_columns(connection), missing):
+                key, scores, response, truncated, seconds, _, tokens_in, tokens_out, _, finish, structured = row
                 found[key] = Reply(
                     tuple(json.loads(scores)) if scores else None,
                     response,
@@ -80,6 +83,8 @@ class Ledger:
                     seconds,
                     tokens_in,
                     tokens_out,
+                    finish=finish,
+                    structured=bool(structured),
                 )
             missing = [key for key in missing if key not in found]
         return found
@@ -132,8 +137,8 @@ class Ledger:
                 scores = None if reply.scores is None else json.dumps(reply.scores)
                 values = (key, scores, reply.response, reply.truncated, reply.seconds, now)
                 connection.execute(
-                    "INSERT OR IGNORE INTO replies VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                    (*values, reply.input_tokens, reply.output_tokens, who),
+                    "INSERT OR IGNORE INTO replies VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                    (*values, reply.input_tokens, reply.output_tokens, who, reply.finish, reply.structured),
                 )
 
     def close(self) -> None:
@@ -248,7 +253,7 @@ def readable_columns(connection: sqlite3.Connection, columns: Iterable[str] = CO
     """What to SELECT from `replies`, whatever layout the file has."""
     layout = connection.execute("PRAGMA user_version").fetchone()[0]
     absent = {name for since, names in _ADDED.items() if layout < since for name in names}
-    defaults = {"identity": "NULL"}
+    defaults = {"identity": "NULL", "finish": "NULL"}
     return ", ".join(f"{defaults.get(name, '0')} AS {name}" if name in absent else name for name in columns)
 
 

@@ -199,6 +199,7 @@ def _exported(files: list[Path]) -> Iterator[dict]:
         reply |= {
             "scores": json.loads(reply["scores"]) if reply["scores"] else None,
             "truncated": bool(reply["truncated"]),
+            "structured": bool(reply["structured"]),
         }
         yield reply
 
@@ -217,6 +218,7 @@ def _write_parquet(rows: Iterable[dict], path: Path) -> int:
 
     types = {
         "truncated": pa.bool_(),
+        "structured": pa.bool_(),
         "seconds": pa.float64(),
         "asked_at": pa.float64(),
         "scores": pa.list_(pa.float64()),

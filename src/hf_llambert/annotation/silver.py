@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 
 from hf_llambert.annotation.calibration import Calibration
 from hf_llambert.data import content_hash
-from hf_llambert.tasks import TaskSpec
+from hf_llambert.tasks.spec import TaskSpec
 
 logger = logging.getLogger(__name__)
 

@@ -12,8 +12,8 @@ from huggingface_hub.repocard_data import eval_results_to_model_index
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from hf_llambert.quality.markdown import shown_prompt, summary_rows
-from hf_llambert.tasks import TaskSpec
-from hf_llambert.texts import markdown_text
+from hf_llambert.tasks.spec import TaskSpec
+from hf_llambert.tasks.texts import markdown_text
 
 _SECTION = re.compile(r"^<!-- hf_llambert: ([a-z_]+) -->\n(.*?)^<!-- /hf_llambert: \1 -->\n", re.DOTALL | re.MULTILINE)
 _MARKER = re.compile(r"^<!-- /?hf_llambert: [a-z_]+ -->$", re.MULTILINE)

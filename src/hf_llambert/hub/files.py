@@ -11,7 +11,7 @@ from hf_llambert.annotation.labelers import ANNOTATION_FILE
 from hf_llambert.annotation.silver import select_silver
 from hf_llambert.data import STAGE_FILE
 from hf_llambert.pool.shards import read_pool
-from hf_llambert.tasks import TaskSpec
+from hf_llambert.tasks.spec import TaskSpec
 from hf_llambert.training.students import TRAINING_FILE
 from hf_llambert.training.train import ADAPTER_FOLDER, SILVER_FILE
 

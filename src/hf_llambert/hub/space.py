@@ -13,7 +13,7 @@ from huggingface_hub import SpaceCardData
 
 from hf_llambert.hub.cards import Publication
 from hf_llambert.quality.markdown import summary_rows
-from hf_llambert.texts import markdown_text
+from hf_llambert.tasks.texts import markdown_text
 
 _EXAMPLES = 6
 _LONGEST = 1500  # characters of an example

@@ -24,7 +24,7 @@ from hf_llambert.models import digest_file
 from hf_llambert.pool.guarantee import check_labels
 from hf_llambert.processes import process_state
 from hf_llambert.progress import progress_bar
-from hf_llambert.tasks import ABSTAIN, TaskSpec
+from hf_llambert.tasks.spec import ABSTAIN, TaskSpec
 
 _WINDOW = 4096  # rows in memory; texts that the teacher sorts by length together
 _STUDENT = ("student_label", "student_confidence", "student_scores")

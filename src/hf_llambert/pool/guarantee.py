@@ -15,7 +15,7 @@ from scipy.stats import beta, binom
 from hf_llambert.annotation.labelers import LLMLabeler
 from hf_llambert.data import check_column, gold_labels
 from hf_llambert.progress import progress_bar
-from hf_llambert.tasks import ABSTAIN
+from hf_llambert.tasks.spec import ABSTAIN
 from hf_llambert.training.students import StudentLabeler
 
 GRID: tuple[float, ...] = (1.0, *expit(np.linspace(9.9, -4.95, 99)).tolist(), 0.0)

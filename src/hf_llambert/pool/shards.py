@@ -21,8 +21,8 @@ from hf_llambert.pool.share import Share
 from hf_llambert.pool.sources import Piece, column_values, pool_features, pool_pieces
 from hf_llambert.processes import launched
 from hf_llambert.progress import progress_bar
-from hf_llambert.tasks import TaskSpec
-from hf_llambert.texts import why_unusable
+from hf_llambert.tasks.spec import TaskSpec
+from hf_llambert.tasks.texts import why_unusable
 from hf_llambert.training.students import StudentLabeler
 
 logger = logging.getLogger(__name__)

@@ -13,7 +13,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MaxAbsScaler
 
-from hf_llambert.texts import why_unusable
+from hf_llambert.tasks.texts import why_unusable
 
 LEAST_TEXTS = 40
 """Texts of each kind without which nothing can be said: 20 to learn from, 20 to test on."""

@@ -8,11 +8,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 
-from hf_llambert.answers import normalize
 from hf_llambert.quality.review import Review
 from hf_llambert.quality.review_answers import Answer, checked_name
 from hf_llambert.quality.review_queue import QueueRow
-from hf_llambert.tasks import ABSTAIN
+from hf_llambert.tasks.answers import normalize
+from hf_llambert.tasks.spec import ABSTAIN
 
 FORMATS = ("argilla", "label_studio")
 _QUESTION, _FIELD = "label", "text"

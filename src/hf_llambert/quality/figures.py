@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy.stats import beta
 
-from hf_llambert.texts import shorten
+from hf_llambert.tasks.texts import shorten
 
 _NUMBERED = 30  # labels up to which a confusion matrix has room for its counts
 _TALLEST = 400.0  # inches: Matplotlib draws no more than 65,536 pixels

@@ -8,8 +8,8 @@ from pathlib import Path
 from hf_llambert.pool.cascade import cascade_summary
 from hf_llambert.quality.findings import finding_sentences
 from hf_llambert.quality.review_summary import summary_lines
-from hf_llambert.tasks import ABSTAIN, TaskSpec
-from hf_llambert.texts import markdown_text
+from hf_llambert.tasks.spec import ABSTAIN, TaskSpec
+from hf_llambert.tasks.texts import markdown_text
 
 
 def summary_rows(report: Mapping) -> list[tuple[str, str, str, str]]:

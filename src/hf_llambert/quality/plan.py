@@ -16,9 +16,9 @@ from hf_llambert.quality.costs import Answer, Costs, Lengths, money_of
 from hf_llambert.quality.forecast import Estimate, Moments, break_even, scaled, share, summed
 from hf_llambert.quality.prices import Price, PriceTable
 from hf_llambert.quality.student_speed import student_speed
-from hf_llambert.tasks import ABSTAIN
+from hf_llambert.tasks.spec import ABSTAIN
+from hf_llambert.tasks.texts import why_unusable
 from hf_llambert.teachers.local import TransformersTeacher
-from hf_llambert.texts import why_unusable
 from hf_llambert.training.backends import Backend
 
 _LONGEST = 5

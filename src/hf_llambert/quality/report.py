@@ -30,8 +30,8 @@ from hf_llambert.quality.markdown import report_markdown, shown_prompt, summary_
 from hf_llambert.quality.page import report_page
 from hf_llambert.quality.prices import load_prices, run_cost
 from hf_llambert.quality.review_summary import review_summary
-from hf_llambert.tasks import ABSTAIN, TaskSpec
-from hf_llambert.texts import shorten
+from hf_llambert.tasks.spec import ABSTAIN, TaskSpec
+from hf_llambert.tasks.texts import shorten
 from hf_llambert.training.evaluation import EVALUATION_FILE, read_evaluation
 from hf_llambert.training.seeds import compare_students, read_seeds
 from hf_llambert.training.students import TRAINING_FILE, StudentLabeler

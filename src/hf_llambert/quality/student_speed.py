@@ -13,7 +13,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, Data
 
 from hf_llambert.models import choose_device, limit_worker_threads
 from hf_llambert.quality.forecast import Estimate, mean_estimate
-from hf_llambert.tasks import TaskSpec
+from hf_llambert.tasks.spec import TaskSpec
 from hf_llambert.training.backends import Backend
 from hf_llambert.training.students import Reading, StudentLabeler, longest_input, save_reading
 

@@ -14,7 +14,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from hf_llambert.processes import world_size
-from hf_llambert.tasks import TaskSpec
+from hf_llambert.tasks.spec import TaskSpec
+from hf_llambert.tasks.texts import GAP
 from hf_llambert.teachers.base import Reply
 from hf_llambert.teachers.pacing import Budget, Pacer, backoff
 from hf_llambert.teachers.protocol import (
@@ -27,7 +28,6 @@ from hf_llambert.teachers.protocol import (
     retry_after,
     server_message,
 )
-from hf_llambert.texts import GAP
 
 if TYPE_CHECKING:
     from huggingface_hub import AsyncInferenceClient

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from hf_llambert.tasks import TaskSpec
+from hf_llambert.tasks.spec import TaskSpec
 
 Mode = Literal["score", "generate"]
 
@@ -25,6 +25,9 @@ class Reply:
         input_tokens (`int`, defaults to 0): Tokens of the prompt, as the teacher counts or bills them.
         output_tokens (`int`, defaults to 0): Tokens that it wrote.
         error (`str`, *optional*): Why nothing came back. Such a reply is not kept: a rerun asks again.
+        finish (`str`, *optional*): Why the writing ended, in the words of OpenAI's `finish_reason`: `stop`, `length` (cut),
+            `content_filter`. `None` where nobody said.
+        structured (`bool`, defaults to `False`): Whether the answer was asked for as JSON with exactly one of the labels.
     """
 
     scores: tuple[float, ...] | None = None
@@ -34,6 +37,8 @@ class Reply:
     input_tokens: int = 0
     output_tokens: int = 0
     error: str | None = None
+    finish: str | None = None
+    structured: bool = False
 
 
 class Teacher(Protocol):

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hf_llambert.data import scratch_folder
-from hf_llambert.tasks import TaskSpec
+from hf_llambert.tasks.spec import TaskSpec
+from hf_llambert.tasks.texts import why_unusable
 from hf_llambert.teachers.protocol import one_label
-from hf_llambert.texts import why_unusable
 
 _TOO_LONG = "request is larger than a whole file may be"
 

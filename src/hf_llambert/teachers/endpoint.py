@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from hf_llambert.tasks import TaskSpec
+from hf_llambert.tasks.spec import TaskSpec
 from hf_llambert.teachers.asking import NO_KEY, Asking, stream
 from hf_llambert.teachers.base import Mode, Reply
 

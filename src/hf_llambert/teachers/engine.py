@@ -17,8 +17,8 @@ from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 from transformers import DynamicCache, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.cache_utils import DynamicLayer
 
+from hf_llambert.tasks.texts import length_batches
 from hf_llambert.teachers.base import Reply
-from hf_llambert.texts import length_batches
 
 _MIN_PREFIX = 16  # a shorter one costs more to attach than to compute again
 _KEPT_PREFIXES = 4

@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
 from hf_llambert.models import choose_device, choose_dtype, content_id, cpu_computes, limit_worker_threads
 from hf_llambert.processes import world_size
-from hf_llambert.tasks import TaskSpec
+from hf_llambert.tasks.spec import TaskSpec
 from hf_llambert.teachers.base import Mode, Reply, check
 from hf_llambert.teachers.engine import Engine, WordTrie
 from hf_llambert.teachers.prompting import PromptEncoder

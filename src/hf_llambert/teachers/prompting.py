@@ -11,8 +11,8 @@ from functools import cached_property
 from jinja2.exceptions import TemplateError
 from transformers import PreTrainedTokenizerBase
 
-from hf_llambert.tasks import TaskSpec
-from hf_llambert.texts import cut_text
+from hf_llambert.tasks.spec import TaskSpec
+from hf_llambert.tasks.texts import cut_text
 
 _SLACK = 6  # tokens that moved boundaries may add to a cut text
 _CONTEXT_MARGIN = 8  # the same, for a whole prompt

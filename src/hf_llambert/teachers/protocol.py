@@ -8,8 +8,8 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from hf_llambert.answers import normalize
-from hf_llambert.tasks import TaskSpec
+from hf_llambert.tasks.answers import normalize
+from hf_llambert.tasks.spec import TaskSpec
 from hf_llambert.teachers.base import Reply
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from typing import Literal
 from datasets import Dataset
 
 from hf_llambert.data import content_hash, label_id, load_data
-from hf_llambert.tasks import ABSTAIN, TaskSpec
+from hf_llambert.tasks.spec import ABSTAIN, TaskSpec
 from hf_llambert.teachers.base import Mode, Reply
 from hf_llambert.teachers.recordings import Answer, BatchRecording, Recording, TableRecording, disagreeing, json_lines
 

@@ -13,7 +13,7 @@ import numpy as np
 from datasets import ClassLabel, Dataset
 
 from hf_llambert.data import check_column
-from hf_llambert.tasks import TaskSpec
+from hf_llambert.tasks.spec import TaskSpec
 from hf_llambert.teachers.batches import custom_id, messages_id
 from hf_llambert.teachers.protocol import counted, first_tokens, written
 

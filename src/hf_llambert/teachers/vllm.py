@@ -17,7 +17,7 @@ import torch
 from transformers import AutoTokenizer
 
 from hf_llambert.models import content_id
-from hf_llambert.tasks import TaskSpec
+from hf_llambert.tasks.spec import TaskSpec
 from hf_llambert.teachers.base import Mode, Reply, check
 from hf_llambert.teachers.engine import WordTrie
 from hf_llambert.teachers.prompting import PromptEncoder

@@ -16,8 +16,8 @@ from sklearn.cluster import MiniBatchKMeans
 from sklearn.metrics import pairwise_distances_argmin
 
 from hf_llambert.annotation.silver import surest_rows
-from hf_llambert.tasks import TaskSpec
-from hf_llambert.texts import why_unusable
+from hf_llambert.tasks.spec import TaskSpec
+from hf_llambert.tasks.texts import why_unusable
 from hf_llambert.training.students import StudentLabeler
 
 Strategy = Literal["random", "entropy", "margin", "diverse"]

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from hf_llambert.models import choose_device
-from hf_llambert.texts import length_batches
+from hf_llambert.tasks.texts import length_batches
 
 Backend = Literal["torch", "openvino", "onnx"]
 Forward = Callable[[Tensor, Tensor], Tensor]

@@ -11,7 +11,7 @@ from scipy.special import softmax
 from transformers import EvalPrediction
 
 from hf_llambert.metrics import ClassificationQuality
-from hf_llambert.tasks import TaskSpec
+from hf_llambert.tasks.spec import TaskSpec
 from hf_llambert.training.rows import labelled_rows
 from hf_llambert.training.students import StudentLabeler
 

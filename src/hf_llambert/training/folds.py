@@ -9,7 +9,7 @@ import numpy as np
 from datasets import Dataset
 from sklearn.model_selection import StratifiedGroupKFold
 
-from hf_llambert.tasks import TaskSpec
+from hf_llambert.tasks.spec import TaskSpec
 from hf_llambert.training.evaluation import EVALUATION_FILE
 from hf_llambert.training.rows import labelled_rows
 from hf_llambert.training.train import train_student

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from hf_llambert.data import STAGE_FILE
 from hf_llambert.metrics import mean_interval, paired_bootstrap
-from hf_llambert.tasks import TaskSpec
+from hf_llambert.tasks.spec import TaskSpec
 from hf_llambert.training.evaluation import EVALUATION_FILE, read_evaluation
 from hf_llambert.training.train import train_student
 from hf_llambert.training.trainer import StudentConfig

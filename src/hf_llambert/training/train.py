@@ -29,7 +29,7 @@ from transformers.trainer_utils import get_last_checkpoint
 
 from hf_llambert.data import content_hash, note_stage, stage_results, whole_folder
 from hf_llambert.models import content_id
-from hf_llambert.tasks import TaskSpec
+from hf_llambert.tasks.spec import TaskSpec
 from hf_llambert.training.evaluation import evaluate_student, scalar_metrics
 from hf_llambert.training.figures import draw_mix, draw_training
 from hf_llambert.training.rows import kept_back, labelled_rows, training_rows, warn_of_shared_texts

@@ -18,10 +18,17 @@ from typing import TypedDict
 
 import yaml
 
-from hf_llambert.answers import normalize, read_answer
+from hf_llambert.tasks.answers import normalize, read_answer
 
 ABSTAIN = -1
 """The label id of a row about which the teacher gave no usable answer."""
+
+
+CUT = {
+    "length": "the answer was cut (finish_reason length); allow more max_new_tokens",
+    "content_filter": "the answer was filtered (finish_reason content_filter)",
+}
+"""Reasons to stop writing that leave no answer, and what is said of them."""
 
 
 class Message(TypedDict):
@@ -179,13 +186,22 @@ class TaskSpec:
             drawn.shuffle(words)
         return f"{', '.join(words[:-1])} or {words[-1]}"
 
-    def read(self, response: str | None) -> tuple[int, str | None]:
+    def read(
+        self, response: str | None, finish: str | None = None, structured: bool = False
+    ) -> tuple[int, str | None]:
         """
         The label id that a response names and, when it is [`ABSTAIN`], the reason in a few words.
 
         Case, punctuation, markup, quotation marks, chatter around the answer and a JSON answer are tolerated. A
         negated label, two labels, none, a label quoted from the text and a longer word that contains one are not.
+
+        Args:
+            response (`str`, *optional*): What the teacher wrote.
+            finish (`str`, *optional*): Why it stopped writing; see [`Reply`]. An answer that was cut or filtered is no label.
+            structured (`bool`, defaults to `False`): It was asked for JSON with one of the labels: only that is one.
         """
+        if finish in CUT:
+            return ABSTAIN, CUT[finish]
         words = tuple((*words, label) for words, label in zip(self.verbalizers, self.labels, strict=True))
         label, reason = read_answer(response or "", words)
         return (ABSTAIN if label is None else label), reason
