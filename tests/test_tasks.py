@@ -3,7 +3,7 @@ import re
 import pytest
 import yaml
 
-from hf_llambert import TaskSpec, load_task
+from hf_llambert import ABSTAIN, TaskSpec, load_task
 from hf_llambert.tasks.spec import builtin_tasks
 
 GOOD = {"name": "t", "labels": ["a label", "other"], "instruction": "Text: {text}"}
