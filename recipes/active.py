@@ -109,7 +109,9 @@ def split_rows(arguments: ActiveArguments) -> tuple[Dataset | None, Dataset, Dat
             raise ValueError("num_held_out texts are measured on by their gold labels: pass label_column.")
         task = load_task(arguments.task)
         held_out = data.select(range(parts[0]))
-        held_out = with_gold(held_out, column, arguments.label_column, task, arguments.label_names)
+        held_out = with_gold(
+            held_out, column, arguments.label_column, task, arguments.label_names, arguments.label_values
+        )
     return held_out, data.select(range(parts[0], sum(parts))), data.select(range(sum(parts), len(data)))
 
 

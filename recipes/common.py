@@ -19,6 +19,7 @@ from trl import TrlParser
 
 from hf_llambert import (
     EndpointTeacher,
+    LabelValues,
     LLMLabeler,
     RecordedTeacher,
     StudentConfig,
@@ -30,6 +31,7 @@ from hf_llambert import (
     load_data,
     load_task,
     load_teacher,
+    parse_label_map,
     read_evaluation,
     saved_calibration,
     select_silver,
@@ -63,6 +65,10 @@ class RunArguments:
         default_factory=list,
         metadata={"help": "What labels of the data are in the task: pos=positive neg=negative. A mapping in YAML."},
     )
+    label_values: LabelValues = field(
+        default="auto",
+        metadata={"help": "What the labels of the data are: names, ids, ids_from_1; auto: as they fit."},
+    )
     num_annotated: int | None = field(default=None, metadata={"help": "Texts to annotate. Default: all."})
     num_held_out: int | None = field(default=None, metadata={"help": "Texts held out to measure on. Default: all."})
     split_seed: int = field(default=42, metadata={"help": "Seed of the split into held out, annotated and pool."})
@@ -95,14 +101,12 @@ class RunArguments:
             self.label_map = [f"{name}={label}" for name, label in self.label_map.items()]
         if self.num_seeds < 1:
             raise ValueError(f"num_seeds must be 1 or more, got {self.num_seeds}.")
-        wrong = [pair for pair in self.label_map if "=" not in pair]
-        if wrong:
-            raise ValueError(f"label_map takes pairs such as pos=positive, got {wrong}.")
+        parse_label_map(self.label_map)
 
     @property
     def label_names(self) -> dict[str, str]:
         """`label_map` as a mapping."""
-        return dict(pair.split("=", 1) for pair in self.label_map)
+        return parse_label_map(self.label_map)
 
 
 Arguments = TypeVar("Arguments", bound=RunArguments)
@@ -112,7 +116,9 @@ def read_data(arguments: RunArguments, task: TaskSpec, split: str | None, what: 
     """A split of the data with the gold labels as the task's ids in `label`; its other columns stay."""
     data = load_data(arguments.data, split)
     check_column(data, arguments.text_column, "text_column")
-    gold = with_gold(data, arguments.text_column, arguments.label_column, task, arguments.label_names)
+    gold = with_gold(
+        data, arguments.text_column, arguments.label_column, task, arguments.label_names, arguments.label_values
+    )
     known = sum(label >= 0 for label in gold["label"])
     if known < task.num_labels:
         raise ValueError(

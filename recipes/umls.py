@@ -83,13 +83,18 @@ def read_gold(arguments: UmlsArguments, task: TaskSpec) -> dict[str, int]:
     Raises:
         ValueError: A CUI has two labels, a label is none of the task's, or there are fewer rows than classes.
     """
-    pairs = [pair for pair in _gold_pairs(arguments) if pair[1] not in (None, ABSTAIN, str(ABSTAIN))]
-    named = {
-        "cui": [str(cui).strip() for cui, _ in pairs],
-        arguments.label_column: [_as_name(label, arguments, task) for _, label in pairs],
-    }
+    pairs = [(str(cui).strip(), label if label is None else _written(label)) for cui, label in _gold_pairs(arguments)]
+    named = {"cui": [cui for cui, _ in pairs], arguments.label_column: [label for _, label in pairs]}
+    truth = _truth({label for _, label in pairs if label is not None}, task)
     try:
-        rows = with_gold(Dataset.from_dict(named), "cui", arguments.label_column, task, arguments.label_names)
+        rows = with_gold(
+            Dataset.from_dict(named),
+            "cui",
+            arguments.label_column,
+            task,
+            truth | arguments.label_names,
+            arguments.label_values,
+        )
     except ValueError as error:
         raise ValueError(f"'{arguments.gold}': {error}") from error
     gold: dict[str, int] = {}
@@ -118,17 +123,15 @@ def _gold_pairs(arguments: UmlsArguments) -> list[tuple]:
     return list(zip(rows["cui"], rows[arguments.label_column], strict=True))
 
 
-def _as_name(value: object, arguments: UmlsArguments, task: TaskSpec) -> str:
-    """A label as a name of the task: true and false as its yes and no or its ids 1 and 0, numbers as its ids."""
-    if isinstance(value, float) and value.is_integer():  # a column of ids with gaps
-        value = int(value)
-    name = str(value).strip()
-    if name in task.labels or name in arguments.label_names:
-        return name
-    if name.lower() in ("true", "false"):
-        number = int(name.lower() == "true")
-        name = ("no", "yes")[number] if {"no", "yes"} <= set(task.labels) else str(number)
-    return task.labels[int(name)] if name.isdecimal() and int(name) < task.num_labels else name
+def _written(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _truth(values: set[str], task: TaskSpec) -> dict[str, str]:
+    """What true and false are where the task has no such labels: its yes and no, or its labels 1 and 0."""
+    no, yes = ("no", "yes") if {"no", "yes"} <= set(task.labels) else task.labels[:2]
+    spelled = {value: yes if value.lower() == "true" else no for value in values if value.lower() in ("true", "false")}
+    return {value: label for value, label in spelled.items() if value.lower() not in map(str.lower, task.labels)}
 
 
 def _refuse_few(number: int, where: str, arguments: UmlsArguments, task: TaskSpec) -> None:

@@ -1,4 +1,5 @@
 import dataclasses
+import json
 
 import pytest
 from datasets import Dataset
@@ -110,3 +111,34 @@ def test_failed_rows_are_asked_again_by_the_same_call(data, teacher, tmp_path):
     results = run(data, teacher, tmp_path)
     assert (results["n_failed"], results["n_ok"]) == (0, 12)
     assert len(teacher.asked()) - asked == 4
+
+
+@pytest.mark.parametrize("column", ["llm_label", "llm_response"])
+def test_column_that_is_there_already_is_not_overwritten(data, teacher, tmp_path, column):
+    mine = data.add_column(column, ["from our own run"] * len(data))
+    labeler = LLMLabeler(TASK, teacher, tmp_path / "ledger")
+    with pytest.raises(ValueError, match=f"has the column '{column}' already"):
+        run(mine, teacher, tmp_path)
+    with pytest.raises(ValueError, match=f"'{column}' already"):
+        mine.map(labeler, batched=True)
+    with pytest.raises(ValueError, match=f"'{column}' already"):
+        labeler.features(mine)
+    assert teacher.asked() == []
+
+
+def test_gold_is_read_as_the_options_say_and_they_are_noted(data, teacher, tmp_path):
+    counted = data.map(lambda row: {"label": row["label"] + 1})
+    first = run(data, teacher, tmp_path, gold_column="label")
+    read = annotate(
+        counted, LLMLabeler(TASK, teacher, tmp_path / "ledger"), tmp_path / "counted", gold_column="label",
+        label_values="ids_from_1",
+    )  # fmt: skip
+    assert read["quality"] == first["quality"]
+    config = json.loads((tmp_path / "counted" / "stage.json").read_text())["config"]
+    assert config["label_values"] == "ids_from_1"
+    joined = data.map(lambda row: {"label": ["bad", "good"][row["label"]]}, features=None, remove_columns="label")
+    mapped = annotate(
+        joined, LLMLabeler(TASK, teacher, tmp_path / "ledger"), tmp_path / "mapped", gold_column="label",
+        label_map={"bad": "negative", "good": "positive"},
+    )  # fmt: skip
+    assert mapped["quality"] == first["quality"]

@@ -348,3 +348,33 @@ def test_of_several_processes_the_first_speaks_and_each_of_its_errors(monkeypatc
     say("labelled")
     shown = capsys.readouterr()
     assert (shown.out, shown.err) == ("labelled\n", "Error: no such file\n")
+
+
+STARS = {"name": "stars", "labels": list("12345"), "instruction": "How many stars? {text}"}
+
+
+@pytest.fixture
+def stars(tmp_path):
+    (tmp_path / "stars.yaml").write_text(yaml.safe_dump(STARS))
+    answers = [{"text": f"r{n}", "response": str(n)} for n in (1, 2, 3, 4)]
+    (tmp_path / "answers.jsonl").write_text("".join(json.dumps(row) + "\n" for row in answers))
+    arguments = ["annotate", "--task", tmp_path / "stars.yaml", "--backend", "recorded", "--model", "x"]
+    return [*arguments, "--path", tmp_path / "answers.jsonl"]
+
+
+@pytest.mark.parametrize("missing", ["", "r5,\n"])
+def test_labels_of_a_csv_are_names_with_and_without_an_empty_cell(stars, tmp_path, missing, capsys):
+    (tmp_path / "gold.csv").write_text("text,label\nr1,1\nr2,2\nr3,3\nr4,4\n" + missing)
+    call(*stars, "--data", tmp_path / "gold.csv", "--output", tmp_path / "run")
+    assert "agreement with gold 100.0%" in capsys.readouterr().out
+
+
+def test_gold_is_mapped_counted_from_one_or_switched_off(stars, tmp_path, capsys):
+    (tmp_path / "gold.csv").write_text("text,label\nr1,one\nr2,2\nr3,3\nr4,NA\n")
+    data = ["--data", tmp_path / "gold.csv"]
+    with pytest.raises(ValueError, match="--label_map NA=LABEL|--label_map one=LABEL"):
+        call(*stars, *data, "--output", tmp_path / "refused")
+    call(*stars, *data, "--output", tmp_path / "mapped", "--label_map", "one=1", "--label_map", "NA=")
+    assert "agreement with gold 100.0%" in capsys.readouterr().out
+    call(*stars, *data, "--output", tmp_path / "off", "--label_column", "none")
+    assert "agreement" not in capsys.readouterr().out

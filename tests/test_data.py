@@ -94,9 +94,9 @@ def test_gold_labels_are_understood_by_id_and_name_in_any_order(task, values, fe
     assert gold_labels(Dataset.from_dict({"gold": values}, features=features), "gold", task) == [0, 1, -1, -1]
 
 
-@pytest.mark.parametrize("values", [[0, 2], ["negative", "meh"], ["", "positive"], [True, False], [0.5, 1.0]])
+@pytest.mark.parametrize("values", [[0, 2], ["negative", "meh"], [True, False], [0.5, 1.0]])
 def test_gold_labels_that_are_none_of_the_task_are_refused(task, values):
-    with pytest.raises(ValueError, match="which is none of the labels of task 't'"):
+    with pytest.raises(ValueError, match="which (is|are) none of the labels"):
         gold_labels(Dataset.from_dict({"gold": values}), "gold", task)
 
 

@@ -159,7 +159,7 @@ def test_labels_that_the_task_does_not_know_are_mapped_or_refused(make, reviews_
     path = str(tmp_path / "named.csv")
     names = Dataset.from_dict({"text": rows["text"][:], "label": [("bad", "good")[label] for label in rows["label"]]})
     names.to_csv(path)
-    with pytest.raises(ValueError, match="'(bad|good)', which is none of the labels"):
+    with pytest.raises(ValueError, match="'(bad|good)'.* which (is|are) none of the labels"):
         read_parts(make(data=path), task)
     parts = read_parts(make(data=path, label_map={"bad": "negative", "good": "positive"}), task)
     assert parts.train["label"][:] == read_parts(make(), task).train["label"][:]

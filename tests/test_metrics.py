@@ -53,3 +53,10 @@ def test_nothing_to_measure_is_an_error():
 def test_ids_outside_the_labels_are_named():
     with pytest.raises(ValueError, match=r"Expected predictions from 0 to 1, got \[7\]"):
         ClassificationQuality().compute(predictions=[7], references=[0], labels=("a", "b"))
+
+
+def test_macro_f1_is_over_the_classes_that_gold_has_and_says_which():
+    out = ClassificationQuality().compute(predictions=[0, 1, 1, 2], references=[0, 1, 1, 1], labels=NAMES)
+    assert out["macro_f1_classes"] == ["a", "b"]
+    assert out["macro_f1"] == pytest.approx((1.0 + 0.8) / 2)
+    assert out["per_class"]["c"]["f1"] == 0

@@ -354,3 +354,26 @@ def test_other_teachers_annotations_can_be_read_again(tmp_path, cloze, reviews):
     scored.save_to_disk(str(tmp_path / "annotated"))
     replies = asked(RecordedTeacher(str(tmp_path / "annotated"), "x", mode="score"), cloze, reviews["text"][:])
     assert [r.error for r in replies].count(None) > 0
+
+
+@pytest.mark.parametrize("values", [["1", "2", "", "4"], ["4", "3", "2", "1"], ["1.0", "2.0", "5.0", ""]])
+def test_recorded_numbers_that_are_names_stay_those_names(tmp_path, values):
+    stars = TaskSpec("stars", ("1", "2", "3", "4", "5"), "{text}")
+    path = table(tmp_path, text=TEXTS, label=values)
+    names = [reply.response for reply in asked(RecordedTeacher(path, "someone"), stars)]
+    assert names == [value.removesuffix(".0") for value in values]
+
+
+def test_recorded_ids_are_ids_for_the_whole_column_even_where_some_are_names(tmp_path):
+    stars = TaskSpec("stars", ("1", "2", "3", "4", "5"), "{text}")
+    path = table(tmp_path, text=TEXTS, label=[0, 1, 2, 4])
+    assert [reply.response for reply in asked(RecordedTeacher(path, "someone"), stars)] == ["1", "2", "3", "5"]
+
+
+def test_recorded_numbers_that_could_be_both_are_refused_until_it_is_said(tmp_path):
+    stars = TaskSpec("stars", ("1", "2", "3", "4", "5"), "{text}")
+    path = table(tmp_path, text=TEXTS, label=[1, 2, 3, 4])
+    with pytest.raises(ValueError, match="names of the labels .* or ids"):
+        asked(RecordedTeacher(path, "someone"), stars)
+    said = asked(RecordedTeacher(path, "someone", label_values="names"), stars)
+    assert [reply.response for reply in said] == ["1", "2", "3", "4"]

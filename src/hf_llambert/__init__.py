@@ -44,7 +44,8 @@ if TYPE_CHECKING:
     from hf_llambert.quality.review_queue import build_queue, suspected_errors, write_queue
     from hf_llambert.quality.review_summary import review_lines, review_summary
     from hf_llambert.quality.slices import find_slices, length_slices, value_slices
-    from hf_llambert.tasks.spec import ABSTAIN, TaskSpec, load_task
+    from hf_llambert.tasks.questions import ABSTAIN, LabelValues, parse_label_map
+    from hf_llambert.tasks.spec import TaskSpec, load_task
     from hf_llambert.teachers.batches import write_batch
     from hf_llambert.teachers.endpoint import EndpointTeacher
     from hf_llambert.teachers.kinds import load_teacher
@@ -94,7 +95,8 @@ _MODULES = {
     "quality.noise": "likely_label_errors",
     "quality.prevalence": "class_prevalence",
     "quality.slices": "find_slices length_slices value_slices",
-    "tasks.spec": "ABSTAIN TaskSpec load_task",
+    "tasks.questions": "ABSTAIN LabelValues parse_label_map",
+    "tasks.spec": "TaskSpec load_task",
     "teachers.batches": "write_batch",
     "teachers.endpoint": "EndpointTeacher",
     "teachers.kinds": "load_teacher",

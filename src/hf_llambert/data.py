@@ -19,8 +19,8 @@ from datasets import ClassLabel, Dataset, DatasetDict, load_dataset, load_from_d
 from datasets.exceptions import DatasetGenerationError, DatasetNotFoundError
 
 from hf_llambert import __version__
-from hf_llambert.tasks.answers import normalize
-from hf_llambert.tasks.spec import ABSTAIN, TaskSpec
+from hf_llambert.tasks.questions import ABSTAIN, LabelValues, label_ids, warn_about_gold
+from hf_llambert.tasks.spec import TaskSpec
 
 _FORMATS = {".jsonl": "json", ".json": "json", ".csv": "csv", ".parquet": "parquet", ".arrow": "arrow"}
 _COMPRESSED = (".gz", ".zst", ".bz2", ".xz")
@@ -60,42 +60,37 @@ def check_column(dataset: Dataset, column: str, argument: str) -> None:
 
 
 def gold_labels(
-    dataset: Dataset, column: str, task: TaskSpec, label_map: Mapping[str, str] | None = None
+    dataset: Dataset,
+    column: str,
+    task: TaskSpec,
+    label_map: Mapping[str, str] | None = None,
+    label_values: LabelValues = "auto",
 ) -> list[int]:
     """
-    People's labels as ids of the task, whatever they are called in the data.
+    People's labels as ids of the task, -1 where there is none, whatever they are called in the data.
 
-    Accepts ids, names, and a `ClassLabel` whose names are the task's or the beginning of exactly one of them (`neg` for
-    `negative`), in any order. A null or -1 means no label. `label_map` says what other values of the data are in the task.
+    Accepts names, ids, and a `ClassLabel` whose names are the task's or the beginning of exactly one of them (`neg` for
+    `negative`), in any order. What a value means is decided for the whole column; see [`label_meanings`].
 
     Raises:
-        ValueError: A value names none of the task's labels, or `label_map` has one that the data has not.
+        ValueError: The column fits two readings or none, or `label_map` has a value that the data has not.
     """
     check_column(dataset, column, "label_column")
     feature, values = dataset.features[column], dataset[column][:]
-    if isinstance(feature, ClassLabel):
-        names = _mapped(feature.names, label_map or {}, task, column)
-        ids = [label_id(name, task, column) for name in names]
-        if len(set(ids)) < len(ids) and not label_map:  # a map may join classes
-            raise ValueError(f"Classes {feature.names} of column '{column}' are not those of task: {task.labels}.")
-        return [ABSTAIN if v is None or v == ABSTAIN else ids[v] for v in values]
-    distinct = list(dict.fromkeys(values))
-    known = dict(zip(distinct, _mapped(distinct, label_map or {}, task, column), strict=True))
-    known = {v: label_id(name, task, column) for v, name in known.items()}
-    return [known[v] for v in values]
+    if not isinstance(feature, ClassLabel):
+        return label_ids(values, task.labels, column, label_map, label_values)
+    ids = label_ids(feature.names, task.labels, column, label_map, label_values)
+    if len(set(ids)) < len(ids) and not label_map:  # a map may join classes
+        raise ValueError(f"Classes {feature.names} of column '{column}' are not those of task: {task.labels}.")
+    return [ABSTAIN if v is None or v == ABSTAIN else ids[v] for v in values]
 
 
-def _mapped(values: Sequence, label_map: Mapping[str, str], task: TaskSpec, column: str) -> list:
-    """The values, those in `label_map` as the task's labels that stand there."""
-    strange = sorted(set(label_map) - {str(value) for value in values})
-    unknown = sorted(set(label_map.values()) - set(task.labels))
-    if strange or unknown:
-        raise ValueError(
-            f"label_map goes from labels of column '{column}' to those of task '{task.name}', {list(task.labels)}; "
-            f"{' and '.join(map(repr, strange or unknown))} is not among "
-            f"{sorted(map(str, values))[:30] if strange else 'these'}."
-        )
-    return [label_map.get(str(value), value) for value in values]
+def named_values(dataset: Dataset, column: str) -> list[object]:
+    """The values of a label column as they are, those of a `ClassLabel` as their names."""
+    feature, values = dataset.features[column], dataset[column][:]
+    if not isinstance(feature, ClassLabel):
+        return list(values)
+    return [None if v is None or v == ABSTAIN else feature.names[v] for v in values]
 
 
 def with_gold(
@@ -104,51 +99,30 @@ def with_gold(
     label_column: str,
     task: TaskSpec,
     label_map: Mapping[str, str] | None = None,
+    label_values: LabelValues = "auto",
 ) -> Dataset:
     """
-    The texts with a `label` column of the task's ids, from people's labels.
+    The texts with a `label` column of the task's ids, from people's labels. Warns of texts with several labels and of
+    labels that no row has.
 
     Args:
         dataset (`Dataset`): Texts and labels.
         text_column (`str`): Column of the texts.
-        label_column (`str`): Column of the labels: ids or names of the task, or names that begin exactly one of these
-            (`neg` for `negative`). A null or -1 means no label.
+        label_column (`str`): Column of the labels: all names of the task (or what begins exactly one of these, `neg` for
+            `negative`), or all ids. A null, an empty cell or NaN means no label, and -1 where no label is called so.
         task (`TaskSpec`): The task.
-        label_map (`Mapping[str, str]`, *optional*): What other labels of the data are in the task: `{"sci/tech": "tech"}`.
+        label_map (`Mapping[str, str]`, *optional*): What other labels of the data are in the task: `{"sci/tech": "tech"}`. An
+            empty label means none.
+        label_values (`str`, defaults to `"auto"`): `names`, `ids` or `ids_from_1`, where the values alone do not tell.
 
     Raises:
-        ValueError: No such column, or a label that is none of the task's.
+        ValueError: No such column, or labels that fit two readings or none.
     """
     check_column(dataset, text_column, "text_column")
-    labels = gold_labels(dataset, label_column, task, label_map)
+    labels = gold_labels(dataset, label_column, task, label_map, label_values)
     texts = dataset.select_columns(text_column)
+    warn_about_gold(texts[text_column][:], labels, task.labels, label_column)
     return texts.add_column("label", labels, feature=ClassLabel(names=list(task.labels)))
-
-
-def label_id(value: object, task: TaskSpec, column: str) -> int:
-    """One label of a column as the task's id; see [`gold_labels`]. Raises `ValueError` when it is none of them."""
-    if value is None or value == ABSTAIN:
-        return ABSTAIN
-    names = [normalize(label) for label in task.labels]
-    if not isinstance(value, str) and str(value) in task.labels:
-        return task.labels.index(str(value))
-    if isinstance(value, float) and value.is_integer():  # a column of ids with gaps
-        value = int(value)
-        if value == ABSTAIN:
-            return ABSTAIN
-    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < task.num_labels:
-        return value
-    if isinstance(value, str):
-        key = normalize(value)
-        starts = [i for i, name in enumerate(names) if key and name.startswith(key)]
-        if key in names:
-            return names.index(key)
-        if len(starts) == 1:
-            return starts[0]
-    raise ValueError(
-        f"Column '{column}' holds {value!r}, which is none of the labels of task '{task.name}': expected an id from 0 "
-        f"to {task.num_labels - 1} or one of {list(task.labels)}. A label_map says which of them it is."
-    )
 
 
 def content_hash(dataset: Dataset) -> str:

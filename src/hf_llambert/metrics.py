@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from scipy.stats import binomtest, t
 from sklearn.metrics import confusion_matrix, matthews_corrcoef, precision_recall_fscore_support
 
-from hf_llambert.tasks.spec import ABSTAIN
+from hf_llambert.tasks.questions import ABSTAIN
 
 _BINS = 15
 
@@ -96,7 +96,8 @@ class ClassificationQuality(evaluate.Metric):
     Quality of single-label classification: `compute(predictions=ids, references=ids, labels=names)`.
 
     `confidences=[...]` adds the expected calibration error `ece` and its bins `reliability`. The result has `accuracy`
-    with its 95 % Wilson interval `accuracy_low`, `accuracy_high`, `macro_f1`, `mcc`, `n`, `per_class` (by name:
+    with its 95 % Wilson interval `accuracy_low`, `accuracy_high`, `macro_f1` (over the classes that gold has, named
+    in `macro_f1_classes`), `mcc`, `n`, `per_class` (by name:
     precision and recall with theirs, f1 and support; an interval from 0 to 1 where there is no row) and `confusion` (rows: gold,
     columns: predicted).
     """
@@ -133,7 +134,8 @@ class ClassificationQuality(evaluate.Metric):
             "accuracy": float(right.mean()),
             "accuracy_low": low,
             "accuracy_high": high,
-            "macro_f1": float(f1.mean()),
+            "macro_f1": float(f1[support > 0].mean()),
+            "macro_f1_classes": [name for name, count in zip(labels, support, strict=True) if count],
             "mcc": float(matthews_corrcoef(gold, predicted)),
             "n": len(gold),
         }

@@ -23,7 +23,7 @@ from hf_llambert.annotation.calibration import (
     uncalibrated,
 )
 from hf_llambert.annotation.jury import JuryMethod, jury_columns
-from hf_llambert.annotation.labelers import LLMLabeler
+from hf_llambert.annotation.labelers import LLMLabeler, refuse_own_columns
 from hf_llambert.annotation.limits import Limits, Spending, check_caps
 from hf_llambert.data import (
     STAGE_FILE,
@@ -37,7 +37,8 @@ from hf_llambert.data import (
 from hf_llambert.metrics import AnnotationQuality
 from hf_llambert.processes import process_state
 from hf_llambert.progress import progress_bar
-from hf_llambert.tasks.spec import ABSTAIN, TaskSpec
+from hf_llambert.tasks.questions import ABSTAIN, LabelValues, gold_reading, warn_about_gold
+from hf_llambert.tasks.spec import TaskSpec
 
 CalibrationMethod = Literal["none", "batch", "contextual", "fitted"]
 _WINDOW = 4096  # rows that are sorted by length together; more bring nothing
@@ -52,6 +53,8 @@ def annotate(
     calibration: CalibrationMethod = "batch",
     jury: JuryMethod = "dawid_skene",
     gold_column: str | None = None,
+    label_map: Mapping[str, str] | None = None,
+    label_values: LabelValues = "auto",
     calibration_rows: int = 0,
     limits: Limits | None = None,
     show_progress: bool = True,
@@ -72,7 +75,10 @@ def annotate(
         calibration (`str`, defaults to `"batch"`): `none`, `batch`, `contextual` or `fitted`. Replies that are not
             scores are left as they are.
         jury (`str`, defaults to `"dawid_skene"`): With several labelers, how they decide; see [`jury_columns`].
-        gold_column (`str`, *optional*): People's labels, to measure the teacher by. Used for nothing else, except:
+        gold_column (`str`, *optional*): People's labels, to measure the teacher by. Used for nothing else, except
+            for `calibration_rows`.
+        label_map (`Mapping[str, str]`, *optional*): What other labels of the gold column are in the task; see [`with_gold`].
+        label_values (`str`, defaults to `"auto"`): What the gold column holds: `names`, `ids` or `ids_from_1`.
         calibration_rows (`int`, defaults to 0): With `fitted`, the first rows whose gold labels fit the calibration.
             They are left out of the measurement.
         limits (`Limits`, *optional*): Caps on money and hours, all labelers together. Rows beyond them fail with that
@@ -95,10 +101,17 @@ def annotate(
     check_caps(limits, [one.teacher for one in labelers.values()])
     first = _check_members(labelers, alone)
     check_column(data, first.text_column, "text_column")
+    for name in labelers:
+        refuse_own_columns(
+            data.column_names, [f"{own}_{column}" for own in {name, "llm"} for column in _LABELER_COLUMNS]
+        )
     if jury not in get_args(JuryMethod):
         raise ValueError(f"jury must be dawid_skene, majority, mace or mean, got {jury!r}.")
     _check_calibration(calibration, gold_column, calibration_rows, len(data))
-    gold = None if gold_column is None else gold_labels(data, gold_column, first.task)
+    gold = None
+    if gold_column is not None:
+        gold = gold_labels(data, gold_column, first.task, label_map, label_values)
+        warn_about_gold(data[first.text_column][:], gold, first.task.labels, gold_column)
     config = {
         "task": first.task.to_dict(),
         "teacher": first.teacher.identity() if alone else {"teacher": "jury", "method": jury},
@@ -108,6 +121,7 @@ def annotate(
         "labeler_calibration": dataclasses.asdict(first.calibration if alone else uncalibrated(first.task.num_labels)),
         "text_column": first.text_column,
         "gold_column": gold_column,
+        **gold_reading(label_map, label_values),
     }
     if not alone:
         config["members"] = {

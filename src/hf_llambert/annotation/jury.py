@@ -12,7 +12,8 @@ from datasets import ClassLabel, Dataset, List, Value
 from numpy.typing import NDArray
 
 from hf_llambert.annotation.calibration import Calibration, uncalibrated
-from hf_llambert.tasks.spec import ABSTAIN, TaskSpec
+from hf_llambert.tasks.questions import ABSTAIN
+from hf_llambert.tasks.spec import TaskSpec
 
 JuryMethod = Literal["dawid_skene", "majority", "mace", "mean"]
 _FEWEST = 3

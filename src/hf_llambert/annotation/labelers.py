@@ -17,7 +17,8 @@ from hf_llambert import __version__
 from hf_llambert.annotation.calibration import CONTENT_FREE, Calibration, uncalibrated
 from hf_llambert.annotation.ledger import Ledger, reply_key
 from hf_llambert.annotation.limits import Spending
-from hf_llambert.tasks.spec import ABSTAIN, TaskSpec
+from hf_llambert.tasks.questions import ABSTAIN
+from hf_llambert.tasks.spec import TaskSpec
 from hf_llambert.tasks.texts import why_unusable
 from hf_llambert.teachers.base import Reply, Teacher
 from hf_llambert.teachers.endpoint import EndpointTeacher
@@ -36,6 +37,15 @@ def busy_seconds(spans: Iterable[tuple[float, float]]) -> float:
         busy += max(0.0, end - max(start, until))
         until = max(until, end)
     return busy
+
+
+def refuse_own_columns(present: Iterable[str], own: Iterable[str]) -> None:
+    """Raise a `ValueError` where data has a column already that a labeler would write."""
+    if taken := sorted(set(present) & set(own)):
+        raise ValueError(
+            f"The data has the column{'s' * (len(taken) > 1)} {', '.join(map(repr, taken))} already, and annotating would "
+            f"overwrite what is there. Rename it (dataset.rename_column) or leave it out (dataset.remove_columns)."
+        )
 
 
 class LLMLabeler:
@@ -141,6 +151,7 @@ class LLMLabeler:
             raise ValueError(
                 f"Column '{self.text_column}' not found in {list(batch)}. Pass text_column=... to the labeler."
             )
+        refuse_own_columns(batch, self.features())
         texts = batch[self.text_column]
         if not isinstance(texts, (list, tuple)) and not hasattr(texts, "to_pylist"):
             raise ValueError(f"Expected a batch of texts, got {type(texts).__name__}. Pass batched=True to map.")
@@ -264,6 +275,7 @@ class LLMLabeler:
             }
         )
         present = base if isinstance(base, Features) or base is None else base.features
+        refuse_own_columns(present or (), own)
         if base is not None and present is None:
             raise ValueError("This streaming dataset does not know its features. Pass Features({...}) of its columns.")
         return Features({**(present or {}), **own})

@@ -8,7 +8,22 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hf_llambert.cli.options import Data, LabelColumn, NumRows, Output, Prices, Seed, Split, TextColumn, pairs, say
+from hf_llambert.cli.options import (
+    Data,
+    LabelColumn,
+    LabelMap,
+    NumRows,
+    Output,
+    Prices,
+    Seed,
+    Split,
+    TextColumn,
+    Values,
+    gold_column,
+    gold_options,
+    pairs,
+    say,
+)
 from hf_llambert.cli.teachers import limits_of, named_teachers, prices_of
 
 if TYPE_CHECKING:
@@ -37,6 +52,8 @@ def annotate(
     split: Split = None,
     text_column: TextColumn = "text",
     label_column: LabelColumn = None,
+    label_map: LabelMap = None,
+    label_values: Values = "auto",
     num_rows: NumRows = None,
     seed: Seed = 42,
     calibration: Annotated[
@@ -100,7 +117,8 @@ def annotate(
         output / "annotated",
         calibration=calibration,  # type: ignore[arg-type]  # checked there
         jury=jury,  # type: ignore[arg-type]
-        gold_column=label_column or ("label" if "label" in dataset.column_names else None),
+        gold_column=gold_column(label_column, dataset.column_names),
+        **gold_options(label_map, label_values),
         calibration_rows=calibration_rows,
         limits=limits,
     )

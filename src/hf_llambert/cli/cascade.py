@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hf_llambert.cli.options import say
+from hf_llambert.cli.options import gold_column, say
 
 if TYPE_CHECKING:
     from hf_llambert import LLMLabeler, StudentLabeler, TaskSpec
@@ -59,6 +59,7 @@ class Asking:
     gold: str | None
     max_asked: int | None
     label_column: str | None
+    reading_gold: dict
     ledger: Path
 
 
@@ -75,6 +76,7 @@ def plan_asking(
     arguments: Sequence[str],
     seed: int,
     label_column: str | None,
+    reading_gold: dict,
     ledger: Path | None,
 ) -> Asking | None:
     """
@@ -108,7 +110,8 @@ def plan_asking(
         asked = load_teacher(teacher)
     else:
         asked = teacher_from_arguments(backend, [*arguments, *(("--model", teacher) if teacher else ())], seed)
-    return Asking(load_task(task), asked, below, target, gold, max_asked, label_column, ledger or output / "ledger")
+    place = ledger or output / "ledger"
+    return Asking(load_task(task), asked, below, target, gold, max_asked, label_column, reading_gold, place)
 
 
 def ask_teacher(asking: Asking, output: Path, student: StudentLabeler, overwrite: bool = False) -> dict:
@@ -129,20 +132,22 @@ def ask_teacher(asking: Asking, output: Path, student: StudentLabeler, overwrite
     with state.main_process_first():  # the others find the replies in the ledger
         labeler = _labeler(asking, output, student)
         if asking.target is not None and asking.gold is not None:
-            gold_column = asking.label_column or "label"
+            column = asking.label_column or "label"
             promise = calibrate_cascade(
-                load_data(asking.gold), student, labeler, asking.target, gold_column=gold_column
+                load_data(asking.gold), student, labeler, asking.target, gold_column=column, **asking.reading_gold
             )
             below = promise.threshold
         labeler.ledger.close()
     columns = read_pool(labels, streaming=True).column_names or []
+    found = gold_column(asking.label_column, columns)
     results = cascade(
         labels,
         labeler,
         output / "cascade",
         below=below or 0.0,
         max_asked=asking.max_asked,
-        gold_column=asking.label_column or ("label" if "label" in columns else None),
+        gold_column=found,
+        **(asking.reading_gold if found else {}),
         overwrite=overwrite,
     )
     if not state.is_main_process:

@@ -18,7 +18,19 @@ from hf_llambert.cli.cascade import (
     ask_teacher,
     plan_asking,
 )
-from hf_llambert.cli.options import LabelColumn, NumRows, Output, Seed, Split, TextColumn, refuse_gated, say
+from hf_llambert.cli.options import (
+    LabelColumn,
+    LabelMap,
+    NumRows,
+    Output,
+    Seed,
+    Split,
+    TextColumn,
+    Values,
+    gold_options,
+    refuse_gated,
+    say,
+)
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -83,6 +95,8 @@ def label(
     teacher: TeacherName = None,
     teacher_backend: TeacherBackend = "transformers",
     label_column: LabelColumn = None,
+    label_map: LabelMap = None,
+    label_values: Values = "auto",
     ledger: LedgerFolder = None,
 ) -> None:
     """
@@ -108,6 +122,7 @@ def label(
         arguments=context.args,
         seed=seed,
         label_column=label_column,
+        reading_gold=gold_options(label_map, label_values),
         ledger=ledger,
     )
     if push_to_hub:

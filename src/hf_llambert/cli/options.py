@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -22,7 +23,24 @@ TextColumn = Annotated[str, typer.Option("--text_column", help="Column of the te
 
 LabelColumn = Annotated[
     str | None,
-    typer.Option("--label_column", help="Column of people's labels, to measure by. Default: 'label' if there is one."),
+    typer.Option(
+        "--label_column", help="Column of people's labels. Default: 'label' if there is one; none: there is no gold."
+    ),
+]
+
+LabelMap = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--label_map", help="What a label of the data is in the task: pos=positive; nothing after = is no label."
+    ),
+]
+
+Values = Annotated[
+    str,
+    typer.Option(
+        "--label_values",
+        help="What the label column holds: names, ids (from 0) or ids_from_1. auto: whichever the whole column fits.",
+    ),
 ]
 
 NumRows = Annotated[int | None, typer.Option("--num_rows", help="Take a random sample of so many rows.")]
@@ -35,6 +53,20 @@ Prices = Annotated[
 ]
 
 Output = Annotated[Path, typer.Option("--output", help="Folder of the run.")]
+
+
+def gold_options(label_map: list[str] | None, label_values: str) -> dict:
+    """The arguments of library functions that say how people's labels are to be read."""
+    from hf_llambert import parse_label_map
+
+    return {"label_map": parse_label_map(label_map or []), "label_values": label_values}
+
+
+def gold_column(given: str | None, columns: Sequence[str]) -> str | None:
+    """The column of people's labels: the one named, else `label` where there is one; `none` is none."""
+    if given is not None:
+        return None if given == "none" and "none" not in columns else given
+    return "label" if "label" in columns else None
 
 
 def pairs(counts: dict) -> str:

@@ -8,7 +8,21 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hf_llambert.cli.options import Data, LabelColumn, Output, Prices, Seed, Split, Task, TextColumn, say
+from hf_llambert.cli.options import (
+    Data,
+    LabelColumn,
+    LabelMap,
+    Output,
+    Prices,
+    Seed,
+    Split,
+    Task,
+    TextColumn,
+    Values,
+    gold_column,
+    gold_options,
+    say,
+)
 from hf_llambert.cli.teachers import named_teachers
 
 if TYPE_CHECKING:
@@ -31,6 +45,8 @@ def plan(
     split: Split = None,
     text_column: TextColumn = "text",
     label_column: LabelColumn = None,
+    label_map: LabelMap = None,
+    label_values: Values = "auto",
     num_pool: Annotated[
         int | None, typer.Option("--num_pool", help="Texts to be labelled in the end. Default: all of the data.")
     ] = None,
@@ -79,7 +95,8 @@ def plan(
         if student is None
         else StudentPlan(student, max_length, head_share, num_train_epochs, batch_size, fastest_backend()),
         prices=table,
-        gold_column=label_column or ("label" if "label" in dataset.column_names else None),
+        gold_column=gold_column(label_column, dataset.column_names),
+        **gold_options(label_map, label_values),
         calibration=calibration,  # type: ignore[arg-type]  # checked above
         seed=seed,
     )

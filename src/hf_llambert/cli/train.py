@@ -7,7 +7,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hf_llambert.cli.options import LabelColumn, NumRows, Output, Seed, Task, TextColumn, refuse_gated, say
+from hf_llambert.cli.options import (
+    LabelColumn,
+    LabelMap,
+    NumRows,
+    Output,
+    Seed,
+    Task,
+    TextColumn,
+    Values,
+    gold_options,
+    refuse_gated,
+    say,
+)
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -35,6 +47,8 @@ def train(
     eval_split: Annotated[str | None, typer.Option("--eval_split", help="Split of --eval_data.")] = None,
     text_column: TextColumn = "text",
     label_column: LabelColumn = None,
+    label_map: LabelMap = None,
+    label_values: Values = "auto",
     num_rows: NumRows = None,
     revision: Annotated[str | None, typer.Option("--revision", help="Revision of the student on the Hub.")] = None,
     max_length: Annotated[int, typer.Option("--max_length", help="Longest input in tokens.")] = 256,
@@ -90,6 +104,7 @@ def train(
         raise ValueError(f"Expected --seeds of 1 or more, and --eval_data to compare them on; got {seeds} seeds.")
     spec = load_task(task)
     column = label_column or "label"
+    reading_gold = gold_options(label_map, label_values)
     args = _training_arguments(context.args, output, seed)
     if args.push_to_hub:
         refuse_gated(output)
@@ -116,9 +131,9 @@ def train(
                 kwargs["silver"], kwargs["selection"], spec, student, output, args, label_error_folds, reading
             )
     if gold is not None:
-        kwargs["gold"] = with_gold(load_data(gold, split, num_rows, seed), text_column, column, spec)
+        kwargs["gold"] = with_gold(load_data(gold, split, num_rows, seed), text_column, column, spec, **reading_gold)
     if eval_data is not None:
-        kwargs["eval_data"] = with_gold(load_data(eval_data, eval_split), text_column, column, spec)
+        kwargs["eval_data"] = with_gold(load_data(eval_data, eval_split), text_column, column, spec, **reading_gold)
         source = Path(eval_data).name if Path(eval_data).exists() else eval_data
         kwargs["eval_name"] = f"{source}, {eval_split}" if eval_split else source
     if curve:
@@ -133,9 +148,11 @@ def train(
     say(f"trained on {results['train']['n']:,} labels in {results['train']['seconds']:.0f} s")
     if "eval" in results:
         quality = results["eval"]
+        known = len(quality["macro_f1_classes"])
         say(
             f"accuracy {quality['accuracy']:.1%} ({quality['accuracy_low']:.1%} to {quality['accuracy_high']:.1%}), "
             f"macro-F1 {quality['macro_f1']:.3f} on {quality['n']:,} held-out texts"
+            + (f" (over {known} of {spec.num_labels} classes)" if known < spec.num_labels else "")
         )
     say(f"written to {output / 'student'}")
 

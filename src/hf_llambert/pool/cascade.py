@@ -18,13 +18,13 @@ from scipy.stats import binomtest
 
 from hf_llambert.annotation.calibration import Calibration, batch_calibration, uncalibrated
 from hf_llambert.annotation.labelers import LLMLabeler
-from hf_llambert.data import STAGE_FILE, claim_stage, gold_labels, note_stage, stage_results
+from hf_llambert.data import STAGE_FILE, claim_stage, named_values, note_stage, stage_results
 from hf_llambert.metrics import paired_bootstrap
 from hf_llambert.models import digest_file
 from hf_llambert.pool.guarantee import check_labels
 from hf_llambert.processes import process_state
 from hf_llambert.progress import progress_bar
-from hf_llambert.tasks.spec import ABSTAIN, TaskSpec
+from hf_llambert.tasks.questions import ABSTAIN, LabelValues, gold_reading, label_meanings, value_key
 
 _WINDOW = 4096  # rows in memory; texts that the teacher sorts by length together
 _STUDENT = ("student_label", "student_confidence", "student_scores")
@@ -38,6 +38,8 @@ def cascade(
     below: float,
     max_asked: int | None = None,
     gold_column: str | None = None,
+    label_map: Mapping[str, str] | None = None,
+    label_values: LabelValues = "auto",
     overwrite: bool = False,
     show_progress: bool = True,
 ) -> dict:
@@ -62,6 +64,8 @@ def cascade(
         max_asked (`int`, *optional*): Most rows to ask about: those that the student is least sure of, the earlier of
             equals. Memory is needed for the column of confidences alone.
         gold_column (`str`, *optional*): People's labels, to measure what was bought. Used for nothing else.
+        label_map (`Mapping[str, str]`, *optional*): What other labels of that column are in the task; see [`with_gold`].
+        label_values (`str`, defaults to `"auto"`): What that column holds: `names`, `ids` or `ids_from_1`.
         overwrite (`bool`, defaults to `False`): Replace the results of another call.
         show_progress (`bool`, defaults to `True`): Draw a progress bar.
 
@@ -89,6 +93,7 @@ def cascade(
         "below": below,
         "max_asked": max_asked,
         "gold_column": gold_column,
+        **gold_reading(label_map, label_values),
     }
     state, output = process_state(), Path(output)
     if state.is_main_process:
@@ -102,9 +107,11 @@ def cascade(
     state.wait_for_everyone()  # all have looked before one writes
     if done and all(finished):
         return done
-    if gold_column is not None:
-        for shard in shards:  # before anything is paid for
-            shard.gold(gold_column, labeler.task)
+    gold = None
+    if gold_column is not None:  # before anything is paid for
+        values = {value_key(value): value for shard in shards for value in shard.gold(gold_column)}
+        meanings = label_meanings(values.values(), labeler.task.labels, gold_column, label_map, label_values)
+        gold = (gold_column, meanings)
     mine = [s for s, there in zip(shards, finished, strict=True) if not there]
     mine = mine[state.process_index :: state.num_processes]
     with progress_bar(
@@ -117,7 +124,7 @@ def cascade(
     labeler.ledger.close()  # so that the main process, maybe on another machine, finds all of it in the files
     state.wait_for_everyone()
     if state.is_main_process:
-        note_stage(output, config, _results(shards, labeler, gold_column) | {"below": below, "threshold": threshold})
+        note_stage(output, config, _results(shards, labeler, gold) | {"below": below, "threshold": threshold})
         for litter in output.glob(".part-*"):
             litter.unlink()
     state.wait_for_everyone()
@@ -227,9 +234,9 @@ class _Shard:
             out += table[column].filter(pa.array(asked)).to_pylist()
         return out
 
-    def gold(self, column: str, task: TaskSpec) -> NDArray[np.int64]:
-        """People's labels."""
-        return np.array(gold_labels(Dataset(pq.ParquetFile(self.source).read(columns=[column])), column, task))
+    def gold(self, column: str) -> list[object]:
+        """People's labels, as they are written."""
+        return named_values(Dataset(pq.ParquetFile(self.source).read(columns=[column])), column)
 
     def write(self, labeler: LLMLabeler) -> None:
         """Write it with the columns of the teacher, which are in the ledger, and of the cascade."""
@@ -371,7 +378,9 @@ def _decided(table: pa.Table, asked: NDArray[np.bool_], labeler: LLMLabeler, sch
     return pa.table([*table.columns, *(own[name] for name in schema.names[len(table.columns) :])], schema=schema)
 
 
-def _results(shards: Sequence[_Shard], labeler: LLMLabeler, gold_column: str | None) -> dict:
+def _results(
+    shards: Sequence[_Shard], labeler: LLMLabeler, gold_meanings: tuple[str, Mapping[tuple[str, object], int]] | None
+) -> dict:
     """The counts and figures, from what was written: a lost row must show."""
     names = ["student_label", "llm_label", "llm_status", "cascade_label"]
     counts = dict.fromkeys(("n", "n_asked", "n_changed", "n_abstained", "n_failed"), 0)
@@ -392,8 +401,9 @@ def _results(shards: Sequence[_Shard], labeler: LLMLabeler, gold_column: str | N
         counts["n_failed"] += status.count("failed")
         took, spent = labeler.spent(shard.texts(labeler.text_column))
         seconds, tokens = seconds + took, tokens + spent
-        if gold_column is not None:
-            gold = shard.gold(gold_column, labeler.task)
+        if gold_meanings is not None:
+            column, meanings = gold_meanings
+            gold = np.array([meanings[value_key(value)] for value in shard.gold(column)])
             known = (gold != ABSTAIN) & (student != ABSTAIN)
             right.append(np.stack([student == gold, decided == gold, shard.asked])[:, known])
     return {

@@ -11,7 +11,8 @@ import pyarrow as pa
 from datasets import Features, Value
 
 from hf_llambert.annotation.labelers import LLMLabeler
-from hf_llambert.tasks.spec import ABSTAIN, TaskSpec
+from hf_llambert.tasks.questions import ABSTAIN
+from hf_llambert.tasks.spec import TaskSpec
 from hf_llambert.teachers.base import Teacher
 from hf_llambert.training.students import StudentLabeler
 

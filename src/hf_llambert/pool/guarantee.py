@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +15,7 @@ from scipy.stats import beta, binom
 from hf_llambert.annotation.labelers import LLMLabeler
 from hf_llambert.data import check_column, gold_labels
 from hf_llambert.progress import progress_bar
-from hf_llambert.tasks.spec import ABSTAIN
+from hf_llambert.tasks.questions import ABSTAIN, LabelValues
 from hf_llambert.training.students import StudentLabeler
 
 GRID: tuple[float, ...] = (1.0, *expit(np.linspace(9.9, -4.95, 99)).tolist(), 0.0)
@@ -115,6 +115,8 @@ def calibrate_cascade(
     confidence: float = 0.95,
     *,
     gold_column: str = "label",
+    label_map: Mapping[str, str] | None = None,
+    label_values: LabelValues = "auto",
     show_progress: bool = True,
 ) -> Guarantee:
     """
@@ -135,6 +137,8 @@ def calibrate_cascade(
         target (`float`): Least accuracy.
         confidence (`float`, defaults to 0.95): Probability that the promise is kept.
         gold_column (`str`, defaults to `"label"`): Column of people's labels.
+        label_map (`Mapping[str, str]`, *optional*): What other labels of the data are in the task; see [`with_gold`].
+        label_values (`str`, defaults to `"auto"`): What the column holds: `names`, `ids` or `ids_from_1`.
         show_progress (`bool`, defaults to `True`): Draw a progress bar.
 
     Raises:
@@ -144,7 +148,7 @@ def calibrate_cascade(
     task = llm_labeler.task
     check_labels(student_labeler.labels, llm_labeler)
     check_column(gold_data, llm_labeler.text_column, "text_column")
-    gold = np.array(gold_labels(gold_data, gold_column, task))
+    gold = np.array(gold_labels(gold_data, gold_column, task, label_map, label_values))
     rows = np.flatnonzero(gold != ABSTAIN)
     texts, gold = [gold_data[llm_labeler.text_column][i] for i in rows.tolist()], gold[rows]
     out = student_labeler.label(texts)

@@ -13,7 +13,7 @@ from datasets import Features
 
 from hf_llambert.pool.manifest import Failure, Manifest, Shard, ShardFile, shard_name
 from hf_llambert.pool.sources import Piece, cast_table, column_values, unreadable
-from hf_llambert.tasks.spec import ABSTAIN
+from hf_llambert.tasks.questions import ABSTAIN
 from hf_llambert.training.students import Encoded, StudentLabeler
 
 _WINDOW = 4096  # rows among which texts are sorted by length

@@ -11,8 +11,7 @@ from pathlib import Path
 from hf_llambert.quality.review import Review
 from hf_llambert.quality.review_answers import Answer, checked_name
 from hf_llambert.quality.review_queue import QueueRow
-from hf_llambert.tasks.answers import normalize
-from hf_llambert.tasks.spec import ABSTAIN
+from hf_llambert.tasks.questions import ABSTAIN, label_ids
 
 FORMATS = ("argilla", "label_studio")
 _QUESTION, _FIELD = "label", "text"
@@ -205,11 +204,11 @@ def _time(value: object) -> str:
 
 
 def _label(value: object, review: Review) -> int:
+    """The label that another tool's row names; it was given the names, so it gives no ids back."""
     labels: Sequence[str] = review.queue.task.labels
-    names = [normalize(label) for label in labels]
-    if not isinstance(value, str) or normalize(value) not in names:
+    if not isinstance(value, str) or not value.strip():
         raise ValueError(f"has the label {value!r}, expected one of {list(labels)}")
-    return labels.index(value) if value in labels else names.index(normalize(value))
+    return label_ids([value], labels, _QUESTION, label_values="names")[0]
 
 
 def _place(record: object, review: Review) -> int:

@@ -19,7 +19,7 @@ from hf_llambert.quality.drift import measure_drift
 from hf_llambert.quality.noise import likely_label_errors
 from hf_llambert.quality.prevalence import class_prevalence
 from hf_llambert.quality.slices import find_slices
-from hf_llambert.tasks.spec import ABSTAIN
+from hf_llambert.tasks.questions import ABSTAIN
 from hf_llambert.tasks.texts import why_unusable
 from hf_llambert.training.evaluation import EVALUATION_FILE, read_evaluation
 

@@ -184,6 +184,16 @@ def _measured(part: str, name: str) -> Callable[[Mapping], Figure | str]:
     return find
 
 
+def _macro_f1(report: Mapping) -> Figure | str:
+    found = _measured("student", "macro_f1")(report)
+    if isinstance(found, str):
+        return found
+    classes = report["student"].get("per_class") or {}
+    absent = [name for name, one in classes.items() if not one["support"]]
+    over = f"over {len(classes) - len(absent)} of {len(classes)} classes, without gold of {', '.join(absent)}"
+    return Figure(found.value, of=over if absent else "")
+
+
 def _annotated(name: str, share: bool = False) -> Callable[[Mapping], Figure | str]:
     def find(report: Mapping) -> Figure | str:
         if report["teacher"] is None:
@@ -268,7 +278,7 @@ FIGURES: dict[str, Callable[[Mapping], Figure | str]] = {
     "failed": _annotated("n_failed", share=True),
     "teacher_accuracy": _measured("teacher", "accuracy"),
     "accuracy": _measured("student", "accuracy"),
-    "macro_f1": _measured("student", "macro_f1"),
+    "macro_f1": _macro_f1,
     "ece": _measured("student", "ece"),
     "each_class_recall": _recall,
     "eval_rows": _eval_rows,

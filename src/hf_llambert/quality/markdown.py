@@ -8,7 +8,8 @@ from pathlib import Path
 from hf_llambert.pool.cascade import cascade_summary
 from hf_llambert.quality.findings import finding_sentences
 from hf_llambert.quality.review_summary import summary_lines
-from hf_llambert.tasks.spec import ABSTAIN, TaskSpec
+from hf_llambert.tasks.questions import ABSTAIN
+from hf_llambert.tasks.spec import TaskSpec
 from hf_llambert.tasks.texts import markdown_text
 
 
@@ -24,10 +25,17 @@ def summary_rows(report: Mapping) -> list[tuple[str, str, str, str]]:
             accuracy = (
                 f"{part['accuracy']:.1%} ({part['accuracy_low']:.1%} to {part['accuracy_high']:.1%}, n={part['n']:,})"
             )
-            f1 = f"{part['macro_f1']:.3f}"
+            f1 = f"{part['macro_f1']:.3f}" + _over(part)
         speed = part.get("texts_per_second")
         rows.append((part["what"], accuracy, f1, f"{speed:,.1f}" if speed else ""))
     return rows
+
+
+def _over(quality: Mapping) -> str:
+    """Over how many classes macro-F1 is taken, where gold has not all of them."""
+    classes = quality.get("per_class") or {}
+    with_gold = sum(one["support"] > 0 for one in classes.values())
+    return f" (over {with_gold} of {len(classes)} classes)" if with_gold < len(classes) else ""
 
 
 def between(found: Mapping, name: str) -> str:

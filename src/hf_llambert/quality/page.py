@@ -10,7 +10,7 @@ from jinja2 import Environment, PackageLoader
 
 from hf_llambert.quality.findings import finding_sentences
 from hf_llambert.quality.markdown import between, reviewed
-from hf_llambert.tasks.spec import ABSTAIN
+from hf_llambert.tasks.questions import ABSTAIN
 
 
 def report_page(

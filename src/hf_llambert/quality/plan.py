@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Literal
 
@@ -16,7 +16,7 @@ from hf_llambert.quality.costs import Answer, Costs, Lengths, money_of
 from hf_llambert.quality.forecast import Estimate, Moments, break_even, scaled, share, summed
 from hf_llambert.quality.prices import Price, PriceTable
 from hf_llambert.quality.student_speed import student_speed
-from hf_llambert.tasks.spec import ABSTAIN
+from hf_llambert.tasks.questions import ABSTAIN, LabelValues
 from hf_llambert.tasks.texts import why_unusable
 from hf_llambert.teachers.local import TransformersTeacher
 from hf_llambert.training.backends import Backend
@@ -60,6 +60,8 @@ def make_plan(
     student: StudentPlan | None = None,
     prices: PriceTable | None = None,
     gold_column: str | None = None,
+    label_map: Mapping[str, str] | None = None,
+    label_values: LabelValues = "auto",
     calibration: Literal["none", "batch"] = "batch",
     max_counted: int = 50_000,
     seed: int = 42,
@@ -80,6 +82,8 @@ def make_plan(
         student (`StudentPlan`, *optional*): An encoder, to be measured for a few steps.
         prices (`PriceTable`, *optional*): What teacher and student cost; without it the plan has no money.
         gold_column (`str`, *optional*): People's labels, to measure the teacher's by.
+        label_map (`Mapping[str, str]`, *optional*): What other labels of that column are in the task; see [`with_gold`].
+        label_values (`str`, defaults to `"auto"`): What that column holds: `names`, `ids` or `ids_from_1`.
         calibration (`str`, defaults to `"batch"`): `none` or `batch`, for the agreement with gold.
         max_counted (`int`, defaults to 50000): Most texts whose length is counted; of more a random part is.
         seed (`int`, defaults to 42): Seed of the rows.
@@ -114,8 +118,9 @@ def make_plan(
 
     shuffled = data.shuffle(seed=seed)
     asked = shuffled.select(range(min(sample, num_annotated)))
-    if gold_column is not None:
-        gold_labels(asked, gold_column, labeler.task)  # what is wrong with them is said before anybody is paid
+    gold = None
+    if gold_column is not None:  # what is wrong with it is said before anybody is paid; decided by the whole column
+        gold = gold_labels(shuffled, gold_column, labeler.task, label_map, label_values)[: len(asked)]
     answers, fresh = _answers(labeler, asked)
     annotated = _distinct(shuffled.select(range(num_annotated))[labeler.text_column])
     counted = shuffled.select(range(min(max_counted, len(data))))
@@ -129,7 +134,7 @@ def make_plan(
         notes.append("The teacher's answers do not say how many tokens they took, so there is no money by the token.")
     annotating = costs.of(Moments.of(lengths.of(annotated)), price)
     whole = costs.of(moments.times(num_pool / len(counted)), price)
-    coverage, agreement = _quality(labeler, asked, gold_column, calibration, notes)
+    coverage, agreement = _quality(labeler, asked, gold, calibration, notes)
     out: dict = {
         "task": labeler.task.name,
         "teacher": model,
@@ -236,7 +241,7 @@ def _counted_share(count: int, of: int, all_counted: bool) -> Estimate | None:
 
 
 def _quality(
-    labeler: LLMLabeler, asked: Dataset, gold_column: str | None, calibration: str, notes: list[str]
+    labeler: LLMLabeler, asked: Dataset, gold: list[int] | None, calibration: str, notes: list[str]
 ) -> tuple[Estimate | None, Estimate | None]:
     """Share of the sample's rows with a label, and share of right ones among those with gold."""
     found = labeler.recall({labeler.text_column: asked[labeler.text_column][:]})
@@ -244,7 +249,7 @@ def _quality(
     if len(reached) < len(asked):
         notes.append(f"{len(asked) - len(reached)} rows of the sample failed; a rerun asks about them again.")
     coverage = share(sum(status == "ok" for status in reached), len(reached))
-    if gold_column is None:
+    if gold is None:
         notes.append("There is no gold, so nothing is known about how often the teacher is right.")
         return coverage, None
     labels = list(found["llm_label"])
@@ -253,10 +258,9 @@ def _quality(
         scores = [found["llm_scores"][i] for i in scored]
         for i, label in zip(scored, batch_calibration(scores).probabilities(scores).argmax(1), strict=True):
             labels[i] = int(label)
-    gold = gold_labels(asked, gold_column, labeler.task)
     rows = [i for i in range(len(asked)) if gold[i] != ABSTAIN and labels[i] != ABSTAIN]
     if not rows:
-        notes.append(f"No row of the sample has both a label and gold in '{gold_column}'.")
+        notes.append("No row of the sample has both a label and gold.")
     return coverage, share(sum(labels[i] == gold[i] for i in rows), len(rows))
 
 

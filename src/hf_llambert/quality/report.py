@@ -30,7 +30,8 @@ from hf_llambert.quality.markdown import report_markdown, shown_prompt, summary_
 from hf_llambert.quality.page import report_page
 from hf_llambert.quality.prices import load_prices, run_cost
 from hf_llambert.quality.review_summary import review_summary
-from hf_llambert.tasks.spec import ABSTAIN, TaskSpec
+from hf_llambert.tasks.questions import ABSTAIN
+from hf_llambert.tasks.spec import TaskSpec
 from hf_llambert.tasks.texts import shorten
 from hf_llambert.training.evaluation import EVALUATION_FILE, read_evaluation
 from hf_llambert.training.seeds import compare_students, read_seeds
@@ -261,7 +262,9 @@ def _compared_rows(run: Path, annotated: Dataset, config: Mapping, task: TaskSpe
     """The annotated rows with teacher's, student's and gold labels by id, where there are any."""
     gold = [ABSTAIN] * len(annotated)
     if config["gold_column"]:
-        gold = gold_labels(annotated, config["gold_column"], task)
+        gold = gold_labels(
+            annotated, config["gold_column"], task, config.get("label_map"), config.get("label_values", "auto")
+        )
     student, texts = [ABSTAIN] * len(annotated), annotated[config["text_column"]][:]
     if (_stage(run / "compared") or {}).get("results"):
         table = read_pool(run / "compared")

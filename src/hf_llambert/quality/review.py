@@ -35,7 +35,7 @@ from hf_llambert.quality.review_answers import (
     sync_folder,
 )
 from hf_llambert.quality.review_queue import GOLD_COLUMNS, Queue, read_queue
-from hf_llambert.tasks.spec import ABSTAIN
+from hf_llambert.tasks.questions import ABSTAIN
 
 
 class Review:

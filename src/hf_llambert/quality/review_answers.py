@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hf_llambert.quality.review_queue import Queue
-from hf_llambert.tasks.spec import ABSTAIN
+from hf_llambert.tasks.questions import ABSTAIN
 
 _LONGEST_NAME = 60
 

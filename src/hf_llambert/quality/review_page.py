@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from hf_llambert.quality.review import ReviewSession
 from hf_llambert.quality.review_queue import REASONS, QueueRow
 from hf_llambert.quality.review_summary import review_lines
-from hf_llambert.tasks.spec import ABSTAIN
+from hf_llambert.tasks.questions import ABSTAIN
 
 if TYPE_CHECKING:
     from gradio import Blocks

@@ -14,7 +14,8 @@ from datasets import Dataset, load_from_disk
 from filelock import FileLock
 
 from hf_llambert.data import STAGE_FILE
-from hf_llambert.tasks.spec import ABSTAIN, TaskSpec
+from hf_llambert.tasks.questions import ABSTAIN
+from hf_llambert.tasks.spec import TaskSpec
 from hf_llambert.tasks.texts import why_unusable
 
 QUEUE_FILE = "queue.json"

@@ -12,7 +12,7 @@ from scipy.stats import binomtest
 from hf_llambert.quality.review import Review
 from hf_llambert.quality.review_answers import Answer
 from hf_llambert.quality.review_queue import CONTROL, QUEUE_FILE, REASONS, QueueRow
-from hf_llambert.tasks.spec import ABSTAIN
+from hf_llambert.tasks.questions import ABSTAIN
 
 REVIEW_FOLDER = "review"
 

@@ -19,10 +19,7 @@ from typing import TypedDict
 import yaml
 
 from hf_llambert.tasks.answers import normalize, read_answer
-
-ABSTAIN = -1
-"""The label id of a row about which the teacher gave no usable answer."""
-
+from hf_llambert.tasks.questions import ABSTAIN
 
 CUT = {
     "length": "the answer was cut (finish_reason length); allow more max_new_tokens",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import islice
@@ -14,8 +14,9 @@ from typing import Literal
 
 from datasets import Dataset
 
-from hf_llambert.data import content_hash, label_id, load_data
-from hf_llambert.tasks.spec import ABSTAIN, TaskSpec
+from hf_llambert.data import content_hash, load_data
+from hf_llambert.tasks.questions import ABSTAIN, LabelValues, label_meanings, value_key
+from hf_llambert.tasks.spec import TaskSpec
 from hf_llambert.teachers.base import Mode, Reply
 from hf_llambert.teachers.recordings import Answer, BatchRecording, Recording, TableRecording, disagreeing, json_lines
 
@@ -63,6 +64,8 @@ class RecordedTeacher:
         requests (`str`, *optional*): The file or directory of requests, for a batch that [`write_batch`] did not write.
         on_disagreement (`"refuse"` or `"fail"`, defaults to `"refuse"`): When a text is recorded twice with different
             answers, refuse the file or fail on that text. Failed answers beside a good one do not count.
+        label_values (`str`, defaults to `"auto"`): What a column of labels holds: `names`, `ids` or `ids_from_1`, where the
+            whole column fits several.
 
     Raises:
         ValueError: An argument does not make sense.
@@ -82,6 +85,7 @@ class RecordedTeacher:
     texts_split: str | None = None
     requests: str | None = None
     on_disagreement: Literal["refuse", "fail"] = "refuse"
+    label_values: LabelValues = "auto"
 
     def __post_init__(self) -> None:
         for name in ("path", "texts", "requests"):  # a Path would not be JSON-ready
@@ -139,6 +143,7 @@ class RecordedTeacher:
                 the task does not recognise one of its own label names in an answer.
         """
         loaded = self._loaded()
+        meanings = self._meanings(task, loaded) if loaded.kind == "label" else {}
         if loaded.kind == "label":
             for k, label in enumerate(task.labels):
                 if task.parse(label) != k:
@@ -154,8 +159,18 @@ class RecordedTeacher:
             replies = {}
             for i, (name, some) in enumerate(zip(names, found, strict=True), start):
                 mine = [answer for named, answer in islice(answers, len(some)) if named == name]
-                replies[i] = _reply(task, mine, loaded)
+                replies[i] = _reply(task, mine, loaded, meanings)
             yield replies
+
+    def _meanings(self, task: TaskSpec, loaded: _Loaded) -> Mapping[tuple[str, object], int]:
+        """What the recorded labels are, decided by the whole column."""
+        return label_meanings(
+            loaded.recording.values(),
+            task.labels,
+            loaded.column or "",
+            label_values=self.label_values,
+            skip_strange=True,
+        )
 
     def _loaded(self) -> _Loaded:
         places = (self.path, self.texts, self.requests)
@@ -217,7 +232,9 @@ def _column(teacher: RecordedTeacher, table: Dataset) -> tuple[str, str]:
     )
 
 
-def _reply(task: TaskSpec, answers: list[Answer], loaded: _Loaded) -> Reply:
+def _reply(
+    task: TaskSpec, answers: list[Answer], loaded: _Loaded, meanings: Mapping[tuple[str, object], int]
+) -> Reply:
     good = [answer for answer in answers if answer.error is None]
     if not good:
         return Reply(error=(answers[0].error if answers else None) or _NOTHING)
@@ -226,7 +243,7 @@ def _reply(task: TaskSpec, answers: list[Answer], loaded: _Loaded) -> Reply:
     value, (read, written) = good[0].value, good[0].tokens
     try:
         if loaded.kind in ("response", "label"):
-            reply = Reply(response=_label_name(task, value, loaded) if loaded.kind == "label" else _text(value))
+            reply = Reply(response=_label_name(task, value, meanings) if loaded.kind == "label" else _text(value))
         elif loaded.kind == "tokens":
             reply = Reply(scores=_word_scores(task, value))
         else:
@@ -242,16 +259,12 @@ def _text(value: object) -> str:
     return str(value)
 
 
-def _label_name(task: TaskSpec, value: object, loaded: _Loaded) -> str:
+def _label_name(task: TaskSpec, value: object, meanings: Mapping[tuple[str, object], int]) -> str:
     """A label's name, which the task reads as that label; nothing for an abstention."""
-    label = ABSTAIN if _no_label(value) else label_id(value, task, loaded.column or "")
+    label = meanings.get(value_key(value))
+    if label is None:
+        raise ValueError(f"the recorded label {value!r} is none of the labels {list(task.labels)}")
     return "" if label == ABSTAIN else task.labels[label]
-
-
-def _no_label(value: object) -> bool:
-    if isinstance(value, str):
-        return value.strip() in ("", str(ABSTAIN))
-    return value is None or (isinstance(value, float) and math.isnan(value))
 
 
 def _scores(task: TaskSpec, value: object, probabilities: bool) -> tuple[float, ...]:

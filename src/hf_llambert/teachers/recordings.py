@@ -13,6 +13,7 @@ import numpy as np
 from datasets import ClassLabel, Dataset
 
 from hf_llambert.data import check_column
+from hf_llambert.tasks.questions import value_key
 from hf_llambert.tasks.spec import TaskSpec
 from hf_llambert.teachers.batches import custom_id, messages_id
 from hf_llambert.teachers.protocol import counted, first_tokens, written
@@ -47,6 +48,10 @@ class Recording(Protocol):
 
     def read(self, places: Sequence[int]) -> list[tuple[str, Answer]]:
         """The names and answers at some places."""
+        ...
+
+    def values(self) -> list[object]:
+        """All different answers, as they are written."""
         ...
 
 
@@ -114,6 +119,12 @@ class TableRecording:
             hashes[start : places.stop] = [name_hash(text) for text in self._texts_at(places)]
         self.index = Index(hashes)
 
+    def values(self) -> list[object]:
+        """The different answers; of a column of classes its names, where they occur or not."""
+        if self._names is not None:
+            return [None, *self._names]
+        return list({value_key(value): value for value in self._answers[self._answer_column][:]}.values())
+
     def name(self, task: TaskSpec, text: str) -> str:
         """The text itself."""
         return text
@@ -122,7 +133,7 @@ class TableRecording:
         """See [`Recording`]."""
         values = self._answers[list(places)][self._answer_column]
         if self._names is not None:
-            values = [self._names[v] if isinstance(v, int) and v >= 0 else v for v in values]
+            values = [self._names[v] if isinstance(v, int) and v >= 0 else None for v in values]
         return [(text, Answer(value)) for text, value in zip(self._texts_at(places), values, strict=True)]
 
     def _texts_at(self, places: Sequence[int]) -> list[str]:
@@ -192,6 +203,10 @@ class BatchRecording:
                         line = json.loads(file.readline())
                         out[place] = self._name_of(line), _answer(line, self._scored)
         return [out[place] for place in places]
+
+    def values(self) -> list[object]:
+        """See [`Recording`]. A batch is answered in free text."""
+        return []
 
     def _name_of(self, line: dict) -> str:
         name = line.get("custom_id")

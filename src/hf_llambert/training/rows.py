@@ -9,7 +9,8 @@ import torch
 from datasets import Dataset
 
 from hf_llambert.data import check_column
-from hf_llambert.tasks.spec import ABSTAIN, TaskSpec
+from hf_llambert.tasks.questions import ABSTAIN
+from hf_llambert.tasks.spec import TaskSpec
 from hf_llambert.tasks.texts import why_unusable
 from hf_llambert.training.losses import hard_targets, soften
 from hf_llambert.training.trainer import StudentConfig

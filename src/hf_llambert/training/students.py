@@ -27,7 +27,7 @@ from transformers import (
 
 from hf_llambert import __version__
 from hf_llambert.models import choose_device, choose_dtype, content_id, cpu_computes, limit_worker_threads
-from hf_llambert.tasks.spec import ABSTAIN
+from hf_llambert.tasks.questions import ABSTAIN
 from hf_llambert.tasks.texts import cut_between, length_batches, shorten, why_unusable
 from hf_llambert.training.backends import (
     DTYPES,

@@ -1,0 +1,334 @@
+"""What the values of a label column mean. Decided once, for the whole column, and nowhere else."""
+
+from __future__ import annotations
+
+import logging
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal, get_args
+
+from hf_llambert.tasks.answers import normalize
+
+logger = logging.getLogger(__name__)
+
+ABSTAIN = -1
+"""
+The label id of a row without a label: the teacher gave no usable answer, or there is no gold. A label may be called -1
+all the same: its id counts from 0, as any other's.
+"""
+
+LabelValues = Literal["auto", "names", "ids", "ids_from_1"]
+"""What the values of a label column are: the labels' names, their ids from 0, or numbers that count them from 1."""
+
+_NUMBER = re.compile(r"[+-]?(?:\d{1,300}(?:\.\d{0,300})?|\.\d{1,300})")
+_SHOWN = 5  # values in a message
+
+
+def is_missing(value: object) -> bool:
+    """Whether a value says that there is no label: null, an empty cell or NaN."""
+    if isinstance(value, str):
+        return not value.strip()
+    return value is None or (isinstance(value, float) and math.isnan(value))
+
+
+def label_ids(
+    values: Sequence[object],
+    labels: Sequence[str],
+    column: str,
+    label_map: Mapping[str, str] | None = None,
+    label_values: LabelValues = "auto",
+) -> list[int]:
+    """
+    The values of a label column as ids, -1 where there is no label. See [`label_meanings`] for the rules and the errors.
+    """
+    meanings = label_meanings(values, labels, column, label_map, label_values)
+    return [meanings[value_key(value)] for value in values]
+
+
+def label_meanings(
+    values: Iterable[object],
+    labels: Sequence[str],
+    column: str,
+    label_map: Mapping[str, str] | None = None,
+    label_values: LabelValues = "auto",
+    skip_strange: bool = False,
+) -> dict[tuple[str, object], int]:
+    """
+    Which label each different value of a column is, by [`value_key`].
+
+    A column is all names or all ids. A name may be spelled in another case, or begin exactly one label (`neg` for
+    `negative`); `1`, `1.0` and `01` are one name where the task has only one of them. Ids count from 0. Null, an empty
+    cell and NaN are no label, and so is -1 where no label is called so. Texts that are names are names; numbers that
+    could be names and, differently, ids are refused.
+
+    Args:
+        values (`Iterable`): The values of the whole column; repeated ones count once.
+        labels (`Sequence[str]`): The task's labels in their order.
+        column (`str`): What to call the column in errors.
+        label_map (`Mapping[str, str]`, *optional*): What some values are: `{"sci/tech": "tech"}`. An empty label means none.
+        label_values (`str`, defaults to `"auto"`): `names`, `ids` or `ids_from_1`, where the values alone do not tell.
+        skip_strange (`bool`, defaults to `False`): Leave out values that are neither a name nor a number of a label, and
+            decide about the others.
+
+    Raises:
+        ValueError: The values fit two readings, or none; `label_map` has a value that the column has not, or a label that
+            the task has not.
+    """
+    if label_values not in get_args(LabelValues):
+        raise ValueError(f"label_values must be one of {', '.join(get_args(LabelValues))}, got {label_values!r}.")
+    distinct = {value_key(value): value for value in values}
+    mapped = _mapped(distinct, label_map or {}, labels, column)
+    rest = {key: value for key, value in distinct.items() if key not in mapped}
+    out = dict.fromkeys((key for key, value in rest.items() if is_missing(value)), ABSTAIN)
+    rest = {key: value for key, value in rest.items() if key not in out}
+    return mapped | out | _read(rest, labels, column, label_values, skip_strange)
+
+
+def value_key(value: object) -> tuple[str, object]:
+    """A value as a key: 1, 1.0, True and "1" are four, all NaN are one."""
+    if isinstance(value, float) and math.isnan(value):
+        return "float", None
+    if not isinstance(value, str | int | float | bool | None):
+        return type(value).__name__, repr(value)
+    return type(value).__name__, value
+
+
+def parse_label_map(pairs: Iterable[str]) -> dict[str, str]:
+    """
+    `["pos=positive", "neg=negative"]` as a mapping. The last `=` parts value and label.
+
+    Raises:
+        ValueError: A pair without `=`, or a value with two labels.
+    """
+    out: dict[str, str] = {}
+    for pair in pairs:
+        value, equals, label = pair.rpartition("=")
+        if not equals:
+            raise ValueError(f"label_map takes pairs such as pos=positive, got {pair!r}.")
+        if out.setdefault(value, label) != label:
+            raise ValueError(f"label_map says that {value!r} is both '{out[value]}' and '{label}'.")
+    return out
+
+
+def gold_reading(label_map: Mapping[str, str] | None, label_values: LabelValues) -> dict[str, object]:
+    """How gold was said to be read, for a stage's notes; nothing where nothing was said."""
+    return ({"label_map": dict(label_map)} if label_map else {}) | (
+        {} if label_values == "auto" else {"label_values": label_values}
+    )
+
+
+def written(value: object) -> str:
+    """A value as a file would have it: `true`, `1`, `1.5`."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def warn_about_gold(texts: Sequence[object], ids: Sequence[int], labels: Sequence[str], column: str) -> None:
+    """Warn of texts that have several gold labels and of labels that no row has."""
+    seen: dict[object, set[int]] = {}
+    for text, label in zip(texts, ids, strict=True):
+        if label != ABSTAIN and isinstance(text, str):
+            seen.setdefault(text, set()).add(label)
+    if contradicted := sum(len(found) > 1 for found in seen.values()):
+        logger.warning(
+            "%d of %d different texts have several labels in column '%s'. Whoever labels them cannot be right about all "
+            "their rows; decide which one counts.",
+            contradicted,
+            len(seen),
+            column,
+        )
+    given = set().union(*seen.values()) if seen else set()
+    absent = [label for i, label in enumerate(labels) if i not in given]
+    if absent and given:
+        logger.warning(
+            "Column '%s' has no row of %d of the %d labels: %s. Macro-F1 is taken over the others.",
+            column,
+            len(absent),
+            len(labels),
+            _shown(absent),
+        )
+
+
+def _mapped(
+    distinct: Mapping[tuple, object], label_map: Mapping[str, str], labels: Sequence[str], column: str
+) -> dict[tuple[str, object], int]:
+    """The ids of the values that a label map names."""
+    unknown = sorted(set(label_map.values()) - {*labels, ""})
+    if unknown:
+        raise ValueError(f"label_map goes to the labels of the task, {list(labels)}, or to nothing; got {unknown}.")
+    ids = {name: labels.index(label) if label else ABSTAIN for name, label in label_map.items()}
+    out, used = {}, set()
+    for key, value in distinct.items():
+        spellings = (written(value), str(value), f"{value:g}" if type(value) is float else "")
+        name = next((spelling for spelling in spellings if spelling in ids and not (spelling == "" != value)), None)
+        if name is not None and not (value is None and name == "None"):
+            out[key] = ids[name]
+            used.add(name)
+    strange = sorted(set(ids) - used)
+    if strange:
+        raise ValueError(
+            f"label_map has {_shown(strange)}, which column '{column}' does not hold. It holds "
+            f"{_shown(written(v) for v in distinct.values() if not is_missing(v))}."
+        )
+    return out
+
+
+def _read(
+    values: Mapping[tuple, object], labels: Sequence[str], column: str, how: LabelValues, skip_strange: bool
+) -> dict[tuple[str, object], int]:
+    names = _Names(labels)
+    minus = None if names.find(ABSTAIN) is not None else ABSTAIN
+    readings: dict[str, dict[tuple, int | None]] = {
+        "names": {key: minus if _number(v) == minus is not None else names.find(v) for key, v in values.items()},
+        "ids": {key: _id(v, len(labels), 0, minus) for key, v in values.items()},
+        "ids_from_1": {key: _id(v, len(labels), 1, minus) for key, v in values.items()},
+    }
+    if skip_strange:
+        values = {key: v for key, v in values.items() if any(found[key] is not None for found in readings.values())}
+    fits = {name: {k: i for k, i in found.items() if i is not None} for name, found in readings.items()}
+    whole = {name: found for name, found in fits.items() if len(found) == len(values)}
+    if how != "auto":
+        if how not in whole:
+            raise ValueError(_none_fits(values, readings, labels, column, how))
+        return whole[how]
+    if "names" in whole and ("ids" not in whole or whole["ids"] == whole["names"] or _are_texts(values.values())):
+        return whole["names"]
+    if "names" in whole:
+        raise ValueError(
+            f"Column '{column}' holds {_shown(written(v) for v in values.values())}, which can be names of the labels "
+            f"{list(labels)} or ids that count them from 0, and these differ. Say which: --label_values names, or "
+            f"--label_values ids (label_values=... in Python)."
+        )
+    if "ids" not in whole:
+        raise ValueError(_none_fits(values, readings, labels, column, how))
+    ids = whole["ids"]
+    if values and 0 not in ids.values() and any(i > 0 for i in ids.values()):
+        logger.warning(
+            "Column '%s' holds the ids %s and no 0. They are read from 0: %s. Counted from 1 they would be %s: if that is "
+            "meant, pass --label_values ids_from_1 (label_values in Python); if not, --label_values ids says so.",
+            column,
+            _shown(written(v) for v in values.values()),
+            _listed(values, ids, labels),
+            _listed(values, whole["ids_from_1"], labels),
+        )
+    return ids
+
+
+class _Names:
+    """Label ids by name, however a name is spelled."""
+
+    def __init__(self, labels: Sequence[str]) -> None:
+        self.exact = {label: i for i, label in enumerate(labels)}
+        self.folded = _unique((normalize(label), i) for i, label in enumerate(labels))
+        self.numeric = _unique((_number(label), i) for i, label in enumerate(labels))
+
+    def find(self, value: object) -> int | None:
+        """The id of the label that a value names, or `None`."""
+        text = written(value).strip()
+        if text in self.exact:
+            return self.exact[text]
+        number = None if isinstance(value, bool) else _number(value)
+        if number is not None:
+            return self.numeric.get(number)
+        if not isinstance(value, str | bool):
+            return None
+        key = normalize(text)
+        if key in self.folded:
+            return self.folded[key]
+        starts = [i for name, i in self.folded.items() if isinstance(name, str) and key and name.startswith(key)]
+        return (
+            starts[0] if len(starts) == 1 and isinstance(value, str) and not self._symbols(text, starts[0]) else None
+        )
+
+    def _symbols(self, text: str, label: int) -> bool:
+        """Whether a text is no mere beginning of a label: `A*` is not the beginning of `A-levels`."""
+        name = next(name for name, i in self.exact.items() if i == label)
+        return not name.casefold().startswith(text.casefold())
+
+
+def _unique(pairs: Iterable[tuple[object, int]]) -> dict[object, int]:
+    """A mapping without the keys that stand for several labels."""
+    out: dict[object, int] = {}
+    twice = set()
+    for key, i in pairs:
+        if key is None:
+            continue
+        if out.setdefault(key, i) != i:
+            twice.add(key)
+    return {key: i for key, i in out.items() if key not in twice}
+
+
+def _number(value: object) -> float | None:
+    """A value as a number, when it is one or spells one."""
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, int | float):
+        return float(value) if abs(value) < 1e300 else None
+    if isinstance(value, str) and _NUMBER.fullmatch(text := value.strip().replace("−", "-")):
+        return float(text)
+    return None
+
+
+def _id(value: object, num_labels: int, first: int, missing: int | None) -> int | None:
+    number = _number(value)
+    if number is None or not number.is_integer():
+        return None
+    if missing is not None and number == missing:
+        return ABSTAIN
+    place = int(number) - first
+    return place if 0 <= place < num_labels else None
+
+
+def _are_texts(values: Iterable[object]) -> bool:
+    return all(isinstance(value, str) for value in values)
+
+
+def _none_fits(
+    values: Mapping[tuple, object],
+    readings: Mapping[str, Mapping[tuple, int | None]],
+    labels: Sequence[str],
+    column: str,
+    how: LabelValues,
+) -> str:
+    """Why no reading, or not the one that was asked for, fits the column."""
+    kinds = {
+        "names": f"the names {list(labels)}",
+        "ids": f"ids from 0 to {len(labels) - 1}",
+        "ids_from_1": f"numbers from 1 to {len(labels)}",
+    }
+    left = {name: [written(values[key]) for key, i in found.items() if i is None] for name, found in readings.items()}
+    nearest = how if how != "auto" else "names" if len(left["names"]) <= len(left["ids"]) else "ids"
+    map_hint = f"--label_map {min(left[nearest], default='VALUE')}=LABEL"
+    if how != "auto":
+        return (
+            f"Column '{column}' holds {_shown(left[how])}, which label_values='{how}' does not read: expected "
+            f"{kinds[how]}. Pass another --label_values, or say what a value is: {map_hint} (label_map in Python; nothing "
+            f"after = for no label)."
+        )
+    if not left["ids_from_1"]:
+        return (
+            f"Column '{column}' holds {_shown(written(v) for v in values.values())}. Ids count from 0, so the labels "
+            f"{list(labels)} have ids from 0 to {len(labels) - 1}. If these count from 1, pass --label_values ids_from_1 "
+            f"(label_values in Python)."
+        )
+    mixed = len(left["names"]) < len(values) and len(left["ids"]) < len(values)
+    what = (
+        f"some values are names ({_shown(sorted(set(left['ids']) - set(left['names'])))}), others ids "
+        f"({_shown(sorted(set(left['names']) - set(left['ids'])))}); a column is all names or all ids"
+        if mixed
+        else f"it holds {_shown(left[nearest])}, which {'is' if len(set(left[nearest])) == 1 else 'are'} none of the labels"
+    )
+    return (
+        f"Column '{column}': {what}. Expected {kinds['names']} or {kinds['ids']}. Say what a value is: {map_hint} (label_map "
+        f"in Python; nothing after = for no label), or use no gold: --label_column none."
+    )
+
+
+def _listed(values: Mapping[tuple, object], ids: Mapping[tuple, int], labels: Sequence[str]) -> str:
+    pairs = [f"{written(values[key])} is {labels[i]!r}" for key, i in ids.items() if i >= 0]
+    return ", ".join(pairs[:_SHOWN]) + (", ..." if len(pairs) > _SHOWN else "")
+
+
+def _shown(values: Iterable[str]) -> str:
+    found = sorted(set(values))
+    return ", ".join(map(repr, found[:_SHOWN])) + (f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else "")

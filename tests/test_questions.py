@@ -1,0 +1,147 @@
+import logging
+import math
+
+import pytest
+from datasets import ClassLabel, Dataset, Features, Value
+
+from hf_llambert import ABSTAIN, TaskSpec, with_gold
+from hf_llambert.data import gold_labels
+from hf_llambert.tasks.questions import label_ids, parse_label_map
+
+STARS = ("1", "2", "3", "4", "5")
+CODES = ("01", "02", "03", "04")
+STANCE = ("-1", "0", "1")
+NEWS = ("World", "Sports", "Business", "Sci/Tech")
+MOOD = ("negative", "positive")
+
+
+def ids(values, labels, **kwargs):
+    return label_ids(values, labels, "label", **kwargs)
+
+
+def test_texts_that_are_names_are_names_with_and_without_an_empty_cell():
+    assert ids(["1", "2", "3", "4"], STARS) == [0, 1, 2, 3]
+    assert ids(["1", "2", "", "4", None, " "], STARS) == [0, 1, ABSTAIN, 3, ABSTAIN, ABSTAIN]
+
+
+def test_numeric_spellings_of_one_name_are_that_name():
+    assert ids(["1.0", "2.0", "5.0"], STARS) == [0, 1, 4]
+    assert ids([1.0, math.nan, 5.0], STARS) == [0, ABSTAIN, 4]
+    assert ids(["1", "03", "4.0"], CODES) == [0, 2, 3]
+    assert ids([1, 4], CODES) == [0, 3]
+
+
+def test_task_with_two_spellings_of_a_number_takes_each_as_it_is_written():
+    assert ids(["1", "01"], ("1", "01", "x")) == [0, 1]
+    with pytest.raises(ValueError, match=r"others ids \('1\.0'\)"):
+        ids(["1", "1.0", "x"], ("1", "01", "x"))
+
+
+def test_column_is_all_ids_where_it_is_not_all_names():
+    assert ids([0, 1, 2, 3, 4], STARS) == [0, 1, 2, 3, 4]
+    assert ids(["0", "4", "1"], STARS) == [0, 4, 1]
+    assert ids(["0", "1", "1"], MOOD) == [0, 1, 1]
+
+
+def test_numbers_that_fit_names_and_ids_differently_are_refused_with_both():
+    with pytest.raises(ValueError, match=r"'1', '2', '3', '4', which can be names .* or ids .*--label_values names"):
+        ids([1, 2, 3, 4], STARS)
+    assert ids([1, 2, 3, 4], STARS, label_values="names") == [0, 1, 2, 3]
+    assert ids([1, 2, 3, 4], STARS, label_values="ids") == [1, 2, 3, 4]
+
+
+def test_numbers_whose_names_are_their_ids_are_no_question():
+    assert ids([2, 0, 1], ("0", "1", "2")) == [2, 0, 1]
+
+
+def test_ids_without_a_zero_are_read_from_zero_with_a_warning_that_names_both(caplog):
+    with caplog.at_level(logging.WARNING):
+        assert ids(["1", "2", "3"], NEWS) == [1, 2, 3]
+    assert "1 is 'Sports'" in caplog.text
+    assert "1 is 'World'" in caplog.text
+    assert "--label_values ids_from_1" in caplog.text
+    assert ids(["1", "2", "3"], NEWS, label_values="ids_from_1") == [0, 1, 2]
+
+
+def test_ids_with_a_zero_are_no_reason_to_warn(caplog):
+    ids(["0", "3"], NEWS)
+    assert not caplog.records
+
+
+def test_ids_that_only_fit_a_count_from_one_are_refused_with_the_option():
+    with pytest.raises(ValueError, match=r"ids from 0 to 3.*--label_values ids_from_1"):
+        ids(["1", "2", "3", "4"], NEWS)
+    assert ids([1, 2, 3, 4], NEWS, label_values="ids_from_1") == [0, 1, 2, 3]
+
+
+def test_label_called_minus_one_is_a_label():
+    assert ids(["-1", "-1", "0", "1"], STANCE) == [0, 0, 1, 2]
+    assert ids(["−1", "0", ""], STANCE) == [0, 1, ABSTAIN]
+    assert ids([-1, 0, 1], STANCE, label_values="names") == [0, 1, 2]
+
+
+def test_minus_one_is_no_label_where_none_is_called_so():
+    assert ids([0, 1, -1], MOOD) == [0, 1, ABSTAIN]
+    assert ids(["negative", "-1"], MOOD) == [0, ABSTAIN]
+
+
+@pytest.mark.parametrize("values", [[True, False], ["true", "false"], ["True", "FALSE"]])
+def test_truth_is_no_label_unless_it_is_called_so_or_mapped(values):
+    with pytest.raises(ValueError, match="--label_map (true|false|True|FALSE)=LABEL"):
+        ids(values, MOOD)
+    assert ids(values, ("false", "true")) == [1, 0]
+    spelled = {str(v) if isinstance(v, str) else str(v).lower(): v for v in values}
+    mapping = {name: "positive" if str(v).lower() == "true" else "negative" for name, v in spelled.items()}
+    assert ids(values, MOOD, label_map=mapping) == [1, 0]
+
+
+def test_strange_value_among_ids_is_refused_or_mapped_to_nothing():
+    with pytest.raises(ValueError, match="'NA', which is none of the labels.*--label_map NA=LABEL"):
+        ids(["0", "1", "NA"], MOOD)
+    assert ids(["0", "1", "NA"], MOOD, label_map={"NA": ""}) == [0, 1, ABSTAIN]
+
+
+def test_names_and_ids_in_one_column_are_refused():
+    with pytest.raises(ValueError, match=r"some values are names \('negative'\), others ids \('1'\)"):
+        ids(["negative", "1"], MOOD)
+
+
+def test_beginning_of_one_label_is_that_label_and_of_two_none():
+    assert ids(["neg", "POS"], MOOD) == [0, 1]
+    with pytest.raises(ValueError, match="'ne', which is none of the labels"):
+        ids(["ne", "positive"], ("negative", "neutral", "positive"))
+
+
+def test_map_joins_and_renames():
+    mapping = {"sci/tech": "tech", "science": "tech"}
+    assert ids(["sci/tech", "sport", "science"], ("tech", "sport"), label_map=mapping) == [0, 1, 0]
+
+
+@pytest.mark.parametrize(
+    ("mapping", "message"),
+    [({"pos": "good"}, "goes to the labels"), ({"up": "positive"}, "'up', which column 'label' does not hold")],
+)
+def test_wrong_map_is_refused(mapping, message):
+    with pytest.raises(ValueError, match=message):
+        ids(["pos", "neg"], MOOD, label_map=mapping)
+
+
+def test_pairs_of_a_map_are_parted_at_the_last_sign():
+    assert parse_label_map(["a=b=c", "NA="]) == {"a=b": "c", "NA": ""}
+    for wrong in (["pos"], ["a=b", "a=c"]):
+        with pytest.raises(ValueError, match="label_map"):
+            parse_label_map(wrong)
+
+
+def test_classes_are_read_by_name_and_minus_one_is_none_even_where_a_label_is_called_so():
+    features = Features({"label": ClassLabel(names=["1", "-1", "0"]), "text": Value("string")})
+    data = Dataset.from_dict({"label": [0, 1, -1, None, 2], "text": list("abcde")}, features=features)
+    assert gold_labels(data, "label", TaskSpec("t", STANCE, "{text}")) == [2, 0, ABSTAIN, ABSTAIN, 1]
+
+
+def test_gold_warns_of_contradictions_and_of_labels_that_no_row_has(caplog):
+    task = TaskSpec("t", ("negative", "neutral", "positive"), "{text}")
+    data = Dataset.from_dict({"text": ["a", "a", "b", "c"], "label": ["negative", "positive", "positive", "negative"]})
+    with_gold(data, "text", "label", task)
+    assert "1 of 3 different texts have several labels" in caplog.text
+    assert "no row of 1 of the 3 labels: 'neutral'" in caplog.text
