@@ -497,4 +497,4 @@ def test_gold_means_the_same_in_every_shard(labels, labeler, tmp_path):
     numbers = LLMLabeler(task, labeler.teacher, tmp_path / "numbers")
     found = run(numbered, numbers, tmp_path / "out", below=0, gold_column="id")["gold"]["all"]
     right = [a == b for a, b in zip(rows["student_label"], rows["id"], strict=True) if a >= 0]
-    assert (found["n"], found["student"][0]) == (len(right), pytest.approx(sum(right) / len(right)))
+    assert (found["n"], found["student"]["value"]) == (len(right), pytest.approx(sum(right) / len(right)))
