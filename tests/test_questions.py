@@ -119,7 +119,7 @@ def test_map_joins_and_renames():
 
 @pytest.mark.parametrize(
     ("mapping", "message"),
-    [({"pos": "good"}, "goes to the labels"), ({"up": "positive"}, "'up', which column 'label' does not hold")],
+    [({"pos": "good"}, "'good' is not among"), ({"up": "positive"}, "'up', which column 'label' does not hold")],
 )
 def test_wrong_map_is_refused(mapping, message):
     with pytest.raises(ValueError, match=message):

@@ -155,7 +155,9 @@ def _mapped(
     """The ids of the values that a label map names."""
     unknown = sorted(set(label_map.values()) - {*labels, ""})
     if unknown:
-        raise ValueError(f"label_map goes to the labels of the task, {list(labels)}, or to nothing; got {unknown}.")
+        raise ValueError(
+            f"label_map goes to labels of the task or to nothing, and {_shown(unknown)} is not among {list(labels)}."
+        )
     ids = {name: labels.index(label) if label else ABSTAIN for name, label in label_map.items()}
     out, used = {}, set()
     for key, value in distinct.items():
@@ -313,13 +315,13 @@ def _none_fits(
         )
     mixed = len(left["names"]) < len(values) and len(left["ids"]) < len(values)
     what = (
-        f"some values are names ({_shown(sorted(set(left['ids']) - set(left['names'])))}), others ids "
+        f"In column '{column}' some values are names ({_shown(sorted(set(left['ids']) - set(left['names'])))}), others ids "
         f"({_shown(sorted(set(left['names']) - set(left['ids'])))}); a column is all names or all ids"
         if mixed
-        else f"it holds {_shown(left[nearest])}, which {'is' if len(set(left[nearest])) == 1 else 'are'} none of the labels"
+        else f"Column '{column}' holds {_shown(left[nearest])}, which {'is' if len(set(left[nearest])) == 1 else 'are'} none of the labels"
     )
     return (
-        f"Column '{column}': {what}. Expected {kinds['names']} or {kinds['ids']}. Say what a value is: {map_hint} (label_map "
+        f"{what}. Expected {kinds['names']} or {kinds['ids']}. Say what a value is: {map_hint} (label_map "
         f"in Python; nothing after = for no label), or use no gold: --label_column none."
     )
 
