@@ -145,3 +145,11 @@ def test_gold_warns_of_contradictions_and_of_labels_that_no_row_has(caplog):
     with_gold(data, "text", "label", task)
     assert "1 of 3 different texts have several labels" in caplog.text
     assert "no row of 1 of the 3 labels: 'neutral'" in caplog.text
+
+
+def test_symbols_tell_names_apart():
+    assert ids(["c++", "C", "c#"], ("C", "C++", "C#")) == [1, 0, 2]
+    assert ids(["A-", "a+", "A"], ("A+", "A", "A-")) == [2, 0, 1]
+    for strange, labels in (("C#", ("C", "C++")), ("C", ("C++", "Java")), ("climate", ("climate denial", "other"))):
+        with pytest.raises(ValueError, match=f"'{strange}', which is none"):
+            ids([strange, labels[1]], labels)

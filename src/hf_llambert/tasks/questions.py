@@ -5,10 +5,9 @@ from __future__ import annotations
 import logging
 import math
 import re
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal, get_args
-
-from hf_llambert.tasks.answers import normalize
 
 logger = logging.getLogger(__name__)
 
@@ -57,8 +56,8 @@ def label_meanings(
     """
     Which label each different value of a column is, by [`value_key`].
 
-    A column is all names or all ids. A name may be spelled in another case, or begin exactly one label (`neg` for
-    `negative`); `1`, `1.0` and `01` are one name where the task has only one of them. Ids count from 0. Null, an empty
+    A column is all names or all ids. A name may be spelled in another case, or be the beginning of a word that begins
+    exactly one label (`neg` for `negative`); `1`, `1.0` and `01` are one name where the task has only one of them. Ids count from 0. Null, an empty
     cell and NaN are no label, and so is -1 where no label is called so. Texts that are names are names; numbers that
     could be names and, differently, ids are refused.
 
@@ -221,7 +220,7 @@ class _Names:
 
     def __init__(self, labels: Sequence[str]) -> None:
         self.exact = {label: i for i, label in enumerate(labels)}
-        self.folded = _unique((normalize(label), i) for i, label in enumerate(labels))
+        self.folded = _unique((_folded(label), i) for i, label in enumerate(labels))
         self.numeric = _unique((_number(label), i) for i, label in enumerate(labels))
 
     def find(self, value: object) -> int | None:
@@ -234,18 +233,18 @@ class _Names:
             return self.numeric.get(number)
         if not isinstance(value, str | bool):
             return None
-        key = normalize(text)
+        key = _folded(text)
         if key in self.folded:
             return self.folded[key]
-        starts = [i for name, i in self.folded.items() if isinstance(name, str) and key and name.startswith(key)]
-        return (
-            starts[0] if len(starts) == 1 and isinstance(value, str) and not self._symbols(text, starts[0]) else None
-        )
+        if not isinstance(value, str) or not key:
+            return None
+        starts = [i for name, i in self.folded.items() if str(name).startswith(key) and str(name)[len(key)].isalnum()]
+        return starts[0] if len(starts) == 1 else None
 
-    def _symbols(self, text: str, label: int) -> bool:
-        """Whether a text is no mere beginning of a label: `A*` is not the beginning of `A-levels`."""
-        name = next(name for name, i in self.exact.items() if i == label)
-        return not name.casefold().startswith(text.casefold())
+
+def _folded(name: str) -> str:
+    """A name in one case, with one blank for blanks and underscores. Its symbols stay: C, C++ and C# are three."""
+    return re.sub(r"[\s_]+", " ", unicodedata.normalize("NFKC", name).casefold()).strip()
 
 
 def _unique(pairs: Iterable[tuple[object, int]]) -> dict[object, int]:
@@ -314,12 +313,14 @@ def _none_fits(
             f"(label_values in Python)."
         )
     mixed = len(left["names"]) < len(values) and len(left["ids"]) < len(values)
-    what = (
-        f"In column '{column}' some values are names ({_shown(sorted(set(left['ids']) - set(left['names'])))}), others ids "
-        f"({_shown(sorted(set(left['names']) - set(left['ids'])))}); a column is all names or all ids"
-        if mixed
-        else f"Column '{column}' holds {_shown(left[nearest])}, which {'is' if len(set(left[nearest])) == 1 else 'are'} none of the labels"
-    )
+    are = "is" if len(set(left[nearest])) == 1 else "are"
+    what = f"Column '{column}' holds {_shown(left[nearest])}, which {are} none of the labels"
+    if mixed:
+        names, others = (set(left["ids"]) - set(left["names"]), set(left["names"]) - set(left["ids"]))
+        what = (
+            f"In column '{column}' some values are names ({_shown(names)}), others ids ({_shown(others)}); a column is all "
+            f"names or all ids"
+        )
     return (
         f"{what}. Expected {kinds['names']} or {kinds['ids']}. Say what a value is: {map_hint} (label_map "
         f"in Python; nothing after = for no label), or use no gold: --label_column none."
