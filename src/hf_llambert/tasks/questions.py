@@ -57,9 +57,9 @@ def label_meanings(
     Which label each different value of a column is, by [`value_key`].
 
     A column is all names or all ids. A name may be spelled in another case, or be the beginning of a word that begins
-    exactly one label (`neg` for `negative`); `1`, `1.0` and `01` are one name where the task has only one of them. Ids count from 0. Null, an empty
-    cell and NaN are no label, and so is -1 where no label is called so. Texts that are names are names; numbers that
-    could be names and, differently, ids are refused.
+    exactly one label (`neg` for `negative`); `1`, `1.0` and `01` are one name where the task has only one of them. Ids
+    count from 0. Null, an empty cell and NaN are no label, and so is -1 where no label is called so. Texts that are names
+    are names; numbers that could be names and, differently, ids are refused.
 
     Args:
         values (`Iterable`): The values of the whole column; repeated ones count once.
