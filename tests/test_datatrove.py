@@ -236,3 +236,10 @@ def test_without_datatrove_the_extra_is_named(monkeypatch):
     monkeypatch.delitem(sys.modules, "hf_llambert.pool.datatrove")
     with pytest.raises(ImportError, match=r"pip install 'hf-llambert\[fleet\]'"):
         importlib.import_module("hf_llambert.pool.datatrove")
+
+
+def test_metadata_of_the_user_is_not_overwritten(student_dir):
+    mine = Document(text="a fine film", id="1", metadata={"student_label": "good, says our editor"})
+    with pytest.raises(ValueError, match="has the column 'student_label' already"):
+        list(StudentStep(student_dir).run(iter([mine])))
+    assert mine.metadata == {"student_label": "good, says our editor"}

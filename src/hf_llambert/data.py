@@ -11,7 +11,7 @@ import shlex
 import shutil
 import sys
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -57,6 +57,15 @@ def check_column(dataset: Dataset, column: str, argument: str) -> None:
     """Raise a `ValueError` that names the argument to pass when `dataset` has no such column."""
     if column not in dataset.column_names:
         raise ValueError(f"Column '{column}' not found in {dataset.column_names}. Pass {argument}=... .")
+
+
+def refuse_own_columns(present: Iterable[str], own: Iterable[str]) -> None:
+    """Raise a `ValueError` where data has a column already that a labeler would add."""
+    if taken := sorted(set(present) & set(own)):
+        raise ValueError(
+            f"The data has the column{'s' * (len(taken) > 1)} {', '.join(map(repr, taken))} already, and labeling would "
+            f"overwrite what is there. Rename it (dataset.rename_column) or leave it out (dataset.remove_columns)."
+        )
 
 
 def gold_labels(

@@ -23,7 +23,7 @@ from hf_llambert.annotation.calibration import (
     uncalibrated,
 )
 from hf_llambert.annotation.jury import JuryMethod, jury_columns
-from hf_llambert.annotation.labelers import LLMLabeler, refuse_own_columns
+from hf_llambert.annotation.labelers import LLMLabeler
 from hf_llambert.annotation.limits import Limits, Spending, check_caps
 from hf_llambert.data import (
     STAGE_FILE,
@@ -31,6 +31,7 @@ from hf_llambert.data import (
     content_hash,
     gold_labels,
     note_stage,
+    refuse_own_columns,
     stage_results,
     whole_folder,
 )

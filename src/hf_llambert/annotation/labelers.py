@@ -17,6 +17,7 @@ from hf_llambert import __version__
 from hf_llambert.annotation.calibration import CONTENT_FREE, Calibration, uncalibrated
 from hf_llambert.annotation.ledger import Ledger, reply_key
 from hf_llambert.annotation.limits import Spending
+from hf_llambert.data import refuse_own_columns
 from hf_llambert.tasks.questions import ABSTAIN
 from hf_llambert.tasks.spec import TaskSpec
 from hf_llambert.tasks.texts import why_unusable
@@ -37,15 +38,6 @@ def busy_seconds(spans: Iterable[tuple[float, float]]) -> float:
         busy += max(0.0, end - max(start, until))
         until = max(until, end)
     return busy
-
-
-def refuse_own_columns(present: Iterable[str], own: Iterable[str]) -> None:
-    """Raise a `ValueError` where data has a column already that a labeler would write."""
-    if taken := sorted(set(present) & set(own)):
-        raise ValueError(
-            f"The data has the column{'s' * (len(taken) > 1)} {', '.join(map(repr, taken))} already, and annotating would "
-            f"overwrite what is there. Rename it (dataset.rename_column) or leave it out (dataset.remove_columns)."
-        )
 
 
 class LLMLabeler:

@@ -11,6 +11,7 @@ import pyarrow as pa
 from datasets import Features, Value
 
 from hf_llambert.annotation.labelers import LLMLabeler
+from hf_llambert.data import refuse_own_columns
 from hf_llambert.tasks.questions import ABSTAIN
 from hf_llambert.tasks.spec import TaskSpec
 from hf_llambert.teachers.base import Teacher
@@ -76,9 +77,11 @@ class _Step(PipelineStep):
         while window := list(islice(documents, self.window)):
             with self.track_time("window"):
                 columns = self.labeler({self.labeler.text_column: [document.text for document in window]})
+            names = {*columns, f"{self.column}_name"}
             for i, (document, state) in enumerate(zip(window, self.states(columns), strict=True)):
                 label = columns[self.column][i]
                 name = None if label == ABSTAIN else self.labels[label]
+                refuse_own_columns(document.metadata, names)
                 document.metadata |= {key: values[i] for key, values in columns.items()}
                 document.metadata[f"{self.column}_name"] = name
                 self.stat_update(state, *([] if name is None else [f"label {name}"]))

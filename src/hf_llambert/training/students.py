@@ -26,6 +26,7 @@ from transformers import (
 )
 
 from hf_llambert import __version__
+from hf_llambert.data import refuse_own_columns
 from hf_llambert.models import choose_device, choose_dtype, content_id, cpu_computes, limit_worker_threads
 from hf_llambert.tasks.questions import ABSTAIN
 from hf_llambert.tasks.texts import cut_between, length_batches, shorten, why_unusable
@@ -203,6 +204,7 @@ class StudentLabeler:
             raise ValueError(
                 f"Column '{self.text_column}' not found in {list(batch)}. Pass text_column=... to the labeler."
             )
+        refuse_own_columns(batch, self.features())
         return self.label(list(batch[self.text_column]), rank)
 
     def label(self, texts: Sequence[object], rank: int | None = None) -> dict[str, list]:
@@ -287,6 +289,7 @@ class StudentLabeler:
         present = base if isinstance(base, Features) or base is None else base.features
         if base is not None and present is None:
             raise ValueError("This streaming dataset does not know its features. Pass Features({...}) of its columns.")
+        refuse_own_columns(present or (), own)
         return Features({**(present or {}), **own})
 
     @property
