@@ -414,6 +414,10 @@ CODE = ("C", "C++", "Java")
         (("<5", ">5", "5"), "<5", 0),
         (("1", "2"), ">1", ABSTAIN),
         (("满意", "不满意"), "这条评论是不满意的。", 1),
+        (("是", "否"), "是否", ABSTAIN),
+        (("是", "否"), "不是", ABSTAIN),
+        (("是", "否"), "是的", 0),
+        (("好", "不好"), "不太好", ABSTAIN),
     ],
 )
 def test_labels_that_differ_by_symbols_or_contain_each_other(labels, answer, label):

@@ -87,6 +87,7 @@ _DASHES = "\u00ad\u02d7\u058a\u2010-\u2015\u2043\u207b\u208b\u2212\u2796\ufe58\u
 _MINUS = re.compile(rf"(?<!\w)[{_DASHES}](?=\d)|(?<!\w)\u2212\s{{1,3}}(?=\d)")
 _DASH_BEFORE = re.compile(rf"[-{_DASHES}]\s{{1,3}}$")
 _PLUS = re.compile(r"(?<![\w+])\+(?=\d)")
+_UNSPACED = re.compile(rf"[{UNSPACED}]")
 _SENTENCE = re.compile(r"(?<=[.!?])\s+|\n+|(?<=[。｡।۔؟])")
 
 
@@ -169,7 +170,7 @@ def read_answer(response: str, words: tuple[tuple[str, ...], ...]) -> tuple[int 
     if len(answer) > LONGEST_ANSWER:
         return None, f"longer than {LONGEST_ANSWER:,} characters"
     exact = [label for label, names in enumerate(words) if answer in names]
-    if len(exact) == 1:
+    if len(exact) == 1 and not _STRUCK.search(answer):
         return exact[0], None
     text = _fold(answer)
     if not text.strip():
@@ -294,7 +295,7 @@ def _is_known(rest: str, spans: list[re.Match[str]]) -> bool:
 
 def _stands_alone(span: re.Match[str]) -> bool:
     """Whether `no` and single letters, which are also ordinary words of a sentence, are an answer here."""
-    if span[0] != "no" and not (len(span[0]) == 1 and span[0].isalpha()):
+    if span[0] != "no" and not (len(span[0]) == 1 and span[0].isalpha() and not _UNSPACED.match(span[0])):
         return True
     return _PAUSE.match(span.string[span.end() :]) is not None
 
