@@ -361,6 +361,7 @@ def test_english_label_in_a_frame_of_another_language_is_read(sentiment, answer)
         "Definitely positive",
         "I'd go with positive here.",
         "Mixed, leaning positive",
+        "The point of La La Land is that sin pays, and the review is positive.",
         "Positive.<|im_end|>",
         "The overall tone is positive because the customer, who came twice, would return.",
         "Overall sentiment: positive",
