@@ -18,7 +18,7 @@ from typing import TypedDict
 
 import yaml
 
-from hf_llambert.tasks.answers import normalize, read_answer
+from hf_llambert.tasks.answers import normalize, read_answer, read_structured
 from hf_llambert.tasks.questions import ABSTAIN
 
 CUT = {
@@ -190,7 +190,8 @@ class TaskSpec:
         The label id that a response names and, when it is [`ABSTAIN`], the reason in a few words.
 
         Case, punctuation, markup, quotation marks, chatter around the answer and a JSON answer are tolerated. A
-        negated label, two labels, none, a label quoted from the text and a longer word that contains one are not.
+        negated label, two labels, none, a label quoted from the text and a longer word that contains one are not. In
+        other languages than English only known frames may stand beside the label; see `docs/tasks.md`.
 
         Args:
             response (`str`, *optional*): What the teacher wrote.
@@ -200,7 +201,10 @@ class TaskSpec:
         if finish in CUT:
             return ABSTAIN, CUT[finish]
         words = tuple((*words, label) for words, label in zip(self.verbalizers, self.labels, strict=True))
-        label, reason = read_answer(response or "", words)
+        if structured:
+            label, reason = read_structured(response or "", self.labels)
+        else:
+            label, reason = read_answer(response or "", words)
         return (ABSTAIN if label is None else label), reason
 
     def parse(self, response: str | None) -> int:
