@@ -122,10 +122,11 @@ class LLM:
                 logprobs.append({t: Logprob(float(row[t])) for t in (token, *params.logprob_token_ids)})
             if structured or token == self._tokenizer.eos_token_id:
                 break
+        ended = bool(structured) or written[-1] == self._tokenizer.eos_token_id
         text = self._tokenizer.decode(written, skip_special_tokens=True) if params.detokenize else ""
         if structured and not self.disobeys:
             text = structured.choice[written[0] % len(structured.choice)]
-        output = CompletionOutput(0, text, written, None, logprobs, "length")
+        output = CompletionOutput(0, text, written, None, logprobs, "stop" if ended else "length")
         return RequestOutput(str(number), None, list(ids), None, [output], True)
 
 
