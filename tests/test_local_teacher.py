@@ -302,6 +302,11 @@ def test_adapter_that_is_a_pickle_is_refused_before_it_is_read(teacher_dir, tmp_
         ValueError, match=r"no adapter_model.safetensors, but adapter_model.bin. Such files can hold code"
     ):
         check_weights(teacher_dir, None, str(tmp_path))
+    folder = copied(teacher_dir, tmp_path / "model")
+    for name in ("adapter_config.json", "adapter_model.bin"):  # loaded unasked with the model beside it
+        shutil.copy(tmp_path / name, folder)
+    with pytest.raises(ValueError, match="no adapter_model.safetensors, but adapter_model.bin"):
+        check_weights(str(folder))
 
 
 def test_cut_answer_is_no_label(teacher_dir, question):

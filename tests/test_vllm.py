@@ -90,6 +90,13 @@ def test_engine_that_ignores_the_choices_is_found_out(vllm, teacher_dir, cloze):
     assert all("did not keep to the label words" in reply.error for reply in asked(teacher, cloze))
 
 
+def test_answer_that_the_engine_broke_off_fails(vllm, teacher_dir, question):
+    teacher = VLLMTeacher(teacher_dir, mode="generate", max_new_tokens=2)
+    assert {reply.finish for reply in asked(teacher, question)} == {"length"}
+    vllm.ENGINES[0].aborts = True
+    assert all("broke the answer off (abort)" in reply.error for reply in asked(teacher, question))
+
+
 def test_answers_in_another_order_are_refused(vllm, teacher_dir, cloze):
     teacher = VLLMTeacher(teacher_dir)
     asked(teacher, cloze)

@@ -213,7 +213,8 @@ class TransformersTeacher:
             encoder.check_answers()
         trie = WordTrie(tuple(tuple(words) for words in encoder.words)) if self.mode == "score" else None
         context = min(
-            getattr(engine.model.config, "max_position_embeddings", None) or 2**31, engine.tokenizer.model_max_length
+            getattr(engine.model.config.get_text_config(), "max_position_embeddings", None) or 2**31,
+            engine.tokenizer.model_max_length,
         )
         answer = max(map(len, trie.words)) if trie else self.max_new_tokens
         return encoder, trie, encoder.room(self.model, context, answer, self.max_text_tokens)

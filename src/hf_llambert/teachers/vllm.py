@@ -232,6 +232,10 @@ class VLLMTeacher:
         replies = {}
         for (i, ids, cut), output in zip(prompts, self._run(llm, [ids for _, ids, _ in prompts], params), strict=True):
             answer = output.outputs[0]
+            if answer.finish_reason not in ("stop", "length"):
+                error = f"the engine broke the answer off ({str(answer.finish_reason)[:40]})"
+                replies[i] = Reply(error=error, truncated=cut)
+                continue
             if allowed and answer.text.strip() not in allowed:
                 error = f"the engine did not keep to the label words: it wrote {answer.text[:100]!r}"
                 replies[i] = Reply(error=error, truncated=cut)

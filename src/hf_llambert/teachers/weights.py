@@ -39,13 +39,16 @@ def _check(place: str, revision: str | None, stem: str, what: str) -> None:
     if not folder.is_dir():
         return
     names = sorted(path.name for path in folder.iterdir())
-    if not any(name.startswith(stem) and name.endswith(".safetensors") for name in names):
+    own = "" if stem == "model" else stem  # models also come as consolidated.safetensors
+    if not any(name.startswith(own) and name.endswith(".safetensors") for name in names):
         found = [name for name in names if name.endswith((*_PICKLED, ".bin.index.json"))]
         raise ValueError(
             f"The {what} has no {stem}.safetensors"
             + (f", but {', '.join(found[:3])}" if found else "")
             + f". {_ADVICE}"
         )
+    if stem == "model" and "adapter_config.json" in names:  # transformers loads the adapter beside a model unasked
+        _check(place, revision, "adapter_model", f"adapter in '{place}'")
 
 
 def _here(model: str, name: str, revision: str | None) -> Path | None:
