@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import string
 import sys
 
@@ -55,6 +56,18 @@ ASSETS = Path(os.environ.get("HF_LLAMBERT_ASSETS", Path(__file__).parent.parent 
 def separate_cache(tmp_path, monkeypatch):
     """Each test has its own cache, so that none passes on another's results."""
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+
+
+@pytest.fixture
+def opening_dir(teacher_dir, tmp_path) -> str:
+    """The same model with a chat template that opens a thought, unless it is told not to think."""
+    folder = tmp_path / "thinker"
+    shutil.copytree(teacher_dir, folder)
+    opened = (
+        "{{ '<|im_start|>assistant\\n<think>\\n' + ('' if enable_thinking | default(true) else '\\n</think>\\n\\n') }}"
+    )
+    (folder / "chat_template.jinja").write_text(CHAT_TEMPLATE.replace("{{ '<|im_start|>assistant\n' }}", opened))
+    return str(folder)
 
 
 @pytest.fixture(scope="session")

@@ -92,7 +92,7 @@ class LLM:
         self._model = AutoModelForCausalLM.from_pretrained(model).eval()
         self._tokenizer = AutoTokenizer.from_pretrained(model)
         self.model_config = ModelConfig(max_model_len or self._model.config.max_position_embeddings)
-        self.calls, self.disobeys, self.scrambles, self.gives_nan = [], False, False, False
+        self.calls, self.disobeys, self.scrambles, self.gives_nan, self.aborts = [], False, False, False, False
         ENGINES.append(self)
 
     def get_tokenizer(self):
@@ -122,10 +122,13 @@ class LLM:
                 logprobs.append({t: Logprob(float(row[t])) for t in (token, *params.logprob_token_ids)})
             if structured or token == self._tokenizer.eos_token_id:
                 break
+        ended = bool(structured) or written[-1] == self._tokenizer.eos_token_id
         text = self._tokenizer.decode(written, skip_special_tokens=True) if params.detokenize else ""
         if structured and not self.disobeys:
             text = structured.choice[written[0] % len(structured.choice)]
-        output = CompletionOutput(0, text, written, None, logprobs, "length")
+        output = CompletionOutput(
+            0, text, written, None, logprobs, "abort" if self.aborts else "stop" if ended else "length"
+        )
         return RequestOutput(str(number), None, list(ids), None, [output], True)
 
 

@@ -35,9 +35,11 @@ class Tokenizer:
     """What the engine needs of one."""
 
     pad_token_id = 0
+    all_special_ids = (0,)
+    added_tokens_decoder: dict = {}
 
-    def batch_decode(self, rows, skip_special_tokens):
-        return [" ".join(str(token) for token in row if token) for row in rows]
+    def decode(self, row, skip_special_tokens):
+        return " ".join(str(token) for token in row if token)
 
 
 @pytest.fixture(params=MODELS)
@@ -92,6 +94,19 @@ def test_generation_equals_one_by_one_generation_in_every_kind_of_model(model):
         out = model.generate(torch.tensor([prompt]), generation_config=config)[0, len(prompt) :].tolist()
         assert reply.response == " ".join(str(token) for token in out if token)
         assert reply.output_tokens == len([token for token in out if token])
+        assert reply.finish == ("stop" if 1 in out else "length")
+
+
+@pytest.mark.parametrize("ends", [[1], [1, 2], 1])
+def test_an_answer_without_its_end_is_cut_and_the_others_stop(monkeypatch, ends):
+    config = local.GenerationConfig(max_new_tokens=3, pad_token_id=0, eos_token_id=ends)
+    engine = Engine(Tokenizer(), MODELS["llama"]().eval())
+    rows = [[7, 1, 0], [7, 8, 9], [7, 8, 1]]
+    monkeypatch.setattr(engine, "_written", lambda *args: rows)
+    replies = collect(engine.generate([PREFIX] * 3, 0, config, 0, 10_000))
+    assert [reply.finish for reply in replies] == ["stop", "length", "stop"]
+    monkeypatch.setattr(engine, "_written", lambda *args: [row[:2] for row in rows])
+    assert [r.finish for r in collect(engine.generate([PREFIX] * 3, 0, config, 0, 10_000))] == ["stop"] * 3
 
 
 def test_the_shared_prefix_is_computed_once(monkeypatch):

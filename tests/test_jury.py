@@ -199,7 +199,7 @@ def test_members_that_cannot_be_one_jury_are_refused(reviews, tmp_path, change, 
 def test_jury_stands_in_report_card_and_note_and_each_member_can_be_had_again(teacher_dir, reviews, tmp_path):
     run = tmp_path / "run"
     labelers = two_prompts(run / "ledger", TransformersTeacher(teacher_dir))
-    labelers["three"] = LLMLabeler(make_cloze(), TransformersTeacher(teacher_dir, mode="generate"), run / "ledger")
+    labelers["three"] = LLMLabeler(make_cloze(), TransformersTeacher(teacher_dir, max_text_tokens=20), run / "ledger")
     annotate(reviews, labelers, run / "annotated", gold_column="label", show_progress=False)
     report = write_report(run)
     shown = (run / "report.md").read_text()

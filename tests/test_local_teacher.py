@@ -1,5 +1,7 @@
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ from hf_llambert import LLMLabeler, TaskSpec, TransformersTeacher
 from hf_llambert.models import content_id
 from hf_llambert.teachers.engine import WordTrie
 from hf_llambert.teachers.prompting import PromptEncoder
+from hf_llambert.teachers.weights import check_weights
 
 TEXTS = ["a film", "the actors, the music and the pictures were dull " * 6, "", "great", "I liked it very much. " * 3]
 
@@ -244,3 +247,78 @@ def test_half_precision_does_not_warn_on_a_cpu_that_has_it(teacher_dir, cloze, m
     monkeypatch.setattr("hf_llambert.teachers.local._LOADED", {})
     ask(TransformersTeacher(teacher_dir, dtype="bfloat16", device="cpu"), cloze)
     assert not [warning for warning in recwarn if "arithmetic" in str(warning.message)]
+
+
+def copied(teacher_dir, folder):
+    shutil.copytree(teacher_dir, folder)
+    return folder
+
+
+def test_code_beside_a_model_is_not_run_whatever_stands_on_stdin(teacher_dir, tmp_path):
+    folder, marker = copied(teacher_dir, tmp_path / "model"), tmp_path / "ran"
+    (folder / "evil.py").write_text(f"open({str(marker)!r}, 'w').close()\nConfig = Model = Tokenizer = dict\n")
+    for name, classes in {
+        "config.json": {"AutoConfig": "evil.Config", "AutoModelForCausalLM": "evil.Model"},
+        "tokenizer_config.json": {"AutoTokenizer": ["evil.Tokenizer", "evil.Tokenizer"]},
+    }.items():
+        config = json.loads((folder / name).read_text())
+        config |= {"auto_map": classes}
+        if name == "config.json":
+            config["model_type"] = "evil"
+        else:
+            config["tokenizer_class"] = "Evil"
+        (folder / name).write_text(json.dumps(config))
+    code = (
+        "from hf_llambert import TaskSpec, TransformersTeacher\n"
+        f"t = TransformersTeacher({str(folder)!r})\n"
+        "list(t.ask(TaskSpec('t', ('a', 'b'), '{text}', chat=False), ['x']))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], check=False, input="y\n" * 9, text=True, capture_output=True, timeout=300
+    )
+    assert done.returncode == 1, done.stderr
+    assert "trust_remote_code" in done.stderr
+    assert not marker.exists()
+
+
+def test_weights_that_are_not_safetensors_are_refused_before_they_are_read(teacher_dir, tmp_path, cloze):
+    folder = copied(teacher_dir, tmp_path / "model")
+    index = folder / "model.safetensors.index.json"
+    for content, message in (
+        ('{"weight_map": {"a": "pytorch_model-00001-of-00002.bin"}}', "names 'pytorch_model-00001-of-00002.bin'"),
+        ('{"weight_map": {"a": "../elsewhere/model.safetensors"}}', "names '../elsewhere/model.safetensors'"),
+        ('{"weight_map": [' + "[" * 100_000, "no index of weights"),
+        ("{}", "no index of weights"),
+    ):
+        index.write_text(content)
+        with pytest.raises(ValueError, match=message):
+            ask(TransformersTeacher(str(folder)), cloze)
+
+
+def test_adapter_that_is_a_pickle_is_refused_before_it_is_read(teacher_dir, tmp_path):
+    (tmp_path / "adapter_config.json").write_text('{"peft_type": "LORA", "r": 4}')
+    (tmp_path / "adapter_model.bin").write_bytes(b"not to be read")
+    with pytest.raises(
+        ValueError, match=r"no adapter_model.safetensors, but adapter_model.bin. Such files can hold code"
+    ):
+        check_weights(teacher_dir, None, str(tmp_path))
+    folder = copied(teacher_dir, tmp_path / "model")
+    for name in ("adapter_config.json", "adapter_model.bin"):  # loaded unasked with the model beside it
+        shutil.copy(tmp_path / name, folder)
+    with pytest.raises(ValueError, match="no adapter_model.safetensors, but adapter_model.bin"):
+        check_weights(str(folder))
+
+
+def test_cut_answer_is_no_label(teacher_dir, question):
+    (reply,) = ask(TransformersTeacher(teacher_dir, mode="generate", max_new_tokens=2), question, ["a film"])
+    assert reply.finish == "length"
+    assert question.read("positive", reply.finish)[0] == -1
+
+
+def test_template_variables_enter_the_identity_only_where_they_are_set(teacher_dir):
+    plain, told = (
+        TransformersTeacher(teacher_dir, chat_template_kwargs=v) for v in (None, '{"enable_thinking": false}')
+    )
+    assert "chat_template_kwargs" not in plain.identity()
+    assert told.identity() != plain.identity()
+    assert told.settings()["chat_template_kwargs"] == '{"enable_thinking": false}'

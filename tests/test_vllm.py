@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import pickle
+import shutil
 import sys
 
 import pytest
@@ -48,7 +49,8 @@ def test_written_answers_are_those_of_transformers(vllm, teacher_dir, question):
     theirs = asked(TransformersTeacher(teacher_dir, mode="generate"), question)
     ours = asked(VLLMTeacher(teacher_dir, mode="generate"), question)
     assert [r.response for r in ours] == [r.response for r in theirs]
-    assert all(0 < r.output_tokens <= 10 for r in ours)
+    assert all(0 < r.output_tokens <= 64 for r in ours)
+    assert [r.finish for r in ours] == [r.finish for r in theirs]
 
 
 def test_engine_starts_once_with_prefix_caching_and_without_remote_code(vllm, teacher_dir, cloze):
@@ -88,6 +90,13 @@ def test_engine_that_ignores_the_choices_is_found_out(vllm, teacher_dir, cloze):
     assert all("did not keep to the label words" in reply.error for reply in asked(teacher, cloze))
 
 
+def test_answer_that_the_engine_broke_off_fails(vllm, teacher_dir, question):
+    teacher = VLLMTeacher(teacher_dir, mode="generate", max_new_tokens=2)
+    assert {reply.finish for reply in asked(teacher, question)} == {"length"}
+    vllm.ENGINES[0].aborts = True
+    assert all("broke the answer off (abort)" in reply.error for reply in asked(teacher, question))
+
+
 def test_answers_in_another_order_are_refused(vllm, teacher_dir, cloze):
     teacher = VLLMTeacher(teacher_dir)
     asked(teacher, cloze)
@@ -116,6 +125,7 @@ def test_more_label_tokens_than_one_request_may_name_are_asked_in_parts(vllm, te
 def test_adapter_is_passed_as_a_request_with_a_rank_that_fits(vllm, teacher_dir, cloze, tmp_path):
     config = {"peft_type": "LORA", "r": 12, "task_type": "CAUSAL_LM", "base_model_name_or_path": teacher_dir}
     (tmp_path / "adapter_config.json").write_text(json.dumps(config))
+    (tmp_path / "adapter_model.safetensors").write_bytes(b"")
     asked(VLLMTeacher(teacher_dir, adapter=str(tmp_path)), cloze)
     engine = vllm.ENGINES[0]
     assert engine.arguments["max_lora_rank"] == 16
@@ -158,6 +168,34 @@ def test_identity_is_what_decides_a_reply(teacher_dir):
     assert pickle.loads(pickle.dumps(teacher)) == teacher
 
 
+def test_template_variables_enter_the_identity_only_where_they_are_set(teacher_dir):
+    plain, off, same = (
+        VLLMTeacher(teacher_dir, chat_template_kwargs=given)
+        for given in (None, '{"enable_thinking": false}', '{ "enable_thinking":false }')
+    )
+    assert "chat_template_kwargs" not in plain.identity()
+    assert VLLMTeacher(teacher_dir, chat_template_kwargs="{}").identity() == plain.identity()
+    assert off.identity() == same.identity() != plain.identity()
+    assert off.settings()["chat_template_kwargs"] == '{"enable_thinking": false}'
+
+
+def test_labels_are_never_asked_for_inside_a_thought(vllm, opening_dir, question):
+    for arguments in ({}, {"mode": "generate", "structured": True}):
+        with pytest.raises(ValueError, match="ends inside a thought"):
+            asked(VLLMTeacher(opening_dir, **arguments), question)
+        closed = VLLMTeacher(opening_dir, **arguments, chat_template_kwargs='{"enable_thinking": false}')
+        assert all(reply.error is None for reply in asked(closed, question))
+
+
+def test_index_that_names_pickles_starts_no_engine(vllm, teacher_dir, cloze, tmp_path):
+    folder = tmp_path / "model"
+    shutil.copytree(teacher_dir, folder)
+    (folder / "model.safetensors.index.json").write_text('{"weight_map": {"a": "pytorch_model-00001-of-00001.bin"}}')
+    with pytest.raises(ValueError, match="not a .safetensors file"):
+        asked(VLLMTeacher(str(folder)), cloze)
+    assert vllm.ENGINES == []
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -165,6 +203,7 @@ def test_identity_is_what_decides_a_reply(teacher_dir):
         {"structured": True},
         {"dtype": "int8"},
         {"chunk": 0},
+        {"chat_template_kwargs": "[1]"},
         {"gpu_memory_utilization": 2},
         {"head_share": 3},
     ],

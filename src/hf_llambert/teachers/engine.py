@@ -19,6 +19,7 @@ from transformers.cache_utils import DynamicLayer
 
 from hf_llambert.tasks.texts import length_batches
 from hf_llambert.teachers.base import Reply
+from hf_llambert.teachers.templates import decoded
 
 _MIN_PREFIX = 16  # a shorter one costs more to attach than to compute again
 _KEPT_PREFIXES = 4
@@ -124,10 +125,16 @@ class Engine:
 
         def answer(prefix: Sequence[int], rows: list[Sequence[int]]) -> list[Reply]:
             written = self._written(prefix, rows, config, seed)
-            texts = self.tokenizer.batch_decode(written, skip_special_tokens=True)
-            pad = self.tokenizer.pad_token_id
+            texts = decoded(self.tokenizer, written)
+            pad, most = self.tokenizer.pad_token_id, config.max_new_tokens or 0
+            ends = config.eos_token_id if isinstance(config.eos_token_id, list) else [config.eos_token_id]
+            # Rows that ended are padded: one without an end is cut, unless it stopped before the last step.
+            cut = [len(row) >= most and not any(end in row for end in ends) for row in written]
             lengths = [max((i + 1 for i, token in enumerate(row) if token != pad), default=0) for row in written]
-            return [Reply(response=text, output_tokens=n) for text, n in zip(texts, lengths, strict=True)]
+            return [
+                Reply(response=text, output_tokens=n, finish="length" if was_cut else "stop")
+                for text, n, was_cut in zip(texts, lengths, cut, strict=True)
+            ]
 
         return self._in_batches(prompts, shared, batch_tokens, config.max_new_tokens or 0, answer)
 

@@ -19,6 +19,8 @@ from hf_llambert.tasks.spec import TaskSpec
 from hf_llambert.teachers.base import Mode, Reply, check
 from hf_llambert.teachers.engine import Engine, WordTrie
 from hf_llambert.teachers.prompting import PromptEncoder
+from hf_llambert.teachers.templates import canonical, template_arguments
+from hf_llambert.teachers.weights import check_weights
 
 _CPU_BATCH = {"score": 900, "generate": 3600}  # writing wants more rows: each step reads all weights
 _GPU_BATCH = 32_768
@@ -54,10 +56,12 @@ class TransformersTeacher:
         batch_tokens (`int`, *optional*): Padded tokens in one forward pass, without the prefix that all prompts share.
             On a CPU it defaults to what measured fastest, 900, or 3,600 in generate mode; on a GPU to 32,768. Halved
             whenever memory runs out.
-        max_new_tokens (`int`, defaults to 10): Longest answer in generate mode.
+        max_new_tokens (`int`, defaults to 64): Longest answer in generate mode. A longer one is cut, and is no label.
         temperature (`float`, defaults to 0): 0 takes the likeliest token; more samples.
         top_k (`int`, defaults to 50): Tokens that sampling draws from.
         seed (`int`, defaults to 42): Seed of sampling.
+        chat_template_kwargs (`str`, *optional*): JSON object of variables for the model's chat template, such as
+            `{"enable_thinking": false}`.
     """
 
     model: str
@@ -72,10 +76,11 @@ class TransformersTeacher:
     max_text_tokens: int | None = None
     head_share: float = 0.5
     batch_tokens: int | None = None
-    max_new_tokens: int = 10
+    max_new_tokens: int = 64
     temperature: float = 0.0
     top_k: int = 50
     seed: int = 42
+    chat_template_kwargs: str | None = None
 
     def __post_init__(self) -> None:
         check(self.mode in ("score", "generate"), "mode", "score or generate", self.mode)
@@ -87,6 +92,7 @@ class TransformersTeacher:
         for name in ("max_text_tokens", "batch_tokens"):
             value = getattr(self, name)
             check(value is None or value > 0, name, "a positive number", value)
+        template_arguments(self.chat_template_kwargs)
 
     def identity(self) -> dict[str, object]:
         """What decides a reply: model content, dtype, quantisation, adapter, cutting and sampling. See [`Teacher`]."""
@@ -100,6 +106,8 @@ class TransformersTeacher:
             "head_share": self.head_share,
             "mode": self.mode,
         }
+        if (variables := canonical(self.chat_template_kwargs)) is not None:
+            out["chat_template_kwargs"] = variables
         if self.mode == "generate":
             out["max_new_tokens"] = self.max_new_tokens
             if self.temperature:
@@ -151,7 +159,7 @@ class TransformersTeacher:
         else:
             batches = engine.generate(prompts, shared, self._generation(engine), self.seed, budget)
         for batch in batches:
-            yield {rows[k]: replace(reply, truncated=cut[k]) for k, reply in batch.items()}
+            yield {rows[k]: replace(encoder.ended(reply), truncated=cut[k]) for k, reply in batch.items()}
 
     def warm_up(self, task: TaskSpec, text: str) -> None:
         """
@@ -200,10 +208,13 @@ class TransformersTeacher:
 
     def _encoding(self, engine: Engine, task: TaskSpec) -> tuple[PromptEncoder, WordTrie | None, int]:
         """What makes the prompts, the label words in score mode, and the tokens that a text may have."""
-        encoder = PromptEncoder(engine.tokenizer, task)
+        encoder = PromptEncoder(engine.tokenizer, task, template_arguments(self.chat_template_kwargs))
+        if self.mode == "score":
+            encoder.check_answers()
         trie = WordTrie(tuple(tuple(words) for words in encoder.words)) if self.mode == "score" else None
         context = min(
-            getattr(engine.model.config, "max_position_embeddings", None) or 2**31, engine.tokenizer.model_max_length
+            getattr(engine.model.config.get_text_config(), "max_position_embeddings", None) or 2**31,
+            engine.tokenizer.model_max_length,
         )
         answer = max(map(len, trie.words)) if trie else self.max_new_tokens
         return encoder, trie, encoder.room(self.model, context, answer, self.max_text_tokens)
@@ -225,7 +236,13 @@ class TransformersTeacher:
         dtype = self._dtype(device)
         if device == "cpu" and not cpu_computes(dtype):
             warnings.warn(f"This CPU has no {dtype} arithmetic: up to 80 times slower than dtype='float32'.")
-        kwargs: dict[str, object] = {"revision": self.revision, "dtype": getattr(torch, dtype)}
+        check_weights(None if self.gguf_file else self.model, self.revision, self.adapter)
+        # Left out, trust_remote_code asks, and a "y" that happens to be on stdin runs a stranger's code.
+        kwargs: dict[str, object] = {
+            "revision": self.revision,
+            "dtype": getattr(torch, dtype),
+            "trust_remote_code": False,
+        }
         if self.gguf_file:
             kwargs |= {"gguf_file": self.gguf_file, "quantization_config": GgufConfig(dequantize=True)}
         else:
@@ -245,7 +262,10 @@ class TransformersTeacher:
                 raise ValueError("device='auto' spreads one model over all GPUs: run one process, not several.")
             kwargs["device_map"] = "auto"
         tokenizer = AutoTokenizer.from_pretrained(
-            self.model, revision=self.revision, **({"gguf_file": self.gguf_file} if self.gguf_file else {})
+            self.model,
+            revision=self.revision,
+            trust_remote_code=False,
+            **({"gguf_file": self.gguf_file} if self.gguf_file else {}),
         )
         if tokenizer.pad_token_id is None:
             tokenizer.pad_token_id = tokenizer.eos_token_id or 0  # masked out, so any id will do
@@ -260,9 +280,13 @@ class TransformersTeacher:
 
     def _generation(self, engine: Engine) -> GenerationConfig:
         config = copy.deepcopy(engine.model.generation_config)
+        ends = config.eos_token_id
+        ends = list(ends) if isinstance(ends, list | tuple) else [] if ends is None else [ends]
+        own = engine.tokenizer.eos_token_id
         config.update(
             max_new_tokens=self.max_new_tokens,
             max_length=None,
+            eos_token_id=[*ends, *([own] if own is not None and own not in ends else [])] or None,
             pad_token_id=engine.tokenizer.pad_token_id,
             do_sample=self.temperature > 0,
             temperature=self.temperature or None,

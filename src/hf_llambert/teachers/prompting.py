@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from jinja2.exceptions import TemplateError
@@ -13,6 +13,8 @@ from transformers import PreTrainedTokenizerBase
 
 from hf_llambert.tasks.spec import TaskSpec
 from hf_llambert.tasks.texts import cut_text
+from hf_llambert.teachers.base import Reply
+from hf_llambert.teachers.templates import first_line, open_thought
 
 _SLACK = 6  # tokens that moved boundaries may add to a cut text
 _CONTEXT_MARGIN = 8  # the same, for a whole prompt
@@ -25,15 +27,55 @@ class PromptEncoder:
 
     The chat template's own markers become control tokens; what stands inside a turn never does: it is tokenised apart,
     with control tokens switched off, and spliced in.
+
+    Args:
+        tokenizer (`PreTrainedTokenizerBase`): The model's tokenizer.
+        task (`TaskSpec`): What is asked.
+        template (`Mapping`, defaults to none): Variables for the chat template; see [`template_arguments`].
     """
 
     tokenizer: PreTrainedTokenizerBase
     task: TaskSpec
+    template: Mapping[str, object] = field(default_factory=dict)
 
     def encode(self, text: str) -> list[int]:
         """Token ids of the whole prompt about `text`, up to where the answer continues."""
         before, after = self._frame
         return before + self._plain_ids(self.task.messages(text)[-1]["content"]) + after
+
+    @cached_property
+    def thought(self) -> str:
+        """What the answer continues where the prompt ends inside a thought, from its opening mark; else empty."""
+        if not self.task.chat:
+            return open_thought(self.task.lead_in)
+        return open_thought(self._template_pieces[-1] + self.task.lead_in)
+
+    def check_answers(self) -> None:
+        """
+        Refuse a prompt after which no answer comes, but a thought.
+
+        Raises:
+            ValueError: The prompt ends inside a thought.
+        """
+        if self.thought:
+            given = ", which its chat_template_kwargs do not close" if self.template else ""
+            raise ValueError(
+                f"The prompt of task '{self.task.name}' for '{self.tokenizer.name_or_path}' ends inside a thought "
+                f"({self.thought.strip()[:40]!r}){given}: what comes next is no answer. Pass --chat_template_kwargs "
+                f"'{{\"enable_thinking\": false}}' if the template knows it, close the thought in the task's lead_in, "
+                f"or use mode='generate' with a large max_new_tokens."
+            )
+
+    def ended(self, reply: Reply) -> Reply:
+        """
+        What was written, with how it ended: a plain completion is over at the end of its line, though the model goes on,
+        and one that continues a thought begins with the mark of that thought.
+        """
+        if reply.response is None:
+            return reply
+        if not self.task.chat and (line := first_line(reply.response)) is not None:
+            reply = replace(reply, response=line, finish="stop")
+        return replace(reply, response=self.thought + (reply.response or ""))
 
     @cached_property
     def overhead(self) -> int:
@@ -137,9 +179,10 @@ class PromptEncoder:
         messages = self.task.messages("")
         marks = [f"␂{secrets.token_hex(8)}␃" for _ in messages]
         turns = [{"role": m["role"], "content": mark} for m, mark in zip(messages, marks, strict=True)]
+        variables: dict = {**self.template, "tokenize": False, "add_generation_prompt": True}
         try:
-            rest = str(self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
-        except TemplateError as error:
+            rest = str(self.tokenizer.apply_chat_template(turns, **variables))
+        except (TemplateError, TypeError, ValueError) as error:
             raise ValueError(
                 f"The chat template of '{self.tokenizer.name_or_path}' refuses task '{self.task.name}': {error}. "
                 f"Many templates know no system turn: move its words into the instruction."

@@ -18,11 +18,21 @@ from hf_llambert.data import content_hash, load_data
 from hf_llambert.tasks.questions import ABSTAIN, LabelValues, label_meanings, value_key
 from hf_llambert.tasks.spec import TaskSpec
 from hf_llambert.teachers.base import Mode, Reply
-from hf_llambert.teachers.recordings import Answer, BatchRecording, Recording, TableRecording, disagreeing, json_lines
+from hf_llambert.teachers.recordings import (
+    Answer,
+    BatchRecording,
+    Recording,
+    TableRecording,
+    best,
+    clean,
+    disagreeing,
+    json_lines,
+)
 
 _CHUNK = 1000
 _NOTHING = "the recorded file has no answer about this text"
 _LEAST_PROBABILITY = 1e-12
+_FINISH = "finish_reason"
 _COLUMNS: dict[str, dict[str, tuple[str, ...]]] = {
     "generate": {"response": ("response", "llm_response"), "label": ("llm_label", "label")},
     "score": {"scores": ("scores", "llm_scores"), "probabilities": ("probabilities",)},
@@ -51,7 +61,8 @@ class RecordedTeacher:
         text_column (`str`, defaults to `"text"`): Column of the texts.
         row_column (`str`, defaults to `"row"`): With `texts`, the table's column of row numbers, counted from 0; of ids
             when `texts` has a column of that name.
-        response_column (`str`, *optional*): Column of raw answers. Defaults to `response` or `llm_response`.
+        response_column (`str`, *optional*): Column of raw answers. Defaults to `response` or `llm_response`. Where there is
+            a column `finish_reason`, an answer that was cut (`length`) or filtered (`content_filter`) is no label.
         label_column (`str`, *optional*): Column of labels: ids or names of the task. Defaults to `llm_label` or
             `label`, where there is no response. Ids count the task's labels in their order; the ledger keeps the names
             that they stood for, so a task whose labels change their order needs another ledger.
@@ -204,7 +215,8 @@ def _load(teacher: RecordedTeacher, stamp: tuple) -> _Loaded:
             )
         kind, column = _column(teacher, table)
         digest = content_hash(table) + (content_hash(texts) if texts is not None else "")
-        recording = TableRecording(table, column, teacher.text_column, texts, teacher.row_column)
+        finish = _FINISH if kind == "response" and _FINISH in table.column_names else None
+        recording = TableRecording(table, column, teacher.text_column, texts, teacher.row_column, finish)
         loaded = _Loaded(recording, kind, column, hashlib.sha256(digest.encode()).hexdigest()[:32])
     if teacher.on_disagreement == "refuse" and (count := disagreeing(loaded.recording, _key)):
         raise ValueError(
@@ -235,7 +247,7 @@ def _column(teacher: RecordedTeacher, table: Dataset) -> tuple[str, str]:
 def _reply(
     task: TaskSpec, answers: list[Answer], loaded: _Loaded, meanings: Mapping[tuple[str, object], int]
 ) -> Reply:
-    good = [answer for answer in answers if answer.error is None]
+    good = best(answers)
     if not good:
         return Reply(error=(answers[0].error if answers else None) or _NOTHING)
     if len({_key(answer) for answer in good}) > 1:
@@ -244,19 +256,29 @@ def _reply(
     try:
         if loaded.kind in ("response", "label"):
             reply = Reply(response=_label_name(task, value, meanings) if loaded.kind == "label" else _text(value))
+            if loaded.kind == "response":
+                reply = replace(reply, finish=good[0].finish, structured=good[0].structured)
         elif loaded.kind == "tokens":
             reply = Reply(scores=_word_scores(task, value))
         else:
             reply = Reply(scores=_scores(task, value, loaded.kind == "probabilities"))
-    except ValueError as error:  # this row only
-        return Reply(error=str(error))
+    except (ValueError, TypeError, OverflowError, RecursionError) as error:  # this row only
+        return Reply(error=str(error)[:500])
     return replace(reply, input_tokens=read, output_tokens=written)
 
 
 def _text(value: object) -> str:
     if value is None:
         raise ValueError(_NOTHING)
-    return str(value)
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):  # a column of 1 and 2 with a gap is read as 1.0 and 2.0
+        if math.isnan(value):
+            raise ValueError(_NOTHING)
+        return str(int(value)) if value.is_integer() else str(value)
+    if isinstance(value, dict | list):
+        return json.dumps(value, ensure_ascii=False, default=str)
+    return clean(str(value))
 
 
 def _label_name(task: TaskSpec, value: object, meanings: Mapping[tuple[str, object], int]) -> str:
@@ -317,7 +339,7 @@ def _batch_files(place: str) -> list[Path]:
     files = [file for file in _files(place) if file.stat().st_size]
     if not files:
         return []
-    _, line = next(json_lines(files[0]), (0, {}))
+    _, _, line = next(json_lines(files[0]), (0, 0, {}))
     return files if "custom_id" in line and ("response" in line or "error" in line) else []
 
 

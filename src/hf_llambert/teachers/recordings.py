@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,11 +15,16 @@ from datasets import ClassLabel, Dataset
 
 from hf_llambert.data import check_column
 from hf_llambert.tasks.questions import value_key
-from hf_llambert.tasks.spec import TaskSpec
+from hf_llambert.tasks.spec import CUT, TaskSpec
 from hf_llambert.teachers.batches import custom_id, messages_id
 from hf_llambert.teachers.protocol import counted, first_tokens, written
 
 _ROWS = 1000
+_MOST_TOKENS = 2**40
+_ROUNDING = 1e-3  # a probability of 1 may come as a little more
+_DAMAGED = "\0damaged"  # no key of a service
+_CUSTOM_ID = re.compile(r'"custom_id"\s*:\s*("(?:[^"\\]|\\.){0,500}")')
+_UNREADABLE = (KeyError, IndexError, TypeError, AttributeError, ValueError, OverflowError, RecursionError)
 
 
 @dataclass(frozen=True)
@@ -30,11 +36,15 @@ class Answer:
         value (`object`): A text, a label, numbers in label order, or log-probabilities by token.
         error (`str`, *optional*): Why there is nothing.
         tokens (`tuple[int, int]`, defaults to none): Tokens of the prompt and of the answer.
+        finish (`str`, *optional*): Why the writing ended; see [`Reply`].
+        structured (`bool`, defaults to `False`): Whether the request asked for JSON with one of the labels.
     """
 
     value: object = None
     error: str | None = None
     tokens: tuple[int, int] = field(default=(0, 0), compare=False)
+    finish: str | None = None
+    structured: bool = False
 
 
 class Recording(Protocol):
@@ -99,10 +109,17 @@ class TableRecording:
         texts (`Dataset`, *optional*): Data that has the texts. Defaults to the table itself.
         row_column (`str`): Column of the table that says which row of `texts` it is about: the value of the column of
             the same name there, else the row number from 0.
+        finish_column (`str`, *optional*): Column that says why each answer ended.
     """
 
     def __init__(
-        self, table: Dataset, answer_column: str, text_column: str, texts: Dataset | None, row_column: str
+        self,
+        table: Dataset,
+        answer_column: str,
+        text_column: str,
+        texts: Dataset | None,
+        row_column: str,
+        finish_column: str | None = None,
     ) -> None:
         check_column(table, answer_column, "response_column, label_column, scores_column or probabilities_column")
         self._rows = None if texts is None else _rows(table, texts, row_column)
@@ -110,7 +127,9 @@ class TableRecording:
         check_column(texts, text_column, "text_column")
         feature = table.features[answer_column]
         self._names = feature.names if isinstance(feature, ClassLabel) else None
-        self._answers = table.select_columns(answer_column).with_format(None)
+        columns = [answer_column, *([finish_column] if finish_column else [])]
+        self._answers = table.select_columns(columns).with_format(None)
+        self._finish_column = finish_column
         self._texts = texts.select_columns(text_column).with_format(None)
         self._text_column, self._answer_column = text_column, answer_column
         hashes = np.empty(len(table), np.uint64)
@@ -131,10 +150,15 @@ class TableRecording:
 
     def read(self, places: Sequence[int]) -> list[tuple[str, Answer]]:
         """See [`Recording`]."""
-        values = self._answers[list(places)][self._answer_column]
+        rows = self._answers[list(places)]
+        values = rows[self._answer_column]
+        ends = rows[self._finish_column] if self._finish_column else [None] * len(values)
         if self._names is not None:
             values = [self._names[v] if isinstance(v, int) and v >= 0 else None for v in values]
-        return [(text, Answer(value)) for text, value in zip(self._texts_at(places), values, strict=True)]
+        return [
+            (text, Answer(value, finish=_word(end)))
+            for text, value, end in zip(self._texts_at(places), values, ends, strict=True)
+        ]
 
     def _texts_at(self, places: Sequence[int]) -> list[str]:
         rows = list(places) if self._rows is None else self._rows[np.asarray(places, int)].tolist()
@@ -180,12 +204,17 @@ class BatchRecording:
 
     def __init__(self, files: Sequence[Path], scored: bool, requests: Sequence[Path] = ()) -> None:
         self._files, self._scored = files, scored
-        self._asked = dict(_asked(requests))
+        self._asked: dict[str, str] = {}
+        self._structured: set[str] = set()
+        for given, name, structured in _asked(requests):
+            self._asked[given] = name
+            if structured:
+                self._structured.add(name)
         hashes, self._starts = [], []
         for number, file in enumerate(files):
-            for start, line in json_lines(file):
+            for start, row, line in json_lines(file):
                 hashes.append(name_hash(self._name_of(line)))
-                self._starts.append((number, start))
+                self._starts.append((number, start, row))
         self.index = Index(hashes)
 
     def name(self, task: TaskSpec, text: str) -> str:
@@ -199,9 +228,11 @@ class BatchRecording:
             with self._files[number].open("rb") as file:
                 for place in places:
                     if self._starts[place][0] == number:
-                        file.seek(self._starts[place][1])
-                        line = json.loads(file.readline())
-                        out[place] = self._name_of(line), _answer(line, self._scored)
+                        _, start, row = self._starts[place]
+                        file.seek(start)
+                        line = _json_line(file.readline(), row, self._files[number])
+                        name = self._name_of(line)
+                        out[place] = name, _answer(line, self._scored, name in self._structured)
         return [out[place] for place in places]
 
     def values(self) -> list[object]:
@@ -213,31 +244,64 @@ class BatchRecording:
         return self._asked.get(str(name), str(name)) if self._asked else str(name)
 
 
-def json_lines(file: Path) -> Iterator[tuple[int, dict]]:
-    """The objects of a JSONL file, each with the byte at which its line starts."""
+def json_lines(file: Path) -> Iterator[tuple[int, int, dict]]:
+    """
+    The objects of a JSONL file, each with the byte at which its line starts and the line's number. A line whose answer
+    cannot be read, though its custom_id can, says so under `damaged`.
+    """
     start = 0
     with file.open("rb") as lines:
         for number, line in enumerate(lines, 1):
             if line.strip():
-                try:
-                    value = json.loads(line)
-                except ValueError as error:
-                    raise ValueError(f"Line {number:,} of '{file}' is not JSON; was it cut? {error}") from error
-                if not isinstance(value, dict):
-                    raise ValueError(f"Line {number:,} of '{file}' is not a JSON object.")
-                yield start, value
+                yield start, number, _json_line(line, number, file)
             start += len(line)
 
 
-def _asked(requests: Sequence[Path]) -> Iterator[tuple[str, str]]:
+def _json_line(line: bytes, number: int, file: Path) -> dict:
+    try:
+        text = line.decode("utf-8-sig")
+        damage = None
+    except UnicodeDecodeError as error:
+        text = line.decode("utf-8-sig", "replace")
+        damage = f"line {number:,} of '{file.name}' is not UTF-8 at byte {error.start:,}"
+    try:
+        value = json.loads(text)
+    except RecursionError:
+        value, damage = {}, f"line {number:,} of '{file.name}' is nested too deeply"
+        if found := _CUSTOM_ID.search(text):
+            value = {"custom_id": json.loads(found.group(1))}
+    except ValueError as error:
+        raise ValueError(
+            f"Line {number:,} of '{file}' is not JSON" + (f" ({damage})" if damage else "") + f"; was it cut? {error}"
+        ) from error
+    if not isinstance(value, dict):
+        raise ValueError(f"Line {number:,} of '{file}' is not a JSON object.")
+    return value if damage is None else {**value, "response": None, _DAMAGED: damage}
+
+
+def _asked(requests: Sequence[Path]) -> Iterator[tuple[str, str, bool]]:
+    """Of each request the name there, the name that [`write_batch`] gives it, and whether it asks for one of the labels."""
     for file in requests:
-        for _, line in json_lines(file):
-            body = line.get("body") or {}
-            messages = body.get("messages") or [{"role": "user", "content": body.get("prompt")}]
-            yield str(line.get("custom_id")), messages_id(messages)
+        for _, number, line in json_lines(file):
+            try:
+                body = line.get("body") or {}
+                messages = body.get("messages") or [{"role": "user", "content": body.get("prompt")}]
+                yield str(line.get("custom_id")), messages_id(messages), _wants_label(body.get("response_format"))
+            except (AttributeError, TypeError, ValueError, RecursionError) as error:
+                raise ValueError(f"Line {number:,} of '{file}' is no request with a body: {error}") from error
 
 
-def _answer(line: dict, scored: bool) -> Answer:
+def _wants_label(response_format: object) -> bool:
+    try:
+        label = response_format["json_schema"]["schema"]["properties"]["label"]  # type: ignore[index]
+        return bool(label["enum"])
+    except (KeyError, TypeError, IndexError):
+        return False
+
+
+def _answer(line: dict, scored: bool, structured: bool) -> Answer:
+    if damage := line.get(_DAMAGED):
+        return Answer(error=f"the batch service's answer about this text cannot be read: {damage}")
     try:
         response = line.get("response") or {}
         body = response.get("body") or {}
@@ -246,25 +310,60 @@ def _answer(line: dict, scored: bool) -> Answer:
         if fault or code != 200:
             # Not the service's own message: it may repeat a key.
             why = fault.get("code") or fault.get("type") if isinstance(fault, dict) else None
-            return Answer(error=f"the batch service failed on this text: status {code}" + (f", {why}" if why else ""))
+            said = f"status {code!s:.40}" + (f", {why!s:.80}" if why else "")
+            return Answer(error=f"the batch service failed on this text: {clean(said)}")
         choice = body["choices"][0]
-        tokens = counted(body)
-        value = (first_tokens(choice) or None) if scored else written(choice)
-    except (KeyError, IndexError, TypeError, AttributeError, ValueError):
+        value: object = (_checked(first_tokens(choice)) or None) if scored else written(choice)
+        if not scored and not isinstance(value, str | None):
+            raise TypeError("no text")
+        finish = None if scored else _word(choice.get("finish_reason"))
+    except _UNREADABLE:
         return Answer(error="the batch service's answer about this text has not the expected shape")
-    if value is None:
+    if value is None and finish not in CUT:
         what = "log-probabilities; write the batch with top_logprobs=..." if scored else "text"
         return Answer(error=f"the batch service's answer about this text has no {what}")
-    return Answer(value, tokens=tokens)
+    if not scored:
+        value = clean(str(value or ""))
+    return Answer(value, tokens=_tokens(body), finish=finish, structured=structured and not scored)
+
+
+def _checked(likeliest: dict[str, float]) -> dict[str, float]:
+    """The same log-probabilities; a `ValueError` where one is none. An infinitely small one is."""
+    if not all(p <= _ROUNDING for p in likeliest.values()):  # NaN is not
+        raise ValueError("no log-probability")
+    return likeliest
+
+
+def _tokens(body: dict) -> tuple[int, int]:
+    """Tokens in and out; zeros where the service counted none, or what no service can have counted."""
+    try:
+        read, wrote = counted(body)
+    except _UNREADABLE:
+        return 0, 0
+    return (read if 0 <= read < _MOST_TOKENS else 0), (wrote if 0 <= wrote < _MOST_TOKENS else 0)
+
+
+def _word(value: object) -> str | None:
+    return clean(value.strip())[:40] or None if isinstance(value, str) else None
+
+
+def clean(text: str) -> str:
+    """The text with halves of characters (lone surrogates) replaced: no file and no database takes them."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def best(answers: Sequence[Answer]) -> list[Answer]:
+    """The answers that count: those that came and were not cut, else those that came."""
+    came = [answer for answer in answers if answer.error is None]
+    return [answer for answer in came if answer.finish not in CUT] or came
 
 
 def disagreeing(recording: Recording, key: Callable[[Answer], object]) -> int:
     """How many names have answers that differ by `key`."""
     count = 0
     for places in recording.index.repeated():
-        answers: dict[str, set[object]] = {}
+        answers: dict[str, list[Answer]] = {}
         for name, answer in recording.read(places):
-            if answer.error is None:
-                answers.setdefault(name, set()).add(key(answer))
-        count += sum(len(values) > 1 for values in answers.values())
+            answers.setdefault(name, []).append(answer)
+        count += sum(len({key(answer) for answer in best(mine)}) > 1 for mine in answers.values())
     return count

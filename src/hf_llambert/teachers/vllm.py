@@ -21,6 +21,8 @@ from hf_llambert.tasks.spec import TaskSpec
 from hf_llambert.teachers.base import Mode, Reply, check
 from hf_llambert.teachers.engine import WordTrie
 from hf_llambert.teachers.prompting import PromptEncoder
+from hf_llambert.teachers.templates import canonical, decoded, template_arguments
+from hf_llambert.teachers.weights import check_weights
 
 if TYPE_CHECKING:
     from vllm import LLM, RequestOutput
@@ -64,10 +66,12 @@ class VLLMTeacher:
         max_text_tokens (`int`, *optional*): Longest text in tokens; a longer one loses its middle. Defaults to what
             the context leaves.
         head_share (`float`, defaults to 0.5): Share of a cut text taken from its beginning.
-        max_new_tokens (`int`, defaults to 10): Longest answer in generate mode.
+        max_new_tokens (`int`, defaults to 64): Longest answer in generate mode. A longer one is cut, and is no label.
         chunk (`int`, defaults to 512): Texts handed to the engine at a time. They are in the ledger before the next
             chunk begins, so a kill costs one chunk at most.
         seed (`int`, defaults to 42): Seed of the engine.
+        chat_template_kwargs (`str`, *optional*): JSON object of variables for the model's chat template, such as
+            `{"enable_thinking": false}`.
 
     Raises:
         ValueError: An argument does not make sense.
@@ -85,9 +89,10 @@ class VLLMTeacher:
     max_model_len: int | None = None
     max_text_tokens: int | None = None
     head_share: float = 0.5
-    max_new_tokens: int = 10
+    max_new_tokens: int = 64
     chunk: int = 512
     seed: int = 42
+    chat_template_kwargs: str | None = None
 
     def __post_init__(self) -> None:
         check(self.mode in ("score", "generate"), "mode", "score or generate", self.mode)
@@ -104,6 +109,7 @@ class VLLMTeacher:
         for name in ("tensor_parallel_size", "max_model_len", "max_text_tokens", "max_new_tokens", "chunk"):
             value = getattr(self, name)
             check(value is None or value > 0, name, "a positive number", value)
+        template_arguments(self.chat_template_kwargs)
 
     def identity(self) -> dict[str, object]:
         """What decides a reply: model content, adapter, dtype, quantisation, cutting and answering. See [`Teacher`]."""
@@ -118,6 +124,8 @@ class VLLMTeacher:
             "head_share": self.head_share,
             "mode": self.mode,
         }
+        if (variables := canonical(self.chat_template_kwargs)) is not None:
+            out["chat_template_kwargs"] = variables
         if self.mode == "generate":
             out |= {"structured": self.structured} if self.structured else {"max_new_tokens": self.max_new_tokens}
         return out
@@ -148,8 +156,10 @@ class VLLMTeacher:
         """
         _check_alone(rank)
         llm = self._engine()
-        tokenizer = AutoTokenizer.from_pretrained(self.model, revision=self.revision)
-        encoder = PromptEncoder(tokenizer, task)
+        tokenizer = AutoTokenizer.from_pretrained(self.model, revision=self.revision, trust_remote_code=False)
+        encoder = PromptEncoder(tokenizer, task, template_arguments(self.chat_template_kwargs))
+        if self.mode == "score" or self.structured:
+            encoder.check_answers()
         words = encoder.words if self.mode == "score" or self.structured else []
         choices = [str(tokenizer.decode(list(label[0]))) for label in words] if self.structured else []
         # A constrained answer may be spelt out in small tokens.
@@ -175,7 +185,7 @@ class VLLMTeacher:
                 replies |= (
                     self._score(llm, prompts, words)
                     if self.mode == "score"
-                    else self._write(llm, prompts, choices, answer)
+                    else self._write(llm, prompts, choices, answer, encoder)
                 )
             share = (time.perf_counter() - start) / len(rows)
             yield {i: replace(reply, seconds=share) for i, reply in replies.items()}
@@ -207,7 +217,9 @@ class VLLMTeacher:
                 replies[i] = Reply(scores=scores, truncated=cut, input_tokens=len(ids))
         return replies
 
-    def _write(self, llm: LLM, prompts: list[_Prompt], choices: list[str], longest: int) -> dict[int, Reply]:
+    def _write(
+        self, llm: LLM, prompts: list[_Prompt], choices: list[str], longest: int, encoder: PromptEncoder
+    ) -> dict[int, Reply]:
         from vllm import SamplingParams
         from vllm.sampling_params import StructuredOutputsParams
 
@@ -220,13 +232,23 @@ class VLLMTeacher:
         replies = {}
         for (i, ids, cut), output in zip(prompts, self._run(llm, [ids for _, ids, _ in prompts], params), strict=True):
             answer = output.outputs[0]
+            if answer.finish_reason not in ("stop", "length"):
+                error = f"the engine broke the answer off ({str(answer.finish_reason)[:40]})"
+                replies[i] = Reply(error=error, truncated=cut)
+                continue
             if allowed and answer.text.strip() not in allowed:
                 error = f"the engine did not keep to the label words: it wrote {answer.text[:100]!r}"
                 replies[i] = Reply(error=error, truncated=cut)
                 continue
-            replies[i] = Reply(
-                response=answer.text, truncated=cut, input_tokens=len(ids), output_tokens=len(answer.token_ids)
+            tokens = list(answer.token_ids)
+            reply = Reply(
+                response=answer.text if choices else decoded(encoder.tokenizer, [tokens])[0],
+                truncated=cut,
+                input_tokens=len(ids),
+                output_tokens=len(tokens),
+                finish=answer.finish_reason,
             )
+            replies[i] = reply if choices else encoder.ended(reply)
         return replies
 
     def _run(self, llm: LLM, prompts: list[list[int]], params: object) -> list[RequestOutput]:
@@ -276,6 +298,7 @@ class VLLMTeacher:
             arguments |= {"enable_lora": True, "max_lora_rank": _lora_rank(self.adapter)}
         key = json.dumps(arguments, sort_keys=True)
         if key not in _LOADED:
+            check_weights(self.model, self.revision, self.adapter)
             # Asked of vLLM, not of torch: torch would start CUDA here, and then the engine's process cannot fork.
             if not current_platform.device_type:
                 raise RuntimeError("vLLM finds no GPU here. Use TransformersTeacher, or a machine that has one.")
@@ -297,7 +320,7 @@ def _check_alone(rank: int | None) -> None:
 def _lora_rank(adapter: str) -> int:
     from peft import PeftConfig
 
-    rank = getattr(PeftConfig.from_pretrained(adapter), "r", None)
+    rank = getattr(PeftConfig.from_pretrained(adapter), "r", None)  # JSON alone: it has no code to trust
     fitting = next((size for size in _LORA_RANKS if isinstance(rank, int) and rank <= size), None)
     if fitting is None:
         raise ValueError(f"vLLM serves LoRA adapters up to rank {_LORA_RANKS[-1]}; '{adapter}' has r={rank!r}.")

@@ -1,0 +1,186 @@
+"""What a recorded answer means: how it ended, numbers, and lines that cannot be read."""
+
+import json
+import math
+
+import pytest
+from datasets import Dataset
+
+from hf_llambert import LLMLabeler, TaskSpec
+from hf_llambert.teachers.batches import custom_id, write_batch
+from hf_llambert.teachers.recorded import RecordedTeacher
+
+TEXTS = ["a fine film", "a dull film", "no opinion"]
+
+
+def asked(teacher, task, texts=TEXTS):
+    replies = {}
+    for part in teacher.ask(task, texts):
+        replies |= part
+    return [replies[i] for i in range(len(texts))]
+
+
+def labels(task, replies):
+    return [task.read(r.response, r.finish, r.structured)[0] for r in replies]
+
+
+def answer(task, text, content="positive", usage=None, **choice):
+    body = {"choices": [{"message": {"content": content}, **choice}], "usage": usage or {}}
+    return {"custom_id": custom_id(task, text), "response": {"status_code": 200, "body": body}, "error": None}
+
+
+def lines(path, *objects):
+    path.write_bytes(b"".join((o if isinstance(o, bytes) else json.dumps(o).encode()) + b"\n" for o in objects))
+    return str(path)
+
+
+def test_answer_of_a_batch_that_was_cut_or_filtered_is_no_label_and_says_why(tmp_path, question):
+    path = lines(
+        tmp_path / "o.jsonl",
+        answer(question, TEXTS[0], "At first it sounds positive", finish_reason="length"),
+        answer(question, TEXTS[1], None, finish_reason="content_filter"),
+        answer(question, TEXTS[2], "negative", finish_reason="stop"),
+    )
+    data = Dataset.from_dict({"text": TEXTS})
+    labeler = LLMLabeler(question, RecordedTeacher(path, "m"), tmp_path / "ledger")
+    out = data.map(labeler, batched=True, features=labeler.features(data))
+    assert out["llm_label"][:] == [-1, -1, 0]
+    assert out["llm_status"][:] == ["abstained", "abstained", "ok"]
+    replies = asked(RecordedTeacher(path, "m"), question)
+    assert [r.finish for r in replies] == ["length", "content_filter", "stop"]
+    assert replies[0].response == "At first it sounds positive"
+
+
+def test_end_of_scored_answers_is_that_of_their_one_token_and_does_not_matter(tmp_path, question):
+    likeliest = [{"token": "positive", "logprob": -0.1}, {"token": "negative", "logprob": -3.0}]
+    top = {"content": [{"token": "positive", "logprob": -0.1, "top_logprobs": likeliest}]}
+    path = lines(tmp_path / "o.jsonl", answer(question, TEXTS[0], logprobs=top, finish_reason="length"))
+    (reply,) = asked(RecordedTeacher(path, "m", mode="score"), question, TEXTS[:1])
+    assert reply.finish is None
+    assert reply.scores == pytest.approx((-3.0, -0.1))
+
+
+def test_whole_answer_counts_beside_one_that_was_cut(tmp_path, question):
+    cut = answer(question, TEXTS[0], "negative or", finish_reason="length")
+    path = lines(tmp_path / "o.jsonl", cut, answer(question, TEXTS[0], "positive", finish_reason="stop"))
+    assert labels(question, asked(RecordedTeacher(path, "m"), question, TEXTS[:1])) == [1]
+
+
+@pytest.mark.parametrize("structured", [True, False])
+def test_request_file_tells_that_one_label_was_asked_for_as_json(tmp_path, question, structured):
+    requests = tmp_path / "requests.jsonl"
+    write_batch(question, TEXTS, requests, "m", structured=structured)
+    path = lines(tmp_path / "o.jsonl", answer(question, TEXTS[0], '{"label": "positive"}'))
+    (reply,) = asked(RecordedTeacher(path, "m", requests=str(requests)), question, TEXTS[:1])
+    assert reply.structured is structured
+    assert not asked(RecordedTeacher(path, "m"), question, TEXTS[:1])[0].structured
+
+
+@pytest.mark.parametrize("count", [2**70, -5, "1e999", [], {"a": 1}, True])
+def test_senseless_counts_of_a_batch_cost_no_answer(tmp_path, question, count):
+    usage = {"prompt_tokens": count, "completion_tokens": 3}
+    path = lines(tmp_path / "o.jsonl", answer(question, TEXTS[0], usage=usage), answer(question, TEXTS[1], "negative"))
+    data = Dataset.from_dict({"text": TEXTS[:2]})
+    labeler = LLMLabeler(question, RecordedTeacher(path, "m"), tmp_path / "ledger")
+    assert data.map(labeler, batched=True, features=labeler.features(data))["llm_label"][:] == [1, 0]
+
+
+def test_half_a_character_in_an_answer_is_replaced_and_the_row_kept(tmp_path, question):
+    bad = answer(question, TEXTS[0], "negative \ud83d")
+    path = lines(tmp_path / "o.jsonl", bad, answer(question, TEXTS[1], "negative \ud83d\ude00"))
+    replies = asked(RecordedTeacher(path, "m"), question, TEXTS[:2])
+    assert [r.response for r in replies] == ["negative \ufffd", "negative \U0001f600"]
+
+
+@pytest.mark.parametrize("damage", [b"[" * 100_000, b'{"a":' * 100_000])
+def test_answer_nested_too_deeply_is_its_rows_failure(tmp_path, question, damage):
+    name = custom_id(question, TEXTS[0]).encode()
+    deep = b'{"custom_id": "' + name + b'", "response": {"status_code": 200, "body": ' + damage
+    path = lines(tmp_path / "o.jsonl", answer(question, TEXTS[1], "negative"), deep)
+    bad, good = asked(RecordedTeacher(path, "m"), question, TEXTS[:2])
+    assert "line 2 of 'o.jsonl' is nested too deeply" in bad.error
+    assert good.response == "negative"
+
+
+def test_bytes_that_are_no_text_are_their_rows_failure_with_the_line(tmp_path, question):
+    bad = json.dumps(answer(question, TEXTS[0], "positive")).encode().replace(b"positive", b"positiv\xe9")
+    path = lines(tmp_path / "o.jsonl", answer(question, TEXTS[1], "negative"), bad)
+    failed, good = asked(RecordedTeacher(path, "m"), question, TEXTS[:2])
+    assert "line 2 of 'o.jsonl' is not UTF-8 at byte" in failed.error
+    assert good.response == "negative"
+
+
+def test_mark_of_utf8_before_the_first_line_is_no_damage(tmp_path, question):
+    first = b"\xef\xbb\xbf" + json.dumps(answer(question, TEXTS[0])).encode()
+    assert (
+        asked(RecordedTeacher(lines(tmp_path / "o.jsonl", first), "m"), question, TEXTS[:1])[0].response == "positive"
+    )
+
+
+@pytest.mark.parametrize("log_p", [1000, 5, math.nan, math.inf, "x", None, [1], 10**400])
+def test_number_that_is_no_log_probability_is_its_rows_failure(tmp_path, question, log_p):
+    def top(first):
+        likeliest = [{"token": "positive", "logprob": first}, {"token": "negative", "logprob": -3.0}]
+        return {"content": [{"token": "x", "logprob": -0.1, "top_logprobs": likeliest}]}
+
+    path = lines(
+        tmp_path / "o.jsonl",
+        answer(question, TEXTS[0], logprobs=top(log_p)),
+        answer(question, TEXTS[1], logprobs=top(-0.2)),
+    )
+    bad, good = asked(RecordedTeacher(path, "m", mode="score"), question, TEXTS[:2])
+    assert "shape" in bad.error
+    assert good.scores == pytest.approx((-3.0, -0.2))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [None, [], "x", 7, {"choices": {}}, {"choices": [[]]}, {"choices": [{"message": []}]}, {"choices": [{"text": 7}]}],
+)
+def test_body_of_any_other_shape_is_its_rows_failure(tmp_path, question, body):
+    odd = answer(question, TEXTS[0])
+    odd["response"]["body"] = body
+    path = lines(tmp_path / "o.jsonl", odd, answer(question, TEXTS[1], "negative"))
+    bad, good = asked(RecordedTeacher(path, "m"), question, TEXTS[:2])
+    assert bad.error
+    assert good.response == "negative"
+
+
+def test_numbers_and_booleans_are_answers_as_they_would_be_written(tmp_path):
+    stars = TaskSpec("stars", ("1", "2", "3"), "{text}")
+    (tmp_path / "a.csv").write_text("text,response\none,1\nthree,3\nnone,\n")
+    replies = asked(RecordedTeacher(str(tmp_path / "a.csv"), "m"), stars, ["one", "three", "none"])
+    assert [r.response for r in replies] == ["1", "3", None]
+    assert labels(stars, replies[:2]) == [0, 2]
+    for column, expected in [([1.0, 2.5], ["1", "2.5"]), ([1, 2], ["1", "2"]), ([True, False], ["true", "false"])]:
+        path = str(tmp_path / f"{expected[0]}{expected[1]}.parquet")
+        Dataset.from_dict({"text": TEXTS[:2], "response": column}).to_parquet(path)
+        assert [r.response for r in asked(RecordedTeacher(path, "m"), stars, TEXTS[:2])] == expected
+
+
+def test_structured_column_is_read_as_the_json_that_it_was(tmp_path, question):
+    path = str(tmp_path / "s.parquet")
+    Dataset.from_dict({"text": TEXTS[:1], "response": [{"label": "positive"}]}).to_parquet(path)
+    (reply,) = asked(RecordedTeacher(path, "m"), question, TEXTS[:1])
+    assert json.loads(reply.response) == {"label": "positive"}
+    assert labels(question, [reply]) == [1]
+
+
+def test_column_of_ends_in_a_table_is_heeded(tmp_path, question):
+    path = str(tmp_path / "t.parquet")
+    columns = {"text": TEXTS, "response": ["positive"] * 3, "finish_reason": ["length", "stop", None]}
+    Dataset.from_dict(columns).to_parquet(path)
+    replies = asked(RecordedTeacher(path, "m"), question)
+    assert [r.finish for r in replies] == ["length", "stop", None]
+    assert labels(question, replies) == [-1, 1, 1]
+
+
+def test_scores_that_no_float_holds_are_their_rows_failure(tmp_path, question):
+    rows = ["[-1e3, -1]", "[" + "1" * 500 + ", 0]", "[" * 100_000, "[NaN, -1]", "{}", "[-0.5, -1.5]"]
+    (tmp_path / "s.jsonl").write_text(
+        "".join(json.dumps({"text": f"t{i}", "scores": row}) + "\n" for i, row in enumerate(rows))
+    )
+    teacher = RecordedTeacher(str(tmp_path / "s.jsonl"), "m", mode="score")
+    replies = asked(teacher, question, [f"t{i}" for i in range(6)])
+    assert [r.scores for r in replies] == [(-1000.0, -1.0), None, None, None, None, (-0.5, -1.5)]
+    assert all(r.error for r in replies[1:5])
