@@ -3,7 +3,6 @@
 import gzip
 import json
 import math
-import sqlite3
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -53,7 +52,7 @@ class HostileServer:
         self.url = f"http://127.0.0.1:{self.server.server_address[1]}/v1"
 
     def __enter__(self):
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        threading.Thread(target=self.server.serve_forever, args=(0.01,), daemon=True).start()
         return self
 
     def __exit__(self, *error):
@@ -165,7 +164,7 @@ def test_what_is_no_logprob_fails_its_row_alone(number):
     with HostileServer(plan) as server:
         bad, good = ask(server, ["bad", "good"], mode="score")
     assert bad.error == "the answer cannot be used: a logprob must be a finite number not above 0"
-    assert good.scores[1] == -0.1
+    assert good.scores[1] == pytest.approx(-0.1)
 
 
 BAD_BODIES = [
@@ -231,7 +230,6 @@ def test_ledger_never_loses_a_neighbour(tmp_path):
         "f": Reply(response="kept"),
     }
     assert set(ledger.errors("abcdef")) == {"a", "b", "c", "e"}
-    assert isinstance(next(iter(tmp_path.glob("*.sqlite"))).name, str) and sqlite3.sqlite_version
 
 
 def test_body_that_is_too_long_costs_nothing_and_fails_alone():
