@@ -369,7 +369,9 @@ def test_words_that_begin_alike_are_not_guessed_apart():
     labels, unclear = label_log_probabilities({"sport": -0.1}, [["sport"], ["sports news"]])
     assert (labels, unclear > 0.9) == ([None, None], True)
     labels, unclear = label_log_probabilities({"pos": -0.1, "a": -3.0}, [["negative"], ["positive"], ["arts"]])
-    assert labels == [None, pytest.approx(-0.1), None]
+    assert labels == [None, pytest.approx(-0.1), pytest.approx(-3.0)]
+    labels, unclear = label_log_probabilities({"no": -0.1, "A": -3.0}, [["no"], ["not sure"], ["arts"]])
+    assert (labels, unclear) == ([pytest.approx(-0.1), None, None], pytest.approx(0.0498, abs=1e-4))
 
 
 def test_answer_in_which_no_label_is_likely_is_kept_as_text(tmp_path):
