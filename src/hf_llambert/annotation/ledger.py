@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import platform
+import re
 import sqlite3
 import threading
 import time
@@ -43,6 +45,7 @@ COLUMNS = (
 )
 _ADDED = {1: ("input_tokens", "output_tokens", "identity"), 2: ("finish", "structured")}
 _LOOKUP = 500  # keys in one SELECT, below SQLite's limit on variables
+_MOST_TOKENS = 2**53
 _KEPT_OPEN = 64  # files; each takes up to three descriptors
 
 
@@ -120,7 +123,8 @@ class Ledger:
 
     def put(self, replies: Mapping[str, Reply], identity: Mapping[str, object]) -> None:
         """
-        Keep replies; durable when this returns. Replies that carry an error are counted, not kept.
+        Keep replies; durable when this returns. Replies that carry an error are counted, not kept; one that cannot be
+        written counts as an error of its own key.
 
         Raises:
             OSError: They could not be written (disk full, no permission). Everything put before is kept.
@@ -131,15 +135,23 @@ class Ledger:
         with self._writing() as connection:
             connection.execute("INSERT OR IGNORE INTO identities VALUES (?, ?)", (who, text))
             for key, reply in replies.items():
-                if reply.error is not None:
-                    connection.execute("INSERT INTO failures VALUES (?, ?, ?)", (key, reply.error, now))
-                    continue
-                scores = None if reply.scores is None else json.dumps(reply.scores)
-                values = (key, scores, reply.response, reply.truncated, reply.seconds, now)
-                connection.execute(
-                    "INSERT OR IGNORE INTO replies VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                    (*values, reply.input_tokens, reply.output_tokens, who, reply.finish, reply.structured),
-                )
+                error = reply.error
+                if error is None:
+                    try:
+                        connection.execute(
+                            "INSERT OR IGNORE INTO replies VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                            _values(key, reply, now, who),
+                        )
+                    except (
+                        TypeError,
+                        ValueError,
+                        OverflowError,
+                        sqlite3.InterfaceError,
+                        sqlite3.ProgrammingError,
+                    ) as fault:
+                        error = f"the reply cannot be kept: {fault}"
+                if error is not None:
+                    connection.execute("INSERT INTO failures VALUES (?, ?, ?)", (key, _clean(str(error)), now))
 
     def close(self) -> None:
         """Move what was put from the write-ahead log into the file, and close all files. They open again when needed."""
@@ -193,6 +205,23 @@ class Ledger:
         """SQLite connections must not cross a fork: a child opens its own."""
         if self._pid != os.getpid():
             self._pid, self._writer, self._readers, self._lock = os.getpid(), None, {}, threading.Lock()
+
+
+def _values(key: str, reply: Reply, now: float, who: str) -> tuple:
+    """A row of `replies`. Numbers that SQLite or JSON cannot hold are brought into their range, or refused."""
+    if reply.scores is not None and not all(math.isfinite(score) for score in reply.scores):
+        raise ValueError("its scores are not finite numbers")
+    scores = None if reply.scores is None else json.dumps(reply.scores)
+    seconds = reply.seconds if math.isfinite(reply.seconds) else 0.0
+    tokens = (min(max(int(count), 0), _MOST_TOKENS) for count in (reply.input_tokens, reply.output_tokens))
+    finish = None if reply.finish is None else _clean(reply.finish)
+    response = None if reply.response is None else _clean(reply.response)
+    return key, scores, response, bool(reply.truncated), seconds, now, *tokens, who, finish, bool(reply.structured)
+
+
+def _clean(text: str) -> str:
+    """Text without lone surrogates, which SQLite does not take."""
+    return re.sub("[\ud800-\udfff]", "\ufffd", text)
 
 
 def ledger_files(folder: Path) -> list[Path]:

@@ -9,39 +9,45 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Coroutine, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, suppress
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from hf_llambert.processes import world_size
 from hf_llambert.tasks.spec import TaskSpec
 from hf_llambert.tasks.texts import GAP
 from hf_llambert.teachers.base import Reply
+from hf_llambert.teachers.keys import NO_KEY, redactor
 from hf_llambert.teachers.pacing import Budget, Pacer, backoff
 from hf_llambert.teachers.protocol import (
     Again,
     NoLogprobs,
+    ParameterRefused,
     RowError,
     obeys,
+    one_line,
     read_answer_body,
+    refused_parameter,
     request_body,
     retry_after,
     server_message,
 )
+from hf_llambert.teachers.transport import TooLong, make_client, post
 
 if TYPE_CHECKING:
+    import httpx2
     from huggingface_hub import AsyncInferenceClient
 
     from hf_llambert.teachers.endpoint import EndpointTeacher
 
 logger = logging.getLogger(__name__)
 
-NO_KEY = "-"
-"""Sent where no key is meant to go: without one, huggingface_hub would send the Hub's token to any server."""
-
 _UNREACHABLE = "cannot be reached"
 _NOT_AGAIN = (400, 404, 405, 413, 422)  # the request itself is wrong; asking again changes nothing
 _REFUSED = (401, 402, 403)
+_FEW = 20  # failed texts in a row that stop nothing, however little is in flight
+_UNSCORED = 3  # first answers without logprobs that stop the run
 
 
 class Asking:
@@ -53,23 +59,26 @@ class Asking:
         caps = (teacher.max_requests, teacher.max_tokens, teacher.max_cost)
         self.budget = _budget(teacher, Budget(*caps, teacher.price_input, teacher.price_output).share(world_size()))
         self.structured = teacher.structured
-        self.answered = self.disobeyed = self.lost = 0
+        self.answered = self.disobeyed = self.lost = self.unscored = 0
+        self.redact = redactor("")
+        self.client: httpx2.AsyncClient | None = None
+        self.hub: AsyncInferenceClient | None = None
 
     async def run(self) -> None:
         """Ask about everything; what comes back, and at the end `None` or the error that stopped it, goes to `done`."""
-        from huggingface_hub import AsyncInferenceClient
-
         teacher = self.teacher
         try:
             most = max(1, teacher.concurrency // world_size())
-            kwargs = {"base_url": teacher.url} if teacher.url else {"provider": teacher.provider or "auto"}
-            client = AsyncInferenceClient(api_key=teacher.key(), timeout=teacher.timeout, **kwargs)  # type: ignore[arg-type]
-            async with client:
+            key = teacher.key()
+            self.redact = redactor(key)
+            async with AsyncExitStack() as stack:
+                if teacher.url:
+                    self.client = await stack.enter_async_context(make_client(key, teacher.timeout))
+                else:
+                    self.hub = await stack.enter_async_context(self._hub_client(key))
                 self.pacer = Pacer(most)
                 positions = iter(range(len(self.texts)))
-                workers = [
-                    asyncio.ensure_future(self._work(client, positions)) for _ in range(min(most, len(self.texts)))
-                ]
+                workers = [asyncio.ensure_future(self._work(positions)) for _ in range(min(most, len(self.texts)))]
                 try:
                     await asyncio.gather(*workers)
                 finally:
@@ -86,22 +95,33 @@ class Asking:
         except BaseException as error:  # noqa: BLE001  (goes to the thread that waits)
             self.done.put(error)
 
-    async def _work(self, client: AsyncInferenceClient, positions: Iterator[int]) -> None:
+    def _hub_client(self, key: str) -> AsyncInferenceClient:
+        from huggingface_hub import AsyncInferenceClient
+
+        teacher = self.teacher
+        provider = teacher.provider or "auto"
+        return AsyncInferenceClient(
+            provider=provider,  # type: ignore[arg-type]
+            api_key=None if key == NO_KEY else key,
+            timeout=teacher.timeout,
+        )
+
+    async def _work(self, positions: Iterator[int]) -> None:
         for position in positions:
-            self.done.put((position, await self._reply(client, self.texts[position])))
+            self.done.put((position, await self._reply(self.texts[position])))
             while self.done.qsize() > self.pacer.most:  # not written yet: a kill would lose them
                 await asyncio.sleep(0.005)
 
-    async def _reply(self, client: AsyncInferenceClient, text: str) -> Reply:
+    async def _reply(self, text: str) -> Reply:
         """The reply to a text after as many attempts as it takes or is allowed."""
         teacher, start, attempts = self.teacher, time.monotonic(), 0
         text, cut = _cut(text, teacher.max_text_chars)
         while True:
             structured = self.structured
             try:
-                return dataclasses.replace(await self._attempt(client, text), truncated=cut)
+                return dataclasses.replace(await self._attempt(text), truncated=cut)
             except RowError as error:
-                if not structured or error.status != 400:
+                if not structured or error.status != 400 or isinstance(error, ParameterRefused):
                     return Reply(error=str(error))
                 if self.structured:
                     logger.warning("The endpoint may take no response_format (%s): asking without it.", error)
@@ -117,9 +137,10 @@ class Asking:
                     return Reply(error=f"{error} (given up: deadline {teacher.deadline:g} s)")
             await asyncio.sleep(wait)
 
-    async def _attempt(self, client: AsyncInferenceClient, text: str) -> Reply:
+    async def _attempt(self, text: str) -> Reply:
         """One request. The budget is charged with what it took."""
-        payload = request_body(self.teacher, self.task, text, self.structured)
+        structured = self.structured
+        payload = request_body(self.teacher, self.task, text, structured)
         size = len(json.dumps(payload).encode())
         reserved = self.budget.reserve(size, self.teacher.max_new_tokens)
         if reserved is None:
@@ -128,64 +149,77 @@ class Asking:
         try:
             async with self.pacer.slot() as sent:
                 begun = time.monotonic()
-                body = await self._post(client, payload)
-            reply = read_answer_body(self.teacher, self.task, body)
-            counted = (reply.input_tokens or int(reserved[0]), reply.output_tokens)
+                body = await self._post(payload)
+            reply = self._read(body, structured)
+            counted = (reply.input_tokens or int(reserved[0]), reply.output_tokens or int(reserved[1]))
             self.pacer.content()
             self.answered, self.lost = self.answered + 1, 0
-            if self.structured and not obeys(reply.response, self.task.labels):
+            if structured and not obeys(reply.response, self.task.labels):
                 self.disobeyed += 1
             return dataclasses.replace(reply, seconds=time.monotonic() - begun)
         except NoLogprobs as error:
-            if self.answered:  # this answer only
-                raise RowError(str(error), 0) from None
-            raise
-        except Again as error:
+            counted = int(reserved[0]), int(reserved[1])
+            self.unscored += 1
+            if not self.answered and self.unscored >= min(_UNSCORED, len(self.texts)):
+                raise
+            raise RowError(str(error), 0) from None  # this answer only
+        except (Again, RowError) as error:
             if error.billed:  # nobody knows what the server did: count it in full
                 counted = int(reserved[0]), int(reserved[1])
-            if error.overloaded:
+            if isinstance(error, Again) and error.overloaded:
                 self.pacer.complaint(sent, error.pause)
             raise
         finally:
             self.budget.settle(reserved, size, counted)
 
+    def _read(self, body: object, structured: bool) -> Reply:
+        """The reply in an answer, without the key if the server put it there. Whatever goes wrong is this text's failure."""
+        try:
+            reply = read_answer_body(self.teacher, self.task, body, structured)
+            return (
+                reply if reply.response is None else dataclasses.replace(reply, response=self.redact(reply.response))
+            )
+        except (Again, NoLogprobs, RowError):
+            raise
+        except Exception as error:  # noqa: BLE001  (a server can send anything)
+            raise RowError(f"the answer cannot be read: {type(error).__name__}", 0, billed=True) from None
+
     def _check_that_some_succeed(self, reason: str) -> None:
         self.lost += 1
-        if self.lost > 2 * self.pacer.most or (not self.answered and _UNREACHABLE in reason):
+        if self.lost > max(_FEW, 2 * self.pacer.most) or (not self.answered and _UNREACHABLE in reason):
             raise ConnectionError(
                 f"Stopped: {reason}, {self.lost} text(s) in a row after {self.teacher.max_attempts} attempts each. What was "
                 f"answered is kept; run again when the endpoint is well."
             )
 
-    async def _post(self, client: AsyncInferenceClient, payload: dict) -> Mapping:
-        """The server's answer. Everything that can go wrong on the way becomes one of three errors."""
+    async def _post(self, payload: dict) -> object:
+        """The JSON of the server's answer. Everything that can go wrong on the way becomes one of three errors."""
         import httpx2
-        from huggingface_hub import get_token
+        from huggingface_hub import constants
         from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
-        from huggingface_hub.inference._common import RequestParameters
 
         teacher = self.teacher
         try:
-            if teacher.url is None:
-                messages, rest = payload["messages"], {k: v for k, v in payload.items() if k != "messages"}
-                call: Coroutine = client.chat_completion(messages, model=teacher.model, extra_body=rest)
-            else:
-                # chat_completion would rewrite response_format as TGI wants it, and there is no method for /completions;
-                # the client's transport, timeouts and errors are the same.
-                place = "chat/completions" if self.task.chat else "completions"
-                headers = {"Authorization": f"Bearer {client.token or get_token() or NO_KEY}"}
-                content = {"model": teacher.model, **payload}
-                call = client._inner_post(
-                    RequestParameters(f"{teacher.url}/{place}", "unknown", None, content, None, headers)
-                )
-            answer = await asyncio.wait_for(call, teacher.timeout)
-            return json.loads(answer) if isinstance(answer, bytes) else answer
+            if constants.HF_HUB_OFFLINE:
+                raise OfflineModeIsEnabled
+            if self.client is None:
+                return await asyncio.wait_for(self._ask_hub(payload), teacher.timeout)
+            place = "chat/completions" if self.task.chat else "completions"
+            content = {"model": teacher.model, **payload}
+            answer = await asyncio.wait_for(post(self.client, f"{teacher.url}/{place}", content), teacher.timeout)
+            if 200 <= answer.status < 300:
+                return json.loads(answer.body)
         except HfHubHTTPError as error:
-            raise self._refusal(error.response.status_code, server_message(error), error.response.headers) from None
+            response = error.response
+            raise self._refusal(response.status_code, response.content, response.headers) from None
         except OfflineModeIsEnabled:
             raise ConnectionError(
-                "HF_HUB_OFFLINE is set, and with it huggingface_hub asks no endpoint, not even a local one. Unset it."
+                "HF_HUB_OFFLINE is set, and with it no endpoint is asked, not even a local one. Unset it."
             ) from None
+        except TooLong as error:
+            raise RowError(str(error), 0, billed=True) from None
+        except RecursionError:
+            raise RowError("the answer is nested too deeply", 0, billed=True) from None
         except (TimeoutError, asyncio.TimeoutError):
             raise Again(f"no answer within {teacher.timeout:g} s", billed=True) from None
         except (httpx2.HTTPError, OSError) as error:
@@ -193,9 +227,19 @@ class Asking:
                 raise Again(f"'{teacher.url or 'the Hub'}' {_UNREACHABLE}") from None
             raise Again(f"the connection broke: {type(error).__name__}", billed=True) from None
         except (ValueError, TypeError, KeyError, AttributeError, IndexError):
-            raise Again("the answer is not the JSON of a completion") from None
+            raise Again("the answer is not the JSON of a completion", billed=True) from None
+        raise self._refusal(answer.status, answer.body, answer.headers)
 
-    def _refusal(self, status: int, said: str, headers: Mapping[str, str]) -> Exception:
+    async def _ask_hub(self, payload: dict) -> object:
+        messages, rest = payload["messages"], {k: v for k, v in payload.items() if k != "messages"}
+        return await self.hub.chat_completion(messages, model=self.teacher.model, extra_body=rest)  # type: ignore[union-attr]
+
+    def _refusal(self, status: int, body: bytes, headers: Mapping[str, str]) -> Exception:
+        said, parameter = server_message(body)
+        hint = refused_parameter(self.teacher, said, parameter) if status in (400, 422) else None
+        said = one_line(self.redact(said))
+        if 300 <= status < 400:
+            return self._redirected(status, headers.get("Location") or "")
         if status in _REFUSED:
             where = self.teacher.api_key_variable or "the key (api_key_variable, or hf auth login for the Hub)"
             return PermissionError(f"The endpoint refuses: {status} {said}. Check {where}.")
@@ -205,7 +249,8 @@ class Asking:
                     f"The endpoint '{self.teacher.url or 'the Hub'}' knows no such model or address: {status} {said}. Check "
                     f"base_url (it usually ends in /v1) and model '{self.teacher.model}'."
                 )
-            return RowError(f"refused: {status} {said}", status)
+            kind, hint = (RowError, "") if hint is None else (ParameterRefused, f"{self.redact(hint)}: ")
+            return kind(f"refused: {hint}{status} {said}", status)
         pause = retry_after(headers.get("Retry-After"))
         if pause > self.teacher.deadline:
             return ConnectionError(
@@ -213,6 +258,17 @@ class Asking:
                 f"answered is kept; run again then."
             )
         return Again(f"{status} {said}".strip(), status in (429, 503), pause)
+
+    def _redirected(self, status: int, location: str) -> Exception:
+        try:
+            host = urlsplit(location).hostname or "itself"
+        except ValueError:
+            host = "an address that is none"
+        said = (
+            f"'{self.teacher.url or 'the Hub'}' sends the request on to '{one_line(self.redact(host))}' ({status}), and no "
+            f"redirect is followed, so that texts and key go nowhere else. If you trust that address, pass it as base_url."
+        )
+        return RowError(said, status) if self.answered else ConnectionError(said)
 
 
 def stream(asking: Asking) -> Iterator[dict[int, Reply]]:

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-import ipaddress
 import json
-import os
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from hf_llambert.tasks.spec import TaskSpec
-from hf_llambert.teachers.asking import NO_KEY, Asking, stream
+from hf_llambert.teachers.asking import Asking, stream
 from hf_llambert.teachers.base import Mode, Reply
+from hf_llambert.teachers.keys import endpoint_key, is_private
+from hf_llambert.teachers.transport import CONNECTIONS
 
-_CONNECTIONS = 100  # of httpx
-_OURS = ("huggingface.co", "hf.co")
+_FIXED = ("model", "messages", "prompt")
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,12 @@ class EndpointTeacher:
         seed (`int`, defaults to 42): Seed of sampling, sent when the temperature is not 0.
         max_text_chars (`int`, *optional*): Longest text in characters; a longer one loses its middle.
         extra_body (`str`, *optional*): JSON object of more parameters, such as
-            `{"chat_template_kwargs": {"enable_thinking": false}}`.
+            `{"top_p": 0.9}`.
+        chat_template_kwargs (`str`, *optional*): JSON object of arguments of the server's chat template, such as
+            `{"enable_thinking": false}`.
+        request_parameters (`str`, *optional*): JSON object that renames parameters of the request, or leaves them out, for a
+            server that refuses some: `{"max_tokens": "max_completion_tokens", "temperature": null}` for OpenAI's reasoning
+            models.
         concurrency (`int`, defaults to 64): Most requests in flight, all processes together. Halves when the server is
             overloaded (429, 503) and grows again.
         timeout (`float`, defaults to 120): Seconds that one request may take.
@@ -69,6 +74,8 @@ class EndpointTeacher:
     seed: int = 42
     max_text_chars: int | None = None
     extra_body: str | None = None
+    chat_template_kwargs: str | None = None
+    request_parameters: str | None = None
     concurrency: int = 64
     timeout: float = 120.0
     max_attempts: int = 6
@@ -83,9 +90,9 @@ class EndpointTeacher:
     def __post_init__(self) -> None:
         if self.mode not in ("score", "generate"):
             raise ValueError(f"mode must be score or generate, got {self.mode!r}.")
-        if self.concurrency > _CONNECTIONS:
+        if self.concurrency > CONNECTIONS:
             raise ValueError(
-                f"concurrency must be at most {_CONNECTIONS}, the connections of one client, got {self.concurrency}. Start more "
+                f"concurrency must be at most {CONNECTIONS}, the connections of one client, got {self.concurrency}. Start more "
                 f"processes."
             )
         for name in ("max_new_tokens", "concurrency", "timeout", "max_attempts", "deadline"):
@@ -96,6 +103,8 @@ class EndpointTeacher:
         if self.max_cost is not None and not (self.price_input or self.price_output):
             raise ValueError("max_cost needs price_input and price_output, in money for a million tokens.")
         if self.base_url is not None:
+            if re.search(r"[\s\\\x00-\x20\x7f]", self.base_url):
+                raise ValueError(f"base_url must hold no blank and no backslash, got {self.base_url!r}.")
             url = urlsplit(self.base_url)
             if url.scheme not in ("http", "https") or not url.hostname:
                 raise ValueError(f"base_url must begin with http:// or https:// and a host, got {self.base_url!r}.")
@@ -106,7 +115,10 @@ class EndpointTeacher:
                 )
             if self.provider:
                 raise ValueError(f"provider '{self.provider}' is one of the Hub's; drop it, or drop base_url.")
-        self.extra()
+        extra = {} if self.extra_body is None else _json_object("extra_body", self.extra_body)
+        if self.extra() and self.chat_template_kwargs is not None and "chat_template_kwargs" in extra:
+            raise ValueError("chat_template_kwargs stands in extra_body too. Give it once.")
+        self.parameters()
 
     def identity(self) -> dict[str, object]:
         """What decides a reply, as far as this side can know: endpoint, model and how it is asked. See [`Teacher`]."""
@@ -114,6 +126,7 @@ class EndpointTeacher:
         names = ["model", "provider", "mode", "structured", "temperature", "max_text_chars", "extra_body"]
         names += ["max_new_tokens"] if self.mode == "generate" else []
         names += ["seed"] if self.temperature else []
+        names += [n for n in ("chat_template_kwargs", "request_parameters") if getattr(self, n) is not None]
         return out | {name: getattr(self, name) for name in names}
 
     def settings(self) -> dict[str, object]:
@@ -122,7 +135,7 @@ class EndpointTeacher:
         out: dict[str, object] = {
             f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in here
         }
-        private = self.url is not None and _is_private(urlsplit(self.url).hostname or "")
+        private = self.url is not None and is_private(urlsplit(self.url).hostname or "")
         out |= {"teacher": "endpoint", "base_url_is_local": private}
         return out if private else {**out, "base_url": self.url}
 
@@ -145,6 +158,10 @@ class EndpointTeacher:
                 f"Task '{task.name}' is a plain completion, and the Hub's providers only chat. Set base_url to a server with "
                 f"/completions, or chat: true in the task."
             )
+        if not task.chat and self.chat_template_kwargs is not None:
+            raise ValueError(
+                f"Task '{task.name}' is a plain completion, without a chat template. Drop chat_template_kwargs."
+            )
         return stream(Asking(self, task, texts))
 
     @property
@@ -154,33 +171,35 @@ class EndpointTeacher:
 
     def extra(self) -> dict:
         """More parameters of every request."""
-        if self.extra_body is None:
-            return {}
-        try:
-            extra = json.loads(self.extra_body)
-        except ValueError as error:
-            raise ValueError(f"extra_body must be a JSON object, got {self.extra_body!r}: {error}") from error
-        if not isinstance(extra, dict):
-            raise ValueError(f"extra_body must be a JSON object, got {self.extra_body!r}.")
+        extra = {} if self.extra_body is None else _json_object("extra_body", self.extra_body)
+        if self.chat_template_kwargs is not None:
+            extra["chat_template_kwargs"] = _json_object("chat_template_kwargs", self.chat_template_kwargs)
         return extra
 
-    def key(self) -> str | None:
-        """The key, read when it is needed and kept nowhere. `None` lets huggingface_hub take the Hub's token."""
-        if self.api_key_variable:
-            key = os.environ.get(self.api_key_variable)
-            if not key:
-                raise PermissionError(f"The environment variable {self.api_key_variable} is empty. Put the key there.")
-            if self.url and self.url.startswith("http:") and not _is_private(urlsplit(self.url).hostname or ""):
-                raise PermissionError(f"A key is not sent to '{self.url}' in the clear. Use https.")
-            return key
-        host = (urlsplit(self.url).hostname or "") if self.url else _OURS[0]
-        if any(host == ours or host.endswith("." + ours) for ours in _OURS):
-            return None
-        return os.environ.get("OPENAI_API_KEY", NO_KEY) if host == "api.openai.com" else NO_KEY
+    def parameters(self) -> dict[str, str | None]:
+        """New names of the request's parameters; `None` for those that are left out."""
+        if self.request_parameters is None:
+            return {}
+        names = _json_object("request_parameters", self.request_parameters)
+        for old, new in names.items():
+            fixed = old in _FIXED or (isinstance(new, str) and new in _FIXED)
+            if fixed or not (new is None or (isinstance(new, str) and new)):
+                raise ValueError(
+                    f"request_parameters must give a parameter's new name, or null to leave it out, as in "
+                    f'{{"max_tokens": "max_completion_tokens", "temperature": null}}, got {old!r}: {new!r}.'
+                )
+        return names
+
+    def key(self) -> str:
+        """The key, read when it is needed and kept nowhere. See [`~teachers.keys.endpoint_key`]."""
+        return endpoint_key(self.api_key_variable, self.url)
 
 
-def _is_private(host: str) -> bool:
+def _json_object(name: str, text: str) -> dict:
     try:
-        return not ipaddress.ip_address(host).is_global
-    except ValueError:
-        return "." not in host or host.endswith((".local", ".internal", ".lan", ".localhost"))
+        value = json.loads(text)
+    except (ValueError, TypeError, RecursionError) as error:
+        raise ValueError(f"{name} must be a JSON object, got {text!r}: {error}") from error
+    if not isinstance(value, dict):
+        raise ValueError(f"{name} must be a JSON object, got {text!r}.")
+    return value

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -13,11 +14,29 @@ from hf_llambert.tasks.spec import TaskSpec
 from hf_llambert.teachers.base import Reply
 
 if TYPE_CHECKING:
-    from huggingface_hub.errors import HfHubHTTPError
-
     from hf_llambert.teachers.endpoint import EndpointTeacher
 
 _TOP = 20  # as many alternatives to a token as OpenAI and vLLM give
+_MOST_TOKENS = 10**8  # more is no count
+_ROUNDING = 1e-3  # by which a logprob may be above 0
+_MOST_MASS = 1.05  # of probabilities that were rounded
+_SHORT = 3  # letters; shorter pieces begin words of every kind
+_FINISHES = {
+    "stop": "stop stop_sequence end_turn eos eos_token complete completed",
+    "length": "length max_tokens max_length max_output_tokens model_length model_context_window_exceeded",
+    "content_filter": "content_filter content_filtered safety recitation blocklist prohibited_content refusal",
+    "broken": "error abort aborted cancelled network_error insufficient_system_resource timeout",
+}
+_FINISH = {word: name for name, words in _FINISHES.items() for word in words.split()}
+_PARAMETERS = ("max_tokens", "temperature", "seed", "top_logprobs", "logprobs", "chat_template_kwargs")
+_INSTEAD = re.compile(
+    r"(?:use|try|with)\W{1,3}([a-z_]{3,40})\W{1,3}instead|instead\W{1,3}use\W{1,3}([a-z_]{3,40})", re.I
+)
+_REFUSES = re.compile(
+    r"unsupported|not supported|does not support|doesn't support|not allowed|not permitted|unrecogni[sz]ed|unknown|unexpected|"
+    r"deprecated|only the default|extra",
+    re.I,
+)
 
 
 class Again(Exception):
@@ -38,9 +57,13 @@ class NoLogprobs(ValueError):
 class RowError(Exception):
     """This text cannot be asked about; the others can."""
 
-    def __init__(self, reason: str, status: int) -> None:
+    def __init__(self, reason: str, status: int, billed: bool = False) -> None:
         super().__init__(reason)
-        self.status = status
+        self.status, self.billed = status, billed
+
+
+class ParameterRefused(RowError):
+    """The server does not take a parameter of the request; `request_parameters` leaves it out."""
 
 
 def one_label(task: TaskSpec) -> dict[str, object]:
@@ -62,66 +85,129 @@ def request_body(teacher: EndpointTeacher, task: TaskSpec, text: str, structured
         out |= {"logprobs": True, "top_logprobs": _TOP} if task.chat else {"logprobs": _TOP}
     if structured and not score:
         out["response_format"] = one_label(task)
-    return out | teacher.extra()
+    out |= teacher.extra()
+    for name, new in teacher.parameters().items():
+        if name in out:
+            value = out.pop(name)
+            out |= {} if new is None else {new: value}
+    return out
 
 
-def read_answer_body(teacher: EndpointTeacher, task: TaskSpec, body: Mapping) -> Reply:
+def read_answer_body(teacher: EndpointTeacher, task: TaskSpec, body: object, structured: bool = False) -> Reply:
     """
-    The reply in a server's answer.
+    The reply in a server's answer. An answer that was cut or filtered is one, even an empty one.
+
+    Args:
+        teacher (`EndpointTeacher`): Who was asked.
+        task (`TaskSpec`): What.
+        body (`object`): The answer's JSON.
+        structured (`bool`, defaults to `False`): Whether the request carried `response_format`.
 
     Raises:
         Again: It is none, or an empty one.
+        RowError: It cannot be read; asking again would not help.
+        NoLogprobs: It has not what score mode reads.
     """
     try:
-        choice = body["choices"][0]
-        content, tokens = written(choice), counted(body)
+        choice = body["choices"][0]  # type: ignore[index]
+        content, tokens = written(choice), counted(body)  # type: ignore[arg-type]
         likeliest = first_tokens(choice) if teacher.mode == "score" else {}
+        finish = finished(choice)
+    except NotLogprobs as error:
+        raise RowError(f"the answer cannot be used: {error}", 0, billed=True) from None
     except (KeyError, IndexError, TypeError, AttributeError, ValueError):
-        raise Again("the answer is not the JSON of a completion") from None
+        raise Again("the answer is not the JSON of a completion", billed=True) from None
     if teacher.mode == "score":
         return _scored(task, likeliest, content, tokens)
-    if not isinstance(content, str) or not content.strip():
-        raise Again("the answer is empty")
-    return Reply(response=content, input_tokens=tokens[0], output_tokens=tokens[1])
+    if finish == "broken":
+        raise Again("the server broke the answer off", billed=True)
+    if finish not in ("length", "content_filter") and not (content and content.strip()):
+        raise Again("the answer is empty", billed=True)
+    return Reply(None, content, False, 0.0, *tokens, finish=finish, structured=structured)
 
 
 def written(choice: Mapping) -> str | None:
-    """The text of an answer, chat or completion; a refusal where there is nothing else."""
+    """
+    The text of an answer, chat or completion; a refusal where there is nothing else. Of parts only those of type text
+    count: thoughts are no answer, nor is `reasoning_content`.
+    """
     if "message" not in choice:
-        return choice["text"]
+        return _text(choice["text"])
     message = choice["message"]
-    return message.get("content") or message.get("refusal") or message.get("content")
+    content = _text(message.get("content"))
+    return content or _text(message.get("refusal")) or content
+
+
+def _text(content: object) -> str | None:
+    if isinstance(content, list):
+        parts = [part["text"] for part in content if isinstance(part, dict) and part.get("type") == "text"]
+        content = "".join(part for part in parts if isinstance(part, str))
+    return clean(content) if isinstance(content, str) else None
+
+
+def clean(text: str) -> str:
+    """Text without lone surrogates, which no file takes."""
+    return re.sub("[\ud800-\udfff]", "\ufffd", text)
+
+
+def finished(choice: Mapping) -> str | None:
+    """Why an answer ended, in OpenAI's words whoever says it; `broken` for a server's fault, `None` where nobody said."""
+    reason = choice.get("finish_reason")
+    return _FINISH.get(reason.strip().lower()) if isinstance(reason, str) else None
 
 
 def counted(body: Mapping) -> tuple[int, int]:
-    """Tokens in and out as the server counted them; zeros where it did not."""
-    usage = body.get("usage") or {}
-    return int(usage.get("prompt_tokens") or 0), int(usage.get("completion_tokens") or 0)
+    """Tokens in and out as the server counted them; zeros where it did not, or what it says is no count."""
+    usage = body.get("usage")
+    usage = usage if isinstance(usage, Mapping) else {}
+    return _count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens"))
+
+
+def _count(value: object) -> int:
+    fine = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= _MOST_TOKENS
+    return int(value) if fine else 0  # type: ignore[call-overload]
+
+
+class NotLogprobs(ValueError):
+    """What stands where log-probabilities should cannot be some."""
 
 
 def first_tokens(choice: Mapping) -> dict[str, float]:
-    """The likeliest first tokens of an answer with their log-probabilities; none where the server gave none."""
+    """
+    The likeliest first tokens of an answer with their log-probabilities; none where the server gave none.
+
+    Raises:
+        ValueError: Some are above 0 or not finite, or together they are more than all there is.
+    """
     logprobs = choice.get("logprobs") or {}
     if logprobs.get("content"):
-        return {str(found["token"]): float(found["logprob"]) for found in logprobs["content"][0]["top_logprobs"]}
-    return {str(token): float(p) for token, p in (logprobs.get("top_logprobs") or [{}])[0].items()}
+        found = [(one["token"], one["logprob"]) for one in logprobs["content"][0]["top_logprobs"]]
+    else:
+        found = list((logprobs.get("top_logprobs") or [{}])[0].items())
+    tokens: dict[str, float] = {}
+    for token, p in found:
+        if isinstance(p, bool) or not isinstance(p, int | float) or not -1e6 < p <= _ROUNDING:
+            raise NotLogprobs("a logprob must be a finite number not above 0")
+        tokens[str(token)] = min(float(p), 0.0)
+    if sum(math.exp(p) for p in tokens.values()) > _MOST_MASS:
+        raise NotLogprobs("the logprobs' probabilities come to more than 1")
+    return tokens
 
 
-def _scored(task: TaskSpec, likeliest: Mapping[str, float], content: object, tokens: tuple[int, int]) -> Reply:
-    response = content if isinstance(content, str) else None
-    finite = {token: p for token, p in likeliest.items() if math.isfinite(p)}
-    if not finite:
+def _scored(task: TaskSpec, likeliest: Mapping[str, float], content: str | None, tokens: tuple[int, int]) -> Reply:
+    if not likeliest:
         raise NoLogprobs("The endpoint gives no logprobs, which mode='score' reads. Use mode='generate'.")
-    labels, unclear = label_log_probabilities(finite, task.verbalizers)
-    if unclear > sum(math.exp(p) for p in labels if p is not None):
+    labels, unclear = label_log_probabilities(likeliest, task.verbalizers)
+    seen = sorted((math.exp(p) for p in labels if p is not None), reverse=True)
+    if unclear > (seen[0] - sum(seen[1:2]) if seen else 0.0):
         return Reply(error="the labels' words begin with the same token; use mode='generate', or other verbalizers")
-    if all(p is None for p in labels):  # equal bounds would choose the first label
-        return Reply(response=response, input_tokens=tokens[0], output_tokens=tokens[1])
-    smallest = min(finite.values())
-    left = max(1 - sum(math.exp(p) for p in finite.values()), 1e-9)
-    bound = min(smallest, math.log(left))
-    scores = tuple(bound if p is None else p for p in labels)
-    return Reply(scores=scores, response=response, input_tokens=tokens[0], output_tokens=tokens[1])
+    # What was not listed is at most as likely as the least that was, and as what is left.
+    left = max(1 - sum(math.exp(p) for p in likeliest.values()), 1e-9)
+    bound = min(*likeliest.values(), math.log(left))
+    # Without a label above that bound, who wins would be their order's doing.
+    known = bool(seen) and (None not in labels or math.log(seen[0]) > bound)
+    scores = tuple(bound if p is None else min(p, 0.0) for p in labels) if known else None
+    return Reply(scores, content, False, 0.0, *tokens)
 
 
 def label_log_probabilities(
@@ -133,50 +219,88 @@ def label_log_probabilities(
     """
     sums: list[float] = [0.0] * len(verbalizers)
     unclear = 0.0
+    words = [(normalize(word), label) for label, names in enumerate(verbalizers) for word in names]
     for token, log_p in likeliest.items():
-        piece = normalize(token)
-        owners = {
-            label
-            for label, words in enumerate(verbalizers)
-            for word in map(normalize, words)
-            if piece and word.startswith(piece) and len(piece) >= min(3, len(word))
-        }
-        if len(owners) == 1:
+        owners = _owners(normalize(token), words)
+        # "I" and "A" begin sentences of every kind.
+        sentence = token.strip() in ("I", "A") and not any(token.strip() in names for names in verbalizers)
+        if len(owners) == 1 and not sentence:
             sums[owners.pop()] += math.exp(log_p)
         elif owners:
             unclear += math.exp(log_p)
     return [math.log(p) if p else None for p in sums], unclear
 
 
+def _owners(piece: str, words: Sequence[tuple[str, int]]) -> set[int]:
+    """The labels one of whose words a piece begins, or is."""
+    begun = {label for word, label in words if piece and word.startswith(piece)}
+    whole = {label for word, label in words if word == piece}
+    if len(piece) < _SHORT and len(whole) == 1:  # "no" is no beginning of "nothing", but "C" may be of "C++"
+        return {label for word, label in words if word.startswith(piece) and not word[len(piece) :][:1].isalpha()}
+    return begun
+
+
 def obeys(content: str | None, labels: Sequence[str]) -> bool:
     """Whether an answer is the JSON that structured output promises."""
     try:
         return json.loads(content or "")["label"] in labels
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, RecursionError):
         return False
 
 
 def retry_after(header: str | None) -> float:
-    """Seconds of a Retry-After header, which may be a date."""
+    """Seconds of a Retry-After header, which may be a date; 0 where it says nothing, infinity where it is endless."""
     if not header:
         return 0.0
     try:
-        return max(0.0, float(header))
+        seconds = float(header)
+        return seconds if seconds > 0 else 0.0
     except ValueError:
         from email.utils import parsedate_to_datetime
 
         try:
             return max(0.0, parsedate_to_datetime(header).timestamp() - time.time())
-        except ValueError:
+        except OverflowError:
+            return math.inf
+        except (ValueError, TypeError, IndexError):
             return 0.0
 
 
-def server_message(error: HfHubHTTPError) -> str:
-    """What the server said, on one line; its body is not trusted to be short or free of what we sent."""
-    response = error.response
+def server_message(body: bytes) -> tuple[str, str | None]:
+    """What a server said in an error, and the parameter that it names. Neither is trusted: see [`one_line`]."""
+    said: object = body.decode("utf-8", "replace")
+    parameter = None
     try:
-        said = response.json()["error"]
-        said = said["message"] if isinstance(said, dict) else said
-    except (ValueError, KeyError, TypeError):
-        said = response.text
-    return " ".join(str(said).split())[:200]
+        answer = json.loads(body)
+        said = answer.get("error") or answer.get("detail") or answer.get("message") or said
+        if isinstance(said, dict):
+            parameter = said.get("param")
+            said = said.get("message") or said
+    except (ValueError, AttributeError, RecursionError):
+        pass
+    try:
+        return str(said), parameter if isinstance(parameter, str) else None
+    except RecursionError:
+        return "", None
+
+
+def one_line(said: str) -> str:
+    """A server's message as it is shown: short, on one line, nothing in it that a terminal obeys."""
+    said = "".join(c if c.isprintable() else "\ufffd" for c in " ".join(said.split()))
+    return said[:200]
+
+
+def refused_parameter(teacher: EndpointTeacher, said: str, named: str | None) -> str | None:
+    """What to do about a parameter that a server refuses; `None` where its message is about something else."""
+    now = teacher.parameters()
+    sent = {now.get(name, name): name for name in _PARAMETERS}
+    word = re.search(r"(?<![\w])(" + "|".join(re.escape(n) for n in sent if n) + r")(?![\w])", said)
+    found = named or (word[1] if word else None)
+    if found not in sent or not _REFUSES.search(said):
+        return None
+    instead = _INSTEAD.search(said)
+    new = next((name for name in instead.groups() if name), None) if instead else None
+    if new is None and found == "max_tokens":
+        new = "max_completion_tokens"
+    change = json.dumps({**now, sent[found]: new})
+    return f"the server takes no {found}; pass --request_parameters '{change}'"

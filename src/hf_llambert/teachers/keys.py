@@ -1,0 +1,99 @@
+"""The key of an endpoint: where it may go, and how it is kept out of everything that is shown or kept."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+import unicodedata
+from collections.abc import Callable
+from urllib.parse import urlsplit
+
+NO_KEY = "-"
+"""Sent where no key is meant to go: without one, huggingface_hub would send the Hub's token to any server."""
+
+_HUB = frozenset(("huggingface.co", "hf.co", "router.huggingface.co", "api-inference.huggingface.co"))
+_OPENAI = "api.openai.com"
+_NETWORKS = tuple(
+    map(
+        ipaddress.ip_network,
+        ("0.0.0.0/32", "127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16")
+        + ("::/128", "::1/128", "fc00::/7", "fe80::/10"),
+    )
+)
+_PRIVATE_NAMES = (".local", ".internal", ".lan", ".localhost")
+_SHORTEST = 4  # a shorter key is a stand-in, such as "-" or "x"
+_ANYWHERE = 6  # a key as long as this is replaced within words too
+
+
+def is_private(host: str) -> bool:
+    """
+    Whether a host is this machine or one of a private network: an address of one, a name without a dot, or one that ends
+    as such names do. A number in another form (`134744072`, `0x7f.1`) is public: what it means is up to who reads it.
+    """
+    host = unicodedata.normalize("NFKC", host).lower()
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        last = host.rstrip(".").rsplit(".", 1)[-1]
+        if not last or re.fullmatch(r"\d+|0x[0-9a-f]*", last):
+            return False
+        return "." not in host or host.endswith(_PRIVATE_NAMES)
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+        address = address.ipv4_mapped
+    return any(address.version == network.version and address in network for network in _NETWORKS)
+
+
+def endpoint_key(variable: str | None, url: str | None) -> str:
+    """
+    The key that goes to an address, read when it is needed and kept nowhere; [`NO_KEY`] where none is meant to go.
+
+    Args:
+        variable (`str`, *optional*): The environment variable that holds it.
+        url (`str`, *optional*): The address; the Hub where there is none.
+
+    Raises:
+        PermissionError: There is none in the variable, it is no key, or it would go in the clear.
+    """
+    from huggingface_hub import get_token
+
+    host = (urlsplit(url).hostname or "").lower() if url else "huggingface.co"
+    if variable:
+        key, source = os.environ.get(variable) or "", f"The environment variable {variable}"
+        if not key:
+            raise PermissionError(f"{source} is empty. Put the key there.")
+    elif host in _HUB:
+        key, source = get_token() or NO_KEY, "The Hub's token"
+    elif host == _OPENAI:
+        key, source = os.environ.get("OPENAI_API_KEY") or NO_KEY, "The environment variable OPENAI_API_KEY"
+    else:
+        return NO_KEY
+    if not all("!" <= c <= "~" for c in key):
+        raise PermissionError(
+            f"{source} holds no key: keys are printable ASCII without blanks, and this one has a blank, a line break or another "
+            f"character in it, or around it. Was it copied with its line's end?"
+        )
+    if key != NO_KEY and url and urlsplit(url).scheme.lower() != "https" and not is_private(host):
+        raise PermissionError(f"A key is not sent to '{url}' in the clear. Use https.")
+    return key
+
+
+def redactor(key: str) -> Callable[[str], str]:
+    """A function that replaces a key by `***`, also where it is escaped as in JSON, an address or HTML."""
+    if len(key) < _SHORTEST:
+        return lambda text: text
+    pattern = "".join(_any_form(c) for c in key)
+    if len(key) < _ANYWHERE:
+        pattern = rf"(?<![A-Za-z0-9]){pattern}(?![A-Za-z0-9])"
+    found = re.compile(pattern, re.IGNORECASE)
+    return lambda text: found.sub("***", text)
+
+
+def _any_form(c: str) -> str:
+    code = ord(c)
+    forms = [rf"\\*{re.escape(c)}", rf"\\+u00{code:02x}", rf"\\+x{code:02x}", rf"%(?:25)*{code:02x}"]
+    return (
+        f"(?:{'|'.join(forms)}|&#0*{code};|&#x0*{code:x};"
+        + {"&": "|&amp;", "<": "|&lt;", ">": "|&gt;"}.get(c, "")
+        + ")"
+    )

@@ -1,0 +1,396 @@
+"""What a hostile or odd server sends, over real HTTP, and what becomes of it."""
+
+import gzip
+import json
+import math
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from hf_llambert import EndpointTeacher, LLMLabeler, TaskSpec
+from hf_llambert.annotation.ledger import Ledger
+from hf_llambert.teachers import asking
+from hf_llambert.teachers.base import Reply
+from hf_llambert.teachers.keys import endpoint_key, is_private, redactor
+from hf_llambert.teachers.protocol import retry_after
+from hf_llambert.teachers.transport import MOST_BYTES
+
+TASK = TaskSpec("t", ("negative", "positive"), "Positive or negative?\n{text}")
+SECRET = "sk-Very+secret/0123"
+QUICK = {"first_wait": 0.001, "max_attempts": 2, "timeout": 20.0}
+
+
+class HostileServer:
+    """Answers a text with what the plan has for it: bytes, or (status, headers, bytes)."""
+
+    def __init__(self, plan):
+        self.bodies = []
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def log_message(self, *args):
+                pass
+
+            def do_POST(self):
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                outer.bodies.append(body)
+                text = body["messages"][-1]["content"].split("\n")[-1]
+                answer = plan(body) if callable(plan) else plan.get(text, chat("positive"))
+                status, headers, data = answer if isinstance(answer, tuple) else (200, {}, answer)
+                self.send_response(status)
+                for name, value in headers.items():
+                    self.send_header(name, value)
+                self.end_headers()
+                try:
+                    for part in [data] if isinstance(data, bytes) else data:
+                        self.wfile.write(part)
+                except OSError:
+                    pass  # the other side has seen enough
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_address[1]}/v1"
+
+    def __enter__(self):
+        threading.Thread(target=self.server.serve_forever, args=(0.01,), daemon=True).start()
+        return self
+
+    def __exit__(self, *error):
+        self.server.shutdown()
+        self.server.server_close()
+
+
+def chat(content, finish="stop", usage='{"prompt_tokens": 7, "completion_tokens": 1}', **message):
+    choice = {"finish_reason": finish, "message": {"role": "assistant", "content": content, **message}}
+    return f'{{"choices": [{json.dumps(choice)}], "usage": {usage}}}'.encode()
+
+
+def scored(tokens, content="x"):
+    """`tokens` by raw JSON number."""
+    listed = ", ".join(f'{{"token": {json.dumps(token)}, "logprob": {p}}}' for token, p in tokens.items())
+    return (
+        f'{{"choices": [{{"finish_reason": "length", "message": {{"content": {json.dumps(content)}}}, '
+        f'"logprobs": {{"content": [{{"top_logprobs": [{listed}]}}]}}}}]}}'
+    ).encode()
+
+
+def ask(server, texts=("a text",), task=TASK, **options):
+    teacher = EndpointTeacher("m", server.url, **{**QUICK, **options})
+    replies = {}
+    for part in teacher.ask(task, texts):
+        replies |= part
+    return [replies[i] for i in range(len(texts))]
+
+
+@pytest.fixture(autouse=True)
+def alone_and_online(monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(asking, "_BUDGETS", {})
+
+
+@pytest.mark.parametrize(
+    ("finish", "kept"),
+    [
+        ("stop", "stop"),
+        ("length", "length"),
+        ("MAX_TOKENS", "length"),
+        ("SAFETY", "content_filter"),
+        (None, None),
+        (7, None),
+    ],
+)
+def test_how_an_answer_ended_comes_with_it(finish, kept):
+    with HostileServer(lambda body: chat("negative", finish)) as server:
+        (reply,) = ask(server)
+    assert (reply.response, reply.finish, reply.structured) == ("negative", kept, False)
+
+
+@pytest.mark.parametrize("finish", ["length", "content_filter"])
+@pytest.mark.parametrize("content", [None, "", []])
+def test_empty_answer_that_was_cut_or_filtered_is_kept_and_abstains(tmp_path, finish, content):
+    with HostileServer(lambda body: chat(content, finish, reasoning_content="positive, I think")) as server:
+        labeler = LLMLabeler(TASK, EndpointTeacher("m", server.url, **QUICK), tmp_path)
+        out = labeler({"text": ["x"]})
+        assert labeler({"text": ["x"]}) == out
+    assert len(server.bodies) == 1
+    assert (out["llm_label"], out["llm_status"]) == ([-1], ["abstained"])
+    assert finish in out["llm_reason"][0]
+
+
+def test_only_parts_of_type_text_are_the_answer():
+    parts = [
+        {"type": "thinking", "thinking": [{"type": "text", "text": "positive"}]},
+        {"type": "text", "text": "nega"},
+        {"type": "reasoning", "text": "positive"},
+        {"type": "text", "text": "tive"},
+    ]
+    with HostileServer(lambda body: chat(parts)) as server:
+        assert ask(server)[0].response == "negative"
+
+
+def test_structured_is_said_only_of_answers_that_were_asked_for_so():
+    with HostileServer(lambda body: chat('{"label": "negative"}')) as server:
+        assert ask(server, structured=True)[0].structured
+    refuses = (400, {}, b'{"error": {"message": "response_format is not supported"}}')
+    with HostileServer(lambda body: refuses if "response_format" in body else chat("negative")) as server:
+        (reply,) = ask(server, structured=True)
+    assert (reply.response, reply.structured) == ("negative", False)
+
+
+RELATED = TaskSpec("t", ("related", "unrelated"), "{text}")
+
+
+@pytest.mark.parametrize(
+    ("labels", "tokens", "winner"),
+    [
+        (("related", "unrelated"), {"un": 0.95, "related": 0.02, "The": 0.015, "Related": 0.005}, 1),
+        (("correct", "incorrect"), {" In": 0.9, "correct": 0.05, "x": 0.01}, 1),
+        (("typical", "atypical"), {"a": 0.9, "typical": 0.05, "x": 0.01}, 1),
+        (("negative", "positive"), {"positive": 0.5, "x": 0.2}, 1),
+        (("negative", "positive"), {"x": 0.5, "positive": 0.1}, None),  # nobody knows what negative had
+        (("negative", "positive"), {"positive": 0.4}, None),
+    ],
+)
+def test_unseen_label_never_wins_and_short_pieces_count(labels, tokens, winner):
+    with HostileServer(lambda body: scored({t: math.log(p) for t, p in tokens.items()})) as server:
+        (reply,) = ask(server, task=TaskSpec("t", labels, "{text}"), mode="score")
+    best = None if reply.scores is None else max(range(2), key=reply.scores.__getitem__)
+    assert (best, reply.finish, reply.error) == (winner, None, None)
+
+
+@pytest.mark.parametrize("number", ["1000", "5", "NaN", "-Infinity", "1e999", "-1e999", "true", '"-0.1"', "null"])
+def test_what_is_no_logprob_fails_its_row_alone(number):
+    plan = {"bad": scored({"positive": number, "x": -3}), "good": scored({"positive": -0.1, "x": -3})}
+    with HostileServer(plan) as server:
+        bad, good = ask(server, ["bad", "good"], mode="score")
+    assert bad.error == "the answer cannot be used: a logprob must be a finite number not above 0"
+    assert good.scores[1] == pytest.approx(-0.1)
+
+
+BAD_BODIES = [
+    b"[" * 100_000,
+    b'{"choices": [{"message": {"content": ' + b"[" * 100_000,
+    b"[]",
+    b"7",
+    b'"text"',
+    b"null",
+    b"",
+    b"\xff\xfe\x00",
+    b'{"choices": {"message": 1}}',
+    b'{"choices": [[]]}',
+    b'{"choices": [{"message": {"content": 7}}]}',
+    b'{"choices": [{"message": {"content": "positive"}}], "usage": {"prompt_tokens": ' + b"9" * 6000 + b"}}",
+]
+
+
+@pytest.mark.parametrize("status", [200, 400])
+@pytest.mark.parametrize("body", BAD_BODIES)
+def test_body_that_cannot_be_read_is_the_failure_of_its_row(tmp_path, status, body):
+    with HostileServer({"bad": (status, {}, body)}) as server:
+        labeler = LLMLabeler(TASK, EndpointTeacher("m", server.url, **QUICK), tmp_path)
+        out = labeler({"text": ["one", "bad", "two", "three"]})
+    assert out["llm_status"] == ["ok", "failed", "ok", "ok"]
+    assert len(labeler.ledger) == 3
+
+
+@pytest.mark.parametrize("count", [str(2**70), "1e999", "-5", "true", '"20"', "NaN", "[1]", "{}", "null", "-1e999"])
+def test_what_is_no_count_counts_nothing_and_lifts_no_cap(tmp_path, count):
+    usage = f'{{"prompt_tokens": {count}, "completion_tokens": {count}}}'
+    with HostileServer(lambda body: chat("negative", usage=usage)) as server:
+        labeler = LLMLabeler(TASK, EndpointTeacher("m", server.url, max_tokens=600, concurrency=1, **QUICK), tmp_path)
+        texts = [f"text {i}" for i in range(20)]
+        out = labeler({"text": texts})
+        known = labeler.known(texts)
+    assert {(reply.input_tokens, reply.output_tokens) for reply in known} == {(0, 0)}
+    assert 1 < out["llm_status"].count("ok") < 12
+    assert len(server.bodies) == out["llm_status"].count("ok")
+
+
+def test_lone_surrogate_is_replaced_and_what_is_kept_is_what_was_returned(tmp_path):
+    with HostileServer(
+        {"bad": chat("negative \ud83d"), "worse": (400, {}, b'{"error": {"message": "\\udc00"}}')}
+    ) as server:
+        labeler = LLMLabeler(TASK, EndpointTeacher("m", server.url, **QUICK), tmp_path)
+        out = labeler({"text": ["bad", "worse", "fine"]})
+        assert labeler({"text": ["bad"]})["llm_response"] == [out["llm_response"][0]] == ["negative \ufffd"]
+    assert out["llm_status"][1:] == ["failed", "ok"]
+
+
+def test_ledger_never_loses_a_neighbour(tmp_path):
+    ledger = Ledger(tmp_path)
+    bad = {
+        "a": Reply(scores=(math.nan, -1.0)),
+        "b": Reply(response="x", input_tokens="many"),
+        "c": Reply(response=object()),
+    }
+    odd = {"d": Reply(response="\udfff", input_tokens=2**70, output_tokens=-3), "e": Reply(error="\ud800")}
+    ledger.put({**bad, **odd, "f": Reply(response="kept")}, {"who": 1})
+    assert ledger.get("abcdef") == {
+        "d": Reply(response="\ufffd", input_tokens=2**53),
+        "f": Reply(response="kept"),
+    }
+    assert set(ledger.errors("abcdef")) == {"a", "b", "c", "e"}
+
+
+def test_body_that_is_too_long_costs_nothing_and_fails_alone():
+    def endless():
+        while True:
+            yield b" " * 65536
+
+    bomb = gzip.compress(gzip.compress(b"\0" * 200_000_000))
+    once = gzip.compress(b" " * 50_000_000)
+    plan = {
+        "endless": (200, {}, endless()),
+        "endless error": (400, {}, endless()),
+        "bomb": (200, {"Content-Encoding": "gzip"}, once),
+        "other": (200, {"Content-Encoding": "br"}, bomb),
+        "packed": (200, {"Content-Encoding": "gzip"}, gzip.compress(chat("negative"))),
+    }
+    with HostileServer(plan) as server:
+        replies = dict(zip([*plan, "fine"], ask(server, [*plan, "fine"]), strict=True))
+    too_long = f"the answer is longer than {MOST_BYTES:,} bytes"
+    assert [replies[name].error for name in ("endless", "bomb")] == [too_long] * 2
+    assert replies["endless error"].error.startswith("refused: 400")
+    assert replies["other"].error is not None
+    assert [replies[name].response for name in ("packed", "fine")] == ["negative", "positive"]
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [("inf", math.inf), ("1e400", math.inf), ("nan", 0), ("-5", 0), ("soon", 0), ("", 0), (None, 0), ("2.5", 2.5)],
+)
+def test_pause_that_is_asked_for_is_a_number(header, seconds):
+    assert retry_after(header) == seconds
+
+
+def test_endless_pause_stops_the_run():
+    answer = (429, {"Retry-After": "inf"}, b"{}")
+    with HostileServer(lambda body: answer) as server, pytest.raises(ConnectionError, match="left alone for inf s"):
+        ask(server)
+
+
+def reasoning_model(body):
+    for name, said in (
+        ("max_tokens", "Unsupported parameter: 'max_tokens' is not supported. Use 'max_completion_tokens' instead."),
+        ("temperature", "Unsupported value: 'temperature' does not support 0 with this model."),
+    ):
+        if name in body:
+            return 400, {}, json.dumps({"error": {"message": said, "param": name}}).encode()
+    return chat("negative")
+
+
+def test_refused_parameter_says_what_to_pass_until_it_works():
+    with HostileServer(reasoning_model) as server:
+        (reply,) = ask(server, structured=True)
+        first = '{"max_tokens": "max_completion_tokens"}'
+        assert f"--request_parameters '{first}'" in reply.error
+        (reply,) = ask(server, request_parameters=first)
+        second = '{"max_tokens": "max_completion_tokens", "temperature": null}'
+        assert f"--request_parameters '{second}'" in reply.error
+        (reply,) = ask(server, request_parameters=second)
+    assert reply.response == "negative"
+    assert server.bodies[-1].keys() == {"model", "messages", "max_completion_tokens"}
+    assert len(server.bodies) == 3
+
+
+def test_arguments_of_the_template_are_sent_and_part_of_who_was_asked():
+    with HostileServer({}) as server:
+        ask(server, chat_template_kwargs='{"enable_thinking": false}')
+    assert server.bodies[0]["chat_template_kwargs"] == {"enable_thinking": False}
+    plain = EndpointTeacher("m", "http://h/v1")
+    assert not plain.identity().keys() & {"chat_template_kwargs", "request_parameters"}
+    for option in ("chat_template_kwargs", "request_parameters"):
+        assert option in EndpointTeacher("m", "http://h/v1", **{option: "{}"}).identity()
+        with pytest.raises(ValueError, match=f"{option} must be a JSON object"):
+            EndpointTeacher("m", **{option: "[1]"})
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "8.8.8.8",
+        "134744072",
+        "0x08080808",
+        "8.8.8.8.",
+        "127.1",
+        "0x7f.1",
+        "0177.0.0.1",
+        "::ffff:8.8.8.8",
+        "a.example",
+        "203.0.113.5",
+        "2001:4860::1",
+        "127.0.0.1.",
+    ],
+)
+def test_public_and_numeric_hosts_get_no_key_in_the_clear(host, monkeypatch):
+    monkeypatch.setenv("MY_KEY", SECRET)
+    shown = f"[{host}]" if ":" in host else host
+    for scheme in ("http", "HTTP"):
+        with pytest.raises(PermissionError, match="in the clear. Use https") as refused:
+            endpoint_key("MY_KEY", f"{scheme}://{shown}/v1")
+        assert SECRET not in str(refused.value)
+    assert endpoint_key("MY_KEY", f"https://{shown}/v1") == SECRET
+
+
+def test_private_hosts_are_known():
+    hosts = (
+        "localhost 127.0.0.1 10.1.2.3 192.168.0.9 172.16.5.5 ::1 ::ffff:10.0.0.1 fd00::1 gpu-box node.local 0.0.0.0"
+    )
+    assert all(is_private(host) for host in hosts.split())
+
+
+def test_every_credential_is_checked(monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", SECRET)
+    monkeypatch.setattr("huggingface_hub.get_token", lambda: "hf_token")
+    assert endpoint_key(None, "https://API.openai.com/v1") == SECRET
+    assert endpoint_key(None, "https://Router.HuggingFace.co/v1") == "hf_token"
+    for host in ("api.openai.com.evil.org", "eapi.openai.com", "evilhuggingface.co", "x.hf.co"):
+        assert endpoint_key(None, f"https://{host}/v1") == "-"
+    for host in ("api.openai.com", "huggingface.co"):
+        with pytest.raises(PermissionError, match="in the clear"):
+            endpoint_key(None, f"HTTP://{host}/v1")
+
+
+@pytest.mark.parametrize("key", [SECRET + "\n", " " + SECRET, SECRET + "\r", "sk-é" + SECRET, "sk a", "sk\0a", "“sk”"])
+def test_key_that_is_none_is_said_at_once_and_not_shown(key, monkeypatch):
+    monkeypatch.setattr("os.environ", {"MY_KEY": key})
+    with pytest.raises(PermissionError, match="MY_KEY holds no key: keys are printable ASCII") as refused:
+        endpoint_key("MY_KEY", "https://h/v1")
+    assert SECRET not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        SECRET,
+        SECRET.upper(),
+        SECRET.replace("/", "\\/"),
+        "".join(f"\\u{ord(c):04x}" for c in SECRET),
+        "sk-Very%2Bsecret%2F0123",
+    ],
+)
+def test_key_in_any_form_is_starred(form):
+    assert redactor(SECRET)(f"Bearer {form}!") == "Bearer ***!"
+
+
+def test_key_that_the_server_echoes_is_kept_nowhere(monkeypatch, tmp_path, caplog):
+    monkeypatch.setenv("MY_KEY", SECRET)
+    long = json.dumps({"error": {"message": "x" * 190 + SECRET}}).encode()
+    plan = {
+        "answer": chat(f"positive {SECRET}"),
+        "refusal": chat(None, refusal=f"No, {SECRET}"),
+        "error": (400, {}, json.dumps({"error": f"bad key {SECRET}"}).encode()),
+        "long": (500, {}, long),
+        "html": (422, {}, f"<p>{SECRET}</p>".encode()),
+    }
+    with HostileServer(plan) as server:
+        labeler = LLMLabeler(TASK, EndpointTeacher("m", server.url, api_key_variable="MY_KEY", **QUICK), tmp_path)
+        out = labeler({"text": list(plan)})
+        plan["refused"] = (401, {}, f'{{"error": "no {SECRET}"}}'.encode())
+        with pytest.raises(PermissionError, match=r"no \*\*\*") as refused:
+            labeler({"text": ["refused"]})
+    labeler.ledger.close()
+    written = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
+    assert out["llm_response"][0] == "positive ***"
+    assert SECRET[:9] not in json.dumps(out) + str(refused.value) + caplog.text
+    assert SECRET[:9].encode() not in written
