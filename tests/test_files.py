@@ -11,6 +11,8 @@ from datasets import Dataset
 from hf_llambert import StudentLabeler, label_pool, load_data, read_pool
 from hf_llambert.data import check_column, claim_stage, read_note, stage_results
 from hf_llambert.pool.sources import pool_pieces
+from hf_llambert.quality.review_queue import read_queue
+from hf_llambert.reading import FileFormat
 
 NAMES = ["a[1]", "x*", "q?", "$HOME", "${HOME}", "{a,b}", "a::b", "~", "%41"]
 
@@ -113,14 +115,8 @@ def test_another_encoding_is_said_and_can_be_passed(kind, encoding, looks, tmp_p
     ):
         load_data(path)
     assert load_data(path, encoding=encoding)["text"][:] == ["führen"]
-    [piece] = pool_pieces(path, form=load_form(encoding=encoding))
+    [piece] = pool_pieces(path, form=FileFormat(encoding=encoding))
     assert next(piece.read(0))["text"].to_pylist() == ["führen"]
-
-
-def load_form(**kwargs):
-    from hf_llambert.reading import FileFormat
-
-    return FileFormat(**kwargs)
 
 
 @pytest.mark.parametrize("kind", ["csv", "jsonl"])
@@ -229,3 +225,26 @@ def test_a_damaged_note_is_a_sentence(content, student_dir, tmp_path):
 def test_a_sound_note_is_read(tmp_path):
     (tmp_path / "n.json").write_text(json.dumps({"a": 1}))
     assert read_note(tmp_path / "n.json", {"a": int}) == {"a": 1}
+
+
+@pytest.mark.parametrize(
+    "content", [b"[" * 100_000, b"[]", b"\x80", b'{"rows": 3}', b'{"rows": [1]}', b'{"rows": [{"row": 1}]}']
+)
+def test_a_damaged_queue_of_a_review_is_a_sentence(content, tmp_path):
+    (tmp_path / "queue.json").write_bytes(content)
+    with pytest.raises(OSError, match="queue.json' is damaged .*Restore it; the answers beside it belong to it"):
+        read_queue(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "content", [b"[" * 100_000, b"[]", b"\x80", b'{"piece": "a"}', b'{"reason": 3}', b"wrong type"]
+)
+def test_a_damaged_note_of_a_shard_is_as_if_it_were_not_there(content, student_dir, tmp_path):
+    pool, labeler = Dataset.from_dict({"text": ["a good film", "a dull film"]}), StudentLabeler(student_dir)
+    label_pool(pool, labeler, tmp_path / "labels", show_progress=False)
+    [note] = (tmp_path / "labels" / ".manifest").glob("part-*.json")
+    if content == b"wrong type":
+        content = json.dumps(json.loads(note.read_text()) | {"rows": "2", "chunk": [0]}).encode()
+    note.write_bytes(content)
+    assert label_pool(pool, labeler, tmp_path / "labels", show_progress=False)["n_labelled"] == 2
+    assert read_pool(tmp_path / "labels")["text"][:] == ["a good film", "a dull film"]

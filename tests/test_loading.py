@@ -105,8 +105,7 @@ CODE = "import pathlib; pathlib.Path(r'{marker}').write_text('ran')\n"
 
 
 @pytest.mark.parametrize("config", ["config.json", "tokenizer_config.json"])
-@pytest.mark.parametrize("use", ["label", "labels", "train", "embed", "speed"])
-def test_code_beside_a_student_never_runs_though_the_user_says_yes(config, use, student_dir, tmp_path):
+def test_code_beside_a_student_never_runs_though_the_user_says_yes(config, student_dir, tmp_path):
     student, marker = tmp_path / "student", tmp_path / "ran"
     shutil.copytree(student_dir, student)
     (student / "theirs.py").write_text(CODE.format(marker=marker))
@@ -125,14 +124,19 @@ from hf_llambert import StudentConfig, StudentLabeler, TaskSpec, train_student
 from hf_llambert.quality.student_speed import student_speed
 from hf_llambert.training.embeddings import embed_texts
 student, task = {str(student)!r}, TaskSpec("t", ("negative", "positive"), "{{text}}")
-if {use!r} == "label": StudentLabeler(student).label(["a"])
-if {use!r} == "labels": StudentLabeler(student).labels
-if {use!r} == "embed": embed_texts(student, ["a"])
-if {use!r} == "speed": student_speed(student, task, ["a"])
-if {use!r} == "train":
-    args = StudentConfig({str(tmp_path / "c")!r}, use_cpu=True, max_steps=1, report_to=[])
-    data = Dataset.from_dict({{"text": ["a", "b"], "label": [0, 1]}})
-    train_student(task, student, {str(tmp_path / "o")!r}, args, gold=data)
+args = StudentConfig({str(tmp_path / "c")!r}, use_cpu=True, max_steps=1, report_to=[])
+data = Dataset.from_dict({{"text": ["a", "b"], "label": [0, 1]}})
+for use in (
+    lambda: StudentLabeler(student).label(["a"]),
+    lambda: StudentLabeler(student).labels,
+    lambda: embed_texts(student, ["a"]),
+    lambda: student_speed(student, task, ["a"]),
+    lambda: train_student(task, student, {str(tmp_path / "o")!r}, args, gold=data),
+):
+    try:
+        use()
+    except (ValueError, OSError) as error:
+        print(error, file=sys.stderr)
 """
     done = subprocess.run(
         [sys.executable, "-c", code],
@@ -144,7 +148,7 @@ if {use!r} == "train":
     )
     assert not marker.exists()
     assert "Do you wish to run" not in done.stdout + done.stderr
-    assert done.returncode == 0 or "trust_remote_code" in done.stderr or "Unrecognized model" in done.stderr
+    assert done.returncode == 0, done.stderr
 
 
 def test_weights_that_are_no_safetensors_are_refused(student_dir, tmp_path):

@@ -250,13 +250,16 @@ def stage_results(folder: str | Path, config: Mapping[str, object]) -> dict | No
     return noted["results"]
 
 
-def read_note(path: Path, fields: Mapping[str, type | tuple[type, ...]] | None = None) -> dict:
+def read_note(
+    path: Path, fields: Mapping[str, type | tuple[type, ...]] | None = None, advice: str | None = None
+) -> dict:
     """
     A note that this library wrote as a JSON object.
 
     Args:
         path (`Path`): The file.
         fields (`Mapping`, *optional*): Which fields it must have, and of which type.
+        advice (`str`, *optional*): What to do where it is damaged. Defaults to making its folder again.
 
     Raises:
         OSError: There is no such file, or it is damaged: not UTF-8, cut off, nested too deeply, no object, or without a field.
@@ -264,22 +267,25 @@ def read_note(path: Path, fields: Mapping[str, type | tuple[type, ...]] | None =
     try:
         note = json.loads(path.read_text(encoding="utf-8"))
     except RecursionError as error:
-        raise damaged_note(path, "it is nested too deeply") from error
+        raise damaged_note(path, "it is nested too deeply", advice) from error
     except ValueError as error:
-        raise damaged_note(path, error) from error
+        raise damaged_note(path, error, advice) from error
     if not isinstance(note, dict):
-        raise damaged_note(path, f"expected a JSON object, got a {type(note).__name__}")
+        raise damaged_note(path, f"expected a JSON object, got a {type(note).__name__}", advice)
     for name, kind in (fields or {}).items():
         if not isinstance(note.get(name), kind):
             raise damaged_note(
-                path, f"expected '{name}' to be a {getattr(kind, '__name__', kind)}, got {note.get(name)!r:.80}"
+                path,
+                f"expected '{name}' to be a {getattr(kind, '__name__', kind)}, got {note.get(name)!r:.80}",
+                advice,
             )
     return note
 
 
-def damaged_note(path: Path, reason: object) -> OSError:
+def damaged_note(path: Path, reason: object, advice: str | None = None) -> OSError:
     """The error that says that a note is damaged, and what to do."""
-    return OSError(f"'{path}' is damaged ({reason}). Restore it, or remove '{path.parent}' and make it again.")
+    advice = advice or f"Restore it, or remove '{path.parent}' and make it again."
+    return OSError(f"'{path}' is damaged ({reason}). {advice}")
 
 
 def claim_stage(folder: Path, config: Mapping[str, object], overwrite: bool = False) -> None:

@@ -8,7 +8,21 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hf_llambert.cli.options import Data, LabelColumn, NumRows, Output, Prices, Seed, Split, TextColumn, pairs, say
+from hf_llambert.cli.options import (
+    Config,
+    Data,
+    Delimiter,
+    Encoding,
+    LabelColumn,
+    NumRows,
+    Output,
+    Prices,
+    Seed,
+    Split,
+    TextColumn,
+    pairs,
+    say,
+)
 from hf_llambert.cli.teachers import limits_of, named_teachers, prices_of
 
 if TYPE_CHECKING:
@@ -60,6 +74,9 @@ def annotate(
         float | None, typer.Option("--max_hours", help="Stop when this run has taken so many hours.")
     ] = None,
     prices: Prices = None,
+    encoding: Encoding = "utf-8",
+    delimiter: Delimiter = ",",
+    config: Config = None,
     write_batch: Annotated[
         Path | None,
         typer.Option("--write_batch", help="Ask nobody: write the request file for a batch API, and stop."),
@@ -77,7 +94,7 @@ def annotate(
     from hf_llambert import annotate as run
 
     tasks = [load_task(one) for one in task]
-    dataset = load_data(data, split, num_rows, seed)
+    dataset = load_data(data, split, num_rows, seed, encoding=encoding, delimiter=delimiter, config=config)
     if write_batch is not None:
         _write_batch(tasks, dataset, text_column, teacher or [], write_batch, context.args)
         return

@@ -8,7 +8,20 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hf_llambert.cli.options import Data, LabelColumn, Output, Prices, Seed, Split, Task, TextColumn, say
+from hf_llambert.cli.options import (
+    Config,
+    Data,
+    Delimiter,
+    Encoding,
+    LabelColumn,
+    Output,
+    Prices,
+    Seed,
+    Split,
+    Task,
+    TextColumn,
+    say,
+)
 from hf_llambert.cli.teachers import named_teachers
 
 if TYPE_CHECKING:
@@ -51,6 +64,9 @@ def plan(
         Path | None,
         typer.Option("--ledger", help="Folder of the replies. Default: OUTPUT/ledger, where annotate looks."),
     ] = None,
+    encoding: Encoding = "utf-8",
+    delimiter: Delimiter = ",",
+    config: Config = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the plan to this file too.")] = None,
 ) -> None:
     """
@@ -66,7 +82,7 @@ def plan(
             f"A plan knows --calibration none or batch, got {calibration!r}: the others ask or learn more."
         )
     table = None if prices is None else load_prices(prices)  # before anybody is asked
-    dataset = load_data(data, split)
+    dataset = load_data(data, split, encoding=encoding, delimiter=delimiter, config=config)
     [(_, asked)] = named_teachers([teacher] if teacher else [], backend, context.args, seed)
     labeler = LLMLabeler(load_task(task), asked, ledger or output / "ledger", text_column)
     found = make_plan(

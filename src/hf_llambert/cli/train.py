@@ -7,7 +7,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hf_llambert.cli.options import LabelColumn, NumRows, Output, Seed, Task, TextColumn, refuse_gated, say
+from hf_llambert.cli.options import (
+    Config,
+    Delimiter,
+    Encoding,
+    LabelColumn,
+    NumRows,
+    Output,
+    Seed,
+    Task,
+    TextColumn,
+    refuse_gated,
+    say,
+)
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -36,6 +48,9 @@ def train(
     text_column: TextColumn = "text",
     label_column: LabelColumn = None,
     num_rows: NumRows = None,
+    encoding: Encoding = "utf-8",
+    delimiter: Delimiter = ",",
+    config: Config = None,
     revision: Annotated[str | None, typer.Option("--revision", help="Revision of the student on the Hub.")] = None,
     max_length: Annotated[int, typer.Option("--max_length", help="Longest input in tokens.")] = 256,
     head_share: Annotated[
@@ -99,6 +114,7 @@ def train(
         "head_share": head_share,
         "revision": revision,
     }
+    form: dict = {"encoding": encoding, "delimiter": delimiter}
     kwargs: dict = dict(reading)
     if silver is not None:
         kwargs["silver"], kwargs["selection"] = select_silver(
@@ -116,9 +132,9 @@ def train(
                 kwargs["silver"], kwargs["selection"], spec, student, output, args, label_error_folds, reading
             )
     if gold is not None:
-        kwargs["gold"] = with_gold(load_data(gold, split, num_rows, seed), text_column, column, spec)
+        kwargs["gold"] = with_gold(load_data(gold, split, num_rows, seed, **form), text_column, column, spec)
     if eval_data is not None:
-        kwargs["eval_data"] = with_gold(load_data(eval_data, eval_split), text_column, column, spec)
+        kwargs["eval_data"] = with_gold(load_data(eval_data, eval_split, **form), text_column, column, spec)
         source = Path(eval_data).name if Path(eval_data).exists() else eval_data
         kwargs["eval_name"] = f"{source}, {eval_split}" if eval_split else source
     if curve:
