@@ -248,3 +248,19 @@ def test_a_damaged_note_of_a_shard_is_as_if_it_were_not_there(content, student_d
     note.write_bytes(content)
     assert label_pool(pool, labeler, tmp_path / "labels", show_progress=False)["n_labelled"] == 2
     assert read_pool(tmp_path / "labels")["text"][:] == ["a good film", "a dull film"]
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "Config name is missing.\nPlease pick one among the available configs: ['de', 'en']\nExample of usage: ...",
+        "BuilderConfig 'fr' not found. Available: ['de', 'en']",
+    ],
+)
+def test_a_dataset_with_several_configurations_names_them(message, monkeypatch):
+    def load(name, config, **kwargs):
+        raise ValueError(message)
+
+    monkeypatch.setattr("hf_llambert.data.load_dataset", load)
+    with pytest.raises(ValueError, match=r"'our/data' has the configurations \['de', 'en'\]; .* \(--config\)"):
+        load_data("our/data", config="fr")

@@ -391,7 +391,7 @@ def hub_errors(source: object, config: str | None) -> Iterator[None]:
     except ValueError as error:
         if not re.search(r"config name is missing|BuilderConfig .* not found", str(error), re.IGNORECASE):
             raise
-        named = re.search(r"(?:among|Available):? *(.*?\])", " ".join(str(error).split()))
+        named = re.search(r"(\[[^\]]*\])", str(error))
         raise ValueError(
             f"'{source}' has the configurations {named[1] if named else 'that its page lists'}; got config={config!r}. "
             f"Pass one of them as config=... (--config)."
