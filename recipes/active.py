@@ -91,7 +91,8 @@ def check(arguments: ActiveArguments) -> None:
 def split_rows(arguments: ActiveArguments) -> tuple[Dataset | None, Dataset, Dataset]:
     """The texts to hold out, those of the learning curve and the pool, from one shuffle; each text once."""
     column = arguments.text_column
-    data = load_data(arguments.data, arguments.data_split)
+    labels = [] if arguments.label_column is None else [arguments.label_column]
+    data = load_data(arguments.data, arguments.data_split, label_columns=labels)
     check_column(data, column, "text_column")
     first: dict[object, int] = {}
     for i, text in enumerate(data[column]):

@@ -120,7 +120,9 @@ def train_adapter(arguments: AdaptArguments, training: SFTConfig, rows: Dataset,
 def main(arguments: AdaptArguments, training: SFTConfig) -> dict:
     """Train the adapter and measure both teachers. Returns their agreement with gold."""
     run, task = Path(arguments.run), load_task(arguments.task)
-    data = load_data(arguments.data, arguments.data_split).shuffle(seed=arguments.split_seed)
+    data = load_data(arguments.data, arguments.data_split, label_columns=[arguments.label_column]).shuffle(
+        seed=arguments.split_seed
+    )
     data = with_gold(data, arguments.text_column, arguments.label_column, task).filter(
         lambda row: row["label"] != ABSTAIN
     )

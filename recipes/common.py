@@ -114,7 +114,7 @@ Arguments = TypeVar("Arguments", bound=RunArguments)
 
 def read_data(arguments: RunArguments, task: TaskSpec, split: str | None, what: str) -> Dataset:
     """A split of the data with the gold labels as the task's ids in `label`; its other columns stay."""
-    data = load_data(arguments.data, split)
+    data = load_data(arguments.data, split, label_columns=[arguments.label_column])
     check_column(data, arguments.text_column, "text_column")
     gold = with_gold(
         data, arguments.text_column, arguments.label_column, task, arguments.label_names, arguments.label_values

@@ -116,7 +116,7 @@ def _gold_pairs(arguments: UmlsArguments) -> list[tuple]:
             pairs = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=list)
             if pairs and isinstance(pairs[0], tuple):
                 return pairs
-    rows = load_data(path)
+    rows = load_data(path, label_columns=["cui", arguments.label_column])
     if "cui" not in rows.column_names:
         raise ValueError(f"'{path}': expected the columns cui and {arguments.label_column}, got {rows.column_names}.")
     check_column(rows, arguments.label_column, "label_column")

@@ -10,15 +10,20 @@ import re
 import shlex
 import shutil
 import sys
+import tempfile
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
-from datasets import ClassLabel, Dataset, DatasetDict, load_dataset, load_from_disk
-from datasets.exceptions import DatasetGenerationError, DatasetNotFoundError
+import datasets
+import pyarrow as pa
+from datasets import ClassLabel, Dataset, DatasetDict, Features, load_dataset, load_from_disk
+from datasets.exceptions import DatasetNotFoundError
 
 from hf_llambert import __version__
+from hf_llambert.reading import PLAIN, FileFormat, MixedTypes, fitted, joined_schema, read_tables
 from hf_llambert.tasks.questions import ABSTAIN, LabelValues, label_ids, warn_about_gold
 from hf_llambert.tasks.spec import TaskSpec
 
@@ -27,7 +32,17 @@ _COMPRESSED = (".gz", ".zst", ".bz2", ".xz")
 STAGE_FILE = "stage.json"
 
 
-def load_data(source: str | Path, split: str | None = None, num_rows: int | None = None, seed: int = 42) -> Dataset:
+def load_data(
+    source: str | Path,
+    split: str | None = None,
+    num_rows: int | None = None,
+    seed: int = 42,
+    *,
+    label_columns: Sequence[str] = (),
+    encoding: str = "utf-8",
+    delimiter: str = ",",
+    config: str | None = None,
+) -> Dataset:
     """
     Read a dataset.
 
@@ -38,12 +53,18 @@ def load_data(source: str | Path, split: str | None = None, num_rows: int | None
         num_rows (`int`, *optional*): Take a random sample of so many rows. A larger sample with the same seed begins
             with the rows of a smaller one.
         seed (`int`, defaults to 42): Seed of the sample.
+        label_columns (`Sequence[str]`, defaults to none): Columns of CSV and JSON to read as strings, as they are written:
+            `01` stays `01`. An empty cell of a CSV and a JSON null are null.
+        encoding (`str`, defaults to `"utf-8"`): Encoding of CSV and JSON files.
+        delimiter (`str`, defaults to `","`): What stands between the fields of a CSV.
+        config (`str`, *optional*): Configuration of a Hub dataset. Needed when there are several.
 
     Raises:
         FileNotFoundError: There is no such file, directory or Hub dataset.
-        ValueError: It is empty, holds fewer rows than asked for, or the split is missing or unknown.
+        ValueError: It is empty, holds fewer rows than asked for, the split or configuration is missing or unknown, or a
+            file is not what its name and the arguments say.
     """
-    dataset = _read(source, split)
+    dataset = _read(source, split, config, FileFormat(encoding, delimiter, label_columns))
     if not len(dataset):
         raise ValueError(f"'{source}' has no rows.")
     if num_rows is None:
@@ -54,9 +75,20 @@ def load_data(source: str | Path, split: str | None = None, num_rows: int | None
 
 
 def check_column(dataset: Dataset, column: str, argument: str) -> None:
-    """Raise a `ValueError` that names the argument to pass when `dataset` has no such column."""
+    """Raise a `ValueError` that names the argument to pass when `dataset` has no such column, or one without texts."""
     if column not in dataset.column_names:
         raise ValueError(f"Column '{column}' not found in {dataset.column_names}. Pass {argument}=... .")
+    if argument == "text_column":
+        check_texts(dataset.features, column)
+
+
+def check_texts(features: Features, column: str) -> None:
+    """Raise a `ValueError` when a column holds something else than strings, such as numbers."""
+    kind = features.arrow_schema.field(column).type
+    if not any(is_kind(kind) for is_kind in (pa.types.is_string, pa.types.is_large_string, pa.types.is_null)):
+        raise ValueError(
+            f"Column '{column}' must hold strings, it holds {kind}. Pass text_column=... with the column of the texts."
+        )
 
 
 def refuse_own_columns(present: Iterable[str], own: Iterable[str]) -> None:
@@ -192,13 +224,51 @@ def stage_results(folder: str | Path, config: Mapping[str, object]) -> dict | No
         return None
     if not (folder / STAGE_FILE).is_file():
         raise FileExistsError(f"'{folder}' exists and was not made by hf-llambert. Choose another output.")
-    noted = json.loads((folder / STAGE_FILE).read_text(encoding="utf-8"))
+    noted = read_note(folder / STAGE_FILE, {"config": dict, "results": dict})
     config = json.loads(json.dumps(config))
     if noted["config"] != config:
         keys = sorted(k for k in {*config, *noted["config"]} if config.get(k) != noted["config"].get(k))
         changes = "; ".join(f"{k}: {noted['config'].get(k)!r} there, {config.get(k)!r} now" for k in keys)
         raise FileExistsError(f"'{folder}' holds the results of another run ({changes}). Choose another output.")
     return noted["results"]
+
+
+def read_note(
+    path: Path, fields: Mapping[str, type | tuple[type, ...]] | None = None, advice: str | None = None
+) -> dict:
+    """
+    A note that this library wrote as a JSON object.
+
+    Args:
+        path (`Path`): The file.
+        fields (`Mapping`, *optional*): Which fields it must have, and of which type.
+        advice (`str`, *optional*): What to do where it is damaged. Defaults to making its folder again.
+
+    Raises:
+        OSError: There is no such file, or it is damaged: not UTF-8, cut off, nested too deeply, no object, or without a field.
+    """
+    try:
+        note = json.loads(path.read_text(encoding="utf-8"))
+    except RecursionError as error:
+        raise damaged_note(path, "it is nested too deeply", advice) from error
+    except ValueError as error:
+        raise damaged_note(path, error, advice) from error
+    if not isinstance(note, dict):
+        raise damaged_note(path, f"expected a JSON object, got a {type(note).__name__}", advice)
+    for name, kind in (fields or {}).items():
+        if not isinstance(note.get(name), kind):
+            raise damaged_note(
+                path,
+                f"expected '{name}' to be a {getattr(kind, '__name__', kind)}, got {note.get(name)!r:.80}",
+                advice,
+            )
+    return note
+
+
+def damaged_note(path: Path, reason: object, advice: str | None = None) -> OSError:
+    """The error that says that a note is damaged, and what to do."""
+    advice = advice or f"Restore it, or remove '{path.parent}' and make it again."
+    return OSError(f"'{path}' is damaged ({reason}). {advice}")
 
 
 def claim_stage(folder: Path, config: Mapping[str, object], overwrite: bool = False) -> None:
@@ -276,22 +346,49 @@ def _machine() -> str:
     return f"CPU, {os.cpu_count()} cores"
 
 
-def _read(source: str | Path, split: str | None) -> Dataset:
+def _read(source: str | Path, split: str | None, config: str | None, form: FileFormat) -> Dataset:
     path = Path(source)
     if path.is_dir() and (path / "annotated").is_dir():  # the folder of a run
         path = path / "annotated"
+    if config is not None and path.exists():
+        raise ValueError(f"'{source}' is here and has no configurations. Leave config (--config) out.")
     if is_saved_dataset(path):
-        return _one_split(load_from_disk(str(path)), source, split)
+        return _one_split(read_saved(path), source, split)
     if path.exists():
-        return _read_files(*data_files(path))
-    try:
+        return read_files(*data_files(path), form)
+    with hub_errors(source, config):
         if split is None:
-            return _one_split(load_dataset(str(source)), source, None)
-        return load_dataset(str(source), split=split)
+            return _one_split(load_dataset(str(source), config), source, None)
+        return load_dataset(str(source), config, split=split)
+
+
+@contextmanager
+def hub_errors(source: object, config: str | None) -> Iterator[None]:
+    """Say what could not be had from the Hub, and which configurations there are."""
+    try:
+        yield
     except (DatasetNotFoundError, ConnectionError, OSError) as error:
         raise FileNotFoundError(
             f"'{source}' is no file or directory here, and no dataset of that name could be had from the Hub: {error}"
         ) from error
+    except ValueError as error:
+        if not re.search(r"config name is missing|BuilderConfig .* not found", str(error), re.IGNORECASE):
+            raise
+        named = re.search(r"(\[[^\]]*\])", str(error))
+        raise ValueError(
+            f"'{source}' has the configurations {named[1] if named else 'that its page lists'}; got config={config!r}. "
+            f"Pass one of them as config=... (--config)."
+        ) from error
+
+
+def read_saved(path: Path) -> Dataset | DatasetDict:
+    """A dataset that `save_to_disk` wrote, whatever its folder is called."""
+    if "::" not in str(path):
+        return load_from_disk(str(path))
+    with tempfile.TemporaryDirectory() as place:  # fsspec takes `::` for a chain; what is mapped into memory stays
+        plain = Path(place) / "saved"
+        plain.symlink_to(path.absolute(), target_is_directory=True)
+        return load_from_disk(str(plain))
 
 
 def is_saved_dataset(path: Path) -> bool:
@@ -319,15 +416,10 @@ def data_files(source: str | Path) -> tuple[str, list[Path]]:
         raise FileNotFoundError(f"'{path}' holds no {', '.join(_FORMATS)} file and no saved dataset.")
     kinds = {str(_kind(p)) for p in files}
     if len(kinds) > 1:
-        raise ValueError(f"'{files[0].parent}' mixes {sorted(kinds)} files. Keep files of one kind in a directory.")
+        raise ValueError(f"'{path}' mixes {sorted(kinds)} files. Keep files of one kind in a directory.")
     if not any(p.stat().st_size for p in files):
-        raise ValueError(f"'{files[0]}' is empty.")
+        raise ValueError(f"'{path}' is empty.")
     return kinds.pop(), files
-
-
-def reading_options(kind: str) -> dict[str, object]:
-    """Arguments of `load_dataset` for a kind of file. Without these, pandas reads texts such as "None" or "NA" as missing."""
-    return {"keep_default_na": False, "na_values": [""]} if kind == "csv" else {}
 
 
 def _kind(path: Path) -> str | None:
@@ -335,15 +427,71 @@ def _kind(path: Path) -> str | None:
     return _FORMATS.get(name.suffix)
 
 
-def _read_files(kind: str, files: Sequence[Path]) -> Dataset:
+def read_files(kind: str, files: Sequence[Path], form: FileFormat = PLAIN) -> Dataset:
+    """
+    The rows of files, with the columns of all; mapped into memory from a copy among the caches of `datasets`.
+
+    Raises:
+        ValueError: A file cannot be read, or has a column of another type than those before it; the message names it.
+    """
+    stats = [(str(path.absolute()), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+    digest = hashlib.sha256(json.dumps([__version__, kind, stats, repr(form)]).encode()).hexdigest()[:32]
+    copy = Path(datasets.config.HF_DATASETS_CACHE) / "hf_llambert" / f"{digest}.arrow"
+    if not copy.is_file():
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        part = copy.with_name(f".{copy.name}.{uuid.uuid4().hex[:8]}.part")
+        try:
+            read, wider = form, None
+            while True:
+                try:
+                    wider = _copy_tables(kind, files, read, part, wider)
+                except MixedTypes as error:
+                    if kind != "csv" or error.column in read.label_columns:
+                        raise
+                    read, wider = replace(read, label_columns=(*read.label_columns, error.column)), None
+                    continue
+                if wider is None:
+                    break
+            part.replace(copy)
+        finally:
+            part.unlink(missing_ok=True)
+    return Dataset.from_file(str(copy))
+
+
+def _copy_tables(
+    kind: str, files: Sequence[Path], form: FileFormat, copy: Path, schema: pa.Schema | None
+) -> pa.Schema | None:
+    """Write the rows of files as Arrow. Returns the columns to begin again with where these were too few or too narrow."""
+    writer = None
     try:
-        return load_dataset(kind, data_files=[str(p) for p in files], split="train", **reading_options(kind))
-    except DatasetGenerationError as error:
-        raise ValueError(f"'{files[0].parent}' cannot be read as {kind}: {error.__cause__ or error}") from error
-    except ValueError as error:
-        if "corresponds to no data" in str(error):
-            raise ValueError(f"'{files[0]}' has no rows.") from error
-        raise
+        for path in files:
+            try:
+                for table in read_tables(kind, path, form):
+                    schema = table.schema if schema is None else schema
+                    wider = joined_schema(schema, table.schema)
+                    if wider != schema:
+                        if not writer:
+                            schema = wider
+                        else:
+                            return wider
+                    writer = writer or pa.ipc.new_stream(str(copy), schema)
+                    writer.write_table(fitted(table, schema))
+            except MixedTypes as error:
+                raise MixedTypes(error.column, f"'{path}' cannot be read as {kind}: {error}.") from error
+            except (ValueError, OSError, pa.ArrowException) as error:
+                reason = " ".join(str(error).split())[:1000] or type(error).__name__
+                raise ValueError(f"'{path}' cannot be read as {kind}: {reason}.") from error
+        if writer is None:
+            raise ValueError(f"'{files[0]}' has no rows." if len(files) == 1 else f"'{_folder(files)}' has no rows.")
+    finally:
+        if writer is not None:
+            writer.close()
+    return None
+
+
+def _folder(files: Sequence[Path]) -> Path:
+    """The folder that holds all of some files."""
+    return Path(os.path.commonpath([path.absolute().parent for path in files]))
 
 
 def _one_split(data: Dataset | DatasetDict, source: object, split: str | None) -> Dataset:

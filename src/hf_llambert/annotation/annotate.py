@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import shutil
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -31,6 +30,7 @@ from hf_llambert.data import (
     content_hash,
     gold_labels,
     note_stage,
+    read_note,
     refuse_own_columns,
     stage_results,
     whole_folder,
@@ -276,7 +276,7 @@ def saved_calibration(folder: str | Path) -> Calibration | None:
     note = next((path for path in (folder / "annotated" / STAGE_FILE, folder / STAGE_FILE) if path.is_file()), None)
     if note is None:
         return None
-    stage = json.loads(note.read_text(encoding="utf-8"))
+    stage = read_note(note, {"config": dict, "results": dict})
     found = stage["results"].get("calibration") or stage["config"]["labeler_calibration"]
     return Calibration(found["method"], tuple(found["bias"]), found["temperature"])
 

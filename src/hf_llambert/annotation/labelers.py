@@ -121,7 +121,7 @@ class LLMLabeler:
             task, found = TaskSpec.from_dict(note["task"]), note["calibration"]
             calibration = found and Calibration(found["method"], tuple(found["bias"]), found["temperature"])
             settings, identity, column = note["teacher"], note["identity"], note["text_column"]
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
             raise ValueError(
                 f"'{ANNOTATION_FILE}' of '{dataset}' is not what hf-llambert push writes: {error}"
             ) from error

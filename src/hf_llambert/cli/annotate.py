@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hf_llambert.cli.options import (
+    Config,
     Data,
+    Delimiter,
+    Encoding,
     LabelColumn,
     LabelMap,
     NumRows,
@@ -77,6 +80,9 @@ def annotate(
         float | None, typer.Option("--max_hours", help="Stop when this run has taken so many hours.")
     ] = None,
     prices: Prices = None,
+    encoding: Encoding = "utf-8",
+    delimiter: Delimiter = ",",
+    config: Config = None,
     write_batch: Annotated[
         Path | None,
         typer.Option("--write_batch", help="Ask nobody: write the request file for a batch API, and stop."),
@@ -94,7 +100,8 @@ def annotate(
     from hf_llambert import annotate as run
 
     tasks = [load_task(one) for one in task]
-    dataset = load_data(data, split, num_rows, seed)
+    form = {"encoding": encoding, "delimiter": delimiter, "config": config}
+    dataset = load_data(data, split, num_rows, seed, label_columns=[label_column or "label"], **form)  # type: ignore[arg-type]
     if write_batch is not None:
         _write_batch(tasks, dataset, text_column, teacher or [], write_batch, context.args)
         return

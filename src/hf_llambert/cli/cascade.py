@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,6 +60,7 @@ class Asking:
     label_column: str | None
     reading_gold: dict
     ledger: Path
+    form: dict
 
 
 def plan_asking(
@@ -78,6 +78,8 @@ def plan_asking(
     label_column: str | None,
     reading_gold: dict,
     ledger: Path | None,
+    encoding: str = "utf-8",
+    delimiter: str = ",",
 ) -> Asking | None:
     """
     What the options ask for, checked before the student labels anything; `None` where no teacher is to be asked.
@@ -110,8 +112,18 @@ def plan_asking(
         asked = load_teacher(teacher)
     else:
         asked = teacher_from_arguments(backend, [*arguments, *(("--model", teacher) if teacher else ())], seed)
-    place = ledger or output / "ledger"
-    return Asking(load_task(task), asked, below, target, gold, max_asked, label_column, reading_gold, place)
+    return Asking(
+        load_task(task),
+        asked,
+        below,
+        target,
+        gold,
+        max_asked,
+        label_column,
+        reading_gold,
+        ledger or output / "ledger",
+        {"encoding": encoding, "delimiter": delimiter},
+    )
 
 
 def ask_teacher(asking: Asking, output: Path, student: StudentLabeler, overwrite: bool = False) -> dict:
@@ -134,7 +146,12 @@ def ask_teacher(asking: Asking, output: Path, student: StudentLabeler, overwrite
         if asking.target is not None and asking.gold is not None:
             column = asking.label_column or "label"
             promise = calibrate_cascade(
-                load_data(asking.gold), student, labeler, asking.target, gold_column=column, **asking.reading_gold
+                load_data(asking.gold, label_columns=[column], **asking.form),
+                student,
+                labeler,
+                asking.target,
+                gold_column=column,
+                **asking.reading_gold,
             )
             below = promise.threshold
         labeler.ledger.close()
@@ -169,12 +186,12 @@ def ask_teacher(asking: Asking, output: Path, student: StudentLabeler, overwrite
 def _labeler(asking: Asking, output: Path, student: StudentLabeler) -> LLMLabeler:
     """The teacher as it annotated this run; else calibrated on what the student is least sure of."""
     from hf_llambert import LLMLabeler, pool_calibration, saved_calibration
-    from hf_llambert.data import STAGE_FILE
+    from hf_llambert.data import STAGE_FILE, read_note
 
     labeler = LLMLabeler(asking.task, asking.teacher, asking.ledger, student.text_column)
     note, found = output / "annotated" / STAGE_FILE, None
     if note.is_file():
-        made = json.loads(note.read_text(encoding="utf-8"))["config"]
+        made = read_note(note, {"config": dict, "results": dict})["config"]
         if made["task"] == asking.task.to_dict() and made["teacher"] == asking.teacher.identity():
             found = saved_calibration(output)
     if found is None:

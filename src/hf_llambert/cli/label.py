@@ -19,6 +19,9 @@ from hf_llambert.cli.cascade import (
     plan_asking,
 )
 from hf_llambert.cli.options import (
+    Config,
+    Delimiter,
+    Encoding,
     LabelColumn,
     LabelMap,
     NumRows,
@@ -98,6 +101,9 @@ def label(
     label_map: LabelMap = None,
     label_values: Values = "auto",
     ledger: LedgerFolder = None,
+    encoding: Encoding = "utf-8",
+    delimiter: Delimiter = ",",
+    config: Config = None,
 ) -> None:
     """
     Label a whole corpus with a student, as Parquet beside the input's columns.
@@ -124,7 +130,10 @@ def label(
         label_column=label_column,
         reading_gold=gold_options(label_map, label_values),
         ledger=ledger,
+        encoding=encoding,
+        delimiter=delimiter,
     )
+    form: dict = {"encoding": encoding, "delimiter": delimiter, "config": config}
     if push_to_hub:
         refuse_gated(output, Path(student), Path(student).parent)
     if (Path(student) / "student").is_dir():  # the folder of a run
@@ -142,7 +151,7 @@ def label(
     with ExitStack() as stack:
         uploads = stack.enter_context(ShardUploads(push_to_hub, public)) if push_to_hub else None
         results = label_pool(
-            _pool(data, split, num_rows, seed),
+            _pool(data, split, num_rows, seed, form),
             labeler,
             output / "labels",
             rows_per_shard,
@@ -152,6 +161,7 @@ def label(
             overwrite=overwrite,
             process=_process(process),
             on_shard=uploads,
+            **(form if num_rows is None else {}),
         )
     speed = f", {results['texts_per_second']:,.1f} texts/s" if results["texts_per_second"] else ""
     say(f"{results['n_labelled']:,} texts labelled, {results['n_unusable']:,} unusable{speed}")
@@ -166,10 +176,10 @@ def label(
         ask_teacher(asking, output, labeler, overwrite)
 
 
-def _pool(data: str, split: str | None, num_rows: int | None, seed: int) -> str | Dataset:
+def _pool(data: str, split: str | None, num_rows: int | None, seed: int, form: dict) -> str | Dataset:
     from hf_llambert import load_data
 
-    return data if num_rows is None else load_data(data, split, num_rows, seed)
+    return data if num_rows is None else load_data(data, split, num_rows, seed, **form)
 
 
 def _process(given: str | None) -> tuple[int, int] | None:

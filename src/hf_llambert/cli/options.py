@@ -43,6 +43,12 @@ Values = Annotated[
     ),
 ]
 
+Encoding = Annotated[str, typer.Option("--encoding", help="Encoding of CSV and JSON files, such as utf-16 or cp1252.")]
+
+Delimiter = Annotated[str, typer.Option("--delimiter", help="What stands between the fields of a CSV, such as ';'.")]
+
+Config = Annotated[str | None, typer.Option("--config", help="Configuration of a Hub dataset that has several.")]
+
 NumRows = Annotated[int | None, typer.Option("--num_rows", help="Take a random sample of so many rows.")]
 
 Seed = Annotated[int, typer.Option("--seed", help="Seed of the sample and of the training.")]

@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hf_llambert.cli.options import (
+    Config,
     Data,
+    Delimiter,
+    Encoding,
     LabelColumn,
     LabelMap,
     Output,
@@ -67,6 +70,9 @@ def plan(
         Path | None,
         typer.Option("--ledger", help="Folder of the replies. Default: OUTPUT/ledger, where annotate looks."),
     ] = None,
+    encoding: Encoding = "utf-8",
+    delimiter: Delimiter = ",",
+    config: Config = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the plan to this file too.")] = None,
 ) -> None:
     """
@@ -82,7 +88,8 @@ def plan(
             f"A plan knows --calibration none or batch, got {calibration!r}: the others ask or learn more."
         )
     table = None if prices is None else load_prices(prices)  # before anybody is asked
-    dataset = load_data(data, split)
+    form = {"encoding": encoding, "delimiter": delimiter, "config": config}
+    dataset = load_data(data, split, label_columns=[label_column or "label"], **form)  # type: ignore[arg-type]
     [(_, asked)] = named_teachers([teacher] if teacher else [], backend, context.args, seed)
     labeler = LLMLabeler(load_task(task), asked, ledger or output / "ledger", text_column)
     found = make_plan(

@@ -117,7 +117,10 @@ def _suspects(run: Path, path: Path | None) -> list[int]:
         except ImportError as error:
             say(f"The queue is made without suspected label errors. {error}", error=True)
             return []
-    rows = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        rows = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError):
+        rows = None
     if not isinstance(rows, list) or not all(isinstance(row, int) for row in rows):
         raise ValueError(f"'{path}' must hold a JSON list of row numbers.")
     return rows

@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hf_llambert.cli.options import (
+    Config,
+    Delimiter,
+    Encoding,
     LabelColumn,
     LabelMap,
     NumRows,
@@ -50,6 +53,9 @@ def train(
     label_map: LabelMap = None,
     label_values: Values = "auto",
     num_rows: NumRows = None,
+    encoding: Encoding = "utf-8",
+    delimiter: Delimiter = ",",
+    config: Config = None,
     revision: Annotated[str | None, typer.Option("--revision", help="Revision of the student on the Hub.")] = None,
     max_length: Annotated[int, typer.Option("--max_length", help="Longest input in tokens.")] = 256,
     head_share: Annotated[
@@ -114,6 +120,7 @@ def train(
         "head_share": head_share,
         "revision": revision,
     }
+    form: dict = {"encoding": encoding, "delimiter": delimiter}
     kwargs: dict = dict(reading)
     if silver is not None:
         kwargs["silver"], kwargs["selection"] = select_silver(
@@ -131,9 +138,11 @@ def train(
                 kwargs["silver"], kwargs["selection"], spec, student, output, args, label_error_folds, reading
             )
     if gold is not None:
-        kwargs["gold"] = with_gold(load_data(gold, split, num_rows, seed), text_column, column, spec, **reading_gold)
+        rows = load_data(gold, split, num_rows, seed, label_columns=[column], **form)
+        kwargs["gold"] = with_gold(rows, text_column, column, spec, **reading_gold)
     if eval_data is not None:
-        kwargs["eval_data"] = with_gold(load_data(eval_data, eval_split), text_column, column, spec, **reading_gold)
+        rows = load_data(eval_data, eval_split, label_columns=[column], **form)
+        kwargs["eval_data"] = with_gold(rows, text_column, column, spec, **reading_gold)
         source = Path(eval_data).name if Path(eval_data).exists() else eval_data
         kwargs["eval_name"] = f"{source}, {eval_split}" if eval_split else source
     if curve:

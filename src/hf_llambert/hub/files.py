@@ -9,7 +9,7 @@ from datasets import Dataset, Features, load_from_disk
 
 from hf_llambert.annotation.labelers import ANNOTATION_FILE
 from hf_llambert.annotation.silver import select_silver
-from hf_llambert.data import STAGE_FILE
+from hf_llambert.data import STAGE_FILE, read_note
 from hf_llambert.pool.shards import read_pool
 from hf_llambert.tasks.spec import TaskSpec
 from hf_llambert.training.students import TRAINING_FILE
@@ -37,7 +37,7 @@ def dataset_configs(run: Path, gold: bool) -> dict[str, Dataset]:
     Raises:
         ValueError: The labels of two of them differ.
     """
-    config = json.loads((run / "annotated" / STAGE_FILE).read_text(encoding="utf-8"))["config"]
+    config = read_note(run / "annotated" / STAGE_FILE, {"config": dict, "results": dict})["config"]
     task = TaskSpec.from_dict(config["task"])
     annotated = load_from_disk(str(run / "annotated"))
     if (run / "student" / SILVER_FILE).is_file():
@@ -88,7 +88,7 @@ def column_types(features: Features) -> dict[str, str]:
 
 def annotation_note(run: Path) -> bytes:
     """How the dataset was annotated, for [`LLMLabeler.from_dataset`]."""
-    stage = json.loads((run / "annotated" / STAGE_FILE).read_text(encoding="utf-8"))
+    stage = read_note(run / "annotated" / STAGE_FILE, {"config": dict, "results": dict})
     config, results = stage["config"], stage["results"]
     note = {
         "task": config["task"],

@@ -31,7 +31,7 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.utils import validate_repo_id
 
-from hf_llambert.data import STAGE_FILE, scratch_folder
+from hf_llambert.data import STAGE_FILE, read_note, scratch_folder
 from hf_llambert.hub.cards import Publication, dataset_card, merge_cards, model_card
 from hf_llambert.hub.files import column_types, dataset_configs, dataset_files, model_files
 from hf_llambert.hub.space import space_files
@@ -317,4 +317,4 @@ def _content(source: Path | bytes) -> str | bytes:
 
 def _stage(folder: Path) -> dict | None:
     path = folder / STAGE_FILE
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    return read_note(path, {"config": dict, "results": dict}) if path.is_file() else None

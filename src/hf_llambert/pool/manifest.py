@@ -7,12 +7,13 @@ import json
 import os
 import uuid
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from hf_llambert.data import read_note
 from hf_llambert.pool.sources import Piece
 
 NOTES = ".manifest"
@@ -71,6 +72,15 @@ class Failure:
     reason: str
 
 
+def _checked(note: Shard | Failure) -> Shard | Failure:
+    """The same note. Raises `TypeError` where a value has another type than its field."""
+    kinds: dict[str, type | tuple[type, ...]] = {"int": int, "str": str, "bool": bool, "float": (int, float)}
+    for field in fields(note):
+        if not isinstance(getattr(note, field.name), kinds[str(field.type)]):
+            raise TypeError(field.name)
+    return note
+
+
 def shard_name(piece: int, chunk: int) -> str:
     """The file of a shard; names sort as rows do."""
     if max(piece, chunk) >= _MOST:
@@ -108,9 +118,9 @@ class Manifest:
                 written = entry.stat().st_mtime_ns
                 if self._seen.get(entry.name) == written:
                     continue
-                note = json.loads(Path(entry.path).read_text(encoding="utf-8"))
+                note = read_note(Path(entry.path))
                 kind = Failure if "reason" in note else Shard
-                if self._take(kind(**note)):
+                if self._take(_checked(kind(**note))):
                     self._seen[entry.name] = written
             except (OSError, ValueError, TypeError):  # removed meanwhile, or not ours: as if it were not there
                 continue

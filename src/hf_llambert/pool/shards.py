@@ -11,16 +11,16 @@ from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 
-import pyarrow as pa
 import pyarrow.parquet as pq
-from datasets import Dataset, Features, IterableDataset, load_dataset
+from datasets import Dataset, Features, IterableDataset
 
-from hf_llambert.data import claim_stage, note_stage, stage_results
+from hf_llambert.data import check_texts, claim_stage, note_stage, read_files, stage_results
 from hf_llambert.pool.manifest import NOTES, Manifest
 from hf_llambert.pool.share import Share
 from hf_llambert.pool.sources import Piece, column_values, pool_features, pool_pieces
 from hf_llambert.processes import launched
 from hf_llambert.progress import progress_bar
+from hf_llambert.reading import PLAIN, FileFormat, read_tables
 from hf_llambert.tasks.spec import TaskSpec
 from hf_llambert.tasks.texts import why_unusable
 from hf_llambert.training.students import StudentLabeler
@@ -45,6 +45,10 @@ def label_pool(
     overwrite: bool = False,
     process: tuple[int, int] | None = None,
     on_shard: Callable[[Path], None] | None = None,
+    encoding: str = "utf-8",
+    delimiter: str = ",",
+    config: str | None = None,
+    label_columns: Sequence[str] = (),
 ) -> dict:
     """
     Label every row of a pool into `output/part-*.parquet`, in order; neither memory nor disk ever holds all of it twice.
@@ -68,6 +72,10 @@ def label_pool(
         process (`tuple[int, int]`, *optional*): Which process of how many this is, counted from 0, where no launcher says
             so: each is then started, and started again, by itself, and none waits for another.
         on_shard (`Callable`, *optional*): Called with the path of each finished shard, also of those found finished.
+        encoding (`str`, defaults to `"utf-8"`): Encoding of CSV and JSON files.
+        delimiter (`str`, defaults to `","`): What stands between the fields of a CSV.
+        config (`str`, *optional*): Configuration of a Hub id.
+        label_columns (`Sequence[str]`, defaults to none): Columns to read as strings; see [`load_data`].
 
     Returns:
         `dict`: `complete`, `n_labelled`, `n_unusable`, `seconds` of computing summed over processes, `texts_per_second`
@@ -78,7 +86,7 @@ def label_pool(
         ValueError: No such column, no rows, no classifier, another task's student, or too little agreement.
         RuntimeError: Some of the files cannot be read. The others are labelled.
     """
-    pieces = pool_pieces(pool, split)
+    pieces = pool_pieces(pool, split, FileFormat(encoding, delimiter, label_columns), config)
     rank, count = process or launched()
     if rows_per_shard < 1 or not 0 <= rank < count:
         raise ValueError(
@@ -88,7 +96,7 @@ def label_pool(
         raise ValueError(f"The student has the labels {labeler.labels}, task '{task.name}' has {task.labels}.")
     features = pool_features(pieces)
     kept = _kept(features, labeler.text_column, keep)
-    config = {
+    settings = {
         **labeler.settings(),
         "text_column": labeler.text_column,
         "rows_per_shard": rows_per_shard,
@@ -98,12 +106,12 @@ def label_pool(
     total = sum(known) // count if len(known) == len(pieces) else None
     if len(known) == len(pieces) and not any(known):
         raise ValueError("The pool has no rows.")
-    run = hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:16]
+    run = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
     folder = Path(output)
     labeler.warm_up()
     compared = folder / NOTES / f"agreement-{run}"
     agreement = _agreement(labeler, pieces, compared)
-    claim_stage(folder, config, overwrite)
+    claim_stage(folder, settings, overwrite)
     manifest = Manifest(folder, run, pieces, rows_per_shard)
     manifest.read()
     if manifest.changed and not overwrite:
@@ -113,7 +121,7 @@ def label_pool(
         )
     if agreement is not None:
         compared.write_text(str(agreement), encoding="utf-8")
-    share = Share(labeler, features, kept, manifest, rank, count, on_shard)
+    share = Share(labeler, features, kept, manifest, rank, count, on_shard, whole=keep is None)
     with progress_bar("labeling", total, show_progress and rank == 0) as progress:
         share.compute(progress)
     if process is None:
@@ -129,9 +137,9 @@ def label_pool(
     if rank == 0 or process is not None:
         results = _verified(manifest) | ({} if agreement is None else {"agreement": agreement})
         manifest.clean()
-        if results != stage_results(folder, config):  # else it stays noted when and how they were made
-            note_stage(folder, config, results)
-    while not (noted := stage_results(folder, config)):
+        if results != stage_results(folder, settings):  # else it stays noted when and how they were made
+            note_stage(folder, settings, results)
+    while not (noted := stage_results(folder, settings)):
         time.sleep(_LOOK_AGAIN)
     return noted
 
@@ -148,18 +156,25 @@ def _refuse_lost(manifest: Manifest) -> None:
 
 def read_pool(folder: str | Path, streaming: bool = False) -> Dataset | IterableDataset:
     """The rows that [`label_pool`] wrote, in the order of the pool."""
-    files = sorted(str(p) for p in Path(folder).glob("part-*.parquet"))
+    files = sorted(Path(folder).glob("part-*.parquet"))
     if not files:
         raise FileNotFoundError(f"'{folder}' holds no part-*.parquet. Label a pool into it first.")
-    return load_dataset("parquet", data_files=files, split="train", streaming=streaming)
+    if not streaming:
+        return read_files("parquet", files)
+    features = Features.from_arrow_schema(pq.read_schema(files[0]))
+    return IterableDataset.from_generator(_rows, features, gen_kwargs={"files": files})
+
+
+def _rows(files: Sequence[Path]) -> Iterator[dict]:
+    for path in files:
+        for table in read_tables("parquet", path, PLAIN):
+            yield from table.to_pylist()
 
 
 def _kept(features: Features, text_column: str, keep: Sequence[str] | None) -> list[str]:
     if text_column not in features:
         raise ValueError(f"Column '{text_column}' not found in {list(features)}. Pass text_column=... .")
-    kind = features.arrow_schema.field(text_column).type
-    if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_null(kind)):
-        raise ValueError(f"Column '{text_column}' must hold strings, it holds {kind}. Pass text_column=... .")
+    check_texts(features, text_column)
     unknown = [name for name in keep or () if name not in features]
     if unknown:
         raise ValueError(f"There is no column {unknown} to keep in {list(features)}.")

@@ -45,9 +45,11 @@ class Share:
         rank: int,
         count: int,
         on_shard: Callable[[Path], None] | None,
+        whole: bool,
     ) -> None:
         self.labeler, self.manifest, self.rank, self.count, self.on_shard = labeler, manifest, rank, count, on_shard
-        self.input, self.kept = features, list(kept)
+        self.kept, self.whole = list(kept), whole
+        self.input = Features({name: features[name] for name in dict.fromkeys((*kept, labeler.text_column))})
         self.output = labeler.features(Features({name: features[name] for name in kept}))
 
     def compute(self, progress: Callable[[int], None]) -> None:
@@ -144,6 +146,12 @@ class Share:
                 if self._is_mine(p, chunk) and (p, chunk) not in self.manifest.shards:
                     yield from self._chunk(p, piece, chunk)
 
+    def _read(self, piece: Piece, start: int) -> Iterator[pa.Table]:
+        """The rows of a piece from a row on, in the columns that are needed."""
+        for table in piece.read(start):
+            yield cast_table(table, self.input, start, self.whole)
+            start += table.num_rows
+
     def _is_mine(self, piece: int, chunk: int) -> bool:
         return (piece + chunk) % self.count == self.rank
 
@@ -155,7 +163,7 @@ class Share:
         last = self.manifest.ended(p) == chunk + 1
         at = start
         try:
-            for window in _windows(piece.read(start), start, size):
+            for window in _windows(self._read(piece, start), start, size):
                 table = window.slice(0, stop - at)
                 at += table.num_rows
                 yield self._item(p, chunk, at - table.num_rows, table, at == stop, last)
@@ -172,7 +180,7 @@ class Share:
         at = next(missing) * size
         chunk = at // size
         try:
-            tables = _windows(piece.read(at), at, size)
+            tables = _windows(self._read(piece, at), at, size)
             following = next(tables, None)
             if following is None and at == 0:
                 yield _Item(p, 0, ends=True, last=True)
@@ -190,7 +198,6 @@ class Share:
             yield _Item(p, chunk, error=error)
 
     def _item(self, p: int, chunk: int, start: int, table: pa.Table, ends: bool, last: bool) -> _Item:
-        table = cast_table(table, self.input)
         encoded = self.labeler.encode(column_values(table[self.labeler.text_column]))
         return _Item(p, chunk, start, table, encoded, ends, ends and last)
 

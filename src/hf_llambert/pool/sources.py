@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,11 +13,11 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets import Dataset, Features, IterableDataset, load_dataset, load_dataset_builder
-from datasets.exceptions import DatasetNotFoundError
 from datasets.table import table_cast
 
-from hf_llambert.data import content_hash, data_files, is_saved_dataset, load_data, reading_options
+from hf_llambert.data import content_hash, data_files, hub_errors, is_saved_dataset, load_data
 from hf_llambert.models import digest_file
+from hf_llambert.reading import PLAIN, FileFormat, joined_schema, plain_schema, plain_types, read_parquet, read_tables
 
 _READ = 1000  # rows that are read at once
 _PEEK = 100  # rows by which a stream is known again
@@ -43,7 +43,12 @@ class Piece:
     features: Features | None = None
 
 
-def pool_pieces(pool: Dataset | IterableDataset | str | Path, split: str | None = None) -> list[Piece]:
+def pool_pieces(
+    pool: Dataset | IterableDataset | str | Path,
+    split: str | None = None,
+    form: FileFormat = PLAIN,
+    config: str | None = None,
+) -> list[Piece]:
     """
     The pieces of a pool, in order.
 
@@ -52,6 +57,8 @@ def pool_pieces(pool: Dataset | IterableDataset | str | Path, split: str | None 
             (compressed or not), a directory of such files of one kind; a saved dataset or a run's folder; or a Hub id, whose
             files are streamed. Files are never copied, and told apart by size and 64 places in each.
         split (`str`, *optional*): Split of a Hub id or a saved dataset.
+        form (`FileFormat`, *optional*): Encoding and delimiter of files that are here.
+        config (`str`, *optional*): Configuration of a Hub id.
 
     Raises:
         FileNotFoundError: There is no such file, directory or Hub dataset.
@@ -63,25 +70,34 @@ def pool_pieces(pool: Dataset | IterableDataset | str | Path, split: str | None 
         return [Piece("the stream", _stream_identity(pool), None, partial(_read_stream, pool), pool.features)]
     path = Path(pool)
     if is_saved_dataset(path) or (path / "annotated").is_dir():
-        return pool_pieces(load_data(path, split))
+        return pool_pieces(load_data(path, split, config=config))
     if path.exists():
+        if config is not None:
+            raise ValueError(f"'{pool}' is here and has no configurations. Leave config (--config) out.")
         kind, files = data_files(pool)
-        return [_file_piece(kind, path, root=Path(pool)) for path in files]
-    kind, urls = _hub_files(str(pool), split)
-    return [Piece(url, url, None, partial(_read_file, kind, url)) for url in urls]  # the commit is part of the address
+        return [_file_piece(kind, path, Path(pool), form) for path in files]
+    kind, urls = _hub_files(str(pool), split, config)
+    return [Piece(url, url, None, partial(_read_url, kind, url)) for url in urls]  # the commit is part of the address
 
 
 def pool_features(pieces: Sequence[Piece]) -> Features:
     """
-    Names and types of the columns, from the first piece that can be read.
+    Names of the columns of the first piece that can be read, and their types, as wide as the other Parquet files need them.
+    Where types do not go together the first counts, and reading the other says so.
 
     Raises:
         ValueError: None can, or there are no rows.
     """
     reasons = []
+    known = [piece.features for piece in pieces if piece.features is not None]
+    if known:
+        schema = known[0].arrow_schema
+        for features in known[1:]:
+            with suppress(ValueError):
+                joined = joined_schema(schema, features.arrow_schema)
+                schema = pa.schema([joined.field(name) for name in schema.names], schema.metadata)
+        return known[0] if schema.equals(known[0].arrow_schema) else Features.from_arrow_schema(schema)
     for piece in pieces:
-        if piece.features is not None:
-            return piece.features
         try:
             table = next(piece.read(0), None)
         except Exception as error:  # noqa: BLE001  (whatever a file may hold)
@@ -92,16 +108,51 @@ def pool_features(pieces: Sequence[Piece]) -> Features:
     raise ValueError(" ".join(reasons) or "The pool has no rows.")
 
 
-def cast_table(table: pa.Table, features: Features) -> pa.Table:
+def cast_table(table: pa.Table, features: Features, start: int = 0, whole: bool = False) -> pa.Table:
     """
-    A table of one piece with the columns and types of the first.
+    A table of one piece with the columns and types that are kept; others are left out.
+
+    Args:
+        table (`pa.Table`): The rows.
+        features (`Features`): Columns and types.
+        start (`int`, defaults to 0): Number of the first row in its piece, for errors.
+        whole (`bool`, defaults to `False`): Whether other columns are an error, and not left out.
 
     Raises:
-        ValueError: It has other columns, or a value does not fit.
+        ValueError: A column is missing or too many, or a value does not fit; the message names column and row.
     """
-    if sorted(table.column_names) != sorted(features):
-        raise ValueError(f"expected the columns {list(features)}, got {table.column_names}")
-    return table_cast(table.select(list(features)), features.arrow_schema)
+    missing = [name for name in features if name not in table.column_names]
+    others = [name for name in table.column_names if name not in features] if whole else []
+    if missing or others:
+        raise ValueError(
+            f"expected the columns {list(features)} of the first file, got {table.column_names}. Choose columns that all "
+            f"files have with keep=... (--keep)"
+        )
+    schema, columns = features.arrow_schema, []
+    for name in features:
+        one = pa.schema([schema.field(name)])
+        column = table.select([name])
+        try:
+            columns.append(_cast(column, one, features)[name])
+        except Exception:  # noqa: BLE001  (one row tells which)
+            for row in range(table.num_rows):
+                try:
+                    _cast(column.slice(row, 1), one, features)
+                except Exception as error:
+                    raise ValueError(
+                        f"column '{name}' of row {start + row + 1:,} holds {column[name].type} where {one.field(0).type} "
+                        f"was expected ({' '.join(str(error).split())[:150]})"
+                    ) from error
+            raise
+    return pa.Table.from_arrays(columns, schema=schema)
+
+
+def _cast(column: pa.Table, schema: pa.Schema, features: Features) -> pa.Table:
+    name = schema.names[0]
+    if column.schema.field(name).type == schema.field(name).type:
+        return column
+    known = Features({name: features[name]})
+    return table_cast(column.replace_schema_metadata(None), known.arrow_schema)
 
 
 def column_values(column: pa.ChunkedArray) -> list[object]:
@@ -141,53 +192,39 @@ def _stream_identity(stream: IterableDataset) -> str:
     return hashlib.sha256(json.dumps(rows, sort_keys=True, default=str).encode()).hexdigest()[:32]
 
 
-def _file_piece(kind: str, path: Path, root: Path) -> Piece:
+def _file_piece(kind: str, path: Path, root: Path, form: FileFormat) -> Piece:
     name = path.relative_to(root).as_posix() if path != root else path.name
     digest = hashlib.sha256()
     digest_file(path, digest, sampled=True)
+    if form != PLAIN and kind in ("csv", "json"):
+        digest.update(repr(form).encode())
     identity = digest.hexdigest()[:32]
-    if kind != "parquet":
-        return Piece(name, identity, None, partial(_read_file, kind, str(path)))
-    try:
-        num_rows = pq.ParquetFile(path).metadata.num_rows
-    except (pa.ArrowException, OSError):
-        num_rows = None  # reading it says why
-    return Piece(name, identity, num_rows, partial(_read_parquet, path))
+    if kind != "parquet" or path.suffix != ".parquet":
+        return Piece(name, identity, None, partial(read_tables, kind, path, form, size=_READ))
+    num_rows = features = None
+    with suppress(pa.ArrowException, OSError), pq.ParquetFile(path) as file:  # reading it says why not
+        num_rows = file.metadata.num_rows
+        schema = plain_schema(file.schema_arrow)
+        if len(set(schema.names)) == len(schema.names):
+            with suppress(ValueError, TypeError, KeyError):
+                features = Features.from_arrow_schema(schema)
+    return Piece(name, identity, num_rows, partial(_read_parquet, path), features)
 
 
 def _read_parquet(path: Path, start: int) -> Iterator[pa.Table]:
     with pq.ParquetFile(path) as file:
-        repeated = [name for name, count in Counter(file.schema_arrow.names).items() if count > 1]
-        if repeated:
-            raise ValueError(f"it has several columns of the name {repeated[0]!r}. Rename them")
-        groups: list[int] = []
-        for group in range(file.metadata.num_row_groups):
-            rows = file.metadata.row_group(group).num_rows
-            if start >= rows and not groups:
-                start -= rows
-            else:
-                groups.append(group)
-        if not groups and file.metadata.num_rows:
-            return
-        for batch in file.iter_batches(batch_size=_READ, row_groups=groups):
-            table = pa.Table.from_batches([batch]).replace_schema_metadata(file.schema_arrow.metadata)
-            if start < table.num_rows:
-                yield table.slice(start)
-            start = max(0, start - table.num_rows)
+        yield from read_parquet(file, start, _READ)
 
 
-def _read_file(kind: str, path: str, start: int) -> Iterator[pa.Table]:
-    stream = load_dataset(kind, data_files=[path], split="train", streaming=True, **reading_options(kind))
-    yield from _read_stream(stream, start)
+def _read_url(kind: str, url: str, start: int) -> Iterator[pa.Table]:
+    missing = {"keep_default_na": False, "na_values": [""]} if kind == "csv" else {}  # as `read_tables` has it
+    stream = load_dataset(kind, data_files=[url], split="train", streaming=True, **missing)
+    yield from map(plain_types, _read_stream(stream, start))
 
 
-def _hub_files(name: str, split: str | None) -> tuple[str, list[str]]:
-    try:
-        builder = load_dataset_builder(name)
-    except (DatasetNotFoundError, ConnectionError, OSError) as error:
-        raise FileNotFoundError(
-            f"'{name}' is no file or directory here, and no dataset of that name could be had from the Hub: {error}"
-        ) from error
+def _hub_files(name: str, split: str | None, config: str | None) -> tuple[str, list[str]]:
+    with hub_errors(name, config):
+        builder = load_dataset_builder(name, config)
     files = builder.config.data_files or {}
     if split is None and len(files) == 1:
         split = str(next(iter(files)))

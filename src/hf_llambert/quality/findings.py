@@ -13,7 +13,7 @@ from datasets import ClassLabel, Dataset, Value
 from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import TfidfVectorizer
 
-from hf_llambert.data import STAGE_FILE
+from hf_llambert.data import STAGE_FILE, read_note
 from hf_llambert.quality.curves import CURVE_FILE, worth_of_labels
 from hf_llambert.quality.drift import measure_drift
 from hf_llambert.quality.noise import likely_label_errors
@@ -60,7 +60,7 @@ def find_all(
         if evaluation and len(evaluation) > 1 and any(counts):
             out["prevalence"] = class_prevalence(evaluation["gold"][:], evaluation["student_label"][:], counts, labels)
     if pool and annotated is not None:
-        made = json.loads((pool / STAGE_FILE).read_text(encoding="utf-8"))
+        made = read_note(pool / STAGE_FILE, {"config": dict, "results": dict})
         texts = pool_texts(pool, made["config"]["text_column"])
         if texts is not None:
             out["drift"] = measure_drift([row["text"] for row in rows], texts)

@@ -14,7 +14,7 @@ from pathlib import Path
 import yaml
 from datasets import Dataset, load_from_disk
 
-from hf_llambert.data import STAGE_FILE, gold_labels, write_whole
+from hf_llambert.data import STAGE_FILE, gold_labels, read_note, write_whole
 from hf_llambert.pool.shards import label_pool, read_pool
 from hf_llambert.quality.figures import (
     draw_confidence,
@@ -130,7 +130,7 @@ def _gathered(run: Path, against: str | Path | None) -> tuple[dict, list[dict], 
     report = _figures_of(stages, task)
     training = run / "student" / TRAINING_FILE
     if report["student"] and training.is_file():
-        note = json.loads(training.read_text(encoding="utf-8"))
+        note = read_note(training, {"reading": dict, "training": dict})
         report["student"] |= {"reading": note["reading"], "arguments": note["training"]["arguments"]}
     if _measured_alike(stages["student"], stages["baseline"]):
         report["student_less_baseline"] = compare_students(run / "student", run / "baseline")
@@ -160,7 +160,7 @@ def _old_choices(run: Path) -> dict[str, str] | None:
     path = run / "report.json"
     try:
         return json.loads(path.read_text(encoding="utf-8")).get("choices") if path.is_file() else None
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, RecursionError):
         logger.warning("'%s' was damaged and is made anew, without how things were chosen. Pass choices again.", path)
         return None
 
@@ -216,7 +216,7 @@ def show_report(report: Mapping, run: str | Path) -> None:
 
 def _stage(folder: Path) -> dict | None:
     path = folder / STAGE_FILE
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    return read_note(path, {"config": dict, "results": dict}) if path.is_file() else None
 
 
 def _figures_of(stages: Mapping[str, dict | None], task: TaskSpec) -> dict:

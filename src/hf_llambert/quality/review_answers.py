@@ -68,7 +68,7 @@ def read_answers(path: Path, queue: Queue) -> tuple[str | None, list[dict]]:
         entries = []
         for number, line in enumerate(lines[1:], start=2):  # noqa: B007  (named in the error)
             entries.append(_checked_entry(json.loads(line), queue))
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise OSError(f"Line {number} of '{path}' cannot be read ({error}). Restore or remove it.") from error
     if digest != queue.digest:
         raise OSError(f"'{path}' holds answers to another queue of rows. Move it away; it does not belong here.")

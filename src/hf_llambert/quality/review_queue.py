@@ -13,7 +13,7 @@ from pathlib import Path
 from datasets import Dataset, load_from_disk
 from filelock import FileLock
 
-from hf_llambert.data import STAGE_FILE
+from hf_llambert.data import STAGE_FILE, read_note
 from hf_llambert.tasks.questions import ABSTAIN
 from hf_llambert.tasks.spec import TaskSpec
 from hf_llambert.tasks.texts import why_unusable
@@ -144,7 +144,7 @@ def _annotated(run: Path) -> tuple[Dataset, TaskSpec, str]:
     note = run / "annotated" / STAGE_FILE
     if not note.is_file():
         raise FileNotFoundError(f"'{run}' holds no 'annotated' folder. Run hf-llambert annotate --output {run} first.")
-    config = json.loads(note.read_text(encoding="utf-8"))["config"]
+    config = read_note(note, {"config": dict, "results": dict})["config"]
     return load_from_disk(str(run / "annotated")), TaskSpec.from_dict(config["task"]), config["text_column"]
 
 
@@ -234,13 +234,13 @@ def read_queue(folder: Path) -> Queue:
     if not path.is_file():
         raise FileNotFoundError(f"'{folder}' holds no queue of rows to review. Start hf-llambert review first.")
     try:
-        made = json.loads(path.read_text(encoding="utf-8"))
+        made = read_note(path, advice="Restore it; the answers beside it belong to it.")
         rows = tuple(QueueRow(**row) for row in made["rows"])
         task = TaskSpec.from_dict(made["task"])
         if not rows or not all(_is_sound(row, task.num_labels) for row in rows):
             raise ValueError("some rows are none")
         return Queue(task, made["text_column"], made["num"], made["num_control"], rows)
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise OSError(f"'{path}' is damaged ({error}). Restore it; the answers beside it belong to it.") from error
 
 

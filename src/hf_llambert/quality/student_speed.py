@@ -9,13 +9,14 @@ from pathlib import Path
 
 import torch
 from torch.utils.data import DataLoader
-from transformers import AutoModelForSequenceClassification, AutoTokenizer, DataCollatorWithPadding
+from transformers import AutoModelForSequenceClassification, DataCollatorWithPadding
 
 from hf_llambert.models import choose_device, limit_worker_threads
 from hf_llambert.quality.forecast import Estimate, mean_estimate
 from hf_llambert.tasks.spec import TaskSpec
 from hf_llambert.training.backends import Backend
-from hf_llambert.training.students import Reading, StudentLabeler, longest_input, save_reading
+from hf_llambert.training.loading import SAFE, fit_pad_token, load_tokenizer, longest_input
+from hf_llambert.training.students import Reading, StudentLabeler, save_reading
 
 _STEPS = 5  # the first of them warms up
 _LABEL_ROUNDS = 4
@@ -56,14 +57,15 @@ def student_speed(
         raise ValueError("Measuring a student needs a usable text at least, got none.")
     limit_worker_threads()
     device = choose_device()
-    tokenizer = AutoTokenizer.from_pretrained(student)
+    tokenizer = load_tokenizer(student)
     model = AutoModelForSequenceClassification.from_pretrained(
         student,
         num_labels=task.num_labels,
         ignore_mismatched_sizes=True,
         dtype=torch.float32,
-        use_safetensors=True,
+        **SAFE,
     )
+    fit_pad_token(tokenizer, model)
     model.to(device).train()
     reading = Reading(min(max_length, longest_input(tokenizer, model)), head_share)
     rows = sorted(reading.encode(tokenizer, list(texts)), key=len)

@@ -206,7 +206,9 @@ def _load(teacher: RecordedTeacher, stamp: tuple) -> _Loaded:
         kind = "tokens" if teacher.mode == "score" else "response"
         loaded = _Loaded(BatchRecording(files, kind == "tokens", requests), kind, None, digest)
     else:
-        table = load_data(teacher.path, teacher.split)
+        answers = {*_COLUMNS["generate"]["response"], *_COLUMNS["generate"]["label"]}
+        answers |= {name for name in (teacher.response_column, teacher.label_column) if name}
+        table = load_data(teacher.path, teacher.split, label_columns=sorted(answers))
         texts = load_data(teacher.texts, teacher.texts_split) if teacher.texts else None
         if texts is None and teacher.text_column not in table.column_names:
             raise ValueError(

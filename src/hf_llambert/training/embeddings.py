@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from torch import Tensor
-from transformers import AutoModel, AutoTokenizer
+from transformers import AutoModel
 
 from hf_llambert.models import choose_device
 from hf_llambert.training.backends import mean_hidden
-from hf_llambert.training.students import Reading, longest_input
+from hf_llambert.training.loading import SAFE, fit_pad_token, load_tokenizer, longest_input
+from hf_llambert.training.students import Reading
 
 _LONGEST = 512  # tokens; whatever more the encoder takes
 
@@ -32,7 +33,9 @@ def embed_texts(
     """
     if not texts:
         raise ValueError("Expected texts to embed, got none.")
-    tokenizer = AutoTokenizer.from_pretrained(encoder)
-    model = AutoModel.from_pretrained(encoder, use_safetensors=True).to(choose_device(device, None)).eval().float()
+    tokenizer = load_tokenizer(encoder)
+    model = AutoModel.from_pretrained(encoder, **SAFE)
+    fit_pad_token(tokenizer, model)
+    model = model.to(choose_device(device, None)).eval().float()
     reading = reading or Reading(min(_LONGEST, longest_input(tokenizer, model)))
     return mean_hidden(model, tokenizer, reading.encode(tokenizer, texts))

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from hf_llambert.data import STAGE_FILE
+from hf_llambert.data import STAGE_FILE, read_note
 from hf_llambert.metrics import mean_interval, paired_bootstrap
 from hf_llambert.tasks.spec import TaskSpec
 from hf_llambert.training.evaluation import EVALUATION_FILE, read_evaluation
@@ -100,13 +100,13 @@ def read_seeds(run: str | Path) -> dict | None:
     path = Path(run) / SEEDS_FILE
     if not path.is_file() or not (Path(run) / "student" / STAGE_FILE).is_file():
         return None
-    summary = json.loads(path.read_text(encoding="utf-8"))
+    summary = read_note(path)
     return summary if summary["training"] == _training(Path(run) / "student") else None
 
 
 def _training(folder: Path) -> str:
     """A digest of how a student was trained, its seed apart."""
-    config = json.loads((folder / STAGE_FILE).read_text(encoding="utf-8"))["config"]
+    config = read_note(folder / STAGE_FILE, {"config": dict, "results": dict})["config"]
     config["arguments"] = {name: value for name, value in config["arguments"].items() if name != "seed"}
     return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:32]
 
@@ -120,7 +120,7 @@ def _answers(folder: Path) -> dict[int, tuple[str, NDArray[np.bool_]]]:
     answers = {}
     for each in folders:
         table = read_evaluation(each)
-        config = json.loads((each / STAGE_FILE).read_text(encoding="utf-8"))["config"]
+        config = read_note(each / STAGE_FILE, {"config": dict, "results": dict})["config"]
         right = np.array(table["student_label"][:]) == np.array(table["gold"][:])
         answers[config["arguments"]["seed"]] = (config["eval_data"], right)
     return answers

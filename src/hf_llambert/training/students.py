@@ -7,7 +7,7 @@ import threading
 import time
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -20,7 +20,6 @@ from torch import Tensor
 from transformers import (
     AutoConfig,
     AutoModelForSequenceClassification,
-    AutoTokenizer,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
@@ -39,6 +38,7 @@ from hf_llambert.training.backends import (
     openvino_forward,
     torch_forward,
 )
+from hf_llambert.training.loading import SAFE, fit_pad_token, load_tokenizer, longest_input, positions, read_reading
 
 TRAINING_FILE = "training.json"
 LongTexts = Literal["truncate", "mean", "max"]
@@ -103,12 +103,6 @@ def _own_offsets(encoding: Encoding) -> list[tuple[int, int]]:
 
 _LONGEST_TOKEN = 200  # characters: more of a text than this for each token that is read need not be looked at
 _OVERLAP = 4  # a part repeats a quarter of the one before
-
-
-def longest_input(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> int:
-    """The most tokens that a model takes, special tokens included."""
-    context = getattr(model.config, "max_position_embeddings", None) or 2**31
-    return min(tokenizer.model_max_length, context)
 
 
 @dataclass(frozen=True)
@@ -295,7 +289,9 @@ class StudentLabeler:
     @property
     def labels(self) -> tuple[str, ...]:
         """The student's label names, in the order of ids and scores."""
-        config = AutoConfig.from_pretrained(self.student, revision=self.revision)  # no model: a fork may follow
+        config = AutoConfig.from_pretrained(  # no model: a fork may follow
+            self.student, revision=self.revision, trust_remote_code=False
+        )
         names = config.id2label or {}
         return tuple(name for _, name in sorted(names.items(), key=lambda item: int(item[0])))
 
@@ -335,20 +331,21 @@ class StudentLabeler:
         torch_too = self.backend == "torch"
         if device == "cpu" and dtype in ("bfloat16", "float16") and not cpu_computes(dtype):
             warnings.warn(f"This CPU has no {dtype} arithmetic: up to 80 times slower than dtype='float32'.")
-        tokenizer = AutoTokenizer.from_pretrained(self.student, revision=self.revision)
+        tokenizer = load_tokenizer(self.student, self.revision)
         model, info = AutoModelForSequenceClassification.from_pretrained(
             self.student,
             revision=self.revision,
             dtype=getattr(torch, dtype if torch_too else "float32"),
             attn_implementation=self.attention,
-            use_safetensors=True,
             output_loading_info=True,
+            **SAFE,
         )
         if info["missing_keys"]:
             raise ValueError(
                 f"'{self.student}' is no trained classifier: it has no weights for {', '.join(sorted(info['missing_keys']))}. "
                 f"Pass a student that hf-llambert train made, or another sequence classification model."
             )
+        fit_pad_token(tokenizer, model)
         model.to(device).eval()
         reading = self._reading(tokenizer, model)
         if torch_too:
@@ -365,7 +362,11 @@ class StudentLabeler:
                 return Reading(longest_input(tokenizer, model))
         if not path.is_file():
             return Reading(longest_input(tokenizer, model))
-        return Reading(**json.loads(path.read_text(encoding="utf-8"))["reading"])
+        try:
+            reading = Reading(**read_reading(path))
+        except (ValueError, TypeError) as error:
+            raise OSError(f"'{path}' is damaged ({error}). Restore it, or train the student again.") from error
+        return replace(reading, max_length=min(reading.max_length, positions(model)))
 
 
 @dataclass(frozen=True)

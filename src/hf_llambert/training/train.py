@@ -18,7 +18,6 @@ from datasets import Dataset
 from peft import LoraConfig, get_peft_model
 from transformers import (
     AutoModelForSequenceClassification,
-    AutoTokenizer,
     DataCollatorWithPadding,
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -32,8 +31,9 @@ from hf_llambert.models import content_id
 from hf_llambert.tasks.spec import TaskSpec
 from hf_llambert.training.evaluation import evaluate_student, scalar_metrics
 from hf_llambert.training.figures import draw_mix, draw_training
+from hf_llambert.training.loading import SAFE, fit_pad_token, load_tokenizer, longest_input
 from hf_llambert.training.rows import kept_back, labelled_rows, training_rows, warn_of_shared_texts
-from hf_llambert.training.students import Reading, StudentLabeler, longest_input, save_reading
+from hf_llambert.training.students import Reading, StudentLabeler, save_reading
 from hf_llambert.training.trainer import StudentConfig, StudentTrainer
 
 logger = logging.getLogger(__name__)
@@ -183,7 +183,7 @@ def _labels(rows: Mapping[str, Dataset]) -> Counter[int]:
 
 
 def _load(task: TaskSpec, student: str, revision: str | None) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
-    tokenizer = AutoTokenizer.from_pretrained(student, revision=revision)
+    tokenizer = load_tokenizer(student, revision)
     model = AutoModelForSequenceClassification.from_pretrained(
         student,
         revision=revision,
@@ -191,8 +191,9 @@ def _load(task: TaskSpec, student: str, revision: str | None) -> tuple[PreTraine
         label2id={name: i for i, name in task.id2label.items()},
         ignore_mismatched_sizes=True,
         dtype=torch.float32,  # whatever the checkpoint has; mixed precision is for bf16 and fp16 of the arguments
-        use_safetensors=True,
+        **SAFE,
     )
+    fit_pad_token(tokenizer, model)
     return tokenizer, model
 
 

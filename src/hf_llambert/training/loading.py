@@ -1,0 +1,126 @@
+"""Encoders as they are loaded: safetensors, no code of strangers, a pad token, and no more tokens than they take."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from hf_llambert.data import read_note
+
+SAFE: dict[str, Any] = {"trust_remote_code": False, "use_safetensors": True}
+"""Arguments of every `from_pretrained` of a model. Left out, transformers asks whether to run code that comes along."""
+
+_INDEX, _ADAPTER = "model.safetensors.index.json", "adapter_config.json"
+
+
+def load_tokenizer(model: str, revision: str | None = None) -> PreTrainedTokenizerBase:
+    """The tokenizer of a model. Raises `ValueError` where its weights are not safe to load; see [`check_weights`]."""
+    check_weights(model, revision)
+    return AutoTokenizer.from_pretrained(model, revision=revision, trust_remote_code=False)
+
+
+def check_weights(model: str, revision: str | None = None) -> None:
+    """
+    See that a model's weights are safetensors, before anything loads them: loading other files may run what is in them.
+
+    Raises:
+        ValueError: They are not, or an index or adapter leads elsewhere; the message says what to do.
+        OSError: The index is damaged.
+    """
+    folder = Path(model)
+    if not folder.is_dir():
+        folder = _index_of(model, revision)
+    mend = "Expected safetensors: convert it with model.save_pretrained(...), or pass another student."
+    for index in folder.glob("*.index.json") if Path(model).is_dir() else [folder / _INDEX]:
+        if index.is_file() and ".safetensors" in index.name:
+            files = [str(file) for file in read_note(index, {"weight_map": dict})["weight_map"].values()]
+            strange = sorted({file for file in files if not file.endswith(".safetensors") or Path(file).name != file})
+            if strange:
+                raise ValueError(f"'{index}' names {', '.join(strange[:3])}. {mend}")
+    if not Path(model).is_dir():
+        return
+    if (folder / _ADAPTER).is_file():
+        raise ValueError(
+            f"'{model}' holds an adapter, expected a whole model. Merge it first (merge_and_unload of peft)."
+        )
+    named = (
+        read_note(folder / "config.json").get("transformers_weights") if (folder / "config.json").is_file() else None
+    )
+    if named is not None and not str(named).endswith((".safetensors", ".safetensors.index.json")):
+        raise ValueError(f"'{folder / 'config.json'}' has its weights in {named}. {mend}")
+    others = sorted(path.name for end in ("bin", "pt", "pth", "h5", "msgpack") for path in folder.glob(f"*.{end}"))
+    if others and not any(folder.glob("*.safetensors")):
+        raise ValueError(f"'{model}' has its weights in {', '.join(others[:3])} only. {mend}")
+
+
+def _index_of(model: str, revision: str | None) -> Path:
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(hf_hub_download(model, _INDEX, revision=revision)).parent
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError):
+        return Path(model)  # none: one file, which loading finds or not
+
+
+def fit_pad_token(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> None:
+    """
+    Have a tokenizer and its model pad with one token: of those that the tokenizer has, where it has none for it.
+
+    Raises:
+        ValueError: It has no special token at all.
+    """
+    given = tokenizer.pad_token is None
+    if given:
+        tokens = (
+            tokenizer.eos_token,
+            tokenizer.unk_token,
+            tokenizer.sep_token,
+            tokenizer.cls_token,
+            tokenizer.bos_token,
+        )
+        chosen = next((token for token in tokens if token is not None), None)
+        if chosen is None:
+            raise ValueError(
+                "The student's tokenizer has no pad token, and no eos, unk or sep to pad with. Set tokenizer.pad_token and "
+                "save it with tokenizer.save_pretrained(...)."
+            )
+        tokenizer.pad_token = chosen
+    config = model.config.get_text_config()
+    if given or getattr(config, "pad_token_id", None) is None:
+        config.pad_token_id = model.config.pad_token_id = tokenizer.pad_token_id
+
+
+def longest_input(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> int:
+    """The most tokens that a model takes, special tokens included."""
+    return min(tokenizer.model_max_length, positions(model))
+
+
+def positions(model: PreTrainedModel) -> int:
+    """
+    How many tokens a model has positions for. Those of the RoBERTa family are counted from behind the pad token's: their
+    table of positions has a row for padding, which says so.
+    """
+    found = [getattr(model.config, "max_position_embeddings", None) or 2**31]
+    for name, module in model.named_modules():
+        if (
+            isinstance(module, nn.Embedding)
+            and name.endswith("position_embeddings")
+            and module.padding_idx is not None
+        ):
+            found.append(module.num_embeddings - module.padding_idx - 1)
+    return min(found)
+
+
+def read_reading(path: Path) -> dict:
+    """The part of a student's note that says how it reads. Raises `OSError` where the note is damaged."""
+    reading = read_note(path, {"reading": dict})["reading"]
+    if not isinstance(reading.get("max_length"), int) or not set(reading) <= {"max_length", "head_share"}:
+        raise OSError(
+            f"'{path}' is damaged ({json.dumps(reading)[:80]} is no way to read). Restore it, or train the student again."
+        )
+    return reading

@@ -1,0 +1,266 @@
+import bz2
+import gzip
+import json
+import lzma
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from datasets import Dataset
+
+from hf_llambert import StudentLabeler, label_pool, load_data, read_pool
+from hf_llambert.data import check_column, claim_stage, read_note, stage_results
+from hf_llambert.pool.sources import pool_pieces
+from hf_llambert.quality.review_queue import read_queue
+from hf_llambert.reading import FileFormat
+
+NAMES = ["a[1]", "x*", "q?", "$HOME", "${HOME}", "{a,b}", "a::b", "~", "%41"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_name_with_signs_of_patterns_is_that_of_one_file(name, tmp_path):
+    folder = tmp_path / name
+    folder.mkdir()
+    for other in ("a1", "xy", "qq", "a", "b"):
+        (folder / f"{other}.csv").write_text("text\nanother file\n")
+    (folder / f"{name}.csv").write_text("text\nthis file\n")
+    (folder / f"{name}.jsonl.gz").write_bytes(gzip.compress(b'{"text": "this file"}\n'))
+    pq.write_table(pa.table({"text": ["this file"]}), folder / f"{name}.parquet")
+    for kind in ("csv", "jsonl.gz", "parquet"):
+        path = folder / f"{name}.{kind}"
+        assert load_data(path)["text"][:] == ["this file"]
+        [piece] = pool_pieces(path)
+        assert [row for table in piece.read(0) for row in table["text"].to_pylist()] == ["this file"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_folders_with_signs_of_patterns_are_read(name, tmp_path):
+    Dataset.from_dict({"text": ["saved"]}).save_to_disk(str(tmp_path / "plain"))
+    (tmp_path / "plain").rename(tmp_path / name)
+    assert load_data(tmp_path / name)["text"][:] == ["saved"]
+    (tmp_path / f"{name}2").mkdir()
+    pq.write_table(pa.table({"text": ["labelled"]}), tmp_path / f"{name}2" / "part-00000-00000.parquet")
+    assert read_pool(tmp_path / f"{name}2")["text"][:] == ["labelled"]
+    assert next(iter(read_pool(tmp_path / f"{name}2", streaming=True))) == {"text": "labelled"}
+
+
+@pytest.mark.parametrize(
+    ("rows", "line", "fields"),
+    [
+        (["a,b,1", "c,d,0"], 2, 3),  # every row: pandas takes the first field for an index
+        (["a,1", "b, c,0"], 3, 3),
+        (['"two\nlines",1', "", "b"], 5, 1),
+        (["a,1,"], 2, 3),
+    ],
+)
+def test_a_row_with_other_fields_than_the_header_is_refused_with_its_line(rows, line, fields, tmp_path):
+    path = tmp_path / "d.csv"
+    path.write_text("\n".join(["text,label", *rows]))
+    with pytest.raises(
+        ValueError, match=rf"d.csv' cannot be read as csv: line {line} has {fields} fields, the header 2"
+    ):
+        load_data(path)
+
+
+LABELS = ["01", None, "1", "1.0", "NA", "None", "null", "true", " x"]
+
+
+@pytest.mark.parametrize("packed", ["", ".gz", ".bz2", ".xz", ".zst"])
+def test_label_columns_of_a_csv_are_strings_as_written(packed, tmp_path):
+    path = tmp_path / f"d.csv{packed}"
+    content = "text,label,n\n" + "".join(f"t,{label or ''},{i}\n" for i, label in enumerate(LABELS))
+    if packed == ".zst":
+        with pa.output_stream(str(path), compression="zstd") as file:
+            file.write(content.encode())
+    else:
+        pack = {"": bytes, ".gz": gzip.compress, ".bz2": bz2.compress, ".xz": lzma.compress}[packed]
+        path.write_bytes(pack(content.encode()))
+    data = load_data(path, label_columns=["label", "not there"])
+    assert data["label"][:] == LABELS
+    assert data.column_names == ["text", "label", "n"]
+    assert data["n"][:] == list(range(len(LABELS)))
+
+
+@pytest.mark.parametrize("array", [False, True])
+def test_label_columns_of_json_are_strings_as_written(array, tmp_path):
+    written = ["1", "1.0", "1e2", "true", "false", "null", '"01"', '"2020-01-01"', '"NA"', '""', str(10**40)]
+    rows = [f'{{"n": {i}.5, "label": {value}}}' for i, value in enumerate(written)] + ['{"n": 0}']
+    path = tmp_path / "d.json"
+    path.write_text(f"[{','.join(rows)}]" if array else "\n".join(rows))
+    data = load_data(path, label_columns=["label"])
+    expected = ["1", "1.0", "1e2", "true", "false", None, "01", "2020-01-01", "NA", "", str(10**40), None]
+    assert data["label"][:] == expected
+    assert data["n"][:][:2] == [0.5, 1.5]
+    path.write_text('{"label": ["a"]}')
+    with pytest.raises(ValueError, match="column 'label' holds a list in row 1"):
+        load_data(path, label_columns=["label"])
+
+
+def test_a_column_of_numbers_that_turns_to_words_is_read_as_written(tmp_path):
+    path = tmp_path / "d.csv"
+    path.write_text("code\n" + "".join(f"{i:05d}\n" for i in range(12_000)) + "word\n")
+    assert load_data(path)["code"][:3] == ["00000", "00001", "00002"]
+    assert load_data(path)["code"][12_000] == "word"
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+@pytest.mark.parametrize(
+    ("encoding", "looks"), [("utf-16", "utf-16"), ("utf-16-le", "utf-16-le"), ("cp1252", "cp1252")]
+)
+def test_another_encoding_is_said_and_can_be_passed(kind, encoding, looks, tmp_path):
+    path = tmp_path / f"d.{kind}"
+    path.write_bytes(("text\nführen\n" if kind == "csv" else '{"text": "führen"}\n').encode(encoding))
+    with pytest.raises(
+        ValueError, match=f"d.{kind}' .* it looks like {looks}. Pass encoding=.* \\(--encoding {looks}\\)"
+    ):
+        load_data(path)
+    assert load_data(path, encoding=encoding)["text"][:] == ["führen"]
+    [piece] = pool_pieces(path, form=FileFormat(encoding=encoding))
+    assert next(piece.read(0))["text"].to_pylist() == ["führen"]
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+def test_a_byte_order_mark_is_no_text(kind, tmp_path):
+    path = tmp_path / f"d.{kind}"
+    path.write_bytes(("text\nä\n" if kind == "csv" else '{"text": "ä"}\n').encode("utf-8-sig"))
+    assert load_data(path).to_dict() == {"text": ["ä"]}
+
+
+@pytest.mark.parametrize(("mark", "given"), [(";", ";"), ("\t", "\\t"), ("|", "|")])
+def test_another_delimiter_is_said_and_can_be_passed(mark, given, tmp_path):
+    path = tmp_path / "d.csv"
+    path.write_text(f"text{mark}label\na, b{mark}1\n")
+    with pytest.raises(ValueError, match="looks separated by .* \\(--delimiter"):
+        load_data(path)
+    assert load_data(path, delimiter=given).to_dict() == {"text": ["a, b"], "label": [1]}
+
+
+def test_formats_that_cannot_be_are_refused(tmp_path):
+    (tmp_path / "d.csv").write_text("text\na\n")
+    with pytest.raises(ValueError, match="no encoding 'utf-99'. Pass encoding"):
+        load_data(tmp_path / "d.csv", encoding="utf-99")
+    with pytest.raises(ValueError, match="must be one character"):
+        load_data(tmp_path / "d.csv", delimiter=";;")
+    with pytest.raises(ValueError, match="has no configurations. Leave config"):
+        load_data(tmp_path / "d.csv", config="en")
+
+
+def test_views_of_strings_are_strings(tmp_path):
+    pq.write_table(pa.table({"text": pa.array(["a", "b"], pa.string_view())}), tmp_path / "d.parquet")
+    assert load_data(tmp_path / "d.parquet")["text"][:] == ["a", "b"]
+    [piece] = pool_pieces(tmp_path / "d.parquet")
+    assert next(piece.read(0))["text"].type == pa.large_string()
+
+
+def test_files_of_a_folder_may_have_columns_of_their_own(tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    pq.write_table(pa.table({"text": ["a"], "note": pa.nulls(1)}), folder / "1.parquet")
+    pq.write_table(pa.table({"text": ["b"], "note": ["n"], "lang": ["en"]}), folder / "2.parquet")
+    expected = {"text": ["a", "b"], "note": [None, "n"], "lang": [None, "en"]}
+    assert load_data(folder).to_dict() == expected
+    pq.write_table(pa.table({"text": [3]}), folder / "3.parquet")
+    with pytest.raises(ValueError, match="3.parquet' .* column 'text' holds int64, expected string"):
+        load_data(folder)
+
+
+def test_a_folder_is_called_by_its_name(tmp_path, monkeypatch):
+    (tmp_path / "in" / "deep").mkdir(parents=True)
+    (tmp_path / "in" / "deep" / "a.csv").write_text("text\na\n")
+    (tmp_path / "in" / "b.jsonl").write_text('{"text": "a"}')
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match="'in' mixes"):
+        load_data("in")
+    (tmp_path / "in" / "b.jsonl").unlink()
+    (tmp_path / "in" / "deep" / "b.csv").write_text("text\na,b\n")
+    with pytest.raises(ValueError, match="'in/deep/b.csv' cannot be read as csv"):
+        load_data("in")
+
+
+def test_numbers_are_no_texts(tmp_path):
+    (tmp_path / "d.csv").write_text("text\n10115\n80331\n")
+    with pytest.raises(ValueError, match="Column 'text' must hold strings, it holds int64. Pass text_column"):
+        check_column(load_data(tmp_path / "d.csv"), "text", "text_column")
+
+
+def test_a_pool_is_cast_only_in_what_is_kept(student_dir, tmp_path):
+    pool, labeler = tmp_path / "pool", StudentLabeler(student_dir)
+    pool.mkdir()
+    pq.write_table(pa.table({"id": [1], "text": ["a good film"], "x": [1]}), pool / "1.parquet")
+    pq.write_table(pa.table({"id": [2], "text": ["a dull film"], "x": ["one"], "y": [0]}), pool / "2.parquet")
+    label_pool(pool, labeler, tmp_path / "labels", keep=["id", "text"], show_progress=False)
+    assert read_pool(tmp_path / "labels")["id"][:] == [1, 2]
+    with pytest.raises(RuntimeError, match=r"'2.parquet' cannot be read: expected the columns \['id', 'text', 'x'\]"):
+        label_pool(pool, labeler, tmp_path / "all", show_progress=False)
+    pq.write_table(pa.table({"id": [2, 3], "text": ["a", "b"], "x": ["7", "one"]}), pool / "2.parquet")
+    with pytest.raises(RuntimeError, match="'2.parquet' cannot be read: column 'x' of row 2 holds string where int64"):
+        label_pool(pool, labeler, tmp_path / "typed", show_progress=False)
+
+
+def test_an_empty_column_of_the_first_file_takes_the_type_of_the_next(student_dir, tmp_path):
+    pool = tmp_path / "pool"
+    pool.mkdir()
+    pq.write_table(pa.table({"text": ["a film"], "note": pa.nulls(1)}), pool / "1.parquet")
+    pq.write_table(pa.table({"text": ["a film"], "note": ["n"]}), pool / "2.parquet")
+    label_pool(pool, StudentLabeler(student_dir), tmp_path / "labels", show_progress=False)
+    assert read_pool(tmp_path / "labels")["note"][:] == [None, "n"]
+
+
+DAMAGED = [b"[" * 100_000, b'{"config": ', b"\x80\x00\xff", b"[1, 2]", b"null", b'{"config": 3, "results": []}', b""]
+
+
+@pytest.mark.parametrize("content", DAMAGED)
+def test_a_damaged_note_is_a_sentence(content, student_dir, tmp_path):
+    note = tmp_path / "s" / "stage.json"
+    note.parent.mkdir()
+    note.write_bytes(content)
+    for use in (lambda: stage_results(note.parent, {}), lambda: claim_stage(note.parent, {}, overwrite=True)):
+        with pytest.raises(OSError, match="stage.json' is damaged .* Restore it, or remove"):
+            use()
+    if content[:1] != b"{" or content.endswith(b" "):
+        with pytest.raises(OSError, match="is damaged"):
+            read_note(note)
+
+
+def test_a_sound_note_is_read(tmp_path):
+    (tmp_path / "n.json").write_text(json.dumps({"a": 1}))
+    assert read_note(tmp_path / "n.json", {"a": int}) == {"a": 1}
+
+
+@pytest.mark.parametrize(
+    "content", [b"[" * 100_000, b"[]", b"\x80", b'{"rows": 3}', b'{"rows": [1]}', b'{"rows": [{"row": 1}]}']
+)
+def test_a_damaged_queue_of_a_review_is_a_sentence(content, tmp_path):
+    (tmp_path / "queue.json").write_bytes(content)
+    with pytest.raises(OSError, match="queue.json' is damaged .*Restore it; the answers beside it belong to it"):
+        read_queue(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "content", [b"[" * 100_000, b"[]", b"\x80", b'{"piece": "a"}', b'{"reason": 3}', b"wrong type"]
+)
+def test_a_damaged_note_of_a_shard_is_as_if_it_were_not_there(content, student_dir, tmp_path):
+    pool, labeler = Dataset.from_dict({"text": ["a good film", "a dull film"]}), StudentLabeler(student_dir)
+    label_pool(pool, labeler, tmp_path / "labels", show_progress=False)
+    [note] = (tmp_path / "labels" / ".manifest").glob("part-*.json")
+    if content == b"wrong type":
+        content = json.dumps(json.loads(note.read_text()) | {"rows": "2", "chunk": [0]}).encode()
+    note.write_bytes(content)
+    assert label_pool(pool, labeler, tmp_path / "labels", show_progress=False)["n_labelled"] == 2
+    assert read_pool(tmp_path / "labels")["text"][:] == ["a good film", "a dull film"]
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "Config name is missing.\nPlease pick one among the available configs: ['de', 'en']\nExample of usage: ...",
+        "BuilderConfig 'fr' not found. Available: ['de', 'en']",
+    ],
+)
+def test_a_dataset_with_several_configurations_names_them(message, monkeypatch):
+    def load(name, config, **kwargs):
+        raise ValueError(message)
+
+    monkeypatch.setattr("hf_llambert.data.load_dataset", load)
+    with pytest.raises(ValueError, match=r"'our/data' has the configurations \['de', 'en'\]; .* \(--config\)"):
+        load_data("our/data", config="fr")
