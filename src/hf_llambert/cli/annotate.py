@@ -8,7 +8,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hf_llambert.cli.options import Data, LabelColumn, NumRows, Output, Prices, Seed, Split, TextColumn, pairs, say
+from hf_llambert.cli.options import (
+    Data,
+    LabelColumn,
+    NumRows,
+    Output,
+    Prices,
+    Seed,
+    Split,
+    TextColumn,
+    pairs,
+    reason_lines,
+    say,
+)
 from hf_llambert.cli.teachers import limits_of, named_teachers, prices_of
 
 if TYPE_CHECKING:
@@ -109,6 +121,8 @@ def annotate(
             f"{name}{': ' if name else ''}{found['n_rows']:,} texts: {found['n_ok']:,} ok, {found['n_abstained']:,} "
             f"abstained, {found['n_failed']:,} failed. Labels: {pairs(found['labels'])}"
         )
+        for line in reason_lines(found):
+            say(line)
         if found.get("quality"):
             quality = found["quality"]
             say(
@@ -123,6 +137,9 @@ def annotate(
         )
         say(f"cost of these replies: {cost:,.4g} {next(iter(paid.values())).currency}")
     say(f"written to {output / 'annotated'}")
+    if not results["n_ok"]:
+        say("No text got a label; the reasons stand above.", error=True)
+        raise typer.Exit(1)
 
 
 def _write_batch(
