@@ -57,20 +57,22 @@ def shown_command(argv: Sequence[str]) -> str | None:
 
 def scrubbed(value: object, name: str = "") -> object:
     """
-    A value that JSON knows, as it may be published: see [`scrubbed_text`]. Of settings that may carry a key
+    A value that JSON knows, as it may be published: see [`scrubbed_text`]. Of a teacher's settings that may carry a key
     (`extra_body`, `api_key_variable`, ...) the names alone are left. A task keeps every word but credentials.
     """
-    if value is None or isinstance(value, (bool, int, float)):
-        return value
-    if _is_secret(name):
-        return _names(value)
-    if isinstance(value, Mapping):
-        if name == "task":
-            return _without_credentials_in(value)
-        return {str(key): scrubbed(one, str(key)) for key, one in value.items()}
+    if isinstance(value, str):
+        return scrubbed_text(value)
     if isinstance(value, (list, tuple)):
         return [scrubbed(one) for one in value]
-    return scrubbed_text(value) if isinstance(value, str) else value
+    if not isinstance(value, Mapping):
+        return value
+    if name == "task":
+        return _without_credentials_in(value)
+    named = isinstance(value.get("teacher"), str) or name == "arguments"  # else a key may be a label of the task
+    return {
+        key: _names(one) if named and one and _is_secret(str(key)) else scrubbed(one, str(key))
+        for key, one in value.items()
+    }
 
 
 def scrubbed_text(text: str) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from datasets import Dataset, Features, load_from_disk
 
-from hf_llambert.annotation.labelers import ANNOTATION_FILE
+from hf_llambert.annotation.published import ANNOTATION_FILE
 from hf_llambert.annotation.silver import select_silver
 from hf_llambert.data import STAGE_FILE
 from hf_llambert.pool.shards import read_pool
