@@ -8,8 +8,8 @@ import pytest
 from huggingface_hub import DatasetCard, DatasetCardData, EvalResult, ModelCard, ModelCardData
 
 from hf_llambert import Publication, dataset_card, merge_cards, model_card
-from hf_llambert.data import shown_command
 from hf_llambert.hub.files import column_types, dataset_configs
+from hf_llambert.shown import shown_command
 
 PUBLICATION = Publication("our-team/tiny", "cc-by-4.0", ("en",), "google/bert_uncased_L-2_H-128_A-2", ("org/reviews",))
 

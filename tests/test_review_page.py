@@ -6,7 +6,9 @@ import signal
 import socket
 import subprocess
 import sys
+from http.client import HTTPConnection
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -269,14 +271,42 @@ def test_second_tab_that_shows_an_old_row_labels_nothing_unseen(run, address, br
     assert labels(run) == {0: 0}
 
 
-def test_a_site_whose_name_leads_here_is_turned_away(address):
-    from http.client import HTTPConnection
-    from urllib.parse import urlsplit
+def asked(address, path, method="GET", **headers):
+    """Status and headers of an answer of the page."""
+    connection = HTTPConnection(urlsplit(address).netloc, timeout=30)
+    connection.request(method, path, headers=headers)
+    answer = connection.getresponse()
+    answer.read()
+    connection.close()
+    return answer.status, dict(answer.getheaders())
 
-    statuses = {}
-    for host in ("evil.example", None):
-        connection = HTTPConnection(urlsplit(address).netloc, timeout=30)
-        connection.request("GET", "/config", headers={"Host": host} if host else {})
-        statuses[host] = connection.getresponse().status
-        connection.close()
-    assert statuses == {"evil.example": 400, None: 200}
+
+def test_a_site_whose_name_leads_here_is_turned_away(address):
+    query = f"?{urlsplit(address).query}"
+    assert asked(address, f"/config{query}", Host="evil.example")[0] == 400
+    assert asked(address, f"/config{query}")[0] == 200
+
+
+def test_nobody_comes_in_without_the_secret_of_the_address(address):
+    for path in ("/", "/config", "/?token=", "/?token=wrong", "/gradio_api/info", "/gradio_api/startup-events"):
+        assert asked(address, path)[0] == 403, path
+    assert asked(address, "/gradio_api/run/predict", "POST")[0] == 403
+    status, headers = asked(address, f"/?{urlsplit(address).query}")
+    assert status == 200
+    cookie, *terms = headers["set-cookie"].split("; ")
+    assert {"HttpOnly", "SameSite=Strict"} <= set(terms)
+    assert asked(address, "/config", Cookie=f"other=1; {cookie}")[0] == 200
+    assert asked(address, "/config", Cookie=cookie[:-1])[0] == 403
+
+
+def test_another_site_and_what_the_page_does_not_need_are_refused(address):
+    cookie = asked(address, f"/?{urlsplit(address).query}")[1]["set-cookie"].split("; ")[0]
+    own = "http://" + urlsplit(address).netloc
+    predict = "/gradio_api/run/predict"
+    for origin in ("http://evil.example", "null", "http://127.0.0.1:1", own.replace("http", "https")):
+        assert asked(address, predict, "POST", Cookie=cookie, Origin=origin)[0] == 403, origin
+    assert asked(address, predict, "POST", Cookie=cookie, Origin=own)[0] != 403
+    for path in ("/gradio_api/upload", "/upload", "/gradio_api//upload", "/gradio_api/component_server"):
+        assert asked(address, path, "POST", Cookie=cookie, Origin=own)[0] == 403, path
+    for path in ("/gradio_api/file=/etc/hostname", "/file=/etc/hostname", "/gradio_api/proxy=http://x", "/monitoring"):
+        assert asked(address, path, Cookie=cookie)[0] == 403, path

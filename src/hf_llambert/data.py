@@ -7,7 +7,6 @@ import json
 import os
 import platform
 import re
-import shlex
 import shutil
 import sys
 import tempfile
@@ -24,6 +23,7 @@ from datasets.exceptions import DatasetNotFoundError
 
 from hf_llambert import __version__
 from hf_llambert.reading import PLAIN, FileFormat, MixedTypes, fitted, joined_schema, read_tables
+from hf_llambert.shown import shown_command
 from hf_llambert.tasks.questions import ABSTAIN, LabelValues, label_ids, warn_about_gold
 from hf_llambert.tasks.spec import TaskSpec
 
@@ -306,35 +306,6 @@ def write_whole(path: Path, text: str) -> None:
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
-
-
-def shown_command(argv: Sequence[str]) -> str | None:
-    """
-    A command as another user would type it, to be published: no folder of this machine, no credential. `None` where
-    there is none, as in a notebook.
-    """
-    program = Path(argv[0]) if argv and argv[0] else None
-    if program is None or (program.name != "hf-llambert" and "recipes" not in program.parts):
-        return None
-    words = ["hf-llambert"] if program.name == "hf-llambert" else ["accelerate", "launch", f"recipes/{program.name}"]
-    hidden = False
-    for argument in argv[1:]:
-        option, equals, value = argument.partition("=") if argument.startswith("--") else ("", "", argument)
-        if hidden or "hub_token" in option or _CREDENTIAL.search(argument):
-            words.append(f"{option}{equals}..." if value or hidden else option)
-        else:
-            words.append(option + equals + (_without_place(value) if value else ""))
-        hidden = "hub_token" in option and not equals
-    return shlex.join(words)
-
-
-def _without_place(value: str) -> str:
-    """A path of this machine as its last part; anything else as it is."""
-    path = Path(value)
-    return path.name if path.is_absolute() or path.parts[:1] in (("..",), ("~",)) else value
-
-
-_CREDENTIAL = re.compile(r"hf_[A-Za-z0-9]{16,}|//[^/@]*@")
 
 
 def _machine() -> str:

@@ -6,6 +6,7 @@ import dataclasses
 import shutil
 from collections import Counter
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -24,6 +25,7 @@ from hf_llambert.annotation.calibration import (
 from hf_llambert.annotation.jury import JuryMethod, jury_columns
 from hf_llambert.annotation.labelers import LLMLabeler
 from hf_llambert.annotation.limits import Limits, Spending, check_caps
+from hf_llambert.annotation.turns import one_at_a_time
 from hf_llambert.data import (
     STAGE_FILE,
     check_column,
@@ -134,6 +136,31 @@ def annotate(
             for name, one in labelers.items()
         }
     done = stage_results(output, config)
+    if done is not None and not done["n_failed"]:
+        return done
+    with one_at_a_time(output) if state.is_main_process else nullcontext():
+        state.wait_for_everyone()  # nobody asks before the main process has its turn
+        return _asked(
+            data, labelers, alone, output, config, calibration, jury, gold, calibration_rows, limits, show_progress
+        )
+
+
+def _asked(
+    data: Dataset,
+    labelers: Mapping[str, LLMLabeler],
+    alone: bool,
+    output: Path,
+    config: dict,
+    calibration: CalibrationMethod,
+    jury: JuryMethod,
+    gold: list[int] | None,
+    calibration_rows: int,
+    limits: Limits,
+    show_progress: bool,
+) -> dict:
+    """As [`annotate`], in its turn: ask, and put together what came."""
+    state = process_state()
+    done = stage_results(output, config)  # of a process that has ended meanwhile, too
     if done is not None and not done["n_failed"]:
         return done
     start, end = (len(data) * k // state.num_processes for k in (state.process_index, state.process_index + 1))

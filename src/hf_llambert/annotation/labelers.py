@@ -10,25 +10,21 @@ from pathlib import Path
 
 import numpy as np
 from datasets import ClassLabel, Dataset, Features, IterableDataset, List, Value
-from huggingface_hub import hf_hub_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
 from hf_llambert import __version__
 from hf_llambert.annotation.calibration import CONTENT_FREE, Calibration, uncalibrated
 from hf_llambert.annotation.ledger import Ledger, reply_key
 from hf_llambert.annotation.limits import Spending
+from hf_llambert.annotation.published import published_note
 from hf_llambert.data import refuse_own_columns
+from hf_llambert.shown import scrubbed
 from hf_llambert.tasks.questions import ABSTAIN
 from hf_llambert.tasks.spec import TaskSpec
 from hf_llambert.tasks.texts import why_unusable
 from hf_llambert.teachers.base import Reply, Teacher
 from hf_llambert.teachers.endpoint import EndpointTeacher
-from hf_llambert.teachers.kinds import make_teacher
 
 logger = logging.getLogger(__name__)
-
-ANNOTATION_FILE = "annotation.json"
-"""Beside a published dataset: how it was annotated, for [`LLMLabeler.from_dataset`]."""
 
 
 def busy_seconds(spans: Iterable[tuple[float, float]]) -> float:
@@ -102,40 +98,26 @@ class LLMLabeler:
         Args:
             dataset (`str`): Hub id of a dataset that `hf-llambert push` published, or a directory with its files.
             ledger (`str` or `Path`): Directory that keeps the replies.
-            teacher (`Teacher`, *optional*): In place of the teacher that is written down. Needed where that one was a
-                local directory.
+            teacher (`Teacher`, *optional*): In place of the teacher that is written down. Needed where that one was no model
+                of the Hub: an endpoint, a path, an adapter, a file or a variable is never taken from a dataset.
             revision (`str`, *optional*): Revision of the dataset.
             text_column (`str`, *optional*): Column of the texts. Defaults to that of the dataset.
             member (`str`, *optional*): Which one, where a jury annotated.
 
         Raises:
             FileNotFoundError: There is no such dataset, or it was not published by hf_llambert.
-            ValueError: Its teacher was a local directory, or is of a kind that this version does not know.
+            ValueError: The note is damaged, or its teacher is not one that may be taken from a dataset.
         """
-        path = _published(dataset, revision)
-        try:
-            note = json.loads(path.read_text(encoding="utf-8"))
-            members = note.get("members") or {}
-            if member in members:
-                note |= members[member]
-            task, found = TaskSpec.from_dict(note["task"]), note["calibration"]
-            calibration = found and Calibration(found["method"], tuple(found["bias"]), found["temperature"])
-            settings, identity, column = note["teacher"], note["identity"], note["text_column"]
-        except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
-            raise ValueError(
-                f"'{ANNOTATION_FILE}' of '{dataset}' is not what hf-llambert push writes: {error}"
-            ) from error
-        if members and member not in members:
-            raise ValueError(
-                f"'{dataset}' was annotated by a jury. Pass member=, one of {', '.join(members)}; got {member!r}."
-            )
+        note = published_note(dataset, revision, member)
         if teacher is None:
-            teacher = _teacher(settings, dataset)
-        elif teacher.identity() != identity:
+            teacher = note.make_teacher()
+        elif scrubbed(teacher.identity()) != scrubbed(note.identity):
             logger.warning(
-                "The teacher passed is %s, the dataset's was %s: answers may differ.", teacher.identity(), identity
+                "The teacher passed is %s, the dataset's was %s: answers may differ.",
+                scrubbed(teacher.identity()),
+                scrubbed(note.identity),
             )
-        return cls(task, teacher, ledger, text_column or column, calibration)
+        return cls(note.task, teacher, ledger, text_column or note.text_column, note.calibration)
 
     def __call__(self, batch: Mapping[str, list], rank: int | None = None) -> dict[str, list]:
         """Annotate a batch of columns. `rank` chooses the GPU under `map(num_proc=..., with_rank=True)`."""
@@ -325,35 +307,3 @@ class LLMLabeler:
             return row | {"llm_scores": np.asarray(reply.scores, np.float32).tolist(), "llm_status": "ok"}
         label, reason = self.task.read(reply.response, reply.finish, reply.structured)
         return row | {"llm_label": label, "llm_reason": reason, "llm_status": "abstained" if reason else "ok"}
-
-
-def _published(dataset: str, revision: str | None) -> Path:
-    if Path(dataset).is_dir():
-        path = Path(dataset) / ANNOTATION_FILE
-        if not path.is_file():
-            raise FileNotFoundError(
-                f"'{dataset}' holds no {ANNOTATION_FILE}: it was not published by hf-llambert push."
-            )
-        return path
-    try:
-        return Path(hf_hub_download(dataset, ANNOTATION_FILE, repo_type="dataset", revision=revision))
-    except (HFValidationError, LocalEntryNotFoundError, HfHubHTTPError) as error:
-        raise FileNotFoundError(
-            f"'{dataset}' is not a dataset that hf-llambert push published, or it cannot be had from the Hub: {error}"
-        ) from error
-
-
-def _teacher(settings: Mapping[str, object], dataset: str) -> Teacher:
-    local = [
-        name.removesuffix("_is_local") for name, there in settings.items() if name.endswith("_is_local") and there
-    ]
-    if local:
-        names = " and ".join(f"{name} ({settings.get(name) or 'not published'})" for name in local)
-        raise ValueError(
-            f"The teacher of '{dataset}' depends on what only its annotator has: {names}. Pass teacher=... with your own."
-        )
-    own = {name: value for name, value in settings.items() if not name.endswith("_is_local")}
-    try:
-        return make_teacher(own, f"The teacher of '{dataset}'")
-    except ValueError as error:
-        raise ValueError(f"{error} Update hf_llambert, or pass teacher=... .") from error

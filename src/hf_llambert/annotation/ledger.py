@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import math
@@ -195,10 +196,10 @@ class Ledger:
                 self._writer = _connect(path, "rw")
             with self._lock, self._writer:
                 yield self._writer
-        except (sqlite3.OperationalError, OSError) as error:
+        except (sqlite3.DatabaseError, OSError) as error:
             raise OSError(
-                f"The ledger '{self.folder}' cannot be written: {error}. The replies up to here are kept; make room or "
-                f"give it another place, and run again: only what is missing is asked."
+                f"The ledger '{self.folder}' cannot be written: {error}. The replies up to here are kept. "
+                f"{_remedy(error, self.folder)} Then run again: only what is missing is asked."
             ) from error
 
     def _after_fork(self) -> None:
@@ -307,7 +308,47 @@ def _count(path: Path, connection: sqlite3.Connection, table: str) -> int:
 
 
 def _damaged(path: Path, error: Exception) -> OSError:
-    return OSError(f"The ledger file '{path}' cannot be read ({error}). Restore or remove it.")
+    return OSError(f"The ledger file '{path}' cannot be read ({error}). {_remedy(error, path)}")
+
+
+def _remedy(error: Exception, path: Path) -> str:
+    """What to do about an error of SQLite or of the system: only a file that is no database (any more) must go."""
+    said, number = str(error).lower(), error.errno if isinstance(error, OSError) else None
+    if "unable to open" in said and not _descriptor_left():
+        number = errno.EMFILE
+    found = (do for words, numbers, do in _REMEDIES if number in numbers or any(word in said for word in words))
+    return next(found, "See that the disk is there, has room and answers.").format(path=path)
+
+
+_REMEDIES: tuple[tuple[tuple[str, ...], tuple[int, ...], str], ...] = (
+    (
+        ("too many open files",),
+        (errno.EMFILE, errno.ENFILE),
+        "Too many files are open: raise the limit (ulimit -n), or merge the ledger (hf-llambert ledger merge).",
+    ),
+    (("malformed", "not a database"), (), "Restore or remove it."),
+    (
+        ("is full", "no space left", "quota"),
+        (errno.ENOSPC, errno.EDQUOT),
+        "The disk is full, or its quota is used up: make room, or give the ledger another place with --ledger.",
+    ),
+    (("locked", "busy"), (errno.EAGAIN, errno.EBUSY), "Another process holds it: wait until that has ended."),
+    (
+        ("readonly", "read-only", "permission"),
+        (errno.EACCES, errno.EPERM, errno.EROFS),
+        "It may not be written or read there: mend the rights, or give the ledger another place with --ledger.",
+    ),
+    (("unable to open",), (errno.ENOENT,), "See that '{path}' is there and that its rights allow to use it."),
+)
+
+
+def _descriptor_left() -> bool:
+    """Whether this process may open one more file."""
+    try:
+        os.close(os.open(os.devnull, os.O_RDONLY))
+    except OSError:
+        return False
+    return True
 
 
 def _connect(path: Path, mode: str) -> sqlite3.Connection:

@@ -16,6 +16,7 @@ from hf_llambert.cli.plan import plan
 from hf_llambert.cli.publish import push, report
 from hf_llambert.cli.review import review
 from hf_llambert.cli.train import train
+from hf_llambert.tasks.texts import visible
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -37,12 +38,21 @@ app.command()(push)
 app.add_typer(ledger_app, name="ledger")
 
 
+class _Visible(logging.Formatter):
+    """Messages in which what a server or a file said cannot move the cursor or hide itself."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return visible(super().format(record))
+
+
 def main() -> None:
     """Run the command line. An error that the user can mend is one sentence; --debug in front shows where it arose."""
     debug = "--debug" in sys.argv[1:2]
     if debug:
         sys.argv.pop(1)
-    logging.basicConfig(level=logging.INFO if debug else logging.WARNING, format="%(levelname)s: %(message)s")
+    handler = logging.StreamHandler()
+    handler.setFormatter(_Visible("%(levelname)s: %(message)s"))
+    logging.basicConfig(level=logging.INFO if debug else logging.WARNING, handlers=[handler])
     try:
         app()
     except (ValueError, OSError, RuntimeError, ImportError) as error:

@@ -25,6 +25,7 @@ from hf_llambert.cli.options import (
     gold_column,
     gold_options,
     pairs,
+    reason_lines,
     say,
 )
 from hf_llambert.cli.teachers import limits_of, named_teachers, prices_of
@@ -134,6 +135,8 @@ def annotate(
             f"{name}{': ' if name else ''}{found['n_rows']:,} texts: {found['n_ok']:,} ok, {found['n_abstained']:,} "
             f"abstained, {found['n_failed']:,} failed. Labels: {pairs(found['labels'])}"
         )
+        for line in reason_lines(found):
+            say(line)
         if found.get("quality"):
             quality = found["quality"]
             say(
@@ -148,6 +151,9 @@ def annotate(
         )
         say(f"cost of these replies: {cost:,.4g} {next(iter(paid.values())).currency}")
     say(f"written to {output / 'annotated'}")
+    if not results["n_ok"]:
+        say("No text got a label; the reasons stand above.", error=True)
+        raise typer.Exit(1)
 
 
 def _write_batch(

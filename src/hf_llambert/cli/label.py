@@ -134,6 +134,8 @@ def label(
         delimiter=delimiter,
     )
     form: dict = {"encoding": encoding, "delimiter": delimiter, "config": config}
+    if asking is not None:  # gold is used
+        form["label_columns"] = [label_column or "label"]
     if push_to_hub:
         refuse_gated(output, Path(student), Path(student).parent)
     if (Path(student) / "student").is_dir():  # the folder of a run

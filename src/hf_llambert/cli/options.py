@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from hf_llambert.tasks.texts import shorten, visible
+
+_LONGEST = 300  # characters of a reason that are shown
 
 Task = Annotated[str, typer.Option("--task", help="A built-in task (imdb, umls-neuro, bbc-news) or a YAML file.")]
 
@@ -93,4 +97,12 @@ def refuse_gated(*folders: Path) -> None:
 def say(text: str, error: bool = False) -> None:
     """One line to the user. Of several processes the first speaks for all, but each of its own errors."""
     if error or os.environ.get("RANK", "0") == "0":
-        typer.echo(text, err=error)
+        typer.echo(visible(text), err=error)
+
+
+def reason_lines(results: Mapping, most: int = 3) -> list[str]:
+    """The commonest reasons why rows have no label, with their counts; a sentence each."""
+    found = sorted(results.get("reasons", {}).items(), key=lambda one: (-one[1], one[0]))
+    lines = [f"  {count:,} × {shorten(' '.join(reason.split()), _LONGEST, 0.7)}" for reason, count in found[:most]]
+    rest = sum(count for _, count in found[most:])
+    return [*lines, f"  {rest:,} for {len(found) - most:,} other reasons"] if rest else lines

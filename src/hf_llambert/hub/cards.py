@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import cast
 
 import yaml
 from huggingface_hub import DatasetCard, DatasetCardData, EvalResult, ModelCard, ModelCardData, RepoCard
@@ -12,8 +13,9 @@ from huggingface_hub.repocard_data import eval_results_to_model_index
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from hf_llambert.quality.markdown import shown_prompt, summary_rows
+from hf_llambert.shown import scrubbed
 from hf_llambert.tasks.spec import TaskSpec
-from hf_llambert.tasks.texts import markdown_text
+from hf_llambert.tasks.texts import markdown_text, visible
 
 _SECTION = re.compile(r"^<!-- hf_llambert: ([a-z_]+) -->\n(.*?)^<!-- /hf_llambert: \1 -->\n", re.DOTALL | re.MULTILINE)
 _MARKER = re.compile(r"^<!-- /?hf_llambert: [a-z_]+ -->$", re.MULTILINE)
@@ -140,7 +142,9 @@ def _render(
         lstrip_blocks=True,
         loader=PackageLoader("hf_llambert.hub"),
     )  # noqa: S701
+    environment.finalize = lambda value: visible(value) if isinstance(value, str) else value
     environment.filters |= {"text": markdown_text, "percent": lambda x: f"{x:.1%}", "count": lambda n: f"{n:,}"}
+    report = cast(Mapping, scrubbed(report))
     task = TaskSpec.from_dict(report["task"])
     body = environment.get_template(template).render(
         report=report,

@@ -7,10 +7,11 @@ from pathlib import Path
 
 from datasets import Dataset, Features, load_from_disk
 
-from hf_llambert.annotation.labelers import ANNOTATION_FILE
+from hf_llambert.annotation.published import ANNOTATION_FILE
 from hf_llambert.annotation.silver import select_silver
 from hf_llambert.data import STAGE_FILE, read_note
 from hf_llambert.pool.shards import read_pool
+from hf_llambert.shown import scrubbed
 from hf_llambert.tasks.spec import TaskSpec
 from hf_llambert.training.students import TRAINING_FILE
 from hf_llambert.training.train import ADAPTER_FOLDER, SILVER_FILE
@@ -99,7 +100,7 @@ def annotation_note(run: Path) -> bytes:
         **({"members": members} if (members := _members(config, results)) else {}),
         "hf_llambert": stage["made"]["hf_llambert"],
     }
-    return (json.dumps(note, indent=2, ensure_ascii=False) + "\n").encode()
+    return (json.dumps(scrubbed(note), indent=2, ensure_ascii=False) + "\n").encode("utf-8", "replace")
 
 
 def _members(config: dict, results: dict) -> dict[str, dict]:

@@ -10,7 +10,7 @@ from hf_llambert.quality.findings import finding_sentences
 from hf_llambert.quality.review_summary import summary_lines
 from hf_llambert.tasks.questions import ABSTAIN
 from hf_llambert.tasks.spec import TaskSpec
-from hf_llambert.tasks.texts import markdown_text
+from hf_llambert.tasks.texts import markdown_text, visible
 
 
 def summary_rows(report: Mapping) -> list[tuple[str, str, str, str]]:
@@ -234,5 +234,6 @@ def shown_prompt(task: TaskSpec) -> str:
     """The prompt in full, `{text}` where the text goes; the turns of a chat named."""
     turns = task.messages("{text}")
     if not task.chat:
-        return turns[0]["content"]
-    return "\n".join(f"[{turn['role']}] {turn['content']}" for turn in turns) + f"\n[assistant] {task.lead_in}"
+        return visible(turns[0]["content"])
+    said = "\n".join(f"[{turn['role']}] {turn['content']}" for turn in turns)
+    return visible(f"{said}\n[assistant] {task.lead_in}")

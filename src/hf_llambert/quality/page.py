@@ -11,6 +11,7 @@ from jinja2 import Environment, PackageLoader
 from hf_llambert.quality.findings import finding_sentences
 from hf_llambert.quality.markdown import between, reviewed
 from hf_llambert.tasks.questions import ABSTAIN
+from hf_llambert.tasks.texts import visible
 
 
 def report_page(
@@ -35,6 +36,7 @@ def report_page(
     environment = Environment(
         loader=PackageLoader("hf_llambert.quality"), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
+    environment.finalize = lambda value: visible(value) if type(value) is str else value
     return environment.get_template("report.html.jinja").render(
         report=report,
         between=between,

@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
+from typing import cast
 
 import yaml
 from datasets import Dataset, load_from_disk
@@ -30,6 +31,7 @@ from hf_llambert.quality.markdown import report_markdown, shown_prompt, summary_
 from hf_llambert.quality.page import report_page
 from hf_llambert.quality.prices import load_prices, run_cost
 from hf_llambert.quality.review_summary import review_summary
+from hf_llambert.shown import scrubbed
 from hf_llambert.tasks.questions import ABSTAIN
 from hf_llambert.tasks.spec import TaskSpec
 from hf_llambert.tasks.texts import shorten
@@ -91,6 +93,7 @@ def write_report(
     conditions = load_gate(gate) if gate is not None else None  # what is wrong with it is said at once
     table = load_prices(prices) if prices is not None else None
     report, compared, task = _gathered(run, against)
+    report = cast(dict, scrubbed(report))  # a report is passed on
     if table is not None:
         report["cost"] = run_cost(report, table)
     choices = _old_choices(run) if choices is None else choices

@@ -10,13 +10,16 @@ from contextlib import contextmanager
 from importlib import resources
 from typing import TYPE_CHECKING
 
+from hf_llambert.quality.page_guard import PageGuard
 from hf_llambert.quality.review import ReviewSession
 from hf_llambert.quality.review_queue import REASONS, QueueRow
 from hf_llambert.quality.review_summary import review_lines
 from hf_llambert.tasks.questions import ABSTAIN
+from hf_llambert.tasks.texts import visible
 
 if TYPE_CHECKING:
     from gradio import Blocks
+    from starlette.types import ASGIApp
 
 _ADDRESS = "127.0.0.1"  # nobody but this machine
 _KEYS = 9
@@ -26,7 +29,8 @@ _FEW = 4  # labels that stand beside each other
 @contextmanager
 def serve_review(session: ReviewSession, port: int | None = None, show_labels: bool = False) -> Iterator[str]:
     """
-    Serve the page to this machine only, while the block runs. Gives its address.
+    Serve the page to this machine only, while the block runs. Gives its address, which holds a secret: who does not know it
+    is refused.
 
     Args:
         session (`ReviewSession`): Whose answers; closing it is the caller's.
@@ -45,6 +49,7 @@ def serve_review(session: ReviewSession, port: int | None = None, show_labels: b
 
     # A site whose name was made to lead to this machine (DNS rebinding) could read the texts and answer otherwise.
     own = Middleware(TrustedHostMiddleware, allowed_hosts=[_ADDRESS, "localhost"])
+    guard = PageGuard()
     system = ("system-ui", "sans-serif")  # no fonts from elsewhere
     theme = gr.themes.Default(primary_hue="blue", font=system, font_mono=("ui-monospace", "monospace")).set(
         button_primary_background_fill="*primary_600",  # a contrast of 5.2 to the white on it, not 3.7
@@ -61,7 +66,7 @@ def serve_review(session: ReviewSession, port: int | None = None, show_labels: b
             footer_links=[],
             ssr_mode=False,
             mcp_server=False,
-            app_kwargs={"middleware": [own]},
+            app_kwargs={"middleware": [own, Middleware(_guarded, guard=guard)]},
             theme=theme,
             css=_template("review.css"),
             head=f"<script>{_template('review.js')}</script>",
@@ -70,7 +75,7 @@ def serve_review(session: ReviewSession, port: int | None = None, show_labels: b
         where = "no port from 7860 on is free" if port is None else f"port {port} is taken"
         raise OSError(f"The page cannot be served: {where}. Pass another --port.") from error
     try:
-        yield address
+        yield guard.closed(address)
     finally:
         page.close(verbose=False)
 
@@ -148,6 +153,10 @@ def review_page(session: ReviewSession, show_labels: bool = False) -> Blocks:
     return page
 
 
+def _guarded(app: ASGIApp, guard: PageGuard) -> ASGIApp:
+    return guard.around(app)
+
+
 def _answering(session: ReviewSession, label: int) -> Callable[[int], None]:
     return lambda place: session.answer(place, label)
 
@@ -202,7 +211,7 @@ def _help(session: ReviewSession) -> str:
 
 def _escaped(text: str) -> str:
     """A text as HTML that shows it and does nothing; gradio's templates find no place to fill in it either."""
-    shown = html.escape(text)
+    shown = html.escape(visible(text))
     return "".join(f"&#{ord(c)};" if c in "${}`" else c for c in shown)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import re
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -91,9 +92,28 @@ def length_batches(lengths: Sequence[int], batch_tokens: int) -> Iterator[list[i
         yield batch
 
 
+_UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def visible(text: str) -> str:
+    """
+    A text with signs for what a screen would obey or hide: `␛` for escape, `‹U+202E›` for a bidirectional override.
+
+    New lines and tabs stay, and letters of every script do.
+    """
+    return _UNSEEN.sub(_sign, text.replace("\r\n", "\n"))
+
+
+def _sign(match: re.Match[str]) -> str:
+    code = ord(match[0])
+    if code < 0x20:
+        return chr(0x2400 + code)  # the block of control pictures
+    return "␡" if code == 0x7F else f"‹U+{code:04X}›"
+
+
 def markdown_text(text: str) -> str:
     """A text as Markdown that shows it and does nothing: no HTML, no links, no table cells, one line."""
-    shown = html.escape(" ".join(text.split()), quote=False)
+    shown = html.escape(visible(" ".join(text.split())), quote=False)
     shown = "".join(f"\\{c}" if c in "\\`*_{}[]()#+!|~" else c for c in shown)
     for character, entity in (("://", "&#58;//"), ("www.", "www&#46;"), ("@", "&#64;"), ("$", "&#36;")):
         shown = shown.replace(character, entity)  # no links, mentions or formulas either

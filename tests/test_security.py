@@ -1,0 +1,214 @@
+import errno
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fakes import CountingTeacher
+from hf_llambert import LLMLabeler, TaskSpec, cli
+from hf_llambert.annotation.ledger import _damaged
+from hf_llambert.annotation.turns import one_at_a_time
+from hf_llambert.shown import scrubbed, shown_command
+from hf_llambert.tasks.texts import markdown_text, visible
+
+HUB = {"teacher": "transformers", "model": "org/some-model", "revision": "a" * 40, "mode": "generate"}
+
+
+@pytest.fixture
+def published(tmp_path):
+    """Writes a note with these settings of a teacher and these other fields, and gives its folder."""
+
+    def write(settings, **more) -> str:
+        note = {
+            "task": TaskSpec("t", ("a", "b"), "{text}").to_dict(), "teacher": settings, "identity": {},
+            "text_column": "text", "calibration": None, **more,
+        }  # fmt: skip
+        (tmp_path / "annotation.json").write_text(json.dumps(note))
+        return str(tmp_path)
+
+    return write
+
+
+def test_model_of_the_hub_is_taken_with_its_harmless_numbers(published, tmp_path):
+    folder = published(HUB | {"head_share": 0.25, "max_text_tokens": 99, "adapter": None, "model_is_local": False})
+    teacher = LLMLabeler.from_dataset(folder, tmp_path / "ledger").teacher
+    assert (teacher.model, teacher.revision, teacher.mode) == ("org/some-model", "a" * 40, "generate")
+    assert (teacher.head_share, teacher.max_text_tokens) == (0.25, 99)
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        (
+            {"teacher": "endpoint", "model": "m", "base_url": "https://evil.example", "api_key_variable": "MY_SECRET"},
+            "api_key_variable, base_url, model",
+        ),
+        ({"teacher": "recorded", "path": "/etc/passwd"}, "path"),
+        ({"teacher": ["transformers"], "model": "m"}, "model"),
+        (HUB | {"adapter": "evil/adapter"}, "adapter"),
+        (HUB | {"device": "cuda:7"}, "device"),
+        (HUB | {"api_key_variable": "HOME"}, "api_key_variable"),
+        (HUB | {"gguf_file": "../x.gguf"}, "gguf_file"),
+        (HUB | {"revision": "../../x"}, "revision"),
+        (HUB | {"max_text_tokens": "9"}, "max_text_tokens"),
+        (HUB | {"head_share": [1]}, "head_share"),
+        (HUB | {"mode": {}}, "mode"),
+        *(
+            (HUB | {"model": model}, "model")
+            for model in ("../x", "/x", "C:\\x", "~", "~/x", "src", 3, ["m"], "a/b/c")
+        ),
+    ],
+)
+def test_what_may_lead_elsewhere_is_never_taken_from_a_dataset(published, tmp_path, monkeypatch, settings, named):
+    monkeypatch.chdir(Path(__file__).parent.parent)  # where a folder 'src' is
+    with pytest.raises(ValueError, match=rf"{named}[\s\S]*Pass teacher=\.\.\. with your own"):
+        LLMLabeler.from_dataset(published(settings), tmp_path / "ledger")
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"task": 3},
+        {"text_column": ["text"]},
+        {"members": [1]},
+        {"calibration": {"method": "batch", "bias": ["x", "y"], "temperature": 1}},
+        {"calibration": {"method": "batch", "bias": [0.1], "temperature": 1}},
+        {"calibration": {"method": "batch", "bias": [0.1, float("nan")], "temperature": 1}},
+    ],
+)
+def test_field_of_a_wrong_type_is_one_sentence(published, tmp_path, more):
+    with pytest.raises(ValueError, match="is not what hf-llambert push writes"):
+        LLMLabeler.from_dataset(published(HUB, **more), tmp_path / "ledger")
+
+
+@pytest.mark.parametrize(
+    ("words", "shown"),
+    [
+        (["--api_key_variable", "MY_KEY", "--seed", "3"], "--api_key_variable ... --seed 3"),
+        (["--api_key_variable=MY_KEY"], "--api_key_variable=..."),
+        (["--extra_body", '{"key": "abc"}'], "--extra_body ..."),
+        (["--chat_template_kwargs={}"], "--chat_template_kwargs=..."),
+        (["--base_url", "http://10.1.2.3:8000/v1"], "--base_url ..."),
+        (["--base_url=https://gpu.internal/v1"], "--base_url=..."),
+        (["--base_url", "https://api.example.com/v1"], "--base_url https://api.example.com/v1"),
+        (["--data", "s3://b/x.csv?token=abc"], "--data s3://b/x.csv"),
+        (["--data", "s3://me:word@b/x.csv"], "--data s3://b/x.csv"),
+        (["sk-abcdefghij1234567890"], "..."),
+        (["--x=AKIAABCDEFGHIJKLMNOP"], "--x=..."),
+        (["--max_new_tokens", "5", "--batch_tokens=900"], "--max_new_tokens 5 --batch_tokens=900"),
+        (["--data", "C:\\Users\\ana\\x.csv"], "--data x.csv"),
+    ],
+)
+def test_command_is_shown_without_what_a_card_leaves_out(words, shown):
+    assert shown_command(["hf-llambert", "annotate", *words]) == f"hf-llambert annotate {shown}"
+
+
+def test_settings_are_published_without_keys_and_private_addresses():
+    settings = {
+        "teacher": "endpoint", "model": "m", "base_url": "http://192.168.1.7/v1", "extra_body": '{"api": "abc", "n": 1}',
+        "api_key_variable": "MY_KEY", "max_new_tokens": 10,
+    }  # fmt: skip
+    expected = settings | {"base_url": "...", "extra_body": ["api", "n"], "api_key_variable": "..."}
+    per_class = {"token": {"precision": 0.5}, "headers": {"precision": 1.0}}  # labels, no settings
+    task = {"instruction": "See http://localhost/x?a=b. {text}"}
+    note = {"identity": settings, "per_class": per_class, "task": task}
+    assert scrubbed(note) == {"identity": expected, "per_class": per_class, "task": task}
+
+
+def test_control_characters_are_shown_as_signs():
+    hostile = "a\x1b[2Jb\x07\x08\rc\x9bd\u202ee\u2066\x7f\ud800\nnew\tline é 猫 👩\u200d🔬"
+    shown = "a␛[2Jb␇␈␍c‹U+009B›d‹U+202E›e‹U+2066›␡‹U+D800›\nnew\tline é 猫 👩\u200d🔬"
+    assert visible(hostile) == shown
+    assert markdown_text("a\x1b\u202e*") == "a␛‹U\\+202E›\\*"
+
+
+def test_error_on_the_screen_shows_escapes_as_signs(monkeypatch, capsys):
+    def fail():
+        raise ValueError("the server said \x1b]0;owned\x07")
+
+    monkeypatch.setattr(cli, "app", fail)
+    monkeypatch.setattr(sys, "argv", ["hf-llambert"])
+    with pytest.raises(SystemExit):
+        cli.main()
+    assert capsys.readouterr().err == "Error: the server said ␛]0;owned␇\n"
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (sqlite3.DatabaseError("database disk image is malformed"), "Restore or remove it"),
+        (sqlite3.DatabaseError("file is not a database"), "Restore or remove it"),
+        (sqlite3.OperationalError("database or disk is full"), "The disk is full"),
+        (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), "The disk is full"),
+        (OSError(errno.EMFILE, os.strerror(errno.EMFILE)), "Too many files are open"),
+        (sqlite3.OperationalError("database is locked"), "Another process holds it"),
+        (sqlite3.OperationalError("attempt to write a readonly database"), "mend the rights"),
+        (sqlite3.OperationalError("unable to open database file"), "See that 'x.sqlite' is there"),
+        (sqlite3.OperationalError("disk I/O error"), "See that the disk is there"),
+    ],
+)
+def test_only_a_damaged_file_is_to_be_removed(error, said):
+    message = str(_damaged(Path("x.sqlite"), error))
+    assert said in message
+    assert ("Restore or remove" in message) == (said == "Restore or remove it")
+
+
+_HOLDER = """
+import sys
+from pathlib import Path
+from hf_llambert.annotation.turns import one_at_a_time
+with one_at_a_time(Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_second_start_is_refused_until_the_first_is_gone(tmp_path):
+    output = tmp_path / "run/annotated"
+    holder = subprocess.Popen(
+        [sys.executable, "-c", _HOLDER, str(output)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert holder.stdout.readline() == "held\n"
+    taken = pytest.raises(BlockingIOError, match=f"annotated' is being annotated by process {holder.pid} on ")
+    with taken, one_at_a_time(output):
+        pass
+    holder.send_signal(signal.SIGKILL)
+    holder.communicate()
+    with one_at_a_time(output), pytest.raises(BlockingIOError, match="this very process"), one_at_a_time(output):
+        pass
+    with one_at_a_time(output), one_at_a_time(tmp_path / "run/other"):
+        pass
+    assert list((tmp_path / "run").iterdir()) == []
+
+
+def test_second_start_asks_nobody(tmp_path, reviews):
+    from hf_llambert import annotate
+
+    teacher = CountingTeacher(str(tmp_path / "log"))
+    labeler = LLMLabeler(TaskSpec("t", ("a", "b"), "{text}"), teacher, tmp_path / "ledger")
+    with one_at_a_time(tmp_path / "out"), pytest.raises(BlockingIOError, match="a second start would ask"):
+        annotate(reviews, labeler, tmp_path / "out", show_progress=False)
+    assert teacher.asked() == []
+
+
+def test_reasons_are_on_the_screen_and_nothing_right_is_a_failure(tmp_path, capsys):
+    TaskSpec("t", ("a", "b"), "{text}").to_yaml(tmp_path / "task.yaml")
+    rows = [{"text": f"text {k}"} for k in range(3)] + [{"text": None}]
+    (tmp_path / "data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    answers = [{"text": row["text"], "response": "neither \x1b[2J of them"} for row in rows[:3]]
+    (tmp_path / "answers.jsonl").write_text("".join(json.dumps(row) + "\n" for row in answers))
+    command = ["annotate", "--task", "task.yaml", "--data", "data.jsonl", "--output", "run"]
+    more = ["--backend", "recorded", "--path", "answers.jsonl", "--model", "m"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path)
+        assert cli.app([*command, *more], standalone_mode=False) == 1
+    shown = capsys.readouterr()
+    assert "  3 × " in shown.out
+    assert "  1 × text is null" in shown.out
+    assert "No text got a label" in shown.err
+    assert "\x1b" not in shown.out + shown.err
