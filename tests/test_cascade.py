@@ -498,3 +498,10 @@ def test_gold_means_the_same_in_every_shard(labels, labeler, tmp_path):
     found = run(numbered, numbers, tmp_path / "out", below=0, gold_column="id")["gold"]["all"]
     right = [a == b for a, b in zip(rows["student_label"], rows["id"], strict=True) if a >= 0]
     assert (found["n"], found["student"]["value"]) == (len(right), pytest.approx(sum(right) / len(right)))
+
+
+def test_why_the_teacher_gave_no_label_is_counted(labels, tmp_path):
+    teacher = CountingTeacher(str(tmp_path / "asked"), mode="generate", fails_on="text 1")
+    results = run(labels, LLMLabeler(TASK, teacher, tmp_path / "ledger"), tmp_path / "out", below=1.0)
+    assert results["reasons"]["no connection"] == results["n_failed"] == 10
+    assert sum(results["reasons"].values()) == results["n_abstained"] + results["n_failed"]

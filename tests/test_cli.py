@@ -378,3 +378,11 @@ def test_gold_is_mapped_counted_from_one_or_switched_off(stars, tmp_path, capsys
     assert "agreement with gold 100.0%" in capsys.readouterr().out
     call(*stars, *data, "--output", tmp_path / "off", "--label_column", "none")
     assert "agreement" not in capsys.readouterr().out
+
+
+def test_configuration_of_files_here_is_refused(task_file, data_file, student_dir, tmp_path):
+    with pytest.raises(ValueError, match="--config 'plain_text' names a configuration of a dataset on the Hub"):
+        call(
+            "train", "--task", task_file, "--gold", data_file, "--student", student_dir, "--output", tmp_path / "run",
+            "--config", "plain_text",
+        )  # fmt: skip

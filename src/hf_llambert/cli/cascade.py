@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hf_llambert.cli.options import gold_column, say
+from hf_llambert.cli.options import gold_column, reason_lines, say
 
 if TYPE_CHECKING:
     from hf_llambert import LLMLabeler, StudentLabeler, TaskSpec
@@ -175,11 +175,14 @@ def ask_teacher(asking: Asking, output: Path, student: StudentLabeler, overwrite
             f"gold rows: {promise.accuracy:.1%} of them right, with {promise.confidence:.0%} confidence at least "
             f"{promise.lower:.1%}"
         )
-    for line in cascade_summary(results):
+    for line in [*cascade_summary(results), *reason_lines(results)]:
         say(line)
     if promise is not None and (results["threshold"] < results["below"] or results["n_failed"]):
         say(f"so an accuracy of {promise.target:.1%} is not promised")
     say(f"written to {output / 'cascade'}")
+    if results["n_asked"] and results["n_abstained"] + results["n_failed"] == results["n_asked"]:
+        say("The teacher gave no label to any text; the reasons stand above.", error=True)
+        raise typer.Exit(1)
     return results
 
 

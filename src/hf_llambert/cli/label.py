@@ -174,6 +174,9 @@ def label(
     say(f"written to {output / 'labels'}")
     if uploads is not None:
         say(f"uploaded to {uploads.address}")
+    if results["complete"] and not results["n_labelled"]:
+        say(f"No text could be labelled: column '{text_column}' holds none. Pass another --text_column.", error=True)
+        raise typer.Exit(1)
     if asking is not None and results["complete"]:
         ask_teacher(asking, output, labeler, overwrite)
 

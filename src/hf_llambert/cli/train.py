@@ -121,6 +121,7 @@ def train(
         "revision": revision,
     }
     form: dict = {"encoding": encoding, "delimiter": delimiter}
+    configs = _configs(config, gold, eval_data)
     kwargs: dict = dict(reading)
     if silver is not None:
         kwargs["silver"], kwargs["selection"] = select_silver(
@@ -138,10 +139,10 @@ def train(
                 kwargs["silver"], kwargs["selection"], spec, student, output, args, label_error_folds, reading
             )
     if gold is not None:
-        rows = load_data(gold, split, num_rows, seed, label_columns=[column], **form)
+        rows = load_data(gold, split, num_rows, seed, label_columns=[column], config=configs[0], **form)
         kwargs["gold"] = with_gold(rows, text_column, column, spec, **reading_gold)
     if eval_data is not None:
-        rows = load_data(eval_data, eval_split, label_columns=[column], **form)
+        rows = load_data(eval_data, eval_split, label_columns=[column], config=configs[1], **form)
         kwargs["eval_data"] = with_gold(rows, text_column, column, spec, **reading_gold)
         source = Path(eval_data).name if Path(eval_data).exists() else eval_data
         kwargs["eval_name"] = f"{source}, {eval_split}" if eval_split else source
@@ -164,6 +165,16 @@ def train(
             + (f" (over {known} of {spec.num_labels} classes)" if known < spec.num_labels else "")
         )
     say(f"written to {output / 'student'}")
+
+
+def _configs(config: str | None, *sources: str | None) -> list[str | None]:
+    """The configuration for each of the datasets that are on the Hub."""
+    away = [source is not None and not Path(source).exists() for source in sources]
+    if config is not None and not any(away):
+        raise ValueError(
+            f"--config '{config}' names a configuration of a dataset on the Hub, and no data is from there."
+        )
+    return [config if there else None for there in away]
 
 
 def _train_curve(spec: TaskSpec, student: str, output: Path, args: StudentConfig, kwargs: dict) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,7 +71,8 @@ def cascade(
         show_progress (`bool`, defaults to `True`): Draw a progress bar.
 
     Returns:
-        `dict`: `n`, `n_asked`, `n_changed` (the teacher's label is not the student's), `n_abstained`, `n_failed`;
+        `dict`: `n`, `n_asked`, `n_changed` (the teacher's label is not the student's), `n_abstained`, `n_failed`,
+        and their `reasons` with counts;
         `threshold`, which is `below` or, where `max_asked` cut it, the confidence of the surest row asked about;
         `seconds`, `input_tokens` and `output_tokens` of asking; and with gold `gold`: for `all` rows with gold and those
         `asked`, `n`, accuracy of `student` and `cascade` and their `difference`, each with its 95 % interval.
@@ -382,7 +384,8 @@ def _results(
     shards: Sequence[_Shard], labeler: LLMLabeler, gold_meanings: tuple[str, Mapping[tuple[str, object], int]] | None
 ) -> dict:
     """The counts and figures, from what was written: a lost row must show."""
-    names = ["student_label", "llm_label", "llm_status", "cascade_label"]
+    names = ["student_label", "llm_label", "llm_status", "llm_reason", "cascade_label"]
+    reasons: Counter[str] = Counter()
     counts = dict.fromkeys(("n", "n_asked", "n_changed", "n_abstained", "n_failed"), 0)
     seconds, tokens = 0.0, np.zeros(2, dtype=np.int64)
     right: list[NDArray[np.bool_]] = []
@@ -399,6 +402,7 @@ def _results(
         counts["n_changed"] += int((student != decided).sum())
         counts["n_abstained"] += status.count("abstained")
         counts["n_failed"] += status.count("failed")
+        reasons.update(reason for reason in table["llm_reason"].to_pylist() if reason)
         took, spent = labeler.spent(shard.texts(labeler.text_column))
         seconds, tokens = seconds + took, tokens + spent
         if gold_meanings is not None:
@@ -411,6 +415,7 @@ def _results(
         "seconds": seconds,
         "input_tokens": int(tokens[0]),
         "output_tokens": int(tokens[1]),
+        "reasons": dict(reasons),
         "gold": _bought(np.concatenate(right, axis=1)) if right else None,
     }
 

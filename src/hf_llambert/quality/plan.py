@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Literal
@@ -22,6 +23,7 @@ from hf_llambert.teachers.local import TransformersTeacher
 from hf_llambert.training.backends import Backend
 
 _LONGEST = 5
+_REASONS = 3  # the commonest, in a note
 
 
 @dataclass(frozen=True)
@@ -248,6 +250,10 @@ def _quality(
     reached = [status for status in found["llm_status"] if status != "failed"]
     if len(reached) < len(asked):
         notes.append(f"{len(asked) - len(reached)} rows of the sample failed; a rerun asks about them again.")
+    reasons = Counter(reason for reason in found["llm_reason"] if reason)
+    if reasons:
+        shown = "; ".join(f"{count} × {reason}" for reason, count in reasons.most_common(_REASONS))
+        notes.append(f"{sum(reasons.values())} rows of the sample have no label: {shown}.")
     coverage = share(sum(status == "ok" for status in reached), len(reached))
     if gold is None:
         notes.append("There is no gold, so nothing is known about how often the teacher is right.")
