@@ -6,7 +6,7 @@ from datasets import ClassLabel, Dataset, Features, Value
 
 from hf_llambert import ABSTAIN, TaskSpec, with_gold
 from hf_llambert.data import gold_labels
-from hf_llambert.tasks.questions import label_ids, parse_label_map
+from hf_llambert.tasks.questions import label_ids, name_id, parse_label_map
 
 STARS = ("1", "2", "3", "4", "5")
 CODES = ("01", "02", "03", "04")
@@ -153,3 +153,39 @@ def test_symbols_tell_names_apart():
     for strange, labels in (("C#", ("C", "C++")), ("C", ("C++", "Java")), ("climate", ("climate denial", "other"))):
         with pytest.raises(ValueError, match=f"'{strange}', which is none"):
             ids([strange, labels[1]], labels)
+
+
+@pytest.mark.parametrize("short", ["no", "NA", "nan", "None", "unk"])
+def test_word_that_denies_or_says_missing_is_no_beginning_of_a_label(short):
+    labels = ("normal", "national", "nanotech", "nonexistent", "unkind")
+    with pytest.raises(ValueError, match=f"'{short}'"):
+        ids([short], labels)
+
+
+def test_beginning_of_a_label_that_stands_there_in_full_is_not_that_label():
+    with pytest.raises(ValueError, match="'norm', which is none"):
+        ids(["normal", "norm"], ("normal", "abnormal"))
+    assert name_id("norm", ("normal", "abnormal")) is None
+    assert name_id("NORMAL", ("normal", "abnormal")) == 0
+
+
+def test_map_reads_what_it_names_however_it_is_spelled():
+    assert ids(["no", "No", "yes"], ("normal", "abnormal"), label_map={"no": "abnormal", "yes": "normal"}) == [1, 1, 0]
+    assert ids(["1", "1.0"], ("neg", "neu"), label_map={"1": "neg"}) == [0, 0]
+
+
+def test_numbers_beside_mapped_numbers_are_not_read_as_ids_in_silence():
+    with pytest.raises(ValueError, match="'1', '2' would be ids"):
+        ids(["1", "2", "3"], ("neg", "neu", "pos"), label_map={"3": "pos"})
+
+
+def test_texts_that_are_names_and_could_be_other_ids_are_read_with_a_warning(caplog):
+    assert ids(["1", "2", "4"], STARS) == [0, 1, 3]
+    assert "as ids they would be 1 is '2'" in caplog.text
+
+
+def test_long_numbers_and_powers_stay_apart():
+    assert ids(["9007199254740993", "5"], ("9007199254740993", "5")) == [0, 1]
+    with pytest.raises(ValueError, match="'9007199254740992'"):
+        ids(["9007199254740992"], ("9007199254740993", "5"))
+    assert ids(["m²", "m2"], ("m2", "m²")) == [1, 0]

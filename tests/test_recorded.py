@@ -112,7 +112,7 @@ def test_ids_are_joined_with_the_texts_that_have_them(tmp_path, question):
 
 def test_row_number_beyond_the_texts_is_refused(tmp_path, question):
     path = table(tmp_path, "rows.csv", row=[0, 4], label=[1, 0])
-    with pytest.raises(ValueError, match="1 rows that the texts do not have, such as 4"):
+    with pytest.raises(ValueError, match="1 rows that the texts do not have, such as '?4"):
         asked(RecordedTeacher(path, "x", texts=table(tmp_path, text=TEXTS)), question)
 
 
@@ -375,5 +375,18 @@ def test_recorded_numbers_that_could_be_both_are_refused_until_it_is_said(tmp_pa
     path = table(tmp_path, text=TEXTS, label=[1, 2, 3, 4])
     with pytest.raises(ValueError, match="names of the labels .* or ids"):
         asked(RecordedTeacher(path, "someone"), stars)
-    said = asked(RecordedTeacher(path, "someone", label_values="names"), stars)
+    said = asked(RecordedTeacher(path, "someone", recorded_values="names"), stars)
     assert [reply.response for reply in said] == ["1", "2", "3", "4"]
+
+
+def test_missing_id_is_nobodys_and_long_ids_stay_apart(tmp_path, question):
+    (tmp_path / "texts.csv").write_text("id,text\n1234567890123456789,a fine film\n,a dull film\n")
+    (tmp_path / "other.csv").write_text("id,label\n1234567890123456790,negative\n")
+    (tmp_path / "gap.csv").write_text("id,label\n1234567890123456789,positive\n,negative\n")
+    kwargs = {"texts": str(tmp_path / "texts.csv"), "row_column": "id"}
+    for name, shown in (("other.csv", "1234567890123456790"), ("gap.csv", "None")):
+        with pytest.raises(ValueError, match=f"names 1 rows that the texts do not have, such as '?{shown}"):
+            asked(RecordedTeacher(str(tmp_path / name), "someone", **kwargs), question)
+    (tmp_path / "right.csv").write_text("id,label\n1234567890123456789,positive\n")
+    replies = asked(RecordedTeacher(str(tmp_path / "right.csv"), "someone", **kwargs), question)
+    assert [reply.response for reply in replies] == ["positive", None, None, None]

@@ -305,5 +305,8 @@ class LLMLabeler:
             return row | {"llm_status": "failed", "llm_reason": reply.error}
         if reply.scores is not None:
             return row | {"llm_scores": np.asarray(reply.scores, np.float32).tolist(), "llm_status": "ok"}
-        label, reason = self.task.read(reply.response, reply.finish, reply.structured)
+        try:
+            label, reason = self.task.read(reply.response, reply.finish, reply.structured)
+        except Exception as error:  # noqa: BLE001  (one answer, whatever is in it, stops no run)
+            label, reason = ABSTAIN, f"the answer cannot be read ({type(error).__name__})"
         return row | {"llm_label": label, "llm_reason": reason, "llm_status": "abstained" if reason else "ok"}

@@ -11,7 +11,7 @@ from pathlib import Path
 from hf_llambert.quality.review import Review
 from hf_llambert.quality.review_answers import Answer, checked_name
 from hf_llambert.quality.review_queue import QueueRow
-from hf_llambert.tasks.questions import ABSTAIN, label_ids
+from hf_llambert.tasks.questions import ABSTAIN, name_id
 
 FORMATS = ("argilla", "label_studio")
 _QUESTION, _FIELD = "label", "text"
@@ -206,9 +206,10 @@ def _time(value: object) -> str:
 def _label(value: object, review: Review) -> int:
     """The label that another tool's row names; it was given the names, so it gives no ids back."""
     labels: Sequence[str] = review.queue.task.labels
-    if not isinstance(value, str) or not value.strip():
+    found = name_id(value, labels) if isinstance(value, str) else None
+    if found is None:
         raise ValueError(f"has the label {value!r}, expected one of {list(labels)}")
-    return label_ids([value], labels, _QUESTION, label_values="names")[0]
+    return found
 
 
 def _place(record: object, review: Review) -> int:

@@ -7,8 +7,10 @@ import math
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Literal, get_args
+from fractions import Fraction
+from typing import Literal, TypeVar, get_args
 
+_Key = TypeVar("_Key")
 logger = logging.getLogger(__name__)
 
 ABSTAIN = -1
@@ -21,6 +23,9 @@ LabelValues = Literal["auto", "names", "ids", "ids_from_1"]
 """What the values of a label column are: the labels' names, their ids from 0, or numbers that count them from 1."""
 
 _NUMBER = re.compile(r"[+-]?(?:\d{1,300}(?:\.\d{0,300})?|\.\d{1,300})")
+_NEVER_SHORT = frozenset(
+    ["n", "na", "nan", "no", "non", "none", "not", "nil", "null", "unk", "unknown"]
+)  # say that there is none, or deny
 _SHOWN = 5  # values in a message
 
 
@@ -81,7 +86,21 @@ def label_meanings(
     rest = {key: value for key, value in distinct.items() if key not in mapped}
     out = dict.fromkeys((key for key, value in rest.items() if is_missing(value)), ABSTAIN)
     rest = {key: value for key, value in rest.items() if key not in out}
-    return mapped | out | _read(rest, labels, column, label_values, skip_strange)
+    read = _read(rest, labels, column, label_values, skip_strange)
+    if label_values == "auto" and any(_number(distinct[key]) is not None for key in mapped):
+        names = _Names(labels)
+        ids = [written(value) for key, value in rest.items() if read.get(key, ABSTAIN) != names.find(value)]
+        if ids := [value for value in ids if _number(value) is not None and _number(value) != ABSTAIN]:
+            raise ValueError(
+                f"label_map says what some numbers of column '{column}' are, and {_shown(ids)} would be ids. Map them too, or "
+                f"say that they are with --label_values ids (label_values in Python)."
+            )
+    return mapped | out | read
+
+
+def name_id(value: object, labels: Sequence[str]) -> int | None:
+    """The id of the label that a value names in full, or `None`."""
+    return _Names(labels).find(value)
 
 
 def value_key(value: object) -> tuple[str, object]:
@@ -157,21 +176,17 @@ def _mapped(
         raise ValueError(
             f"label_map goes to labels of the task or to nothing, and {_shown(unknown)} is not among {list(labels)}."
         )
-    ids = {name: labels.index(label) if label else ABSTAIN for name, label in label_map.items()}
-    out, used = {}, set()
-    for key, value in distinct.items():
-        spellings = (written(value), str(value), f"{value:g}" if type(value) is float else "")
-        name = next((spelling for spelling in spellings if spelling in ids and not (spelling == "" != value)), None)
-        if name is not None and not (value is None and name == "None"):
-            out[key] = ids[name]
-            used.add(name)
-    strange = sorted(set(ids) - used)
+    names = _Names(list(label_map))
+    targets = [labels.index(label) if label else ABSTAIN for label in label_map.values()]
+    found = {key: names.find(value) for key, value in distinct.items() if not is_missing(value)}
+    out = {key: place for key, place in found.items() if place is not None}
+    strange = sorted(name for place, name in enumerate(label_map) if place not in out.values())
     if strange:
         raise ValueError(
             f"label_map has {_shown(strange)}, which column '{column}' does not hold. It holds "
             f"{_shown(written(v) for v in distinct.values() if not is_missing(v))}."
         )
-    return out
+    return {key: targets[place] for key, place in out.items()}
 
 
 def _read(
@@ -180,10 +195,15 @@ def _read(
     names = _Names(labels)
     minus = None if names.find(ABSTAIN) is not None else ABSTAIN
     readings: dict[str, dict[tuple, int | None]] = {
-        "names": {key: minus if _number(v) == minus is not None else names.find(v) for key, v in values.items()},
+        "names": {
+            key: minus if minus is not None and _number(v) == minus else names.find(v) for key, v in values.items()
+        },
         "ids": {key: _id(v, len(labels), 0, minus) for key, v in values.items()},
         "ids_from_1": {key: _id(v, len(labels), 1, minus) for key, v in values.items()},
     }
+    readings["names"] |= names.abbreviations(
+        {key: v for key, v in values.items() if readings["names"][key] is None}, set(readings["names"].values())
+    )
     if skip_strange:
         values = {key: v for key, v in values.items() if any(found[key] is not None for found in readings.values())}
     fits = {name: {k: i for k, i in found.items() if i is not None} for name, found in readings.items()}
@@ -193,6 +213,14 @@ def _read(
             raise ValueError(_none_fits(values, readings, labels, column, how))
         return whole[how]
     if "names" in whole and ("ids" not in whole or whole["ids"] == whole["names"] or _are_texts(values.values())):
+        if "ids" in whole and whole["ids"] != whole["names"]:
+            logger.warning(
+                "Column '%s' holds %s. They are read as the names of the labels; as ids they would be %s. "
+                "--label_values names or --label_values ids (label_values in Python) says which.",
+                column,
+                _shown(written(v) for v in values.values()),
+                _listed(values, whole["ids"], labels),
+            )
         return whole["names"]
     if "names" in whole:
         raise ValueError(
@@ -231,25 +259,32 @@ class _Names:
         number = None if isinstance(value, bool) else _number(value)
         if number is not None:
             return self.numeric.get(number)
-        if not isinstance(value, str | bool):
-            return None
-        key = _folded(text)
-        if key in self.folded:
-            return self.folded[key]
-        if not isinstance(value, str) or not key:
-            return None
-        starts = [i for name, i in self.folded.items() if str(name).startswith(key) and str(name)[len(key)].isalnum()]
-        return starts[0] if len(starts) == 1 else None
+        return self.folded.get(_folded(text)) if isinstance(value, str | bool) else None
+
+    def abbreviations(self, values: Mapping[tuple, object], in_full: set[int | None]) -> dict[tuple, int]:
+        """The ids of values that begin a word of exactly one label, none of which occurs in full: `neg` for `negative`."""
+        out: dict[tuple, int] = {}
+        for key, value in values.items():
+            short = _folded(value) if isinstance(value, str) else ""
+            if not short or short in _NEVER_SHORT:
+                continue
+            starts = [i for name, i in self.folded.items() if name.startswith(short) and name[len(short)].isalnum()]
+            if len(starts) == 1:
+                out[key] = starts[0]
+        return {} if in_full & set(out.values()) else out
 
 
 def _folded(name: str) -> str:
     """A name in one case, with one blank for blanks and underscores. Its symbols stay: C, C++ and C# are three."""
-    return re.sub(r"[\s_]+", " ", unicodedata.normalize("NFKC", name).casefold()).strip()
+    plain = "".join(
+        c if unicodedata.category(c) == "No" else unicodedata.normalize("NFKC", c) for c in name
+    )  # m² stays
+    return re.sub(r"[\s_]+", " ", unicodedata.normalize("NFC", plain).casefold()).strip()
 
 
-def _unique(pairs: Iterable[tuple[object, int]]) -> dict[object, int]:
+def _unique(pairs: Iterable[tuple[_Key | None, int]]) -> dict[_Key, int]:
     """A mapping without the keys that stand for several labels."""
-    out: dict[object, int] = {}
+    out: dict[_Key, int] = {}
     twice = set()
     for key, i in pairs:
         if key is None:
@@ -259,20 +294,20 @@ def _unique(pairs: Iterable[tuple[object, int]]) -> dict[object, int]:
     return {key: i for key, i in out.items() if key not in twice}
 
 
-def _number(value: object) -> float | None:
+def _number(value: object) -> Fraction | None:
     """A value as a number, when it is one or spells one."""
     if isinstance(value, bool):
         return None
     if isinstance(value, int | float):
-        return float(value) if abs(value) < 1e300 else None
+        return Fraction(value) if math.isfinite(value) else None
     if isinstance(value, str) and _NUMBER.fullmatch(text := value.strip().replace("−", "-")):
-        return float(text)
+        return Fraction(text)
     return None
 
 
 def _id(value: object, num_labels: int, first: int, missing: int | None) -> int | None:
     number = _number(value)
-    if number is None or not number.is_integer():
+    if number is None or number.denominator != 1:
         return None
     if missing is not None and number == missing:
         return ABSTAIN

@@ -75,7 +75,7 @@ class RecordedTeacher:
         requests (`str`, *optional*): The file or directory of requests, for a batch that [`write_batch`] did not write.
         on_disagreement (`"refuse"` or `"fail"`, defaults to `"refuse"`): When a text is recorded twice with different
             answers, refuse the file or fail on that text. Failed answers beside a good one do not count.
-        label_values (`str`, defaults to `"auto"`): What a column of labels holds: `names`, `ids` or `ids_from_1`, where the
+        recorded_values (`str`, defaults to `"auto"`): What a column of labels holds: `names`, `ids` or `ids_from_1`, where the
             whole column fits several.
 
     Raises:
@@ -96,7 +96,7 @@ class RecordedTeacher:
     texts_split: str | None = None
     requests: str | None = None
     on_disagreement: Literal["refuse", "fail"] = "refuse"
-    label_values: LabelValues = "auto"
+    recorded_values: LabelValues = "auto"
 
     def __post_init__(self) -> None:
         for name in ("path", "texts", "requests"):  # a Path would not be JSON-ready
@@ -175,13 +175,13 @@ class RecordedTeacher:
 
     def _meanings(self, task: TaskSpec, loaded: _Loaded) -> Mapping[tuple[str, object], int]:
         """What the recorded labels are, decided by the whole column."""
-        return label_meanings(
-            loaded.recording.values(),
-            task.labels,
-            loaded.column or "",
-            label_values=self.label_values,
-            skip_strange=True,
-        )
+        how = self.recorded_values
+        values = loaded.recording.values()
+        try:
+            return label_meanings(values, task.labels, loaded.column or "", label_values=how, skip_strange=True)
+        except ValueError as error:  # of this teacher's own option
+            said = str(error).replace("label_values", "recorded_values")
+            raise ValueError(f"Recorded labels in '{self.path}': {said}") from error
 
     def _loaded(self) -> _Loaded:
         places = (self.path, self.texts, self.requests)
@@ -208,8 +208,9 @@ def _load(teacher: RecordedTeacher, stamp: tuple) -> _Loaded:
     else:
         answers = {*_COLUMNS["generate"]["response"], *_COLUMNS["generate"]["label"]}
         answers |= {name for name in (teacher.response_column, teacher.label_column) if name}
-        table = load_data(teacher.path, teacher.split, label_columns=sorted(answers))
-        texts = load_data(teacher.texts, teacher.texts_split) if teacher.texts else None
+        ids = [teacher.row_column] if teacher.texts else []  # as written: a gap would round long ones
+        table = load_data(teacher.path, teacher.split, label_columns=[*sorted(answers), *ids])
+        texts = load_data(teacher.texts, teacher.texts_split, label_columns=ids) if teacher.texts else None
         if texts is None and teacher.text_column not in table.column_names:
             raise ValueError(
                 f"'{teacher.path}' has the columns {table.column_names}, not '{teacher.text_column}'. Pass "

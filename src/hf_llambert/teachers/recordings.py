@@ -14,7 +14,7 @@ import numpy as np
 from datasets import ClassLabel, Dataset
 
 from hf_llambert.data import check_column
-from hf_llambert.tasks.questions import value_key
+from hf_llambert.tasks.questions import is_missing, value_key
 from hf_llambert.tasks.spec import CUT, TaskSpec
 from hf_llambert.teachers.batches import custom_id, messages_id
 from hf_llambert.teachers.protocol import counted, first_tokens, written
@@ -170,25 +170,33 @@ class TableRecording:
 
 
 def _rows(table: Dataset, texts: Dataset, row_column: str) -> np.ndarray:
-    """For each row of the table the row of `texts` that it is about."""
+    """For each row of the table the row of `texts` that it is about. Ids are compared as they are written."""
     check_column(table, row_column, "row_column")
-    wanted = table[row_column][:]
+    wanted = [_id(value) for value in table[row_column][:]]
     if row_column in texts.column_names:
-        ids = texts[row_column][:]
-        place = {value: i for i, value in enumerate(ids)}
-        if len(place) < len(ids):
-            raise ValueError(f"Column '{row_column}' of the texts repeats {len(ids) - len(place):,} ids.")
-        unknown = [value for value in wanted if value not in place]
-        rows = [place.get(value, 0) for value in wanted]
+        ids = [name for name in map(_id, texts[row_column][:]) if name is not None]
+        place = {_id(value): i for i, value in enumerate(texts[row_column][:])}
+        if len(set(ids)) < len(ids):
+            raise ValueError(f"Column '{row_column}' of the texts repeats {len(ids) - len(set(ids)):,} ids.")
+        found = [None if name is None else place.get(name) for name in wanted]
     else:
-        unknown = [v for v in wanted if isinstance(v, bool) or not isinstance(v, int) or not 0 <= v < len(texts)]
-        rows = wanted
+        numbers = [int(name) if name is not None and name.isascii() and name.isdigit() else None for name in wanted]
+        found = [n if n is not None and n < len(texts) else None for n in numbers]
+    rows = [0 if row is None else row for row in found]
+    unknown = [value for value, row in zip(table[row_column][:], found, strict=True) if row is None]
     if unknown:
         raise ValueError(
             f"Column '{row_column}' names {len(unknown):,} rows that the texts do not have, such as {unknown[0]!r}; "
             f"they have {len(texts):,} rows, counted from 0. Pass the texts that the table was made from."
         )
     return np.asarray(rows, np.int64)
+
+
+def _id(value: object) -> str | None:
+    """An id as it is written; a gap in a column of whole numbers makes 7 a 7.0."""
+    if is_missing(value) or isinstance(value, bool):
+        return None
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
 class BatchRecording:
