@@ -189,3 +189,10 @@ def test_long_numbers_and_powers_stay_apart():
     with pytest.raises(ValueError, match="'9007199254740992'"):
         ids(["9007199254740992"], ("9007199254740993", "5"))
     assert ids(["m²", "m2"], ("m2", "m²")) == [1, 0]
+
+
+def test_number_with_a_leading_zero_is_no_id(caplog):
+    assert ids(["01", "02"], CODES) == [0, 1]
+    assert "ids" not in caplog.text
+    with pytest.raises(ValueError, match="'01'"):
+        ids(["00", "01"], MOOD)

@@ -307,7 +307,7 @@ def _number(value: object) -> Fraction | None:
 
 def _id(value: object, num_labels: int, first: int, missing: int | None) -> int | None:
     number = _number(value)
-    if number is None or number.denominator != 1:
+    if number is None or number.denominator != 1 or re.match(r"\s*0\d", str(value)):  # nobody counts 00, 01, 02
         return None
     if missing is not None and number == missing:
         return ABSTAIN
