@@ -264,3 +264,33 @@ def test_a_dataset_with_several_configurations_names_them(message, monkeypatch):
     monkeypatch.setattr("hf_llambert.data.load_dataset", load)
     with pytest.raises(ValueError, match=r"'our/data' has the configurations \['de', 'en'\]; .* \(--config\)"):
         load_data("our/data", config="fr")
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "b.json"])
+def test_columns_of_json_keep_their_order_when_one_is_read_as_written(tmp_path, name):
+    row = '{"text": "good", "label": 1, "id": "x"}'
+    (tmp_path / name).write_text(f"[{row}]" if name == "b.json" else row + "\n")
+    dataset = load_data(tmp_path / name, label_columns=["label", "other"])
+    assert dataset.column_names == ["text", "label", "id"]
+    assert dataset[0]["label"] == "1"
+
+
+@pytest.mark.parametrize("encoding", ["rot13", "base64", "undefined", "nothing"])
+def test_encoding_that_is_none_of_texts_is_refused(encoding):
+    with pytest.raises(ValueError, match=f"no encoding '{encoding}'"):
+        FileFormat(encoding)
+
+
+@pytest.mark.parametrize(
+    ("notes", "kept"),
+    [({"state.json": "[]", "dataset_info.json": "[]"}, True), ({"dataset_dict.json": "[" * 100_000}, False)],
+)
+def test_saved_dataset_with_damaged_notes_is_refused_in_a_sentence(tmp_path, notes, kept):
+    saved = tmp_path / "saved"
+    if kept:
+        Dataset.from_dict({"text": ["good"]}).save_to_disk(saved)
+    saved.mkdir(exist_ok=True)
+    for name, text in notes.items():
+        (saved / name).write_text(text)
+    with pytest.raises(ValueError, match="saved' cannot be read as a saved dataset .*save the dataset again"):
+        load_data(saved)

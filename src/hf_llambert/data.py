@@ -353,7 +353,25 @@ def hub_errors(source: object, config: str | None) -> Iterator[None]:
 
 
 def read_saved(path: Path) -> Dataset | DatasetDict:
-    """A dataset that `save_to_disk` wrote, whatever its folder is called."""
+    """
+    A dataset that `save_to_disk` wrote, whatever its folder is called.
+
+    Raises:
+        ValueError: Its notes are damaged.
+    """
+    try:
+        return _load_saved(path)
+    except OSError:
+        raise
+    except Exception as error:  # whatever `datasets` makes of notes that are not its own
+        reason = " ".join(str(error).split())[:300]
+        raise ValueError(
+            f"'{path}' cannot be read as a saved dataset ({type(error).__name__}: {reason}). Its state.json, "
+            f"dataset_info.json or dataset_dict.json is damaged: restore it, or save the dataset again."
+        ) from error
+
+
+def _load_saved(path: Path) -> Dataset | DatasetDict:
     if "::" not in str(path):
         return load_from_disk(str(path))
     with tempfile.TemporaryDirectory() as place:  # fsspec takes `::` for a chain; what is mapped into memory stays

@@ -48,8 +48,8 @@ class FileFormat:
 
     def __post_init__(self) -> None:
         try:
-            codecs.lookup(self.encoding)
-        except LookupError as error:
+            "a".encode(self.encoding)
+        except (LookupError, ValueError) as error:  # none of that name, or one between bytes, such as base64
             raise ValueError(
                 f"There is no encoding {self.encoding!r}. Pass encoding=... (--encoding), such as utf-16 or cp1252."
             ) from error
@@ -324,10 +324,10 @@ def _wrong_encoding(form: FileFormat, guess: str) -> ValueError:
 def _json_tables(path: Path, form: FileFormat) -> Iterator[pa.Table]:
     kept = pa.schema([(name, pa.string()) for name in form.label_columns])
     options = paj.ParseOptions(explicit_schema=kept if form.label_columns else None)
-    seen: set[str] = set()
+    order: dict[str, None] = {}  # of the columns, as the file has them; Arrow puts those of a schema first
     for first, read in _json_blocks(path, form):
-        block, names = _labels_as_written(read, form.label_columns, first) if form.label_columns else (read, set())
-        seen |= names
+        block, names = _labels_as_written(read, form.label_columns, first) if form.label_columns else (read, {})
+        order |= names
         if not block.strip():
             continue
         try:
@@ -336,7 +336,7 @@ def _json_tables(path: Path, form: FileFormat) -> Iterator[pa.Table]:
             )
         except pa.ArrowInvalid as error:
             raise ValueError(f"from line {first:,} on: {error}. Expected a JSON object on each line") from error
-        yield table.drop_columns([name for name in form.label_columns if name not in seen])
+        yield table.select([name for name in order if name in table.column_names]) if form.label_columns else table
 
 
 def _json_blocks(path: Path, form: FileFormat) -> Iterator[tuple[int, bytes]]:
@@ -370,9 +370,10 @@ def _json_blocks(path: Path, form: FileFormat) -> Iterator[tuple[int, bytes]]:
             head = text.read(_SNIFFED)
 
 
-def _labels_as_written(block: bytes, columns: Sequence[str], first: int) -> tuple[bytes, set[str]]:
-    """JSON lines with the values of some columns as strings, and which of these columns there are."""
-    out, seen = [], set()
+def _labels_as_written(block: bytes, columns: Sequence[str], first: int) -> tuple[bytes, dict[str, None]]:
+    """JSON lines with the values of some columns as strings, and all their columns in order."""
+    out: list[str] = []
+    order: dict[str, None] = {}
     for number, line in enumerate(block.decode().split("\n"), start=first):
         if not line.strip():
             continue
@@ -382,12 +383,12 @@ def _labels_as_written(block: bytes, columns: Sequence[str], first: int) -> tupl
             raise ValueError(f"line {number:,} is no JSON ({_said(error)})") from error
         if not isinstance(row, dict):
             raise ValueError(f"line {number:,} is no JSON object. Expected one on each line")
+        order |= dict.fromkeys(row)
         for name in columns:
             if name in row:
-                seen.add(name)
                 row[name] = _as_written(row[name], name, number)
         out.append(json.dumps(row))
-    return "\n".join(out).encode(), seen
+    return "\n".join(out).encode(), order
 
 
 class _Whole(int):
