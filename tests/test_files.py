@@ -294,3 +294,45 @@ def test_saved_dataset_with_damaged_notes_is_refused_in_a_sentence(tmp_path, not
         (saved / name).write_text(text)
     with pytest.raises(ValueError, match="saved' cannot be read as a saved dataset .*save the dataset again"):
         load_data(saved)
+
+
+def test_rows_of_a_csv_are_those_of_its_lines_whatever_is_blank(tmp_path):
+    path = tmp_path / "d.csv"
+    path.write_bytes(b'text,label,note\ngood,1,a\r\r,0,b\n\n   \n" x\rz",1,"say ""hi"""\r\n')
+    assert load_data(path)[:] == {
+        "text": ["good", None, " x\rz"],
+        "label": [1, 0, 1],
+        "note": ["a", "b", 'say "hi"'],
+    }
+    path.write_text('text\ngood\n  \n\nbad\n""\n')
+    assert load_data(path)["text"][:] == ["good", "  ", "bad", None]
+
+
+def test_a_quote_that_nothing_closes_is_named_with_its_line(tmp_path):
+    path = tmp_path / "d.csv"
+    path.write_text('text\ngood\n"bad\nand so on\n')
+    with pytest.raises(ValueError, match="line 3 opens a double quote that nothing closes"):
+        load_data(path)
+
+
+def test_texts_of_a_pool_stay_as_written_where_later_ones_look_like_numbers(student_dir, tmp_path):
+    pool = tmp_path / "pool"
+    pool.mkdir()
+    (pool / "1.csv").write_text("text,code,n\na good film,a7,1\n")
+    (pool / "2.csv").write_text("text,code,n,more\n1.50,007,2,x\n3,,3,y\n")
+    (pool / "3.csv").write_text("text,n,code\ntrue,4,2020-01-01\n")
+    label_pool(pool, StudentLabeler(student_dir), tmp_path / "out", keep=["text", "code", "n"], show_progress=False)
+    rows = read_pool(tmp_path / "out")
+    assert rows["text"][:] == ["a good film", "1.50", "3", "true"]
+    assert rows["code"][:] == ["a7", "007", None, "2020-01-01"]
+    assert rows["n"][:] == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("value", ["7", "1.5", "true", '"2020-01-01"'])
+def test_a_pool_turns_no_other_values_to_texts(value, student_dir, tmp_path):
+    pool = tmp_path / "pool"
+    pool.mkdir()
+    (pool / "1.jsonl").write_text('{"text": "a good film"}\n')
+    (pool / "2.jsonl").write_text(f'{{"text": {value}}}\n')
+    with pytest.raises(RuntimeError, match="'2.jsonl' cannot be read: column 'text' of row 1 holds .* where string"):
+        label_pool(pool, StudentLabeler(student_dir), tmp_path / "out", show_progress=False)

@@ -12,6 +12,7 @@ import lzma
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from dataclasses import field as data_field
 from itertools import islice
 from pathlib import Path
 from typing import IO, BinaryIO, cast
@@ -37,6 +38,8 @@ class FileFormat:
         delimiter (`str`, defaults to `","`): What stands between the fields of a CSV.
         label_columns (`Sequence[str]`, defaults to none): Columns of CSV and JSON whose values are read as strings, as
             they are written: `01` and `1.0` stay that; an empty cell and a JSON null are null.
+        string_columns (`Sequence[str]`, defaults to none): More such columns, of CSV only. They are found out, not asked
+            for, and no part of what a file is known by.
 
     Raises:
         ValueError: No such encoding, or a delimiter of several characters.
@@ -45,6 +48,7 @@ class FileFormat:
     encoding: str = "utf-8"
     delimiter: str = ","
     label_columns: Sequence[str] = ()
+    string_columns: Sequence[str] = data_field(default=(), repr=False)
 
     def __post_init__(self) -> None:
         try:
@@ -214,34 +218,33 @@ def _arrow_tables(path: Path, form: FileFormat) -> Iterator[pa.Table]:
 def _csv_tables(path: Path, form: FileFormat) -> Iterator[pa.Table]:
     import pandas as pd
 
-    with _text(path, form) as text, _text(path, form) as again:
-        checked = _checked_rows(again, form)
-        try:
-            if next(checked, None) is None:
-                return
-            frames = pd.read_csv(
-                text,
-                sep=form.delimiter,
-                chunksize=_ROWS,
+    with _text(path, form) as text:
+        checked = _checked_rows(text, form)
+        header = next(checked, None)
+        if header is None:
+            return
+        rows = list(islice(checked, _ROWS))
+        while True:
+            frame = pd.read_csv(
+                _quoted([header, *rows]),  # pandas guesses types, and has no say in what is a row
                 index_col=False,
+                skip_blank_lines=False,
                 keep_default_na=False,  # or pandas reads texts such as "None" or "NA" as missing
                 na_values=[""],
-                converters=dict.fromkeys(form.label_columns, str),
+                converters=dict.fromkeys((*form.label_columns, *form.string_columns), str),
             )
-            while True:
-                for _ in islice(checked, _ROWS):  # before pandas reads them
-                    pass
-                frame = next(frames, None)
-                if frame is None:
-                    break
-                table = pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata(None)
-                yield _empty_as_null(table, form.label_columns)
-        except pd.errors.ParserError:
-            for _ in checked:  # says it with the header
-                pass
-            raise
-        for _ in checked:
-            pass
+            table = pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata(None)
+            yield _empty_as_null(table, (*form.label_columns, *form.string_columns))
+            if not (rows := list(islice(checked, _ROWS))):
+                break
+
+
+def _quoted(rows: Sequence[Sequence[str]]) -> io.StringIO:
+    """Rows as a CSV in which nothing can be taken for something else."""
+    file = io.StringIO(newline="")
+    csv.writer(file, quoting=csv.QUOTE_ALL, lineterminator="\n").writerows(rows)
+    file.seek(0)
+    return file
 
 
 def _empty_as_null(table: pa.Table, columns: Sequence[str]) -> pa.Table:
@@ -255,14 +258,25 @@ def _empty_as_null(table: pa.Table, columns: Sequence[str]) -> pa.Table:
 def _checked_rows(text: IO[str], form: FileFormat) -> Iterator[list[str]]:
     """
     The header and the rows of a CSV, each with as many fields as the header: pandas takes what is too much for an index,
-    and shifts the rest.
+    and shifts the rest. An empty line is no row.
     """
     csv.field_size_limit(2**31 - 1)
-    rows = csv.reader(text, delimiter=form.delimiter)
+    ended = False
+
+    def lines() -> Iterator[str]:
+        nonlocal ended
+        yield from text
+        ended = True
+
+    rows = csv.reader(lines(), delimiter=form.delimiter)
     header, line = None, 1
     try:
         for row in rows:
-            if not row or (len(row) == 1 and not row[0].strip(" \t")):
+            if ended:  # the last row ends with its line, unless that is inside quotes
+                raise ValueError(
+                    f"line {line:,} opens a double quote that nothing closes. Write it twice inside a field"
+                )
+            if not row or (len(row) == 1 and not row[0].strip(" \t") and (header is None or len(header) > 1)):
                 pass  # an empty line
             elif header is None:
                 header = row
