@@ -2,11 +2,12 @@ import bz2
 import gzip
 import json
 import lzma
+import shutil
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from datasets import Dataset
+from datasets import ClassLabel, Dataset, Features, Value
 
 from hf_llambert import StudentLabeler, label_pool, load_data, read_pool
 from hf_llambert.data import check_column, claim_stage, read_note, stage_results
@@ -336,3 +337,42 @@ def test_a_pool_turns_no_other_values_to_texts(value, student_dir, tmp_path):
     (pool / "2.jsonl").write_text(f'{{"text": {value}}}\n')
     with pytest.raises(RuntimeError, match="'2.jsonl' cannot be read: column 'text' of row 1 holds .* where string"):
         label_pool(pool, StudentLabeler(student_dir), tmp_path / "out", show_progress=False)
+
+
+@pytest.mark.parametrize("kind", ["parquet", "arrow"])
+@pytest.mark.parametrize("other", [["positive", "negative"], None])
+def test_files_that_number_their_labels_differently_are_not_joined(kind, other, tmp_path):
+    for name, names in (("1", ["negative", "positive"]), ("2", other)):
+        label = ClassLabel(names=names) if names else Value("int64")
+        dataset = Dataset.from_dict(
+            {"text": ["a", "b"], "label": [0, 1]}, Features({"text": Value("string"), "label": label})
+        )
+        (tmp_path / name).mkdir()
+        if kind == "parquet":
+            dataset.to_parquet(tmp_path / name / "x.parquet")
+        else:
+            dataset.save_to_disk(tmp_path / "saved")
+            next((tmp_path / "saved").glob("*.arrow")).rename(tmp_path / name / "x.arrow")
+            shutil.rmtree(tmp_path / "saved")
+    for read in (load_data, pool_pieces):
+        with pytest.raises(
+            ValueError, match=rf"2/x.{kind}' cannot be read .*'label' holds .* where '.*1/x.{kind}' holds"
+        ):
+            read(tmp_path)
+    assert load_data(tmp_path / "1").features["label"].names == ["negative", "positive"]
+
+
+@pytest.mark.parametrize("depth", [200, 2000, 100_000])
+@pytest.mark.parametrize("columns", [[], ["label"]])
+def test_json_nested_too_deeply_is_named_with_its_line(depth, columns, tmp_path):
+    flat = json.dumps({"text": "[" * 200 + '"' + "{" * 200, "x": [[1]]})
+    deep = '{"text": "a", "x": ' + "[" * depth + "]" * depth + "}"
+    path = tmp_path / "d.jsonl"
+    path.write_text(f"{flat}\n\n{deep}\n")
+    with pytest.raises(ValueError, match="d.jsonl' cannot be read as json: line 3 .*nested too deeply"):
+        load_data(path, label_columns=columns)
+    path.write_text(f"{flat}\n{flat}\n")
+    assert len(load_data(path, label_columns=columns)) == 2
+    path.write_text(f"[{flat}, {deep}]")
+    with pytest.raises(ValueError, match="nested too deeply"):
+        load_data(path, label_columns=columns)

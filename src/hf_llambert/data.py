@@ -22,7 +22,7 @@ from datasets import ClassLabel, Dataset, DatasetDict, Features, load_dataset, l
 from datasets.exceptions import DatasetNotFoundError
 
 from hf_llambert import __version__
-from hf_llambert.reading import PLAIN, FileFormat, MixedTypes, fitted, joined_schema, read_tables
+from hf_llambert.reading import PLAIN, FileFormat, MixedTypes, check_labels, fitted, joined_schema, read_tables
 from hf_llambert.shown import shown_command
 from hf_llambert.tasks.questions import ABSTAIN, LabelValues, label_ids, warn_about_gold
 from hf_llambert.tasks.spec import TaskSpec
@@ -452,10 +452,12 @@ def _copy_tables(
 ) -> pa.Schema | None:
     """Write the rows of files as Arrow. Returns the columns to begin again with where these were too few or too narrow."""
     writer = None
+    labels: dict[str, tuple[str, object]] = {}
     try:
         for path in files:
             try:
                 for table in read_tables(kind, path, form):
+                    check_labels(labels, table.schema, str(path))
                     schema = table.schema if schema is None else schema
                     wider = joined_schema(schema, table.schema)
                     if wider != schema:

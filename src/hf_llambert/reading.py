@@ -9,8 +9,10 @@ import gzip
 import io
 import json
 import lzma
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from dataclasses import field as data_field
 from itertools import islice
@@ -26,6 +28,9 @@ _ROWS = 10_000  # of a CSV that are read, and whose types are guessed, at once
 _BLOCK = 10 << 20  # bytes of JSON lines that are read at once
 _SNIFFED = 4096  # bytes by which an encoding is guessed
 _SEPARATORS = ";\t|"
+_DEPTH = 50  # levels of a JSON value
+_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"')
+_BRACKET = re.compile(rb"[\[\]{}]")
 
 
 @dataclass(frozen=True)
@@ -96,6 +101,8 @@ def read_tables(kind: str, path: Path, form: FileFormat, start: int = 0, size: i
             start = 0
     except UnicodeError as error:
         raise _wrong_encoding(form, _guess(path)) from error
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
 
 
 def read_parquet(file: pq.ParquetFile, start: int, size: int) -> Iterator[pa.Table]:
@@ -140,6 +147,49 @@ def _plain(kind: pa.DataType) -> pa.DataType:
     if pa.types.is_struct(kind):
         return pa.struct([field.with_type(_plain(field.type)) for field in kind])
     return kind
+
+
+def check_labels(seen: dict[str, tuple[str, object]], schema: pa.Schema, name: str) -> None:
+    """
+    See that files number the names of their labels alike, or their rows would get the names of others.
+
+    Args:
+        seen (`dict`): Of each column, the file that has it first and the names of its labels; what is new is added.
+        schema (`pa.Schema`): Columns of the next file, with the notes of `datasets`.
+        name (`str`): The next file.
+
+    Raises:
+        MixedTypes: They do not.
+    """
+    features: dict[str, object] = {}
+    with suppress(ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        features.update(json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"])
+    for column in schema:
+        if pa.types.is_null(column.type):
+            continue
+        names = _label_names(features.get(column.name))
+        first, known = seen.setdefault(column.name, (name, names))
+        if names != known:
+            raise MixedTypes(
+                column.name,
+                f"column '{column.name}' holds {_labels_said(names)} where '{first}' holds {_labels_said(known)}. Read the "
+                f"files one by one, or write them with the same ClassLabel names",
+            )
+
+
+def _label_names(feature: object) -> object:
+    """The names of all `ClassLabel` in a feature, as `datasets` notes it."""
+    if isinstance(feature, list):
+        return [found for part in feature if (found := _label_names(part))]
+    if not isinstance(feature, dict):
+        return []
+    if feature.get("_type") == "ClassLabel":
+        return [feature.get("names")]
+    return [found for part in feature.values() if (found := _label_names(part))]
+
+
+def _labels_said(names: object) -> str:
+    return f"a ClassLabel of {names}" if names else "no ClassLabel"
 
 
 class MixedTypes(ValueError):
@@ -340,6 +390,7 @@ def _json_tables(path: Path, form: FileFormat) -> Iterator[pa.Table]:
     options = paj.ParseOptions(explicit_schema=kept if form.label_columns else None)
     order: dict[str, None] = {}  # of the columns, as the file has them; Arrow puts those of a schema first
     for first, read in _json_blocks(path, form):
+        _check_depth(read, first)
         block, names = _labels_as_written(read, form.label_columns, first) if form.label_columns else (read, {})
         order |= names
         if not block.strip():
@@ -351,6 +402,18 @@ def _json_tables(path: Path, form: FileFormat) -> Iterator[pa.Table]:
         except pa.ArrowInvalid as error:
             raise ValueError(f"from line {first:,} on: {error}. Expected a JSON object on each line") from error
         yield table.select([name for name in order if name in table.column_names]) if form.label_columns else table
+
+
+def _check_depth(block: bytes, first: int) -> None:
+    """Raise a `ValueError` that names a line nested so deeply that Arrow or Python would end over it."""
+    for number, line in enumerate(block.split(b"\n"), start=first):
+        if line.count(b"[") + line.count(b"{") <= _DEPTH:
+            continue
+        depth = 0
+        for mark in _BRACKET.findall(_STRING.sub(b"", line)):
+            depth += 1 if mark in b"[{" else -1
+            if depth > _DEPTH:
+                raise ValueError(f"line {number:,} is nested too deeply. Expected at most {_DEPTH} levels")
 
 
 def _json_blocks(path: Path, form: FileFormat) -> Iterator[tuple[int, bytes]]:

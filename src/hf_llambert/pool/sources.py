@@ -17,7 +17,17 @@ from datasets.table import table_cast
 
 from hf_llambert.data import content_hash, data_files, hub_errors, is_saved_dataset, load_data
 from hf_llambert.models import digest_file
-from hf_llambert.reading import PLAIN, FileFormat, joined_schema, plain_schema, plain_types, read_parquet, read_tables
+from hf_llambert.reading import (
+    PLAIN,
+    FileFormat,
+    MixedTypes,
+    check_labels,
+    joined_schema,
+    plain_schema,
+    plain_types,
+    read_parquet,
+    read_tables,
+)
 
 _READ = 1000  # rows that are read at once
 _PEEK = 100  # rows by which a stream is known again
@@ -75,6 +85,7 @@ def pool_pieces(
         if config is not None:
             raise ValueError(f"'{pool}' is here and has no configurations. Leave config (--config) out.")
         kind, files = data_files(pool)
+        _check_labels(kind, files, path)
         read = replace(form, string_columns=_string_columns(files, form)) if kind == "csv" else form
         return [_file_piece(kind, path, Path(pool), form, read) for path in files]
     kind, urls = _hub_files(str(pool), split, config)
@@ -203,6 +214,23 @@ def _read_stream(stream: IterableDataset, start: int) -> Iterator[pa.Table]:
 def _stream_identity(stream: IterableDataset) -> str:
     rows = list(stream.take(_PEEK))
     return hashlib.sha256(json.dumps(rows, sort_keys=True, default=str).encode()).hexdigest()[:32]
+
+
+def _check_labels(kind: str, files: Sequence[Path], root: Path) -> None:
+    """See that Parquet and Arrow files number their labels alike."""
+    labels: dict[str, tuple[str, object]] = {}
+    for path in files if kind in ("parquet", "arrow") and len(files) > 1 else ():
+        schema = None
+        with suppress(Exception):  # reading it says why not
+            if path.suffix == ".parquet":
+                schema = pq.read_schema(path)
+            elif (table := next(read_tables(kind, path, PLAIN), None)) is not None:
+                schema = table.schema
+        if schema is not None:
+            try:
+                check_labels(labels, schema, path.relative_to(root).as_posix())
+            except MixedTypes as error:
+                raise ValueError(f"'{path}' cannot be read with the others: {error}.") from error
 
 
 def _string_columns(files: Sequence[Path], form: FileFormat) -> list[str]:
