@@ -2,11 +2,12 @@ import bz2
 import gzip
 import json
 import lzma
+import shutil
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from datasets import Dataset
+from datasets import ClassLabel, Dataset, Features, Value
 
 from hf_llambert import StudentLabeler, label_pool, load_data, read_pool
 from hf_llambert.data import check_column, claim_stage, read_note, stage_results
@@ -264,3 +265,114 @@ def test_a_dataset_with_several_configurations_names_them(message, monkeypatch):
     monkeypatch.setattr("hf_llambert.data.load_dataset", load)
     with pytest.raises(ValueError, match=r"'our/data' has the configurations \['de', 'en'\]; .* \(--config\)"):
         load_data("our/data", config="fr")
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "b.json"])
+def test_columns_of_json_keep_their_order_when_one_is_read_as_written(tmp_path, name):
+    row = '{"text": "good", "label": 1, "id": "x"}'
+    (tmp_path / name).write_text(f"[{row}]" if name == "b.json" else row + "\n")
+    dataset = load_data(tmp_path / name, label_columns=["label", "other"])
+    assert dataset.column_names == ["text", "label", "id"]
+    assert dataset[0]["label"] == "1"
+
+
+@pytest.mark.parametrize("encoding", ["rot13", "base64", "undefined", "nothing"])
+def test_encoding_that_is_none_of_texts_is_refused(encoding):
+    with pytest.raises(ValueError, match=f"no encoding '{encoding}'"):
+        FileFormat(encoding)
+
+
+@pytest.mark.parametrize(
+    ("notes", "kept"),
+    [({"state.json": "[]", "dataset_info.json": "[]"}, True), ({"dataset_dict.json": "[" * 100_000}, False)],
+)
+def test_saved_dataset_with_damaged_notes_is_refused_in_a_sentence(tmp_path, notes, kept):
+    saved = tmp_path / "saved"
+    if kept:
+        Dataset.from_dict({"text": ["good"]}).save_to_disk(saved)
+    saved.mkdir(exist_ok=True)
+    for name, text in notes.items():
+        (saved / name).write_text(text)
+    with pytest.raises(ValueError, match="saved' cannot be read as a saved dataset .*save the dataset again"):
+        load_data(saved)
+
+
+def test_rows_of_a_csv_are_those_of_its_lines_whatever_is_blank(tmp_path):
+    path = tmp_path / "d.csv"
+    path.write_bytes(b'text,label,note\ngood,1,a\r\r,0,b\n\n   \n" x\rz",1,"say ""hi"""\r\n')
+    assert load_data(path)[:] == {
+        "text": ["good", None, " x\rz"],
+        "label": [1, 0, 1],
+        "note": ["a", "b", 'say "hi"'],
+    }
+    path.write_text('text\ngood\n  \n\nbad\n""\n')
+    assert load_data(path)["text"][:] == ["good", "  ", "bad", None]
+
+
+def test_a_quote_that_nothing_closes_is_named_with_its_line(tmp_path):
+    path = tmp_path / "d.csv"
+    path.write_text('text\ngood\n"bad\nand so on\n')
+    with pytest.raises(ValueError, match="line 3 opens a double quote that nothing closes"):
+        load_data(path)
+
+
+def test_texts_of_a_pool_stay_as_written_where_later_ones_look_like_numbers(student_dir, tmp_path):
+    pool = tmp_path / "pool"
+    pool.mkdir()
+    (pool / "1.csv").write_text("text,code,n\na good film,a7,1\n")
+    (pool / "2.csv").write_text("text,code,n,more\n1.50,007,2,x\n3,,3,y\n")
+    (pool / "3.csv").write_text("text,n,code\ntrue,4,2020-01-01\n")
+    label_pool(pool, StudentLabeler(student_dir), tmp_path / "out", keep=["text", "code", "n"], show_progress=False)
+    rows = read_pool(tmp_path / "out")
+    assert rows["text"][:] == ["a good film", "1.50", "3", "true"]
+    assert rows["code"][:] == ["a7", "007", None, "2020-01-01"]
+    assert rows["n"][:] == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("value", ["7", "1.5", "true", '"2020-01-01"'])
+def test_a_pool_turns_no_other_values_to_texts(value, student_dir, tmp_path):
+    pool = tmp_path / "pool"
+    pool.mkdir()
+    (pool / "1.jsonl").write_text('{"text": "a good film"}\n')
+    (pool / "2.jsonl").write_text(f'{{"text": {value}}}\n')
+    with pytest.raises(RuntimeError, match="'2.jsonl' cannot be read: column 'text' of row 1 holds .* where string"):
+        label_pool(pool, StudentLabeler(student_dir), tmp_path / "out", show_progress=False)
+
+
+@pytest.mark.parametrize("kind", ["parquet", "arrow"])
+@pytest.mark.parametrize("other", [["positive", "negative"], None])
+def test_files_that_number_their_labels_differently_are_not_joined(kind, other, tmp_path):
+    for name, names in (("1", ["negative", "positive"]), ("2", other)):
+        label = ClassLabel(names=names) if names else Value("int64")
+        dataset = Dataset.from_dict(
+            {"text": ["a", "b"], "label": [0, 1]}, Features({"text": Value("string"), "label": label})
+        )
+        (tmp_path / name).mkdir()
+        if kind == "parquet":
+            dataset.to_parquet(tmp_path / name / "x.parquet")
+        else:
+            dataset.save_to_disk(tmp_path / "saved")
+            next((tmp_path / "saved").glob("*.arrow")).rename(tmp_path / name / "x.arrow")
+            shutil.rmtree(tmp_path / "saved")
+    for read in (load_data, pool_pieces):
+        with pytest.raises(
+            ValueError, match=rf"2/x.{kind}' cannot be read .*'label' holds .* where '.*1/x.{kind}' holds"
+        ):
+            read(tmp_path)
+    assert load_data(tmp_path / "1").features["label"].names == ["negative", "positive"]
+
+
+@pytest.mark.parametrize("depth", [200, 2000, 100_000])
+@pytest.mark.parametrize("columns", [[], ["label"]])
+def test_json_nested_too_deeply_is_named_with_its_line(depth, columns, tmp_path):
+    flat = json.dumps({"text": "[" * 200 + '"' + "{" * 200, "x": [[1]]})
+    deep = '{"text": "a", "x": ' + "[" * depth + "]" * depth + "}"
+    path = tmp_path / "d.jsonl"
+    path.write_text(f"{flat}\n\n{deep}\n")
+    with pytest.raises(ValueError, match="d.jsonl' cannot be read as json: line 3 .*nested too deeply"):
+        load_data(path, label_columns=columns)
+    path.write_text(f"{flat}\n{flat}\n")
+    assert len(load_data(path, label_columns=columns)) == 2
+    path.write_text(f"[{flat}, {deep}]")
+    with pytest.raises(ValueError, match="nested too deeply"):
+        load_data(path, label_columns=columns)

@@ -22,7 +22,7 @@ from datasets import ClassLabel, Dataset, DatasetDict, Features, load_dataset, l
 from datasets.exceptions import DatasetNotFoundError
 
 from hf_llambert import __version__
-from hf_llambert.reading import PLAIN, FileFormat, MixedTypes, fitted, joined_schema, read_tables
+from hf_llambert.reading import PLAIN, FileFormat, MixedTypes, check_labels, fitted, joined_schema, read_tables
 from hf_llambert.shown import shown_command
 from hf_llambert.tasks.questions import ABSTAIN, LabelValues, label_ids, warn_about_gold
 from hf_llambert.tasks.spec import TaskSpec
@@ -353,7 +353,25 @@ def hub_errors(source: object, config: str | None) -> Iterator[None]:
 
 
 def read_saved(path: Path) -> Dataset | DatasetDict:
-    """A dataset that `save_to_disk` wrote, whatever its folder is called."""
+    """
+    A dataset that `save_to_disk` wrote, whatever its folder is called.
+
+    Raises:
+        ValueError: Its notes are damaged.
+    """
+    try:
+        return _load_saved(path)
+    except OSError:
+        raise
+    except Exception as error:  # whatever `datasets` makes of notes that are not its own
+        reason = " ".join(str(error).split())[:300]
+        raise ValueError(
+            f"'{path}' cannot be read as a saved dataset ({type(error).__name__}: {reason}). Its state.json, "
+            f"dataset_info.json or dataset_dict.json is damaged: restore it, or save the dataset again."
+        ) from error
+
+
+def _load_saved(path: Path) -> Dataset | DatasetDict:
     if "::" not in str(path):
         return load_from_disk(str(path))
     with tempfile.TemporaryDirectory() as place:  # fsspec takes `::` for a chain; what is mapped into memory stays
@@ -434,10 +452,12 @@ def _copy_tables(
 ) -> pa.Schema | None:
     """Write the rows of files as Arrow. Returns the columns to begin again with where these were too few or too narrow."""
     writer = None
+    labels: dict[str, tuple[str, object]] = {}
     try:
         for path in files:
             try:
                 for table in read_tables(kind, path, form):
+                    check_labels(labels, table.schema, str(path))
                     schema = table.schema if schema is None else schema
                     wider = joined_schema(schema, table.schema)
                     if wider != schema:

@@ -9,9 +9,12 @@ import gzip
 import io
 import json
 import lzma
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from dataclasses import field as data_field
 from itertools import islice
 from pathlib import Path
 from typing import IO, BinaryIO, cast
@@ -25,6 +28,9 @@ _ROWS = 10_000  # of a CSV that are read, and whose types are guessed, at once
 _BLOCK = 10 << 20  # bytes of JSON lines that are read at once
 _SNIFFED = 4096  # bytes by which an encoding is guessed
 _SEPARATORS = ";\t|"
+_DEPTH = 50  # levels of a JSON value
+_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"')
+_BRACKET = re.compile(rb"[\[\]{}]")
 
 
 @dataclass(frozen=True)
@@ -37,6 +43,8 @@ class FileFormat:
         delimiter (`str`, defaults to `","`): What stands between the fields of a CSV.
         label_columns (`Sequence[str]`, defaults to none): Columns of CSV and JSON whose values are read as strings, as
             they are written: `01` and `1.0` stay that; an empty cell and a JSON null are null.
+        string_columns (`Sequence[str]`, defaults to none): More such columns, of CSV only. They are found out, not asked
+            for, and no part of what a file is known by.
 
     Raises:
         ValueError: No such encoding, or a delimiter of several characters.
@@ -45,11 +53,12 @@ class FileFormat:
     encoding: str = "utf-8"
     delimiter: str = ","
     label_columns: Sequence[str] = ()
+    string_columns: Sequence[str] = data_field(default=(), repr=False)
 
     def __post_init__(self) -> None:
         try:
-            codecs.lookup(self.encoding)
-        except LookupError as error:
+            "a".encode(self.encoding)
+        except (LookupError, ValueError) as error:  # none of that name, or one between bytes, such as base64
             raise ValueError(
                 f"There is no encoding {self.encoding!r}. Pass encoding=... (--encoding), such as utf-16 or cp1252."
             ) from error
@@ -92,6 +101,8 @@ def read_tables(kind: str, path: Path, form: FileFormat, start: int = 0, size: i
             start = 0
     except UnicodeError as error:
         raise _wrong_encoding(form, _guess(path)) from error
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
 
 
 def read_parquet(file: pq.ParquetFile, start: int, size: int) -> Iterator[pa.Table]:
@@ -136,6 +147,49 @@ def _plain(kind: pa.DataType) -> pa.DataType:
     if pa.types.is_struct(kind):
         return pa.struct([field.with_type(_plain(field.type)) for field in kind])
     return kind
+
+
+def check_labels(seen: dict[str, tuple[str, object]], schema: pa.Schema, name: str) -> None:
+    """
+    See that files number the names of their labels alike, or their rows would get the names of others.
+
+    Args:
+        seen (`dict`): Of each column, the file that has it first and the names of its labels; what is new is added.
+        schema (`pa.Schema`): Columns of the next file, with the notes of `datasets`.
+        name (`str`): The next file.
+
+    Raises:
+        MixedTypes: They do not.
+    """
+    features: dict[str, object] = {}
+    with suppress(ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        features.update(json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"])
+    for column in schema:
+        if pa.types.is_null(column.type):
+            continue
+        names = _label_names(features.get(column.name))
+        first, known = seen.setdefault(column.name, (name, names))
+        if names != known:
+            raise MixedTypes(
+                column.name,
+                f"column '{column.name}' holds {_labels_said(names)} where '{first}' holds {_labels_said(known)}. Read the "
+                f"files one by one, or write them with the same ClassLabel names",
+            )
+
+
+def _label_names(feature: object) -> object:
+    """The names of all `ClassLabel` in a feature, as `datasets` notes it."""
+    if isinstance(feature, list):
+        return [found for part in feature if (found := _label_names(part))]
+    if not isinstance(feature, dict):
+        return []
+    if feature.get("_type") == "ClassLabel":
+        return [feature.get("names")]
+    return [found for part in feature.values() if (found := _label_names(part))]
+
+
+def _labels_said(names: object) -> str:
+    return f"a ClassLabel of {names}" if names else "no ClassLabel"
 
 
 class MixedTypes(ValueError):
@@ -214,34 +268,33 @@ def _arrow_tables(path: Path, form: FileFormat) -> Iterator[pa.Table]:
 def _csv_tables(path: Path, form: FileFormat) -> Iterator[pa.Table]:
     import pandas as pd
 
-    with _text(path, form) as text, _text(path, form) as again:
-        checked = _checked_rows(again, form)
-        try:
-            if next(checked, None) is None:
-                return
-            frames = pd.read_csv(
-                text,
-                sep=form.delimiter,
-                chunksize=_ROWS,
+    with _text(path, form) as text:
+        checked = _checked_rows(text, form)
+        header = next(checked, None)
+        if header is None:
+            return
+        rows = list(islice(checked, _ROWS))
+        while True:
+            frame = pd.read_csv(
+                _quoted([header, *rows]),  # pandas guesses types, and has no say in what is a row
                 index_col=False,
+                skip_blank_lines=False,
                 keep_default_na=False,  # or pandas reads texts such as "None" or "NA" as missing
                 na_values=[""],
-                converters=dict.fromkeys(form.label_columns, str),
+                converters=dict.fromkeys((*form.label_columns, *form.string_columns), str),
             )
-            while True:
-                for _ in islice(checked, _ROWS):  # before pandas reads them
-                    pass
-                frame = next(frames, None)
-                if frame is None:
-                    break
-                table = pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata(None)
-                yield _empty_as_null(table, form.label_columns)
-        except pd.errors.ParserError:
-            for _ in checked:  # says it with the header
-                pass
-            raise
-        for _ in checked:
-            pass
+            table = pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata(None)
+            yield _empty_as_null(table, (*form.label_columns, *form.string_columns))
+            if not (rows := list(islice(checked, _ROWS))):
+                break
+
+
+def _quoted(rows: Sequence[Sequence[str]]) -> io.StringIO:
+    """Rows as a CSV in which nothing can be taken for something else."""
+    file = io.StringIO(newline="")
+    csv.writer(file, quoting=csv.QUOTE_ALL, lineterminator="\n").writerows(rows)
+    file.seek(0)
+    return file
 
 
 def _empty_as_null(table: pa.Table, columns: Sequence[str]) -> pa.Table:
@@ -255,14 +308,25 @@ def _empty_as_null(table: pa.Table, columns: Sequence[str]) -> pa.Table:
 def _checked_rows(text: IO[str], form: FileFormat) -> Iterator[list[str]]:
     """
     The header and the rows of a CSV, each with as many fields as the header: pandas takes what is too much for an index,
-    and shifts the rest.
+    and shifts the rest. An empty line is no row.
     """
     csv.field_size_limit(2**31 - 1)
-    rows = csv.reader(text, delimiter=form.delimiter)
+    ended = False
+
+    def lines() -> Iterator[str]:
+        nonlocal ended
+        yield from text
+        ended = True
+
+    rows = csv.reader(lines(), delimiter=form.delimiter)
     header, line = None, 1
     try:
         for row in rows:
-            if not row or (len(row) == 1 and not row[0].strip(" \t")):
+            if ended:  # the last row ends with its line, unless that is inside quotes
+                raise ValueError(
+                    f"line {line:,} opens a double quote that nothing closes. Write it twice inside a field"
+                )
+            if not row or (len(row) == 1 and not row[0].strip(" \t") and (header is None or len(header) > 1)):
                 pass  # an empty line
             elif header is None:
                 header = row
@@ -324,10 +388,11 @@ def _wrong_encoding(form: FileFormat, guess: str) -> ValueError:
 def _json_tables(path: Path, form: FileFormat) -> Iterator[pa.Table]:
     kept = pa.schema([(name, pa.string()) for name in form.label_columns])
     options = paj.ParseOptions(explicit_schema=kept if form.label_columns else None)
-    seen: set[str] = set()
+    order: dict[str, None] = {}  # of the columns, as the file has them; Arrow puts those of a schema first
     for first, read in _json_blocks(path, form):
-        block, names = _labels_as_written(read, form.label_columns, first) if form.label_columns else (read, set())
-        seen |= names
+        _check_depth(read, first)
+        block, names = _labels_as_written(read, form.label_columns, first) if form.label_columns else (read, {})
+        order |= names
         if not block.strip():
             continue
         try:
@@ -336,7 +401,19 @@ def _json_tables(path: Path, form: FileFormat) -> Iterator[pa.Table]:
             )
         except pa.ArrowInvalid as error:
             raise ValueError(f"from line {first:,} on: {error}. Expected a JSON object on each line") from error
-        yield table.drop_columns([name for name in form.label_columns if name not in seen])
+        yield table.select([name for name in order if name in table.column_names]) if form.label_columns else table
+
+
+def _check_depth(block: bytes, first: int) -> None:
+    """Raise a `ValueError` that names a line nested so deeply that Arrow or Python would end over it."""
+    for number, line in enumerate(block.split(b"\n"), start=first):
+        if line.count(b"[") + line.count(b"{") <= _DEPTH:
+            continue
+        depth = 0
+        for mark in _BRACKET.findall(_STRING.sub(b"", line)):
+            depth += 1 if mark in b"[{" else -1
+            if depth > _DEPTH:
+                raise ValueError(f"line {number:,} is nested too deeply. Expected at most {_DEPTH} levels")
 
 
 def _json_blocks(path: Path, form: FileFormat) -> Iterator[tuple[int, bytes]]:
@@ -370,9 +447,10 @@ def _json_blocks(path: Path, form: FileFormat) -> Iterator[tuple[int, bytes]]:
             head = text.read(_SNIFFED)
 
 
-def _labels_as_written(block: bytes, columns: Sequence[str], first: int) -> tuple[bytes, set[str]]:
-    """JSON lines with the values of some columns as strings, and which of these columns there are."""
-    out, seen = [], set()
+def _labels_as_written(block: bytes, columns: Sequence[str], first: int) -> tuple[bytes, dict[str, None]]:
+    """JSON lines with the values of some columns as strings, and all their columns in order."""
+    out: list[str] = []
+    order: dict[str, None] = {}
     for number, line in enumerate(block.decode().split("\n"), start=first):
         if not line.strip():
             continue
@@ -382,12 +460,12 @@ def _labels_as_written(block: bytes, columns: Sequence[str], first: int) -> tupl
             raise ValueError(f"line {number:,} is no JSON ({_said(error)})") from error
         if not isinstance(row, dict):
             raise ValueError(f"line {number:,} is no JSON object. Expected one on each line")
+        order |= dict.fromkeys(row)
         for name in columns:
             if name in row:
-                seen.add(name)
                 row[name] = _as_written(row[name], name, number)
         out.append(json.dumps(row))
-    return "\n".join(out).encode(), seen
+    return "\n".join(out).encode(), order
 
 
 class _Whole(int):

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -17,7 +17,17 @@ from datasets.table import table_cast
 
 from hf_llambert.data import content_hash, data_files, hub_errors, is_saved_dataset, load_data
 from hf_llambert.models import digest_file
-from hf_llambert.reading import PLAIN, FileFormat, joined_schema, plain_schema, plain_types, read_parquet, read_tables
+from hf_llambert.reading import (
+    PLAIN,
+    FileFormat,
+    MixedTypes,
+    check_labels,
+    joined_schema,
+    plain_schema,
+    plain_types,
+    read_parquet,
+    read_tables,
+)
 
 _READ = 1000  # rows that are read at once
 _PEEK = 100  # rows by which a stream is known again
@@ -75,7 +85,9 @@ def pool_pieces(
         if config is not None:
             raise ValueError(f"'{pool}' is here and has no configurations. Leave config (--config) out.")
         kind, files = data_files(pool)
-        return [_file_piece(kind, path, Path(pool), form) for path in files]
+        _check_labels(kind, files, path)
+        read = replace(form, string_columns=_string_columns(files, form)) if kind == "csv" else form
+        return [_file_piece(kind, path, Path(pool), form, read) for path in files]
     kind, urls = _hub_files(str(pool), split, config)
     return [Piece(url, url, None, partial(_read_url, kind, url)) for url in urls]  # the commit is part of the address
 
@@ -151,8 +163,20 @@ def _cast(column: pa.Table, schema: pa.Schema, features: Features) -> pa.Table:
     name = schema.names[0]
     if column.schema.field(name).type == schema.field(name).type:
         return column
+    read, values = column.schema.field(name).type, column[name]
+    if _is_string(schema.field(name).type) and values.null_count < len(values) and _is_number(read):
+        raise ValueError("as strings they would not be what is written")
     known = Features({name: features[name]})
     return table_cast(column.replace_schema_metadata(None), known.arrow_schema)
+
+
+def _is_string(kind: pa.DataType) -> bool:
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind)
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    kinds = (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal, pa.types.is_boolean, pa.types.is_temporal)
+    return any(is_kind(kind) for is_kind in kinds)
 
 
 def column_values(column: pa.ChunkedArray) -> list[object]:
@@ -192,7 +216,33 @@ def _stream_identity(stream: IterableDataset) -> str:
     return hashlib.sha256(json.dumps(rows, sort_keys=True, default=str).encode()).hexdigest()[:32]
 
 
-def _file_piece(kind: str, path: Path, root: Path, form: FileFormat) -> Piece:
+def _check_labels(kind: str, files: Sequence[Path], root: Path) -> None:
+    """See that Parquet and Arrow files number their labels alike."""
+    labels: dict[str, tuple[str, object]] = {}
+    for path in files if kind in ("parquet", "arrow") and len(files) > 1 else ():
+        schema = None
+        with suppress(Exception):  # reading it says why not
+            if path.suffix == ".parquet":
+                schema = pq.read_schema(path)
+            elif (table := next(read_tables(kind, path, PLAIN), None)) is not None:
+                schema = table.schema
+        if schema is not None:
+            try:
+                check_labels(labels, schema, path.relative_to(root).as_posix())
+            except MixedTypes as error:
+                raise ValueError(f"'{path}' cannot be read with the others: {error}.") from error
+
+
+def _string_columns(files: Sequence[Path], form: FileFormat) -> list[str]:
+    """Columns of strings in the first CSV that can be read: what looks like numbers further down is text as well."""
+    for path in files:
+        with suppress(Exception):  # reading it says why not
+            if (table := next(read_tables("csv", path, form), None)) is not None:
+                return [field.name for field in table.schema if _is_string(field.type)]
+    return []
+
+
+def _file_piece(kind: str, path: Path, root: Path, form: FileFormat, read: FileFormat) -> Piece:
     name = path.relative_to(root).as_posix() if path != root else path.name
     digest = hashlib.sha256()
     digest_file(path, digest, sampled=True)
@@ -200,7 +250,7 @@ def _file_piece(kind: str, path: Path, root: Path, form: FileFormat) -> Piece:
         digest.update(repr(form).encode())
     identity = digest.hexdigest()[:32]
     if kind != "parquet" or path.suffix != ".parquet":
-        return Piece(name, identity, None, partial(read_tables, kind, path, form, size=_READ))
+        return Piece(name, identity, None, partial(read_tables, kind, path, read, size=_READ))
     num_rows = features = None
     with suppress(pa.ArrowException, OSError), pq.ParquetFile(path) as file:  # reading it says why not
         num_rows = file.metadata.num_rows
