@@ -10,6 +10,7 @@ import pytest
 
 from hf_llambert import EndpointTeacher, LLMLabeler, TaskSpec
 from hf_llambert.annotation.ledger import Ledger
+from hf_llambert.shown import is_private_host
 from hf_llambert.teachers import asking
 from hf_llambert.teachers.base import Reply
 from hf_llambert.teachers.keys import endpoint_key, is_private, redactor
@@ -337,6 +338,36 @@ def test_private_hosts_are_known():
         "localhost 127.0.0.1 10.1.2.3 192.168.0.9 172.16.5.5 ::1 ::ffff:10.0.0.1 fd00::1 gpu-box node.local 0.0.0.0"
     )
     assert all(is_private(host) for host in hosts.split())
+
+
+ODD_HOSTS = [
+    "evil\u3002com",
+    "evil\uff61com",
+    "evil\uff0ecom",
+    "evil%2ecom",
+    "evil·com",
+    "evil.com;.local",
+    "ｌocalhost",
+    "a,b",
+]
+
+
+@pytest.mark.parametrize("host", ODD_HOSTS)
+def test_host_that_another_reader_may_take_for_another_is_refused_and_gets_no_key(host, monkeypatch):
+    monkeypatch.setenv("MY_KEY", SECRET)
+    assert not is_private(host)
+    with pytest.raises(PermissionError, match="in the clear"):
+        endpoint_key("MY_KEY", f"http://{host}/v1")
+    with pytest.raises(ValueError, match="base_url must hold a host of ASCII letters"):
+        EndpointTeacher("m", f"http://{host}/v1")
+    assert is_private_host(host)
+    assert EndpointTeacher("m", "http://my_gpu-box:8000/v1").settings()["base_url_is_local"]
+
+
+@pytest.mark.parametrize("place", ["127.0.0.1:99999", "127.0.0.1:0", "127.0.0.1:x", "127.0.0.1:-1", "[::1", "[x]"])
+def test_address_that_is_none_is_said_at_once(place):
+    with pytest.raises(ValueError, match="base_url must"):
+        EndpointTeacher("m", f"http://{place}/v1")
 
 
 def test_every_credential_is_checked(monkeypatch):

@@ -87,7 +87,7 @@ class Asking:
                     await asyncio.gather(*workers, return_exceptions=True)
             if self.disobeyed:
                 logger.warning(
-                    "%d of %d answers ignored structured output and were parsed as free text.",
+                    "%d of %d answers ignored structured output and got no label.",
                     self.disobeyed,
                     self.answered,
                 )
@@ -222,6 +222,8 @@ class Asking:
             raise RowError("the answer is nested too deeply", 0, billed=True) from None
         except (TimeoutError, asyncio.TimeoutError):
             raise Again(f"no answer within {teacher.timeout:g} s", billed=True) from None
+        except httpx2.InvalidURL as error:
+            raise ConnectionError(f"'{teacher.url}' is no address: {one_line(str(error))}. Check base_url.") from None
         except (httpx2.HTTPError, OSError) as error:
             if isinstance(error, httpx2.ConnectError):
                 raise Again(f"'{teacher.url or 'the Hub'}' {_UNREACHABLE}") from None
