@@ -96,6 +96,15 @@ def alone_and_online(monkeypatch):
         ("length", "length"),
         ("MAX_TOKENS", "length"),
         ("SAFETY", "content_filter"),
+        ("FinishReason.MAX_TOKENS", "length"),
+        ("max tokens", "length"),
+        ("incomplete", "length"),
+        ("token_limit", "length"),
+        ("FinishReason.SAFETY", "content_filter"),
+        ("content-filter", "content_filter"),
+        ("blocked by policy", "content_filter"),
+        ("stop_token", "stop"),
+        ("tool_calls", None),
         (None, None),
         (7, None),
     ],
@@ -116,6 +125,38 @@ def test_empty_answer_that_was_cut_or_filtered_is_kept_and_abstains(tmp_path, fi
     assert len(server.bodies) == 1
     assert (out["llm_label"], out["llm_status"]) == ([-1], ["abstained"])
     assert finish in out["llm_reason"][0]
+
+
+@pytest.mark.parametrize("content", [None, "", " ", [{"type": "refusal", "refusal": "I cannot."}]])
+def test_refusal_in_place_of_an_answer_abstains(tmp_path, content):
+    with HostileServer(lambda body: chat(content, refusal="I cannot. negative")) as server:
+        out = LLMLabeler(TASK, EndpointTeacher("m", server.url, **QUICK), tmp_path)({"text": ["x"]})
+    assert (out["llm_label"], out["llm_status"]) == ([-1], ["abstained"])
+    assert "content_filter" in out["llm_reason"][0]
+
+
+@pytest.mark.parametrize(
+    ("beside", "kept"),
+    [
+        ({"native_finish_reason": "MAX_TOKENS"}, "length"),
+        ({"stop_reason": "length"}, "length"),
+        ({"stop_reason": "</answer>"}, "stop"),
+        ({"stop_reason": 2}, "stop"),
+        ({"error": None}, "stop"),
+    ],
+)
+def test_reason_beside_stop_counts(beside, kept):
+    choice = {"finish_reason": "stop", "message": {"content": "negative"}, **beside}
+    with HostileServer(lambda body: json.dumps({"choices": [choice]}).encode()) as server:
+        assert ask(server)[0].finish == kept
+
+
+def test_error_in_a_choice_is_the_failure_of_its_row():
+    bad = {"finish_reason": "stop", "message": {"content": "negative"}, "error": {"code": 502, "message": "upstream"}}
+    with HostileServer({"bad": json.dumps({"choices": [bad]}).encode()}) as server:
+        one, two = ask(server, ["bad", "good"])
+    assert one.error == "the server broke the answer off (after 2 attempts)"
+    assert (two.response, two.error) == ("positive", None)
 
 
 def test_only_parts_of_type_text_are_the_answer():

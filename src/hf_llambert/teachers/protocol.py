@@ -23,11 +23,17 @@ _MOST_MASS = 1.05  # of probabilities that were rounded
 _SHORT = 3  # letters; shorter pieces begin words of every kind
 _FINISHES = {
     "stop": "stop stop_sequence end_turn eos eos_token complete completed",
-    "length": "length max_tokens max_length max_output_tokens model_length model_context_window_exceeded",
+    "length": "length max_tokens max_length max_output_tokens model_length model_context_window_exceeded incomplete",
     "content_filter": "content_filter content_filtered safety recitation blocklist prohibited_content refusal",
     "broken": "error abort aborted cancelled network_error insufficient_system_resource timeout",
 }
 _FINISH = {word: name for name, words in _FINISHES.items() for word in words.split()}
+_LIKE_FINISH = (  # of words that no server is known to say; the first that fits
+    ("content_filter", re.compile("filter|safety|block|prohibit|recit|refus|moderat|sensitive|spii")),
+    ("length", re.compile("length|limit|incomplete|max|exceed|truncat")),
+    ("stop", re.compile("stop|eos|end_of|end_turn")),
+    ("length", re.compile("token")),
+)
 _PARAMETERS = ("max_tokens", "temperature", "seed", "top_logprobs", "logprobs", "chat_template_kwargs")
 _INSTEAD = re.compile(
     r"(?:use|try|with)\W{1,3}([a-z_]{3,40})\W{1,3}instead|instead\W{1,3}use\W{1,3}([a-z_]{3,40})", re.I
@@ -113,14 +119,15 @@ def read_answer_body(teacher: EndpointTeacher, task: TaskSpec, body: object, str
         content, tokens = written(choice), counted(body)  # type: ignore[arg-type]
         likeliest = first_tokens(choice) if teacher.mode == "score" else {}
         finish = finished(choice)
+        broken = finish == "broken" or choice.get("error") or body.get("error")  # type: ignore[attr-defined]
     except NotLogprobs as error:
         raise RowError(f"the answer cannot be used: {error}", 0, billed=True) from None
     except (KeyError, IndexError, TypeError, AttributeError, ValueError):
         raise Again("the answer is not the JSON of a completion", billed=True) from None
+    if broken:
+        raise Again("the server broke the answer off", billed=True)
     if teacher.mode == "score":
         return _scored(task, likeliest, content, tokens)
-    if finish == "broken":
-        raise Again("the server broke the answer off", billed=True)
     if finish not in ("length", "content_filter") and not (content and content.strip()):
         raise Again("the answer is empty", billed=True)
     return Reply(None, content, False, 0.0, *tokens, finish=finish, structured=structured)
@@ -151,9 +158,27 @@ def clean(text: str) -> str:
 
 
 def finished(choice: Mapping) -> str | None:
-    """Why an answer ended, in OpenAI's words whoever says it; `broken` for a server's fault, `None` where nobody said."""
-    reason = choice.get("finish_reason")
-    return _FINISH.get(reason.strip().lower()) if isinstance(reason, str) else None
+    """
+    Why an answer ended, in OpenAI's words whoever says it; `broken` for a server's fault, `None` where nobody said. A
+    refusal in place of an answer was filtered, and "stop" counts less than another reason that stands beside it.
+    """
+    message = choice.get("message") or {}
+    content = message.get("content")
+    parts = content if isinstance(content, list) else []
+    refused = _text(message.get("refusal")) or any(isinstance(p, dict) and p.get("type") == "refusal" for p in parts)
+    if refused and not (_text(content) or "").strip():
+        return "content_filter"
+    found = _finish(choice.get("finish_reason"))
+    beside = [_finish(choice.get(name)) for name in ("native_finish_reason", "stop_reason")]
+    others = [one for one in beside if one in ("length", "content_filter")]
+    return others[0] if others and found in (None, "stop") else found
+
+
+def _finish(reason: object) -> str | None:
+    if not isinstance(reason, str):
+        return None
+    word = re.sub(r"[\s-]+", "_", reason.strip().lower().rpartition(".")[2])
+    return _FINISH.get(word) or next((name for name, like in _LIKE_FINISH if like.search(word)), None)
 
 
 def counted(body: Mapping) -> tuple[int, int]:
