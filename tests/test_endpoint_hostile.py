@@ -14,7 +14,7 @@ from hf_llambert.shown import is_private_host
 from hf_llambert.teachers import asking
 from hf_llambert.teachers.base import Reply
 from hf_llambert.teachers.keys import endpoint_key, is_private, redactor
-from hf_llambert.teachers.protocol import retry_after
+from hf_llambert.teachers.protocol import label_log_probabilities, retry_after
 from hf_llambert.teachers.transport import MOST_BYTES
 
 TASK = TaskSpec("t", ("negative", "positive"), "Positive or negative?\n{text}")
@@ -207,6 +207,63 @@ def test_what_is_no_logprob_fails_its_row_alone(number):
         bad, good = ask(server, ["bad", "good"], mode="score")
     assert bad.error == "the answer cannot be used: a logprob must be a finite number not above 0"
     assert good.scores[1] == pytest.approx(-0.1)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "labels", "expected", "unclear"),
+    [
+        ({"Ġnegative": 0.6, "▁positive": 0.2, "Ċpositive": 0.1}, ["negative", "positive"], [0.6, 0.3], 0),
+        ({"\u22121": 0.4, "\u2013": 0.3, "▁\u2010": 0.1, "1": 0.1}, ["-1", "1"], [0.8, 0.1], 0),
+        ({"-": 0.5, "\u2014": 0.2, "0": 0.1}, ["-2", "-1", "0"], [None, None, 0.1], 0.7),
+        ({"favorable": 0.6, "favor": 0.1, "against": 0.1}, ["favor", "against"], [0.1, 0.1], 0.6),
+        ({"Ġpositively": 0.3, "Positive": 0.5}, ["negative", "positive"], [None, 0.5], 0.3),
+        ({"Answer": 0.5, "B": 0.3}, ["A", "B"], [None, 0.3], 0),
+        ({"ġdid": 0.3, "Ġold": 0.5}, ["Ġdid", "old"], [0.3, 0.5], 0),
+        ({"ĠA": 0.5, "Ġarts": 0.3}, ["arts", "sport"], [0.3, None], 0.5),
+    ],
+)
+def test_pieces_count_for_the_label_that_they_begin(tokens, labels, expected, unclear):
+    likeliest = {token: math.log(p) for token, p in tokens.items()}
+    found, left = label_log_probabilities(likeliest, [[label] for label in labels])
+    assert [None if p is None else pytest.approx(math.exp(p)) for p in found] == expected
+    assert left == pytest.approx(unclear)
+
+
+@pytest.mark.parametrize("token", ["<think>", "[THINK]", "<|channel|>", "Ġ<reasoning", "\n<seed:think>", "◁think▷"])
+def test_answer_that_begins_with_a_thought_has_no_scores(token):
+    plan = {"bad": scored({token: -0.1, "negative": -3, "positive": -4}), "good": scored({"positive": -0.1, "x": -3})}
+    with HostileServer(plan) as server:
+        bad, good = ask(server, ["bad", "good"], mode="score")
+    assert bad.scores is None
+    assert "begins with a thought" in bad.error
+    assert "chat_template_kwargs" in bad.error
+    assert good.scores[1] == pytest.approx(-0.1)
+
+
+def test_text_refused_with_structured_output_is_asked_again_alone(caplog):
+    def plan(body):
+        if "response_format" not in body:
+            return chat("negative")
+        bad = body["messages"][-1]["content"].endswith("bad")
+        return (400, {}, b'{"error": "schema"}') if bad else chat('{"label": "positive"}')
+
+    with HostileServer(plan) as server:
+        replies = ask(server, ["one", "bad", "two", "bad", "three"], structured=True, concurrency=1)
+    assert [reply.structured for reply in replies] == [True, False, True, False, True]
+    assert [TASK.read(r.response, r.finish, r.structured)[0] for r in replies] == [1, 0, 1, 0, 1]
+    assert len(server.bodies) == 7
+    assert "response_format" not in caplog.text
+
+
+def test_first_text_that_is_refused_either_way_leaves_structured_output_on():
+    def plan(body):
+        bad = body["messages"][-1]["content"].endswith("bad")
+        return (400, {}, b'{"error": "too long"}') if bad else chat('{"label": "positive"}')
+
+    with HostileServer(plan) as server:
+        bad, good = ask(server, ["bad", "good"], structured=True, concurrency=1)
+    assert bad.error == "refused: 400 too long"
+    assert good.structured
 
 
 BAD_BODIES = [

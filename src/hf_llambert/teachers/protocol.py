@@ -34,6 +34,13 @@ _LIKE_FINISH = (  # of words that no server is known to say; the first that fits
     ("stop", re.compile("stop|eos|end_of|end_turn")),
     ("length", re.compile("token")),
 )
+_BLANKS = "\u0120\u2581\u010a\u0109"  # as vocabularies write a blank and a line's end
+_LONE_DASH = re.compile(r"\s*[-\u2010-\u2015\u2212]\s*")
+_THOUGHT = re.compile(
+    r"\s*(?:[<\[\u25c1]\|?(?:[\w-]{1,20}:)?(?:begin_of_|start_|inner_?|internal_?)?(?:think|thought|reason|channel|analysis|"
+    r"scratchpad|reflection|monologue|chain_of|cot\b|rationale)|<unused94>)",
+    re.I,
+)
 _PARAMETERS = ("max_tokens", "temperature", "seed", "top_logprobs", "logprobs", "chat_template_kwargs")
 _INSTEAD = re.compile(
     r"(?:use|try|with)\W{1,3}([a-z_]{3,40})\W{1,3}instead|instead\W{1,3}use\W{1,3}([a-z_]{3,40})", re.I
@@ -222,10 +229,19 @@ def first_tokens(choice: Mapping) -> dict[str, float]:
 def _scored(task: TaskSpec, likeliest: Mapping[str, float], content: str | None, tokens: tuple[int, int]) -> Reply:
     if not likeliest:
         raise NoLogprobs("The endpoint gives no logprobs, which mode='score' reads. Use mode='generate'.")
+    first = max(likeliest, key=likeliest.__getitem__)
+    if _THOUGHT.match(first.lstrip(_BLANKS)):
+        return Reply(
+            error=f"the model begins with a thought, '{one_line(first)[:40]}', not with the answer; turn that off with "
+            f"chat_template_kwargs, such as '{{\"enable_thinking\": false}}', or use mode='generate'"
+        )
     labels, unclear = label_log_probabilities(likeliest, task.verbalizers)
     seen = sorted((math.exp(p) for p in labels if p is not None), reverse=True)
     if unclear > (seen[0] - sum(seen[1:2]) if seen else 0.0):
-        return Reply(error="the labels' words begin with the same token; use mode='generate', or other verbalizers")
+        return Reply(
+            error="the likeliest tokens begin the words of several labels, or go on beyond one; use mode='generate', or other "
+            "verbalizers"
+        )
     # What was not listed is at most as likely as the least that was, and as what is left.
     left = max(1 - sum(math.exp(p) for p in likeliest.values()), 1e-9)
     bound = min(*likeliest.values(), math.log(left))
@@ -240,18 +256,24 @@ def label_log_probabilities(
 ) -> tuple[list[float | None], float]:
     """
     The log-probability of each label from those of first tokens: of all that begin, or are, one of its words and no other
-    label's. `None` where there is none. Also the probability of tokens that could be several labels'.
+    label's. `None` where there is none. Also the probability of tokens that could be several labels', or go on beyond a
+    label's word ("favorable" of "favor").
     """
     sums: list[float] = [0.0] * len(verbalizers)
     unclear = 0.0
     words = [(normalize(word), label) for label, names in enumerate(verbalizers) for word in names]
     for token, log_p in likeliest.items():
-        owners = _owners(normalize(token), words)
+        piece = "-" if _LONE_DASH.fullmatch(token.lstrip(_BLANKS)) else normalize(token)
+        owners = _owners(piece, words)
+        if not owners and token[:1] in _BLANKS:
+            piece = normalize(token.lstrip(_BLANKS))
+            owners = _owners(piece, words)
         # "I" and "A" begin sentences of every kind.
-        sentence = token.strip() in ("I", "A") and not any(token.strip() in names for names in verbalizers)
+        bare = token.lstrip(_BLANKS).strip()
+        sentence = bare in ("I", "A") and not any(bare in names for names in verbalizers)
         if len(owners) == 1 and not sentence:
             sums[owners.pop()] += math.exp(log_p)
-        elif owners:
+        elif owners or any(_goes_beyond(piece, word) for word, _ in words):
             unclear += math.exp(log_p)
     return [math.log(p) if p else None for p in sums], unclear
 
@@ -263,6 +285,11 @@ def _owners(piece: str, words: Sequence[tuple[str, int]]) -> set[int]:
     if len(piece) < _SHORT and len(whole) == 1:  # "no" is no beginning of "nothing", but "C" may be of "C++"
         return {label for word, label in words if word.startswith(piece) and not word[len(piece) :][:1].isalpha()}
     return begun
+
+
+def _goes_beyond(piece: str, word: str) -> bool:
+    """Whether a piece is a longer word than a label's; a letter or two begin words of every kind."""
+    return len(word) >= _SHORT and piece.startswith(word) and piece[len(word) :][:1].isalpha()
 
 
 def obeys(content: str | None, labels: Sequence[str]) -> bool:
