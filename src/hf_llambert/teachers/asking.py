@@ -87,7 +87,7 @@ class Asking:
                     await asyncio.gather(*workers, return_exceptions=True)
             if self.disobeyed:
                 logger.warning(
-                    "%d of %d answers ignored structured output and got no label.",
+                    "%d of %d answers ignored structured output: only a bare label counts.",
                     self.disobeyed,
                     self.answered,
                 )

@@ -37,7 +37,7 @@ class EndpointTeacher:
             of the answer's first token, where the server gives logprobs. A label whose words are not among the 20
             likeliest tokens gets the upper bound that these leave.
         structured (`bool`, defaults to `False`): Ask for JSON with one of the labels (`response_format`). An answer that
-            does not obey gets no label.
+            does not obey counts only if it is a bare label.
         max_new_tokens (`int`, defaults to 16): Longest answer. Models that think first need hundreds.
         temperature (`float`, defaults to 0): 0 takes the likeliest token.
         seed (`int`, defaults to 42): Seed of sampling, sent when the temperature is not 0.
