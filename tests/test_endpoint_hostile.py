@@ -10,10 +10,11 @@ import pytest
 
 from hf_llambert import EndpointTeacher, LLMLabeler, TaskSpec
 from hf_llambert.annotation.ledger import Ledger
+from hf_llambert.shown import is_private_host
 from hf_llambert.teachers import asking
 from hf_llambert.teachers.base import Reply
 from hf_llambert.teachers.keys import endpoint_key, is_private, redactor
-from hf_llambert.teachers.protocol import retry_after
+from hf_llambert.teachers.protocol import label_log_probabilities, retry_after
 from hf_llambert.teachers.transport import MOST_BYTES
 
 TASK = TaskSpec("t", ("negative", "positive"), "Positive or negative?\n{text}")
@@ -95,6 +96,15 @@ def alone_and_online(monkeypatch):
         ("length", "length"),
         ("MAX_TOKENS", "length"),
         ("SAFETY", "content_filter"),
+        ("FinishReason.MAX_TOKENS", "length"),
+        ("max tokens", "length"),
+        ("incomplete", "length"),
+        ("token_limit", "length"),
+        ("FinishReason.SAFETY", "content_filter"),
+        ("content-filter", "content_filter"),
+        ("blocked by policy", "content_filter"),
+        ("stop_token", "stop"),
+        ("tool_calls", None),
         (None, None),
         (7, None),
     ],
@@ -115,6 +125,38 @@ def test_empty_answer_that_was_cut_or_filtered_is_kept_and_abstains(tmp_path, fi
     assert len(server.bodies) == 1
     assert (out["llm_label"], out["llm_status"]) == ([-1], ["abstained"])
     assert finish in out["llm_reason"][0]
+
+
+@pytest.mark.parametrize("content", [None, "", " ", [{"type": "refusal", "refusal": "I cannot."}]])
+def test_refusal_in_place_of_an_answer_abstains(tmp_path, content):
+    with HostileServer(lambda body: chat(content, refusal="I cannot. negative")) as server:
+        out = LLMLabeler(TASK, EndpointTeacher("m", server.url, **QUICK), tmp_path)({"text": ["x"]})
+    assert (out["llm_label"], out["llm_status"]) == ([-1], ["abstained"])
+    assert "content_filter" in out["llm_reason"][0]
+
+
+@pytest.mark.parametrize(
+    ("beside", "kept"),
+    [
+        ({"native_finish_reason": "MAX_TOKENS"}, "length"),
+        ({"stop_reason": "length"}, "length"),
+        ({"stop_reason": "</answer>"}, "stop"),
+        ({"stop_reason": 2}, "stop"),
+        ({"error": None}, "stop"),
+    ],
+)
+def test_reason_beside_stop_counts(beside, kept):
+    choice = {"finish_reason": "stop", "message": {"content": "negative"}, **beside}
+    with HostileServer(lambda body: json.dumps({"choices": [choice]}).encode()) as server:
+        assert ask(server)[0].finish == kept
+
+
+def test_error_in_a_choice_is_the_failure_of_its_row():
+    bad = {"finish_reason": "stop", "message": {"content": "negative"}, "error": {"code": 502, "message": "upstream"}}
+    with HostileServer({"bad": json.dumps({"choices": [bad]}).encode()}) as server:
+        one, two = ask(server, ["bad", "good"])
+    assert one.error == "the server broke the answer off (after 2 attempts)"
+    assert (two.response, two.error) == ("positive", None)
 
 
 def test_only_parts_of_type_text_are_the_answer():
@@ -165,6 +207,63 @@ def test_what_is_no_logprob_fails_its_row_alone(number):
         bad, good = ask(server, ["bad", "good"], mode="score")
     assert bad.error == "the answer cannot be used: a logprob must be a finite number not above 0"
     assert good.scores[1] == pytest.approx(-0.1)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "labels", "expected", "unclear"),
+    [
+        ({"Ġnegative": 0.6, "▁positive": 0.2, "Ċpositive": 0.1}, ["negative", "positive"], [0.6, 0.3], 0),
+        ({"\u22121": 0.4, "\u2013": 0.3, "▁\u2010": 0.1, "1": 0.1}, ["-1", "1"], [0.8, 0.1], 0),
+        ({"-": 0.5, "\u2014": 0.2, "0": 0.1}, ["-2", "-1", "0"], [None, None, 0.1], 0.7),
+        ({"favorable": 0.6, "favor": 0.1, "against": 0.1}, ["favor", "against"], [0.1, 0.1], 0.6),
+        ({"Ġpositively": 0.3, "Positive": 0.5}, ["negative", "positive"], [None, 0.5], 0.3),
+        ({"Answer": 0.5, "B": 0.3}, ["A", "B"], [None, 0.3], 0),
+        ({"ġdid": 0.3, "Ġold": 0.5}, ["Ġdid", "old"], [0.3, 0.5], 0),
+        ({"ĠA": 0.5, "Ġarts": 0.3}, ["arts", "sport"], [0.3, None], 0.5),
+    ],
+)
+def test_pieces_count_for_the_label_that_they_begin(tokens, labels, expected, unclear):
+    likeliest = {token: math.log(p) for token, p in tokens.items()}
+    found, left = label_log_probabilities(likeliest, [[label] for label in labels])
+    assert [None if p is None else pytest.approx(math.exp(p)) for p in found] == expected
+    assert left == pytest.approx(unclear)
+
+
+@pytest.mark.parametrize("token", ["<think>", "[THINK]", "<|channel|>", "Ġ<reasoning", "\n<seed:think>", "◁think▷"])
+def test_answer_that_begins_with_a_thought_has_no_scores(token):
+    plan = {"bad": scored({token: -0.1, "negative": -3, "positive": -4}), "good": scored({"positive": -0.1, "x": -3})}
+    with HostileServer(plan) as server:
+        bad, good = ask(server, ["bad", "good"], mode="score")
+    assert bad.scores is None
+    assert "begins with a thought" in bad.error
+    assert "chat_template_kwargs" in bad.error
+    assert good.scores[1] == pytest.approx(-0.1)
+
+
+def test_text_refused_with_structured_output_is_asked_again_alone(caplog):
+    def plan(body):
+        if "response_format" not in body:
+            return chat("negative")
+        bad = body["messages"][-1]["content"].endswith("bad")
+        return (400, {}, b'{"error": "schema"}') if bad else chat('{"label": "positive"}')
+
+    with HostileServer(plan) as server:
+        replies = ask(server, ["one", "bad", "two", "bad", "three"], structured=True, concurrency=1)
+    assert [reply.structured for reply in replies] == [True, False, True, False, True]
+    assert [TASK.read(r.response, r.finish, r.structured)[0] for r in replies] == [1, 0, 1, 0, 1]
+    assert len(server.bodies) == 7
+    assert "response_format" not in caplog.text
+
+
+def test_first_text_that_is_refused_either_way_leaves_structured_output_on():
+    def plan(body):
+        bad = body["messages"][-1]["content"].endswith("bad")
+        return (400, {}, b'{"error": "too long"}') if bad else chat('{"label": "positive"}')
+
+    with HostileServer(plan) as server:
+        bad, good = ask(server, ["bad", "good"], structured=True, concurrency=1)
+    assert bad.error == "refused: 400 too long"
+    assert good.structured
 
 
 BAD_BODIES = [
@@ -337,6 +436,36 @@ def test_private_hosts_are_known():
         "localhost 127.0.0.1 10.1.2.3 192.168.0.9 172.16.5.5 ::1 ::ffff:10.0.0.1 fd00::1 gpu-box node.local 0.0.0.0"
     )
     assert all(is_private(host) for host in hosts.split())
+
+
+ODD_HOSTS = [
+    "evil\u3002com",
+    "evil\uff61com",
+    "evil\uff0ecom",
+    "evil%2ecom",
+    "evil·com",
+    "evil.com;.local",
+    "ｌocalhost",
+    "a,b",
+]
+
+
+@pytest.mark.parametrize("host", ODD_HOSTS)
+def test_host_that_another_reader_may_take_for_another_is_refused_and_gets_no_key(host, monkeypatch):
+    monkeypatch.setenv("MY_KEY", SECRET)
+    assert not is_private(host)
+    with pytest.raises(PermissionError, match="in the clear"):
+        endpoint_key("MY_KEY", f"http://{host}/v1")
+    with pytest.raises(ValueError, match="base_url must hold a host of ASCII letters"):
+        EndpointTeacher("m", f"http://{host}/v1")
+    assert is_private_host(host)
+    assert EndpointTeacher("m", "http://my_gpu-box:8000/v1").settings()["base_url_is_local"]
+
+
+@pytest.mark.parametrize("place", ["127.0.0.1:99999", "127.0.0.1:0", "127.0.0.1:x", "127.0.0.1:-1", "[::1", "[x]"])
+def test_address_that_is_none_is_said_at_once(place):
+    with pytest.raises(ValueError, match="base_url must"):
+        EndpointTeacher("m", f"http://{place}/v1")
 
 
 def test_every_credential_is_checked(monkeypatch):

@@ -92,6 +92,8 @@ def is_private_host(host: str) -> bool:
         return not ipaddress.ip_address(host).is_global
     except ValueError:
         host = host.rstrip(".").lower()
+        if not re.fullmatch(r"[a-z0-9._-]+", host):  # IDNA may turn it into another name
+            return True
         return "." not in host or host.endswith(_LOCAL_ENDINGS) or host.rpartition(".")[2].isdigit()
 
 

@@ -59,7 +59,7 @@ class Asking:
         caps = (teacher.max_requests, teacher.max_tokens, teacher.max_cost)
         self.budget = _budget(teacher, Budget(*caps, teacher.price_input, teacher.price_output).share(world_size()))
         self.structured = teacher.structured
-        self.answered = self.disobeyed = self.lost = self.unscored = 0
+        self.answered = self.obeyed = self.disobeyed = self.lost = self.unscored = 0
         self.redact = redactor("")
         self.client: httpx2.AsyncClient | None = None
         self.hub: AsyncInferenceClient | None = None
@@ -87,7 +87,7 @@ class Asking:
                     await asyncio.gather(*workers, return_exceptions=True)
             if self.disobeyed:
                 logger.warning(
-                    "%d of %d answers ignored structured output and were parsed as free text.",
+                    "%d of %d answers ignored structured output: only a bare label counts.",
                     self.disobeyed,
                     self.answered,
                 )
@@ -116,16 +116,19 @@ class Asking:
         """The reply to a text after as many attempts as it takes or is allowed."""
         teacher, start, attempts = self.teacher, time.monotonic(), 0
         text, cut = _cut(text, teacher.max_text_chars)
+        refused: RowError | None = None  # with response_format
         while True:
-            structured = self.structured
+            structured = self.structured and refused is None
             try:
-                return dataclasses.replace(await self._attempt(text), truncated=cut)
+                reply = await self._attempt(text, structured)
+                if refused is not None and self.structured and not self.obeyed:  # else it is this text
+                    logger.warning("The endpoint may take no response_format (%s): asking without it.", refused)
+                    self.structured = False
+                return dataclasses.replace(reply, truncated=cut)
             except RowError as error:
                 if not structured or error.status != 400 or isinstance(error, ParameterRefused):
                     return Reply(error=str(error))
-                if self.structured:
-                    logger.warning("The endpoint may take no response_format (%s): asking without it.", error)
-                    self.structured = False
+                refused = error
                 continue
             except Again as error:
                 attempts += not error.overloaded  # to be sent away is no failure; the deadline ends it
@@ -137,9 +140,8 @@ class Asking:
                     return Reply(error=f"{error} (given up: deadline {teacher.deadline:g} s)")
             await asyncio.sleep(wait)
 
-    async def _attempt(self, text: str) -> Reply:
+    async def _attempt(self, text: str, structured: bool) -> Reply:
         """One request. The budget is charged with what it took."""
-        structured = self.structured
         payload = request_body(self.teacher, self.task, text, structured)
         size = len(json.dumps(payload).encode())
         reserved = self.budget.reserve(size, self.teacher.max_new_tokens)
@@ -154,8 +156,9 @@ class Asking:
             counted = (reply.input_tokens or int(reserved[0]), reply.output_tokens or int(reserved[1]))
             self.pacer.content()
             self.answered, self.lost = self.answered + 1, 0
-            if structured and not obeys(reply.response, self.task.labels):
-                self.disobeyed += 1
+            if structured:
+                obeyed = obeys(reply.response, self.task.labels)
+                self.obeyed, self.disobeyed = self.obeyed + obeyed, self.disobeyed + (not obeyed)
             return dataclasses.replace(reply, seconds=time.monotonic() - begun)
         except NoLogprobs as error:
             counted = int(reserved[0]), int(reserved[1])
@@ -222,6 +225,8 @@ class Asking:
             raise RowError("the answer is nested too deeply", 0, billed=True) from None
         except (TimeoutError, asyncio.TimeoutError):
             raise Again(f"no answer within {teacher.timeout:g} s", billed=True) from None
+        except httpx2.InvalidURL as error:
+            raise ConnectionError(f"'{teacher.url}' is no address: {one_line(str(error))}. Check base_url.") from None
         except (httpx2.HTTPError, OSError) as error:
             if isinstance(error, httpx2.ConnectError):
                 raise Again(f"'{teacher.url or 'the Hub'}' {_UNREACHABLE}") from None

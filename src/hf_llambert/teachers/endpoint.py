@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from hf_llambert.tasks.spec import TaskSpec
 from hf_llambert.teachers.asking import Asking, stream
 from hf_llambert.teachers.base import Mode, Reply
-from hf_llambert.teachers.keys import endpoint_key, is_private
+from hf_llambert.teachers.keys import endpoint_key, is_plain_host, is_private
 from hf_llambert.teachers.transport import CONNECTIONS
 
 _FIXED = ("model", "messages", "prompt")
@@ -37,7 +37,7 @@ class EndpointTeacher:
             of the answer's first token, where the server gives logprobs. A label whose words are not among the 20
             likeliest tokens gets the upper bound that these leave.
         structured (`bool`, defaults to `False`): Ask for JSON with one of the labels (`response_format`). An answer that
-            does not obey is parsed as any other.
+            does not obey counts only if it is a bare label.
         max_new_tokens (`int`, defaults to 16): Longest answer. Models that think first need hundreds.
         temperature (`float`, defaults to 0): 0 takes the likeliest token.
         seed (`int`, defaults to 42): Seed of sampling, sent when the temperature is not 0.
@@ -103,16 +103,7 @@ class EndpointTeacher:
         if self.max_cost is not None and not (self.price_input or self.price_output):
             raise ValueError("max_cost needs price_input and price_output, in money for a million tokens.")
         if self.base_url is not None:
-            if re.search(r"[\s\\\x00-\x20\x7f]", self.base_url):
-                raise ValueError(f"base_url must hold no blank and no backslash, got {self.base_url!r}.")
-            url = urlsplit(self.base_url)
-            if url.scheme not in ("http", "https") or not url.hostname:
-                raise ValueError(f"base_url must begin with http:// or https:// and a host, got {self.base_url!r}.")
-            if url.username or url.password or url.query or url.fragment:
-                raise ValueError(
-                    "base_url must hold no user, password or query, which would be written down with it. Put the key into an "
-                    "environment variable and name that with api_key_variable."
-                )
+            _check_address(self.base_url)
             if self.provider:
                 raise ValueError(f"provider '{self.provider}' is one of the Hub's; drop it, or drop base_url.")
         extra = {} if self.extra_body is None else _json_object("extra_body", self.extra_body)
@@ -193,6 +184,33 @@ class EndpointTeacher:
     def key(self) -> str:
         """The key, read when it is needed and kept nowhere. See [`~teachers.keys.endpoint_key`]."""
         return endpoint_key(self.api_key_variable, self.url)
+
+
+def _check_address(address: str) -> None:
+    """Raise a `ValueError` for a base_url that is no address, may be read as another, or holds a secret."""
+    if re.search(r"[\s\\\x00-\x20\x7f]", address):
+        raise ValueError(f"base_url must hold no blank and no backslash, got {address!r}.")
+    try:
+        url = urlsplit(address)
+        port = url.port
+    except ValueError as error:
+        raise ValueError(
+            f"base_url must be an address such as http://localhost:8000/v1, got {address!r}: {error}."
+        ) from None
+    if port == 0:
+        raise ValueError(f"base_url must hold a port from 1 to 65535, or none, got {address!r}.")
+    if url.scheme not in ("http", "https") or not url.hostname:
+        raise ValueError(f"base_url must begin with http:// or https:// and a host, got {address!r}.")
+    if not is_plain_host(url.hostname):
+        raise ValueError(
+            f"base_url must hold a host of ASCII letters, digits, dots and hyphens, got {ascii(url.hostname)}. Write a "
+            f"name in another script as the DNS has it (xn--...)."
+        )
+    if url.username or url.password or url.query or url.fragment:
+        raise ValueError(
+            "base_url must hold no user, password or query, which would be written down with it. Put the key into an "
+            "environment variable and name that with api_key_variable."
+        )
 
 
 def _json_object(name: str, text: str) -> dict:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
-import unicodedata
 from collections.abc import Callable
 from urllib.parse import urlsplit
 
@@ -29,9 +28,12 @@ _ANYWHERE = 6  # a key as long as this is replaced within words too
 def is_private(host: str) -> bool:
     """
     Whether a host is this machine or one of a private network: an address of one, a name without a dot, or one that ends
-    as such names do. A number in another form (`134744072`, `0x7f.1`) is public: what it means is up to who reads it.
+    as such names do. A number in another form (`134744072`, `0x7f.1`) is public: what it means is up to who reads it. So
+    is a host with other signs than [`is_plain_host`] allows, which IDNA may turn into another name.
     """
-    host = unicodedata.normalize("NFKC", host).lower()
+    host = host.lower()
+    if not is_plain_host(host):
+        return False
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
@@ -42,6 +44,11 @@ def is_private(host: str) -> bool:
     if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
         address = address.ipv4_mapped
     return any(address.version == network.version and address in network for network in _NETWORKS)
+
+
+def is_plain_host(host: str) -> bool:
+    """Whether a host means the same to everyone who reads it: ASCII letters, digits, dots, colons, hyphens, underscores."""
+    return re.fullmatch(r"[A-Za-z0-9.:_-]+", host) is not None
 
 
 def endpoint_key(variable: str | None, url: str | None) -> str:

@@ -23,11 +23,24 @@ _MOST_MASS = 1.05  # of probabilities that were rounded
 _SHORT = 3  # letters; shorter pieces begin words of every kind
 _FINISHES = {
     "stop": "stop stop_sequence end_turn eos eos_token complete completed",
-    "length": "length max_tokens max_length max_output_tokens model_length model_context_window_exceeded",
+    "length": "length max_tokens max_length max_output_tokens model_length model_context_window_exceeded incomplete",
     "content_filter": "content_filter content_filtered safety recitation blocklist prohibited_content refusal",
     "broken": "error abort aborted cancelled network_error insufficient_system_resource timeout",
 }
 _FINISH = {word: name for name, words in _FINISHES.items() for word in words.split()}
+_LIKE_FINISH = (  # of words that no server is known to say; the first that fits
+    ("content_filter", re.compile("filter|safety|block|prohibit|recit|refus|moderat|sensitive|spii")),
+    ("length", re.compile("length|limit|incomplete|max|exceed|truncat")),
+    ("stop", re.compile("stop|eos|end_of|end_turn")),
+    ("length", re.compile("token")),
+)
+_BLANKS = "\u0120\u2581\u010a\u0109"  # as vocabularies write a blank and a line's end
+_LONE_DASH = re.compile(r"\s*[-\u2010-\u2015\u2212]\s*")
+_THOUGHT = re.compile(
+    r"\s*(?:[<\[\u25c1]\|?(?:[\w-]{1,20}:)?(?:begin_of_|start_|inner_?|internal_?)?(?:think|thought|reason|channel|analysis|"
+    r"scratchpad|reflection|monologue|chain_of|cot\b|rationale)|<unused94>)",
+    re.I,
+)
 _PARAMETERS = ("max_tokens", "temperature", "seed", "top_logprobs", "logprobs", "chat_template_kwargs")
 _INSTEAD = re.compile(
     r"(?:use|try|with)\W{1,3}([a-z_]{3,40})\W{1,3}instead|instead\W{1,3}use\W{1,3}([a-z_]{3,40})", re.I
@@ -113,14 +126,15 @@ def read_answer_body(teacher: EndpointTeacher, task: TaskSpec, body: object, str
         content, tokens = written(choice), counted(body)  # type: ignore[arg-type]
         likeliest = first_tokens(choice) if teacher.mode == "score" else {}
         finish = finished(choice)
+        broken = finish == "broken" or choice.get("error") or body.get("error")  # type: ignore[attr-defined]
     except NotLogprobs as error:
         raise RowError(f"the answer cannot be used: {error}", 0, billed=True) from None
     except (KeyError, IndexError, TypeError, AttributeError, ValueError):
         raise Again("the answer is not the JSON of a completion", billed=True) from None
+    if broken:
+        raise Again("the server broke the answer off", billed=True)
     if teacher.mode == "score":
         return _scored(task, likeliest, content, tokens)
-    if finish == "broken":
-        raise Again("the server broke the answer off", billed=True)
     if finish not in ("length", "content_filter") and not (content and content.strip()):
         raise Again("the answer is empty", billed=True)
     return Reply(None, content, False, 0.0, *tokens, finish=finish, structured=structured)
@@ -151,9 +165,27 @@ def clean(text: str) -> str:
 
 
 def finished(choice: Mapping) -> str | None:
-    """Why an answer ended, in OpenAI's words whoever says it; `broken` for a server's fault, `None` where nobody said."""
-    reason = choice.get("finish_reason")
-    return _FINISH.get(reason.strip().lower()) if isinstance(reason, str) else None
+    """
+    Why an answer ended, in OpenAI's words whoever says it; `broken` for a server's fault, `None` where nobody said. A
+    refusal in place of an answer was filtered, and "stop" counts less than another reason that stands beside it.
+    """
+    message = choice.get("message") or {}
+    content = message.get("content")
+    parts = content if isinstance(content, list) else []
+    refused = _text(message.get("refusal")) or any(isinstance(p, dict) and p.get("type") == "refusal" for p in parts)
+    if refused and not (_text(content) or "").strip():
+        return "content_filter"
+    found = _finish(choice.get("finish_reason"))
+    beside = [_finish(choice.get(name)) for name in ("native_finish_reason", "stop_reason")]
+    others = [one for one in beside if one in ("length", "content_filter")]
+    return others[0] if others and found in (None, "stop") else found
+
+
+def _finish(reason: object) -> str | None:
+    if not isinstance(reason, str):
+        return None
+    word = re.sub(r"[\s-]+", "_", reason.strip().lower().rpartition(".")[2])
+    return _FINISH.get(word) or next((name for name, like in _LIKE_FINISH if like.search(word)), None)
 
 
 def counted(body: Mapping) -> tuple[int, int]:
@@ -197,10 +229,19 @@ def first_tokens(choice: Mapping) -> dict[str, float]:
 def _scored(task: TaskSpec, likeliest: Mapping[str, float], content: str | None, tokens: tuple[int, int]) -> Reply:
     if not likeliest:
         raise NoLogprobs("The endpoint gives no logprobs, which mode='score' reads. Use mode='generate'.")
+    first = max(likeliest, key=likeliest.__getitem__)
+    if _THOUGHT.match(first.lstrip(_BLANKS)):
+        return Reply(
+            error=f"the model begins with a thought, '{one_line(first)[:40]}', not with the answer; turn that off with "
+            f"chat_template_kwargs, such as '{{\"enable_thinking\": false}}', or use mode='generate'"
+        )
     labels, unclear = label_log_probabilities(likeliest, task.verbalizers)
     seen = sorted((math.exp(p) for p in labels if p is not None), reverse=True)
     if unclear > (seen[0] - sum(seen[1:2]) if seen else 0.0):
-        return Reply(error="the labels' words begin with the same token; use mode='generate', or other verbalizers")
+        return Reply(
+            error="the likeliest tokens begin the words of several labels, or go on beyond one; use mode='generate', or other "
+            "verbalizers"
+        )
     # What was not listed is at most as likely as the least that was, and as what is left.
     left = max(1 - sum(math.exp(p) for p in likeliest.values()), 1e-9)
     bound = min(*likeliest.values(), math.log(left))
@@ -215,18 +256,24 @@ def label_log_probabilities(
 ) -> tuple[list[float | None], float]:
     """
     The log-probability of each label from those of first tokens: of all that begin, or are, one of its words and no other
-    label's. `None` where there is none. Also the probability of tokens that could be several labels'.
+    label's. `None` where there is none. Also the probability of tokens that could be several labels', or go on beyond a
+    label's word ("favorable" of "favor").
     """
     sums: list[float] = [0.0] * len(verbalizers)
     unclear = 0.0
     words = [(normalize(word), label) for label, names in enumerate(verbalizers) for word in names]
     for token, log_p in likeliest.items():
-        owners = _owners(normalize(token), words)
+        piece = "-" if _LONE_DASH.fullmatch(token.lstrip(_BLANKS)) else normalize(token)
+        owners = _owners(piece, words)
+        if not owners and token[:1] in _BLANKS:
+            piece = normalize(token.lstrip(_BLANKS))
+            owners = _owners(piece, words)
         # "I" and "A" begin sentences of every kind.
-        sentence = token.strip() in ("I", "A") and not any(token.strip() in names for names in verbalizers)
+        bare = token.lstrip(_BLANKS).strip()
+        sentence = bare in ("I", "A") and not any(bare in names for names in verbalizers)
         if len(owners) == 1 and not sentence:
             sums[owners.pop()] += math.exp(log_p)
-        elif owners:
+        elif owners or any(_goes_beyond(piece, word) for word, _ in words):
             unclear += math.exp(log_p)
     return [math.log(p) if p else None for p in sums], unclear
 
@@ -238,6 +285,11 @@ def _owners(piece: str, words: Sequence[tuple[str, int]]) -> set[int]:
     if len(piece) < _SHORT and len(whole) == 1:  # "no" is no beginning of "nothing", but "C" may be of "C++"
         return {label for word, label in words if word.startswith(piece) and not word[len(piece) :][:1].isalpha()}
     return begun
+
+
+def _goes_beyond(piece: str, word: str) -> bool:
+    """Whether a piece is a longer word than a label's; a letter or two begin words of every kind."""
+    return len(word) >= _SHORT and piece.startswith(word) and piece[len(word) :][:1].isalpha()
 
 
 def obeys(content: str | None, labels: Sequence[str]) -> bool:
