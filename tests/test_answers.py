@@ -606,3 +606,66 @@ def test_reading_never_raises():
 def test_lone_surrogates_and_control_characters_do_not_matter(sentiment):
     assert sentiment.parse("positive\ud83d") == 1
     assert sentiment.parse("\x1b[1mpositive\x1b[0m") in (1, ABSTAIN)
+
+
+LANGUAGES = ("C", "C++", "C#")
+
+
+@pytest.mark.parametrize(
+    "answer", ['"C#"', "**C#**", "`C#`", "(C#)", "[C#]", "C#.", "# C#", "C#**", '"**C#**"', "C #"]
+)
+def test_symbol_of_a_label_survives_marks_around_it(answer):
+    assert task_of(*LANGUAGES).parse(answer) == 2
+
+
+@pytest.mark.parametrize(
+    ("labels", "answer", "label"),
+    [
+        (("A*", "A"), '"A*"', 0),
+        (("A*", "A"), "A*.", 0),
+        (("A*", "A"), "**A**", 1),
+        (("<5", "5", ">5"), '"<5"', 0),
+        (("<5", "5", ">5"), "**>5**", 2),
+        (("<5", "5", ">5"), "(<5)", 0),
+        (("5", "6"), "<5>", 0),
+        (("<5", "5", ">5"), "<5>", ABSTAIN),
+        (("<5", "5", ">5"), "> 5", ABSTAIN),
+        ((">=5", "<5"), "<=5", ABSTAIN),
+        ((">=5", "<5"), "=5", ABSTAIN),
+        ((">=5", "<5"), ">=5", 0),
+        (("4", "5"), "<=5", ABSTAIN),
+        (("p->q", "p"), "p- >q", 0),
+        (("a...b", "b"), "a.. .b", 0),
+        (LANGUAGES, "C + +", 1),
+        (LANGUAGES, "C+ +", 1),
+        (("true", "mostly true"), "mostly\u2011true", 1),
+        (("vax", "other"), "anti\u2010vax", ABSTAIN),
+        (("related", "other"), "It is un\u2011related.", ABSTAIN),
+        (("18-64", "64"), "18\u201164", 0),
+        (("18", "64"), "18\u201364", ABSTAIN),
+    ],
+)
+def test_symbols_hyphens_and_blanks_tell_labels_apart(labels, answer, label):
+    assert task_of(*labels).parse(answer) == label
+
+
+@pytest.mark.parametrize("apostrophe", ["\u00b4", "`", "\u02bc", "\u2032", "\u2019", "'", ""])
+@pytest.mark.parametrize("verb", ["is", "ai"])
+def test_negation_is_seen_with_any_apostrophe(apostrophe, verb):
+    assert task_of("toxic", "harmless").parse(f"It {verb}n{apostrophe}t toxic") == ABSTAIN
+
+
+@pytest.mark.parametrize("mark", ["<|thinking|>", "<\uff5cthink\uff5c>", "< think >", "<scratch_pad>"])
+def test_unusual_mark_of_a_thought_left_open_leaves_nothing(sentiment, mark):
+    assert sentiment.parse(f"{mark}positive") == ABSTAIN
+
+
+def test_symbols_and_blanks_in_any_order_never_raise():
+    draw = random.Random(3)
+    tasks = [task_of(*LANGUAGES), task_of("p->q", "a...b", "p"), task_of("A*", "A", "A-"), task_of("<5", "5", ">=5")]
+    for _ in range(3000):
+        answer = "".join(draw.choices("CpqabA5+#*-<>=./ \t\n()'\"", k=draw.randrange(1, 9)))
+        for task in tasks:
+            for text in (answer, f"The answer is {answer} here."):
+                label, reason = task.read(text)
+                assert (reason is None) == (label in range(task.num_labels))

@@ -19,13 +19,13 @@ _TAGS = re.compile(
     r"<\|[^|<>\n]{1,40}\|>|</?(?:s|eos|bos|end_of_turn|end of turn)>"
 )
 _THOUGHT = (
-    r"(?:[\w-]{1,20}:)?(?:think(?:ing)?|thoughts?|reasoning|reflection|analysis|scratchpad|inner_?(?:thoughts?|monologue)|"
+    r"(?:[\w-]{1,20}:)?(?:think(?:ing)?|thoughts?|reasoning|reflection|analysis|scratch[_-]?pad|inner_?(?:thoughts?|monologue)|"
     r"internal_?(?:thoughts?|monologue)|chain_of_thought|cot|rationale)"
 )
 _THOUGHT_MARKS = re.compile(
-    rf"(?P<open><{_THOUGHT}(?:\s[^<>]{{0,100}})?>|\[{_THOUGHT}\]|◁think▷|<\|(?:begin_of_thought|start_thinking|think)\|>|"
+    rf"(?P<open><\s?[|｜]?\s?{_THOUGHT}(?:\s[^<>]{{0,100}})?[|｜]?>|\[{_THOUGHT}\]|◁think▷|<\|(?:begin_of_thought|start_thinking|think)\|>|"
     r"<\|?channel\|?>(?!\s*final)|<unused94>|\Aanalysis(?=[A-Z]))|"
-    rf"(?P<close></{_THOUGHT}\s?>|\[/{_THOUGHT}\]|◁/think▷|<\|(?:end_of_thought|end_thinking|/think)\|>|"
+    rf"(?P<close><\s?[|｜]?\s?/\s?[|｜]?{_THOUGHT}\s?[|｜]?\s?>|\[/{_THOUGHT}\]|◁/think▷|<\|(?:end_of_thought|end_thinking|/think)\|>|"
     r"<\|channel\|>\s*final\b[^<]{0,80}(?:<\|message\|>)?|<channel\|>|<unused95>|assistantfinal(?=\S))",
     re.IGNORECASE,
 )
@@ -55,7 +55,7 @@ _NEGATION = (
     r"(?:not|no|non|never|neither|nor|none|nothing|nowhere|without|hardly|barely|rarely|seldom|scarcely|few|cannot|unable|"
     r"unsure|unclear|uncertain|unlikely|impossible|difficult|doubt\w*|disagree|opposite|reverse|whether|if|false|"
     r"fails? to|lacks?|lacking|wrong to|incorrect to|instead of|rather than|far from|anything but|less than|\w+n't|"
-    r"(?:is|was|do|does|did|would|could|should|ca|wo)nt)"
+    r"(?:is|was|are|were|do|does|did|has|have|would|could|should|ca|wo|ai)nt)"
 )
 _NEGATED_BEFORE = re.compile(rf"(?<!\w){_NEGATION}(?!\w)")
 _NEGATED_AFTER = re.compile(
@@ -82,10 +82,14 @@ _EMPHASIS = re.compile(r"(\*{1,3})(?=\S)([^*\n]{1,500})(?<=\S)\1")
 _QUOTED = re.compile(r"\"([^\"\n]*)\"|(?<!\w)'([^'\n]*)'(?!\w)|`([^`\n]*)`")
 
 
-_OUTER = " \t\n.,!?;:'\"`#()[]{}<>。、।｡؟،؛¡¿「」『』【】《》〈〉"
+_OUTER = " \t\n.,!?;:'\"`()[]{}。、।｡؟،؛¡¿「」『』【】《》〈〉"
 _DASHES = "\u00ad\u02d7\u058a\u2010-\u2015\u2043\u207b\u208b\u2212\u2796\ufe58\ufe63\uff0d"
 _MINUS = re.compile(rf"(?<!\w)[{_DASHES}](?=\d)|(?<!\w)\u2212\s{{1,3}}(?=\d)")
+# An em dash joins numbers, but parts words.
+_HYPHEN = re.compile(r"(?<=\w)[\u2010-\u2013\u2212](?=\w)|(?<=\d)[\u2014\u2015](?=\d)")
+_APOSTROPHE = re.compile(r"(?<=\w)[\u00b4`\u02b9\u02bc\u02c8\u2032\u201b](?=\w)")
 _DASH_BEFORE = re.compile(rf"[-{_DASHES}]\s{{1,3}}$")
+_COMPARED = re.compile(r"[<>]=?\d")
 _PLUS = re.compile(r"(?<![\w+])\+(?=\d)")
 _UNSPACED = re.compile(rf"[{UNSPACED}]")
 _SENTENCE = re.compile(r"(?<=[.!?])\s+|\n+|(?<=[。｡।۔؟])")
@@ -93,17 +97,35 @@ _SENTENCE = re.compile(r"(?<=[.!?])\s+|\n+|(?<=[。｡।۔؟])")
 
 def normalize(text: str) -> str:
     """Case-folded text with plain quotes, without underscores, invisible characters and outer punctuation."""
-    folded = _fold(text).strip()
-    # "C#", "A*" and "<5" are names of their own; "# heading", "**bold**" and "<b>" are markup.
-    after = re.search(r"(?<=\w)[#*]$", folded)
-    before = re.match(r"[<>](?=\d)", folded)
-    if after and folded[0] not in "*#" or before and not folded.endswith(">"):
-        return folded.lstrip(_OUTER + "*") if after else folded.rstrip(_OUTER + "*")
-    return folded.strip(_OUTER + "*")
+    text = _fold(text).strip()
+    for _ in range(20):  # marks within marks
+        bare = _unmarked(text)
+        if bare == text:
+            break
+        text = bare
+    return text
+
+
+def _unmarked(text: str) -> str:
+    """One round of stripping: "C#", "A*" and "<5" are names of their own, "# heading", "**bold**" and "<b>" are markup."""
+    text = text.strip(_OUTER)
+    for mark in ("***", "**", "*"):
+        if len(text) > 2 * len(mark) and text.startswith(mark) and text.endswith(mark):
+            text = text[len(mark) : -len(mark)].strip(_OUTER)
+    if text.startswith("<") and text.endswith(">"):
+        text = text[1:-1]
+    text = text.lstrip("#*").rstrip("<>")
+    if not _COMPARED.match(text):
+        text = text.lstrip("<>")
+    stem = text.rstrip("#*")
+    tail = text[len(stem) :]
+    if tail.startswith("#") and set(tail[1:]) == {"*"}:
+        tail = "#"
+    return stem + tail if len(tail) == 1 and (stem[-1:].isalnum() or tail == "#") else stem
 
 
 def _fold(text: str) -> str:
-    text = _PLUS.sub("", _MINUS.sub("-", text))
+    text = _PLUS.sub("", _MINUS.sub("-", _HYPHEN.sub("-", _APOSTROPHE.sub("'", text))))
     # ½ and ² would become digits of their own.
     text = "".join("x" if unicodedata.category(c) == "No" else c for c in text)
     text = unicodedata.normalize("NFKC", text).casefold()
@@ -115,7 +137,7 @@ def _fold(text: str) -> str:
 def _key(text: str) -> str:
     """A name as it is looked up: "human interest", "human-interest" and "human_interest" are one, "Sci / Tech" is "sci/tech"."""
     text = re.sub(r"(?<=\w)[\s\-]+(?=\w)", " ", normalize(text))
-    return re.sub(r"(?<=\w)\s*([^\w\s])\s*(?=\w)", r"\1", text)
+    return re.sub(r"(?<=\S)\s+(?=[^\w\s])|(?<=[^\w\s])(?<!\A.)\s+(?=\S)", "", text)
 
 
 @lru_cache(maxsize=64)
@@ -141,7 +163,7 @@ def _whole(name: str) -> str:
     spaced = rf"[^\W{UNSPACED}]"
     before, after = r"(?<!\d[.,/])(?<!\w[+/&@#=])(?<!\w/ )(?<!\w /)(?<!\w / )", ""
     if name[0].isdigit():
-        before += r"(?<![<>≤≥~≈±])"
+        before += r"(?<![<>≤≥~≈±])(?<![<>!]=)"
     if not re.match(rf"[{UNSPACED}]", name):
         before += rf"(?<!{spaced})(?<!-)"
     if not name[-1].isalnum():
@@ -183,8 +205,11 @@ def read_answer(response: str, words: tuple[tuple[str, ...], ...]) -> tuple[int 
 def _read_folded(text: str, ids: dict[str, int], pattern: re.Pattern[str]) -> tuple[int | None, str | None]:
     if _STRUCK.search(text):
         return None, "denies a label"
-    whole = ids.get(_key(text))
+    whole = ids.get(key := _key(text))
     if whole is not None:
+        bare = re.sub(r"\s+", "", _EMPHASIS.sub(r"\2", text))
+        if any(label != whole and len(name) > len(key) and name in bare for name, label in ids.items()):
+            return None, "names several labels"
         return whole, None
     answers = _json_answers(text, ids)
     if answers is not None:
@@ -235,7 +260,10 @@ def _text_labels(text: str, ids: dict[str, int], pattern: re.Pattern[str]) -> tu
     """The labels that a text names, and a reason for not believing it."""
     text = _QUOTED.sub(lambda match: _unquote(match, ids), text)
     spans = [span for span in pattern.finditer(text) if _stands_alone(span)]
-    labels = {ids[_key(name)] for name in {span[0] for span in spans}}
+    named = [ids.get(_key(name)) for name in {span[0] for span in spans}]
+    labels = {label for label in named if label is not None}
+    if None in named:
+        return labels, "names no label exactly"
     if not labels:
         return labels, None
     if any(
