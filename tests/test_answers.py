@@ -669,3 +669,63 @@ def test_symbols_and_blanks_in_any_order_never_raise():
             for text in (answer, f"The answer is {answer} here."):
                 label, reason = task.read(text)
                 assert (reason is None) == (label in range(task.num_labels))
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "Wrong: positive",
+        "It is incorrect, misleading and untrue that it is positive",
+        "Anything except positive.",
+        "Everything but positive.",
+        "It is all but positive",
+        "I rejected positive",
+        "I would rule out positive.",
+        "Avoid positive",
+        "I refuse to say positive",
+        "The least likely label is positive.",
+        "I lean away from positive",
+        "It is the antithesis of positive",
+        "It would be a stretch to say positive",
+        "Not: positive",
+        "Not... positive",
+        "not; positive",
+        "Positive, not!",
+        "Positive... NOT",
+        "Positive (nope)",
+        "Positive would be misleading.",
+        "Positive should be excluded.",
+        "Positive is ruled out",
+        "Positive. This is not correct.",
+        "Positive. Wrong!",
+        "Positive. That would be the wrong answer.",
+        "Positive. Actually, scratch that.",
+        "Positive. Just kidding.",
+        "Positive. Correction: it is mixed.",
+        "Positive. Edit: wrong label",
+        "Answer: positive\nNo wait, that is wrong.",
+    ],
+)
+def test_english_denial_before_or_after_a_label_abstains(sentiment, answer):
+    assert sentiment.parse(answer) == ABSTAIN
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "Positive. Not a single complaint was made.",
+        "Positive. No complaints, the food was right.",
+        "Positive. It is true that the soup was cold, but the guest loved it.",
+        "Positive. The waiter got the order wrong, but was nice about it.",
+        "The review is positive because it is not right to ask for more.",
+    ],
+)
+def test_explanation_with_words_of_denial_is_still_read(sentiment, answer):
+    assert sentiment.parse(answer) == 1
+
+
+@pytest.mark.parametrize("piece", ["(", ". ", ", no", " not", "*#", "<", "\n", "it is ", "wrong ", "1 ", "- "])
+def test_reading_what_follows_a_label_is_linear(sentiment, piece):
+    start = time.perf_counter()
+    sentiment.read("positive " + (piece * 19_000)[:19_900])
+    assert time.perf_counter() - start < 2

@@ -9,7 +9,7 @@ from decimal import Decimal, InvalidOperation
 from functools import lru_cache
 from itertools import islice
 
-from hf_llambert.tasks.frames import UNSPACED, clean, is_english, is_frame, is_harmless
+from hf_llambert.tasks.frames import UNSPACED, clean, is_english, is_frame, is_harmless, takes_back
 
 LONGEST_ANSWER = 20_000
 """Characters of an answer, without its thoughts, that are read. A longer one abstains: its rest may take back its start."""
@@ -54,15 +54,24 @@ _ANSWER_LINE = re.compile(r"^\W*(?:the |my |final |overall )*(?:" + "|".join(_AN
 _NEGATION = (
     r"(?:not|no|non|never|neither|nor|none|nothing|nowhere|without|hardly|barely|rarely|seldom|scarcely|few|cannot|unable|"
     r"unsure|unclear|uncertain|unlikely|impossible|difficult|doubt\w*|disagree|opposite|reverse|whether|if|false|"
-    r"fails? to|lacks?|lacking|wrong to|incorrect to|instead of|rather than|far from|anything but|less than|\w+n't|"
+    r"fails? to|lacks?|lacking|wrong|incorrect|incorrectly|untrue|inaccurate|misleading|except|"
+    r"exclud\w+|rejected|rul(?:e|es|ed|ing) out|avoid\w*|discard\w*|refus\w+|least likely|away from|antithesis|stretch|"
+    r"nope|everything but|all but|instead of|rather than|far from|anything but|less than|\w+n't|"
     r"(?:is|was|are|were|do|does|did|has|have|would|could|should|ca|wo|ai)nt)"
 )
 _NEGATED_BEFORE = re.compile(rf"(?<!\w){_NEGATION}(?!\w)")
 _NEGATED_AFTER = re.compile(
     r"[^\w\n]{0,3}\?|['\"]?\s*[:=]\s*['\"]?(?:no\b|not\b|none\b|false|never|hardly|unlikely|\d)|"
-    r"\W{0,3}(?:(?:is|was|would be|seems|does|do|can|could|would|will|may|might)\s+"
-    r"(?:not\b|be ruled out|be excluded|unlikely|doubtful|wrong|incorrect|false|hardly)|"
-    r"(?:is|was|does|do|would|could|ca|wo)n't\b|cannot\b)|\s+(?:that|about)\b"
+    r"\W{0,6}(?:(?:is|was|would be|seems|does|do|can|could|would|will|may|might)\s+"
+    r"(?:not\b|be ruled out|be excluded|unlikely|doubtful|wrong|incorrect|false|hardly|untrue|inaccurate|misleading|"
+    r"a stretch|the (?:wrong|opposite|antithesis|least likely))|"
+    r"(?:is|was|be|been|being|are|were)\s+(?:rejected|excluded|ruled out|discarded|avoided|refused)\b|"
+    r"\w+\s+be(?:en)?\s+(?:rejected|excluded|ruled out|discarded|avoided|refused)\b|"
+    r"(?:not|nope|nah|no|wrong|incorrect|untrue|false)(?=\W*(?:\n|\Z)|[.!)])|"
+    r"(?:is|was|does|do|would|could|ca|wo|ai)n't\b|cannot\b)|\s+(?:that|about)\b"
+)
+_NOT_THEN = re.compile(
+    r"(?<!\w)(?:(?:not|never|nope)\s?[:;.…]{1,4}|(?:wrong|incorrect|excluded|rejected)\s?:)[\s'\"(]*$"
 )
 _STRUCK = re.compile(r"~~|❌|✗|✘|✖|❎|🚫|⛔|👎|\[ \]")
 _REFUSED = re.compile(
@@ -217,7 +226,7 @@ def _read_folded(text: str, ids: dict[str, int], pattern: re.Pattern[str]) -> tu
     text = _EMPHASIS.sub(r"\2", _TAGS.sub(" ", text))
     lines = [match[1] for line in text.splitlines() if (match := _ANSWER_LINE.match(line))]
     stated = [ids.get(_key(line)) for line in lines]
-    if stated and None not in stated:
+    if stated and None not in stated and not takes_back(text):
         return _only([({label}, None) for label in stated if label is not None])
     return _only([_text_labels(text, ids, pattern)])
 
@@ -262,10 +271,8 @@ def _text_labels(text: str, ids: dict[str, int], pattern: re.Pattern[str]) -> tu
     spans = [span for span in pattern.finditer(text) if _stands_alone(span)]
     named = [ids.get(_key(name)) for name in {span[0] for span in spans}]
     labels = {label for label in named if label is not None}
-    if None in named:
-        return labels, "names no label exactly"
-    if not labels:
-        return labels, None
+    if not labels or None in named:
+        return set(), None
     if any(
         "-" + span[0] in ids and _DASH_BEFORE.search(text[max(0, span.start() - 4) : span.start()]) for span in spans
     ):
@@ -277,7 +284,7 @@ def _text_labels(text: str, ids: dict[str, int], pattern: re.Pattern[str]) -> tu
     for span in spans:
         blanked[span.start() : span.end()] = "x" * len(span[0])
     rest = "".join(blanked)
-    if _denies(rest, spans):
+    if _denies(rest, spans) or takes_back(rest[spans[0].end() :]):
         return labels, "denies a label"
     if not _is_known(rest, spans):
         return labels, "says more than a known frame"
@@ -294,7 +301,11 @@ def _denies(rest: str, spans: list[re.Match[str]]) -> bool:
     for span in spans:
         while k < len(marks) and marks[k][0] <= span.start():
             denied, k = marks[k][1], k + 1
-        if denied or _NEGATED_AFTER.match(rest, span.end()):
+        if (
+            denied
+            or _NEGATED_AFTER.match(rest, span.end())
+            or _NOT_THEN.search(rest[max(0, span.start() - 20) : span.start()])
+        ):
             return True
     return False
 

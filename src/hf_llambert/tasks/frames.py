@@ -19,6 +19,17 @@ UNSPACED = (
 _MARKS = re.compile(r"[\"'`´’‘“”„«»「」『』【】《》〈〉(){}\[\]<>:=,、،؛;~|#*_→⇒\\/–—-]+")
 _STOPS = " \t\n\r.!。｡।۔…·•¡"
 _WORDS = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)*")
+_IT = r"(?:this|that|it|the above|(?:the|my|this|that) (?:answer|label|category|classification))"
+_TAKEN_BACK = re.compile(
+    rf"(?:\A|(?<=[.!?;:,\n(-]))\W{{0,4}}(?:(?:but|no|wait|actually|sorry|well|however|so|and)[ ,]{{1,3}}){{0,3}}(?:"
+    rf"{_IT}\s?(?:is|was|would be|may be|might be|'s)\s?(?:not|n't)\s+(?:\w+\s+)?(?:correct|right|true|accurate|it)\b|"
+    rf"{_IT}\s?(?:is|was|would be|may be|might be|'s)\s+(?:\w+\s+){{0,2}}(?:wrong|incorrect|untrue|inaccurate|mistaken|false)"
+    r"(?:\s(?:answer|label|category|class|classification|choice|one))?\s*(?:[.!;,)\n]|\Z)|"
+    r"(?:scratch|strike|ignore|disregard|forget)\s(?:that|this|it|the above)\b|(?:just )?(?:kidding|joking)\b|never ?mind\b|"
+    r"on second thought|i (?:take (?:that|it|this) back|was wrong|made a mistake|changed my mind)|my (?:mistake|bad)\b|"
+    r"(?:correction|edit|edited|update|erratum)\s?[:–—-]|(?:oops|whoops)\b|"
+    r"(?:wrong|incorrect|nope|not|no|untrue|false)\s*(?:[.!\n]|\Z))"
+)
 
 
 @dataclass(frozen=True)
@@ -103,3 +114,8 @@ def is_harmless(sentence: str) -> bool:
 
 def _is_foreign_letter(letter: str) -> bool:
     return letter.isalpha() and not letter.isascii() and not unicodedata.name(letter, "").startswith("LATIN")
+
+
+def takes_back(text: str) -> bool:
+    """Whether an English text after a label says that the label is wrong: "This is not correct", "Scratch that"."""
+    return _TAKEN_BACK.search(text) is not None
