@@ -729,3 +729,40 @@ def test_reading_what_follows_a_label_is_linear(sentiment, piece):
     start = time.perf_counter()
     sentiment.read("positive " + (piece * 19_000)[:19_900])
     assert time.perf_counter() - start < 2
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        'Not {"label":"positive"}',
+        '{"label":"positive"} is wrong',
+        '{"label":"positive"}\n\nActually negative',
+        '{"label":"positive"} Scratch that.',
+        'It is not {"label": "positive"}',
+        *(
+            f'{{"{key}": "positive"}}'
+            for key in ("reasoning", "opposite", "not", "excluded", "text", "input", "is_correct")
+        ),
+    ],
+)
+def test_json_denied_by_words_beside_it_or_under_a_key_that_is_no_answer_abstains(sentiment, answer):
+    assert sentiment.parse(answer) == ABSTAIN
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        'The answer is {"label": "positive"}.',
+        '{"label": "positive"}\n\nThe review is positive because the guest was happy.',
+        'Sure!\n```json\n{"label": "positive"}\n```\nI did not find any fault.',
+    ],
+)
+def test_json_with_words_that_agree_is_read(sentiment, answer):
+    assert sentiment.parse(answer) == 1
+
+
+@pytest.mark.parametrize(
+    "answer", ['positive {"x": 1, "y": 2}', 'positive {"confidence": 0.9}', 'positive {"opposite": "x"}']
+)
+def test_label_beside_json_without_an_answer_abstains(sentiment, answer):
+    assert sentiment.parse(answer) == ABSTAIN

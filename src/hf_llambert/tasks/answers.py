@@ -34,21 +34,10 @@ _ANSWER_KEYS = frozenset(
 )
 _NUMBER_KEYS = frozenset(("rating", "stars", "grade", "stance", "score", "polarity", "prediction", "final answer"))
 _MEASURE_KEYS = frozenset(
-    (
-        "confidence",
-        "probability",
-        "prob",
-        "certainty",
-        "p",
-        "id",
-        "index",
-        "row",
-        "count",
-        "tokens",
-        "length",
-        "logprob",
-    )
-)
+    ("confidence", "probability", "prob", "certainty", "p", "id", "index", "row", "count", "tokens", "length", "logprob",
+     "reasoning", "thought", "thoughts", "explanation", "rationale", "reason", "opposite", "not", "excluded", "text",
+     "review", "question", "input", "valid", "is correct")
+)  # fmt: skip
 # "Answer: x", alone on its line, is the answer whatever an explanation on other lines goes on to mention.
 _ANSWER_LINE = re.compile(r"^\W*(?:the |my |final |overall )*(?:" + "|".join(_ANSWER_KEYS) + r")(?: is)?\s*[:=]+(.*)$")
 _NEGATION = (
@@ -220,15 +209,24 @@ def _read_folded(text: str, ids: dict[str, int], pattern: re.Pattern[str]) -> tu
         if any(label != whole and len(name) > len(key) and name in bare for name, label in ids.items()):
             return None, "names several labels"
         return whole, None
-    answers = _json_answers(text, ids)
+    answers, beside = _json_answers(text, ids)
     if answers is not None:
-        return _only([_text_labels(answer, ids, pattern) for answer in answers])
+        found = [_text_labels(answer, ids, pattern) for answer in answers]
+        return _only([*found, _beside_labels(beside, ids, pattern)] if found else [])
     text = _EMPHASIS.sub(r"\2", _TAGS.sub(" ", text))
     lines = [match[1] for line in text.splitlines() if (match := _ANSWER_LINE.match(line))]
     stated = [ids.get(_key(line)) for line in lines]
     if stated and None not in stated and not takes_back(text):
         return _only([({label}, None) for label in stated if label is not None])
     return _only([_text_labels(text, ids, pattern)])
+
+
+def _beside_labels(beside: str, ids: dict[str, int], pattern: re.Pattern[str]) -> tuple[set[int], str | None]:
+    """The labels that the words beside JSON name, and a reason for not believing the JSON."""
+    labels = {ids.get(_key(span[0])) for span in pattern.finditer(beside) if _stands_alone(span)}
+    objects = list(re.finditer("\0", beside))
+    denied = _denies(beside, objects) or takes_back(beside[objects[0].end() :])
+    return {label for label in labels if label is not None}, "denies a label" if denied else None
 
 
 def read_structured(response: str, labels: tuple[str, ...]) -> tuple[int | None, str | None]:
@@ -352,11 +350,11 @@ class _Written(str):
     """A number or a boolean of JSON as an answer would write it."""
 
 
-def _json_answers(text: str, ids: dict[str, int]) -> list[str] | None:
-    """The values that answer the question in all JSON objects and lists of `text`; `None` if there is no JSON."""
+def _json_answers(text: str, ids: dict[str, int]) -> tuple[list[str] | None, str]:
+    """The values that answer the question in all JSON of `text`, `None` if there is none; and the text, JSON as NUL."""
     decoder = json.JSONDecoder(object_pairs_hook=tuple, parse_int=_Written, parse_float=_Written)
     answers: list[object] = []
-    found, end = False, 0
+    found, end, done, beside = False, 0, 0, ""
     for match in islice(re.finditer(r"[\[{]", text), _JSON_TRIES):
         start = match.start()
         if start < end:
@@ -365,22 +363,24 @@ def _json_answers(text: str, ids: dict[str, int]) -> list[str] | None:
             value, end = decoder.raw_decode(text, start)
         except (ValueError, RecursionError):
             continue
-        if text[start] == "[":
-            if value and all(isinstance(item, str) for item in value):
-                found = True
-                answers += value
+        if text[start] == "[" and not (value and all(isinstance(item, str) for item in value)):
             continue
         found = True
+        beside, done = beside + text[done:start].replace("\0", " ") + "\0", end
+        if text[start] == "[":
+            answers += value
+            continue
         named = [item for key, item in value if key.strip() in _ANSWER_KEYS]
         named = named or [item for key, item in value if key.strip() in _NUMBER_KEYS]
         if not named and len(value) == 1 and value[0][0].strip() not in _MEASURE_KEYS and _key(value[0][0]) not in ids:
             named = [value[0][1]]
         answers += [item for answer in named for item in (answer if isinstance(answer, list) else [answer])]
+    beside += text[done:].replace("\0", " ")
     if not found:
-        return None
+        return None, beside
     if not all(isinstance(answer, (str, bool)) for answer in answers):
-        return []  # null, or an object of its own
-    return [_as_written(answer, ids) for answer in answers]
+        return [], beside  # null, or an object of its own
+    return [_as_written(answer, ids) for answer in answers], beside
 
 
 def _as_written(value: object, ids: dict[str, int]) -> str:
