@@ -766,3 +766,40 @@ def test_json_with_words_that_agree_is_read(sentiment, answer):
 )
 def test_label_beside_json_without_an_answer_abstains(sentiment, answer):
     assert sentiment.parse(answer) == ABSTAIN
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "I would rate it 5 out of 10",
+        "3 stars out of 10",
+        "3 1/2 stars",
+        "3 \u00bd stars",
+        "4 and a half",
+        "The guest waited 3 hours for the food.",
+        "There are 4 pools at the hotel.",
+        "I think so for 2 reasons.",
+        "It is more than 3",
+        "The review gives almost 5 stars",
+    ],
+)
+def test_number_that_is_no_grade_abstains(answer):
+    assert task_of(*STARS).parse(answer) == ABSTAIN
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "4 stars",
+        "I would rate this 4.",
+        "4 out of 5",
+        "I would give it 4 out of 5 stars.",
+        "4 stars out of 5",
+        "The rating is 4 because the food was great.",
+        "Rating: 4 stars",
+        "4 - the guest was happy",
+        "This is a 4 star review",
+    ],
+)
+def test_grade_in_a_sentence_is_read(answer):
+    assert task_of(*STARS).parse(answer) == 3

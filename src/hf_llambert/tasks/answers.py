@@ -9,7 +9,7 @@ from decimal import Decimal, InvalidOperation
 from functools import lru_cache
 from itertools import islice
 
-from hf_llambert.tasks.frames import UNSPACED, clean, is_english, is_frame, is_harmless, takes_back
+from hf_llambert.tasks.frames import UNSPACED, clean, counts, is_english, is_frame, is_harmless, takes_back
 
 LONGEST_ANSWER = 20_000
 """Characters of an answer, without its thoughts, that are read. A longer one abstains: its rest may take back its start."""
@@ -266,15 +266,16 @@ def _only(found: list[tuple[set[int], str | None]]) -> tuple[int | None, str | N
 def _text_labels(text: str, ids: dict[str, int], pattern: re.Pattern[str]) -> tuple[set[int], str | None]:
     """The labels that a text names, and a reason for not believing it."""
     text = _QUOTED.sub(lambda match: _unquote(match, ids), text)
+    top = max((int(name) for name in ids if name.isdecimal() and len(name) < 10), default=0)
+    if top:  # "4 out of 5" is 4
+        text = re.sub(rf"(?<=\d)(\s?-?\s?(?:stars?|points?))?\s{{1,3}}out of\s{{1,3}}{top}(?![.,/]\d|\w)", r"\1", text)
     spans = [span for span in pattern.finditer(text) if _stands_alone(span)]
     named = [ids.get(_key(name)) for name in {span[0] for span in spans}]
     labels = {label for label in named if label is not None}
     if not labels or None in named:
         return set(), None
-    if any(
-        "-" + span[0] in ids and _DASH_BEFORE.search(text[max(0, span.start() - 4) : span.start()]) for span in spans
-    ):
-        return labels, "may be a number below zero"
+    if any(_is_other_number(span, ids, top) for span in spans):
+        return labels, "may be another number"
     if _REFUSED.search(text):
         return labels, "refuses to answer"
     # Label words are blanked out first: "no" and "not related" may be labels themselves.
@@ -328,6 +329,13 @@ def _is_known(rest: str, spans: list[re.Match[str]]) -> bool:
         ):
             return False
     return True
+
+
+def _is_other_number(span: re.Match[str], ids: dict[str, int], top: int) -> bool:
+    """Whether a number may be below zero, a part of another, or the count of something."""
+    if "-" + span[0] in ids and _DASH_BEFORE.search(span.string[max(0, span.start() - 4) : span.start()]):
+        return True
+    return span[0].isdecimal() and counts(span.string, span.start(), span.end(), top)
 
 
 def _stands_alone(span: re.Match[str]) -> bool:
