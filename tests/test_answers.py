@@ -606,3 +606,200 @@ def test_reading_never_raises():
 def test_lone_surrogates_and_control_characters_do_not_matter(sentiment):
     assert sentiment.parse("positive\ud83d") == 1
     assert sentiment.parse("\x1b[1mpositive\x1b[0m") in (1, ABSTAIN)
+
+
+LANGUAGES = ("C", "C++", "C#")
+
+
+@pytest.mark.parametrize(
+    "answer", ['"C#"', "**C#**", "`C#`", "(C#)", "[C#]", "C#.", "# C#", "C#**", '"**C#**"', "C #"]
+)
+def test_symbol_of_a_label_survives_marks_around_it(answer):
+    assert task_of(*LANGUAGES).parse(answer) == 2
+
+
+@pytest.mark.parametrize(
+    ("labels", "answer", "label"),
+    [
+        (("A*", "A"), '"A*"', 0),
+        (("A*", "A"), "A*.", 0),
+        (("A*", "A"), "**A**", 1),
+        (("<5", "5", ">5"), '"<5"', 0),
+        (("<5", "5", ">5"), "**>5**", 2),
+        (("<5", "5", ">5"), "(<5)", 0),
+        (("5", "6"), "<5>", 0),
+        (("<5", "5", ">5"), "<5>", ABSTAIN),
+        (("<5", "5", ">5"), "> 5", ABSTAIN),
+        ((">=5", "<5"), "<=5", ABSTAIN),
+        ((">=5", "<5"), "=5", ABSTAIN),
+        ((">=5", "<5"), ">=5", 0),
+        (("4", "5"), "<=5", ABSTAIN),
+        (("p->q", "p"), "p- >q", 0),
+        (("a...b", "b"), "a.. .b", 0),
+        (LANGUAGES, "C + +", 1),
+        (LANGUAGES, "C+ +", 1),
+        (("true", "mostly true"), "mostly\u2011true", 1),
+        (("vax", "other"), "anti\u2010vax", ABSTAIN),
+        (("related", "other"), "It is un\u2011related.", ABSTAIN),
+        (("18-64", "64"), "18\u201164", 0),
+        (("18", "64"), "18\u201364", ABSTAIN),
+    ],
+)
+def test_symbols_hyphens_and_blanks_tell_labels_apart(labels, answer, label):
+    assert task_of(*labels).parse(answer) == label
+
+
+@pytest.mark.parametrize("apostrophe", ["\u00b4", "`", "\u02bc", "\u2032", "\u2019", "'", ""])
+@pytest.mark.parametrize("verb", ["is", "ai"])
+def test_negation_is_seen_with_any_apostrophe(apostrophe, verb):
+    assert task_of("toxic", "harmless").parse(f"It {verb}n{apostrophe}t toxic") == ABSTAIN
+
+
+@pytest.mark.parametrize("mark", ["<|thinking|>", "<\uff5cthink\uff5c>", "< think >", "<scratch_pad>"])
+def test_unusual_mark_of_a_thought_left_open_leaves_nothing(sentiment, mark):
+    assert sentiment.parse(f"{mark}positive") == ABSTAIN
+
+
+def test_symbols_and_blanks_in_any_order_never_raise():
+    draw = random.Random(3)
+    tasks = [task_of(*LANGUAGES), task_of("p->q", "a...b", "p"), task_of("A*", "A", "A-"), task_of("<5", "5", ">=5")]
+    for _ in range(3000):
+        answer = "".join(draw.choices("CpqabA5+#*-<>=./ \t\n()'\"", k=draw.randrange(1, 9)))
+        for task in tasks:
+            for text in (answer, f"The answer is {answer} here."):
+                label, reason = task.read(text)
+                assert (reason is None) == (label in range(task.num_labels))
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "Wrong: positive",
+        "It is incorrect, misleading and untrue that it is positive",
+        "Anything except positive.",
+        "Everything but positive.",
+        "It is all but positive",
+        "I rejected positive",
+        "I would rule out positive.",
+        "Avoid positive",
+        "I refuse to say positive",
+        "The least likely label is positive.",
+        "I lean away from positive",
+        "It is the antithesis of positive",
+        "It would be a stretch to say positive",
+        "Not: positive",
+        "Not... positive",
+        "not; positive",
+        "Positive, not!",
+        "Positive... NOT",
+        "Positive (nope)",
+        "Positive would be misleading.",
+        "Positive should be excluded.",
+        "Positive is ruled out",
+        "Positive. This is not correct.",
+        "Positive. Wrong!",
+        "Positive. That would be the wrong answer.",
+        "Positive. Actually, scratch that.",
+        "Positive. Just kidding.",
+        "Positive. Correction: it is mixed.",
+        "Positive. Edit: wrong label",
+        "Answer: positive\nNo wait, that is wrong.",
+    ],
+)
+def test_english_denial_before_or_after_a_label_abstains(sentiment, answer):
+    assert sentiment.parse(answer) == ABSTAIN
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "Positive. Not a single complaint was made.",
+        "Positive. No complaints, the food was right.",
+        "Positive. It is true that the soup was cold, but the guest loved it.",
+        "Positive. The waiter got the order wrong, but was nice about it.",
+        "The review is positive because it is not right to ask for more.",
+    ],
+)
+def test_explanation_with_words_of_denial_is_still_read(sentiment, answer):
+    assert sentiment.parse(answer) == 1
+
+
+@pytest.mark.parametrize("piece", ["(", ". ", ", no", " not", "*#", "<", "\n", "it is ", "wrong ", "1 ", "- "])
+def test_reading_what_follows_a_label_is_linear(sentiment, piece):
+    start = time.perf_counter()
+    sentiment.read("positive " + (piece * 19_000)[:19_900])
+    assert time.perf_counter() - start < 2
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        'Not {"label":"positive"}',
+        '{"label":"positive"} is wrong',
+        '{"label":"positive"}\n\nActually negative',
+        '{"label":"positive"} Scratch that.',
+        'It is not {"label": "positive"}',
+        *(
+            f'{{"{key}": "positive"}}'
+            for key in ("reasoning", "opposite", "not", "excluded", "text", "input", "is_correct")
+        ),
+    ],
+)
+def test_json_denied_by_words_beside_it_or_under_a_key_that_is_no_answer_abstains(sentiment, answer):
+    assert sentiment.parse(answer) == ABSTAIN
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        'The answer is {"label": "positive"}.',
+        '{"label": "positive"}\n\nThe review is positive because the guest was happy.',
+        'Sure!\n```json\n{"label": "positive"}\n```\nI did not find any fault.',
+    ],
+)
+def test_json_with_words_that_agree_is_read(sentiment, answer):
+    assert sentiment.parse(answer) == 1
+
+
+@pytest.mark.parametrize(
+    "answer", ['positive {"x": 1, "y": 2}', 'positive {"confidence": 0.9}', 'positive {"opposite": "x"}']
+)
+def test_label_beside_json_without_an_answer_abstains(sentiment, answer):
+    assert sentiment.parse(answer) == ABSTAIN
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "I would rate it 5 out of 10",
+        "3 stars out of 10",
+        "3 1/2 stars",
+        "3 \u00bd stars",
+        "4 and a half",
+        "The guest waited 3 hours for the food.",
+        "There are 4 pools at the hotel.",
+        "I think so for 2 reasons.",
+        "It is more than 3",
+        "The review gives almost 5 stars",
+    ],
+)
+def test_number_that_is_no_grade_abstains(answer):
+    assert task_of(*STARS).parse(answer) == ABSTAIN
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "4 stars",
+        "I would rate this 4.",
+        "4 out of 5",
+        "I would give it 4 out of 5 stars.",
+        "4 stars out of 5",
+        "The rating is 4 because the food was great.",
+        "Rating: 4 stars",
+        "4 - the guest was happy",
+        "This is a 4 star review",
+    ],
+)
+def test_grade_in_a_sentence_is_read(answer):
+    assert task_of(*STARS).parse(answer) == 3
