@@ -184,3 +184,18 @@ def test_scores_that_no_float_holds_are_their_rows_failure(tmp_path, question):
     replies = asked(teacher, question, [f"t{i}" for i in range(6)])
     assert [r.scores for r in replies] == [(-1000.0, -1.0), None, None, None, None, (-0.5, -1.5)]
     assert all(r.error for r in replies[1:5])
+
+
+def test_refusals_other_words_for_a_cut_and_broken_answers_of_a_batch_are_no_labels(tmp_path, question):
+    refusal = answer(question, TEXTS[0], None)
+    refusal["response"]["body"]["choices"][0]["message"]["refusal"] = "I cannot. negative"
+    path = lines(
+        tmp_path / "o.jsonl",
+        refusal,
+        answer(question, TEXTS[1], "negative", finish_reason="FinishReason.MAX_TOKENS"),
+        answer(question, TEXTS[2], "negative", finish_reason="stop", error={"code": 502}),
+    )
+    replies = asked(RecordedTeacher(path, "someone"), question)
+    assert [reply.finish for reply in replies[:2]] == ["content_filter", "length"]
+    assert labels(question, replies[:2]) == [-1, -1]
+    assert "broke off" in replies[2].error

@@ -17,7 +17,7 @@ from hf_llambert.data import check_column
 from hf_llambert.tasks.questions import is_missing, value_key
 from hf_llambert.tasks.spec import CUT, TaskSpec
 from hf_llambert.teachers.batches import custom_id, messages_id
-from hf_llambert.teachers.protocol import counted, first_tokens, written
+from hf_llambert.teachers.protocol import counted, finished, first_tokens, written
 
 _ROWS = 1000
 _MOST_TOKENS = 2**40
@@ -324,9 +324,11 @@ def _answer(line: dict, scored: bool, structured: bool) -> Answer:
         value: object = (_checked(first_tokens(choice)) or None) if scored else written(choice)
         if not scored and not isinstance(value, str | None):
             raise TypeError("no text")
-        finish = None if scored else _word(choice.get("finish_reason"))
+        finish = None if scored else finished(choice)
     except _UNREADABLE:
         return Answer(error="the batch service's answer about this text has not the expected shape")
+    if finish == "broken" or choice.get("error"):
+        return Answer(error="the batch service broke off the answer about this text")
     if value is None and finish not in CUT:
         what = "log-probabilities; write the batch with top_logprobs=..." if scored else "text"
         return Answer(error=f"the batch service's answer about this text has no {what}")
