@@ -803,3 +803,13 @@ def test_number_that_is_no_grade_abstains(answer):
 )
 def test_grade_in_a_sentence_is_read(answer):
     assert task_of(*STARS).parse(answer) == 3
+
+
+@pytest.mark.parametrize(
+    "frame",
+    ["Tone: X", "Subject: X", "Theme: X", "Main topic: X", "Primary category: X", "Mood: X", "Response: X", "Conclusion: X", 
+     "I choose X."],
+)  # fmt: skip
+def test_usual_heads_of_an_answer_are_read(sentiment, frame):
+    assert sentiment.parse(frame.replace("X", "Positive")) == 1
+    assert sentiment.parse(frame.replace("X", "not positive")) == ABSTAIN
