@@ -19,32 +19,6 @@ UNSPACED = (
 _MARKS = re.compile(r"[\"'`´’‘“”„«»「」『』【】《》〈〉(){}\[\]<>:=,、،؛;~|#*_→⇒\\/–—-]+")
 _STOPS = " \t\n\r.!。｡।۔…·•¡"
 _WORDS = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)*")
-_IT = r"(?:this|that|it|the above|(?:the|my|this|that) (?:answer|label|category|classification))"
-_TAKEN_BACK = re.compile(
-    rf"(?:\A|(?<=[.!?;:,\n(-]))\W{{0,4}}(?:(?:but|no|wait|actually|sorry|well|however|so|and)[ ,]{{1,3}}){{0,3}}(?:"
-    rf"{_IT}\s?(?:is|was|would be|may be|might be|'s)\s?(?:not|n't)\s+(?:\w+\s+)?(?:correct|right|true|accurate|it)\b|"
-    rf"{_IT}\s?(?:is|was|would be|may be|might be|'s)\s+(?:\w+\s+){{0,2}}(?:wrong|incorrect|untrue|inaccurate|mistaken|false)"
-    r"(?:\s(?:answer|label|category|class|classification|choice|one))?\s*(?:[.!;,)\n]|\Z)|"
-    r"(?:scratch|strike|ignore|disregard|forget)\s(?:that|this|it|the above)\b|(?:just )?(?:kidding|joking)\b|never ?mind\b|"
-    r"on second thought|i (?:take (?:that|it|this) back|was wrong|made a mistake|changed my mind)|my (?:mistake|bad)\b|"
-    r"(?:correction|edit|edited|update|erratum)\s?[:–—-]|(?:oops|whoops)\b|"
-    r"(?:wrong|incorrect|nope|not|no|untrue|false)\s*(?:[.!\n]|\Z))"
-)
-
-_BEFORE_COUNT = re.compile(
-    r"(?<!\w)(?:than|almost|nearly|about|around|approximately|roughly|over|under|above|below|at least|at most|up to|"
-    r"close to|not quite|between|waited|past|version|top)\s(?:an? )?$"
-)
-_OUT_OF = re.compile(r"(?:\s*-?\s*(?:stars?|points?))?(?:\s+out)?\s+of\s+(\d{1,9})(?!\d)")
-_FRACTION = re.compile(
-    r"\s+(?:\d+\s?/\s?\d|x(?!\w)(?=\s*(?:stars?|points?|\W|$))|(?:and )?(?:an? )?(?:half|quarter)\b|point \w)"
-)
-_WORD_AFTER = re.compile(r" +[a-z]")
-# What may follow a grade; other words, as in "3 hours" or "4 pools", are what it counts.
-_AFTER_GRADE = re.compile(
-    r"\s+(?:stars?|points?|rating|out of|of|because|since|as|for|based|due|given|considering|overall|and|but|or|with|on|is|"
-    r"was|would|seems|fits|best|means|indicates|represents|reflects|here|to|clearly|definitely|this|it|the|x+)(?!\w)"
-)
 
 
 @dataclass(frozen=True)
@@ -129,17 +103,3 @@ def is_harmless(sentence: str) -> bool:
 
 def _is_foreign_letter(letter: str) -> bool:
     return letter.isalpha() and not letter.isascii() and not unicodedata.name(letter, "").startswith("LATIN")
-
-
-def takes_back(text: str) -> bool:
-    """Whether an English text after a label says that the label is wrong: "This is not correct", "Scratch that"."""
-    return _TAKEN_BACK.search(text) is not None
-
-
-def counts(text: str, start: int, end: int, top: int) -> bool:
-    """Whether the number at `start:end` is no grade up to `top`: "5 out of 10", "3 1/2", "almost 5", "2 pools"."""
-    if _BEFORE_COUNT.search(text, max(0, start - 30), start) or _FRACTION.match(text, end):
-        return True
-    if scale := _OUT_OF.match(text, end):
-        return int(scale[1]) != top
-    return _WORD_AFTER.match(text, end) is not None and not _AFTER_GRADE.match(text, end)

@@ -18,7 +18,9 @@ from typing import TypedDict
 
 import yaml
 
-from hf_llambert.tasks.answers import normalize, read_answer, read_structured
+from hf_llambert.tasks.answers import read_answer
+from hf_llambert.tasks.json_answers import read_structured
+from hf_llambert.tasks.names import normalize
 from hf_llambert.tasks.questions import ABSTAIN
 
 CUT = {

@@ -9,7 +9,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from hf_llambert.tasks.answers import normalize
+from hf_llambert.tasks.names import normalize
 from hf_llambert.tasks.spec import TaskSpec
 from hf_llambert.teachers.base import Reply
 

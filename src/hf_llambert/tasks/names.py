@@ -1,0 +1,111 @@
+"""Names of labels: how an answer and a name are folded, and where in an answer a whole name stands."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from functools import lru_cache
+
+from hf_llambert.tasks.frames import UNSPACED
+
+_PAUSE = re.compile(r"\s*(?:[.,!;:)\]\"'\n–—。、|<-]|$)")
+_PLAIN_QUOTES = str.maketrans("“”„«»‘’", '"""""\'\'')
+_OUTER = " \t\n.,!?;:'\"`()[]{}。、।｡؟،؛¡¿「」『』【】《》〈〉"
+DASHES = "\u00ad\u02d7\u058a\u2010-\u2015\u2043\u207b\u208b\u2212\u2796\ufe58\ufe63\uff0d"
+_MINUS = re.compile(rf"(?<!\w)[{DASHES}](?=\d)|(?<!\w)\u2212\s{{1,3}}(?=\d)")
+# An em dash joins numbers, but parts words.
+_HYPHEN = re.compile(r"(?<=\w)[\u2010-\u2013\u2212](?=\w)|(?<=\d)[\u2014\u2015](?=\d)")
+_APOSTROPHE = re.compile(r"(?<=\w)[\u00b4`\u02b9\u02bc\u02c8\u2032\u201b](?=\w)")
+_COMPARED = re.compile(r"[<>]=?\d")
+_PLUS = re.compile(r"(?<![\w+])\+(?=\d)")
+_UNSPACED = re.compile(rf"[{UNSPACED}]")
+
+
+def normalize(text: str) -> str:
+    """Case-folded text with plain quotes, without underscores, invisible characters and outer punctuation."""
+    text = fold(text).strip()
+    for _ in range(20):  # marks within marks
+        bare = _unmarked(text)
+        if bare == text:
+            break
+        text = bare
+    return text
+
+
+def _unmarked(text: str) -> str:
+    """One round of stripping: "C#", "A*" and "<5" are names of their own, "# heading", "**bold**" and "<b>" are markup."""
+    text = text.strip(_OUTER)
+    for mark in ("***", "**", "*"):
+        if len(text) > 2 * len(mark) and text.startswith(mark) and text.endswith(mark):
+            text = text[len(mark) : -len(mark)].strip(_OUTER)
+    if text.startswith("<") and text.endswith(">"):
+        text = text[1:-1]
+    text = text.lstrip("#*").rstrip("<>")
+    if not _COMPARED.match(text):
+        text = text.lstrip("<>")
+    stem = text.rstrip("#*")
+    tail = text[len(stem) :]
+    if tail.startswith("#") and set(tail[1:]) == {"*"}:
+        tail = "#"
+    return stem + tail if len(tail) == 1 and (stem[-1:].isalnum() or tail == "#") else stem
+
+
+def fold(text: str) -> str:
+    """Case-folded text with plain quotes, hyphens and minus signs, without underscores and invisible characters."""
+    text = _PLUS.sub("", _MINUS.sub("-", _HYPHEN.sub("-", _APOSTROPHE.sub("'", text))))
+    # ½ and ² would become digits of their own.
+    text = "".join("x" if unicodedata.category(c) == "No" else c for c in text)
+    text = unicodedata.normalize("NFKC", text).casefold()
+    text = "".join(c for c in text if unicodedata.category(c) not in ("Cf", "Cs"))
+    text = text.translate(_PLAIN_QUOTES)
+    return re.sub(r"[ \t]+", " ", text.replace("_", " "))
+
+
+def key(text: str) -> str:
+    """A name as it is looked up: "human interest", "human-interest" and "human_interest" are one, "Sci / Tech" is "sci/tech"."""
+    text = re.sub(r"(?<=\w)[\s\-]+(?=\w)", " ", normalize(text))
+    return re.sub(r"(?<=\S)\s+(?=[^\w\s])|(?<=[^\w\s])(?<!\A.)\s+(?=\S)", "", text)
+
+
+@lru_cache(maxsize=64)
+def vocabulary(words: tuple[tuple[str, ...], ...]) -> tuple[dict[str, int], re.Pattern[str]]:
+    """Label id by name, and a pattern that finds whole names, the longest first."""
+    ids: dict[str, int] = {}
+    for label, names in enumerate(words):
+        for name in names:
+            ids.setdefault(key(name), label)
+    return ids, re.compile("|".join(_whole(name) for name in sorted(ids, key=len, reverse=True)))
+
+
+def _whole(name: str) -> str:
+    """A pattern of a name where it is no part of another word, number or name with symbols."""
+    parts = []
+    for i, part in enumerate(pieces := re.findall(r"\w+|\s|[^\w\s]", name)):
+        if part == " ":
+            parts.append(r"[\s\-]+")
+        elif not part[0].isalnum() and 0 < i < len(pieces) - 1:
+            parts.append(rf"\s{{0,3}}{re.escape(part)}\s{{0,3}}")
+        else:
+            parts.append(re.escape(part))
+    spaced = rf"[^\W{UNSPACED}]"
+    before, after = r"(?<!\d[.,/])(?<!\w[+/&@#=])(?<!\w/ )(?<!\w /)(?<!\w / )", ""
+    if name[0].isdigit():
+        before += r"(?<![<>≤≥~≈±])(?<![<>!]=)"
+    if not re.match(rf"[{UNSPACED}]", name):
+        before += rf"(?<!{spaced})(?<!-)"
+    if not name[-1].isalnum():
+        after = r"(?![\w+#*\-])"
+    elif not re.search(rf"[{UNSPACED}]$", name):
+        after = rf"(?!{spaced}|-\w|[.,/']\d|\s*%|[+#]|[&@=^]\w|\s?/\s?\w)"
+        if name[-1].isdigit():
+            after += r"(?! \d{3}(?!\d))"
+        if len(name) <= 2:
+            after += r"(?![*\-])"
+    return before + "".join(parts) + after
+
+
+def stands_alone(span: re.Match[str]) -> bool:
+    """Whether `no` and single letters, which are also ordinary words of a sentence, are an answer here."""
+    if span[0] != "no" and not (len(span[0]) == 1 and span[0].isalpha() and not _UNSPACED.match(span[0])):
+        return True
+    return _PAUSE.match(span.string[span.end() :]) is not None
