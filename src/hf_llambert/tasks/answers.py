@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
-from hf_llambert.tasks.denials import REFUSED, STRUCK, denies, takes_back
+from hf_llambert.tasks.denials import ASKS, REFUSED, STRUCK, denies, takes_back
+from hf_llambert.tasks.english import all_usual_beside, ends_in_unknown
 from hf_llambert.tasks.frames import clean, is_english, is_frame, is_harmless
 from hf_llambert.tasks.json_answers import ANSWER_KEYS, json_answers
-from hf_llambert.tasks.names import fold, key, stands_alone, vocabulary
+from hf_llambert.tasks.names import fold, is_part_of_name, key, stands_alone, vocabulary
 from hf_llambert.tasks.numbers import is_other_number
 from hf_llambert.tasks.thoughts import without_thoughts
 
@@ -58,22 +60,37 @@ def read_answer(response: str, words: tuple[tuple[str, ...], ...]) -> tuple[int 
 def _read_folded(text: str, ids: dict[str, int], pattern: re.Pattern[str]) -> tuple[int | None, str | None]:
     if STRUCK.search(text):
         return None, "denies a label"
-    whole = ids.get(name := key(text))
+    whole = _whole_answer(text, ids)
     if whole is not None:
-        bare = re.sub(r"\s+", "", _EMPHASIS.sub(r"\2", text))
-        if any(label != whole and len(other) > len(name) and other in bare for other, label in ids.items()):
-            return None, "names several labels"
-        return whole, None
+        return whole
     answers, beside = json_answers(text, ids)
     if answers is not None:
         found = [_text_labels(answer, ids, pattern) for answer in answers]
         return _only([*found, _beside_labels(beside, ids, pattern)] if found else [])
     text = _EMPHASIS.sub(r"\2", _TAGS.sub(" ", text))
-    lines = [match[1] for line in text.splitlines() if (match := _ANSWER_LINE.match(line))]
-    stated = [ids.get(key(line)) for line in lines]
-    if stated and None not in stated and not takes_back(text):
+    lines = [(line, _ANSWER_LINE.match(line)) for line in text.splitlines()]
+    stated = [ids.get(key(match[1])) for _, match in lines if match]
+    others = all(is_harmless(line) for line, match in lines if not match)
+    if stated and None not in stated and others and not takes_back(text):
         return _only([({label}, None) for label in stated if label is not None])
     return _only([_text_labels(text, ids, pattern)])
+
+
+def _whole_answer(text: str, ids: dict[str, int]) -> tuple[int | None, str | None] | None:
+    """What an answer that is a name and nothing else says; `None` where it is more."""
+    name = key(text)
+    if name not in ids:
+        # "> 50K" is more than 50K, unless 50K is a label too: that may be quoted.
+        name = key(re.sub(r"^\s*([<>]=?) (?=\S)", r"\1", text))
+    label = ids.get(name)
+    if label is None:
+        return None
+    if ASKS.search(text) and name[-1] not in "?;":
+        return None, "asks instead of answering"
+    bare = re.sub(r"\s+", "", _EMPHASIS.sub(r"\2", text))
+    if any(other_label != label and len(other) > len(name) and other in bare for other, other_label in ids.items()):
+        return None, "names several labels"
+    return label, None
 
 
 def _beside_labels(beside: str, ids: dict[str, int], pattern: re.Pattern[str]) -> tuple[set[int], str | None]:
@@ -105,26 +122,32 @@ def _text_labels(text: str, ids: dict[str, int], pattern: re.Pattern[str]) -> tu
     labels = {label for label in named if label is not None}
     if not labels or None in named:
         return set(), None
+    return labels, next(_doubts(text, spans, ids, top), None)
+
+
+def _doubts(text: str, spans: list[re.Match[str]], ids: dict[str, int], top: int) -> Iterator[str]:
+    """Reasons for not believing the labels at `spans`."""
     if any(is_other_number(span, ids, top) for span in spans):
-        return labels, "may be another number"
+        yield "may be another number"
+    if any(is_part_of_name(span, ids) for span in spans[:100]):
+        yield "may be a part of another label"
     if REFUSED.search(text):
-        return labels, "refuses to answer"
+        yield "refuses to answer"
     # Label words are blanked out first: "no" and "not related" may be labels themselves.
     blanked = list(text)
     for span in spans:
         blanked[span.start() : span.end()] = "x" * len(span[0])
     rest = "".join(blanked)
     if denies(rest, spans) or takes_back(rest[spans[0].end() :]):
-        return labels, "denies a label"
+        yield "denies a label"
     if not _is_known(rest, spans):
-        return labels, "says more than a known frame"
-    return labels, None
+        yield "says more than a known frame"
 
 
 def _is_known(rest: str, spans: list[re.Match[str]]) -> bool:
     """Whether each sentence with a label is English or a known frame, and no other sentence can take it back."""
     bounds = [0, *(match.end() for match in _SENTENCE.finditer(rest)), len(rest)]
-    k = 0
+    k, english = 0, []
     for start, end in zip(bounds, bounds[1:], strict=False):
         inside = []
         while k < len(spans) and spans[k].start() < end:
@@ -136,11 +159,12 @@ def _is_known(rest: str, spans: list[re.Match[str]]) -> bool:
             continue
         first, last = inside[0], inside[-1]
         apart = any(clean(rest[a.end() : b.start()]) for a, b in zip(inside, inside[1:], strict=False))
-        if (apart or not is_frame(rest[start : first.start()], rest[last.end() : end])) and not is_english(
-            rest[start:end]
-        ):
+        if not apart and is_frame(rest[start : first.start()], rest[last.end() : end]):
+            continue
+        if not is_english(rest[start:end]) or ends_in_unknown(rest[last.end() : end]):
             return False
-    return True
+        english += inside
+    return all_usual_beside(rest, english)
 
 
 def _unquote(match: re.Match[str], ids: dict[str, int]) -> str:

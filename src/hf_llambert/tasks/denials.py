@@ -14,7 +14,7 @@ _NEGATION = (
 )
 _NEGATED_BEFORE = re.compile(rf"(?<!\w){_NEGATION}(?!\w)")
 _NEGATED_AFTER = re.compile(
-    r"[^\w\n]{0,3}\?|['\"]?\s*[:=]\s*['\"]?(?:no\b|not\b|none\b|false|never|hardly|unlikely|\d)|"
+    r"[^\w\n]{0,3}[?¿؟՞]|['\"]?\s*[:=]\s*['\"]?(?:no\b|not\b|none\b|false|never|hardly|unlikely|\d)|"
     r"\W{0,6}(?:(?:is|was|would be|seems|does|do|can|could|would|will|may|might)\s+"
     r"(?:not\b|be ruled out|be excluded|unlikely|doubtful|wrong|incorrect|false|hardly|untrue|inaccurate|misleading|"
     r"a stretch|the (?:wrong|opposite|antithesis|least likely))|"
@@ -26,6 +26,8 @@ _NEGATED_AFTER = re.compile(
 _NOT_THEN = re.compile(
     r"(?<!\w)(?:(?:not|never|nope)\s?[:;.…]{1,4}|(?:wrong|incorrect|excluded|rejected)\s?:)[\s'\"(]*$"
 )
+# A Greek question ends with a semicolon.
+ASKS = re.compile(r"[?¿؟՞⁇]|[\u0370-\u03ff]\W*;\W*\Z")
 STRUCK = re.compile(r"~~|❌|✗|✘|✖|❎|🚫|⛔|👎|\[ \]")
 REFUSED = re.compile(
     r"(?:cannot|can't|could not|couldn't|unable to|not able to|impossible to)\s+(?:really\s+)?"
@@ -38,6 +40,8 @@ _TAKEN_BACK = re.compile(
     rf"{_IT}\s?(?:is|was|would be|may be|might be|'s)\s?(?:not|n't)\s+(?:\w+\s+)?(?:correct|right|true|accurate|it)\b|"
     rf"{_IT}\s?(?:is|was|would be|may be|might be|'s)\s+(?:\w+\s+){{0,2}}(?:wrong|incorrect|untrue|inaccurate|mistaken|false)"
     r"(?:\s(?:answer|label|category|class|classification|choice|one))?\s*(?:[.!;,)\n]|\Z)|"
+    rf"(?:because|since|as|for)\s{_IT}\s?(?:is|was|'s)\s?(?:not (?:correct|right|true)|wrong|incorrect|untrue|false)"
+    r"\s*(?:[.!;,)\n]|\Z)|"
     r"(?:scratch|strike|ignore|disregard|forget)\s(?:that|this|it|the above)\b|(?:just )?(?:kidding|joking)\b|never ?mind\b|"
     r"on second thought|i (?:take (?:that|it|this) back|was wrong|made a mistake|changed my mind)|my (?:mistake|bad)\b|"
     r"(?:correction|edit|edited|update|erratum)\s?[:–—-]|(?:oops|whoops)\b|"

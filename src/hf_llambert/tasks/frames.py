@@ -10,6 +10,8 @@ from importlib import resources
 
 import yaml
 
+from hf_llambert.tasks.english import WORDS, has_evident, is_usual
+
 UNSPACED = (
     "\u0e00-\u0eff\u1000-\u109f\u1100-\u11ff\u1780-\u17ff\u3005-\u3007\u3040-\u30ff\u3105-\u318f\u31a0-\u31ff"
     "\u3400-\u9fff\ua960-\ua97f\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003ffff"
@@ -18,7 +20,6 @@ UNSPACED = (
 
 _MARKS = re.compile(r"[\"'`´’‘“”„«»「」『』【】《》〈〉(){}\[\]<>:=,、،؛;~|#*_→⇒\\/–—-]+")
 _STOPS = " \t\n\r.!。｡।۔…·•¡"
-_WORDS = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)*")
 
 
 @dataclass(frozen=True)
@@ -27,8 +28,8 @@ class _Frames:
     unspaced: re.Pattern[str]
     reason: re.Pattern[str]
     openers: frozenset[str]
-    english: frozenset[str]
     foreign: frozenset[str]
+    denials: re.Pattern[str]
 
 
 @lru_cache(maxsize=1)
@@ -44,8 +45,8 @@ def _known() -> _Frames:
         re.compile("|".join(unspaced)),
         re.compile(r"[\W_]*(?:" + "|".join(reasons) + ")"),
         frozenset(clean(opener.casefold()) for opener in data["openers"]),
-        frozenset(data["english"]),
-        frozenset(data["foreign"]) - frozenset(data["english"]),
+        frozenset(data["foreign"]),
+        re.compile("|".join(re.escape(word) for word in data["denials"])),
     )
 
 
@@ -75,6 +76,8 @@ def is_frame(before: str, after: str) -> bool:
         match.start() for match in re.finditer(r"[,;:(.\n–—\- 。]+", after) if known.reason.match(after, match.end())
     ]
     end = 0 if known.reason.match(after) else tails[0] if tails else len(after)
+    if is_foreign_denial(after[end:]):
+        return False
     after = clean(after[:end])
     if not before and not after:
         return True
@@ -82,23 +85,28 @@ def is_frame(before: str, after: str) -> bool:
     return bool(known.spaced.fullmatch(beside) or known.unspaced.fullmatch(beside.replace(" ", "")))
 
 
+def is_foreign_denial(text: str) -> bool:
+    """Whether a text has a word with which another language than English denies."""
+    known = _known()
+    return not known.foreign.isdisjoint(WORDS.findall(text)) or known.denials.search(text) is not None
+
+
 def is_english(sentence: str) -> bool:
     """Whether a sentence, its labels blanked out, has a word that only English has, and nothing of other languages."""
-    known = _known()
-    words = _WORDS.findall(sentence)
-    if known.english.isdisjoint(words) or not known.foreign.isdisjoint(words):
-        return False
-    return not any(_is_foreign_letter(c) for c in set(sentence))
+    return has_evident(WORDS.findall(sentence)) and not (
+        is_foreign_denial(sentence) or any(_is_foreign_letter(c) for c in set(sentence))
+    )
 
 
 def is_harmless(sentence: str) -> bool:
     """Whether a sentence that names no label cannot take back what another names."""
-    known = _known()
     said = clean(sentence)
-    if not said or said in known.openers or is_english(sentence) or known.reason.match(sentence):
+    if not said or said in _known().openers or is_english(sentence):
         return True
-    words = set(_WORDS.findall(sentence))
-    return len(words) > 2 and known.foreign.isdisjoint(words) and sentence.isascii() or not words
+    words = WORDS.findall(sentence)
+    if is_foreign_denial(sentence):
+        return False
+    return _known().reason.match(sentence) is not None or not words or 2 * sum(map(is_usual, words)) > len(words)
 
 
 def _is_foreign_letter(letter: str) -> bool:

@@ -16,9 +16,16 @@ _MINUS = re.compile(rf"(?<!\w)[{DASHES}](?=\d)|(?<!\w)\u2212\s{{1,3}}(?=\d)")
 # An em dash joins numbers, but parts words.
 _HYPHEN = re.compile(r"(?<=\w)[\u2010-\u2013\u2212](?=\w)|(?<=\d)[\u2014\u2015](?=\d)")
 _APOSTROPHE = re.compile(r"(?<=\w)[\u00b4`\u02b9\u02bc\u02c8\u2032\u201b](?=\w)")
-_COMPARED = re.compile(r"[<>]=?\d")
+_COMPARED = re.compile(r"[<>]=?[^\w\s<>]?\d")
 _PLUS = re.compile(r"(?<![\w+])\+(?=\d)")
 _UNSPACED = re.compile(rf"[{UNSPACED}]")
+
+_DEGREE = (
+    r"(?:somewhat|mostly|largely|mainly|very|quite|rather|fairly|highly|slightly|moderately|mildly|strongly|weakly|extremely|"
+    r"generally|partly|partially|almost|nearly|half|predominantly|primarily|overwhelmingly|substantially|technically|basically|"
+    r"essentially|pretty|kind of|sort of|a bit|a little|too|so|really|super)"
+)
+_DEGREE_BEFORE = re.compile(rf"(?<!\w){_DEGREE}\W*$")
 
 
 def normalize(text: str) -> str:
@@ -109,3 +116,21 @@ def stands_alone(span: re.Match[str]) -> bool:
     if span[0] != "no" and not (len(span[0]) == 1 and span[0].isalpha() and not _UNSPACED.match(span[0])):
         return True
     return _PAUSE.match(span.string[span.end() :]) is not None
+
+
+def is_part_of_name(span: re.Match[str], ids: dict[str, int]) -> bool:
+    """Whether a name may be a piece of a longer one: "mostly, true" and "somewhat true" where "mostly true" is a label too."""
+    name = key(span[0])
+    before = span.string[max(0, span.start() - 60) : span.start()]
+    words_before = re.sub(r"\W+", " ", before).rstrip()
+    words_after = re.sub(r"\W+", " ", span.string[span.end() : span.end() + 60]).lstrip()
+    for longer in ids:
+        if longer.endswith(f" {name}"):
+            head = longer[: -len(name) - 1]
+            if re.search(rf"(?<!\w){re.escape(head)}\Z", words_before):
+                return True
+            if re.fullmatch(_DEGREE, head) and _DEGREE_BEFORE.search(before):
+                return True
+        if longer.startswith(f"{name} ") and re.match(rf"{re.escape(longer[len(name) + 1 :])}(?!\w)", words_after):
+            return True
+    return False

@@ -1,0 +1,97 @@
+"""Kinds of answers, each in several spellings and languages: what a careful reader would say of them."""
+
+import pytest
+
+from hf_llambert import ABSTAIN, TaskSpec
+
+SENTIMENT = ("positive", "negative")
+
+
+def table(*rows):
+    """`(labels, label or ABSTAIN, answer)` for each answer of rows of `(labels, label, *answers)`."""
+    return [(labels, label, answer) for labels, label, *answers in rows for answer in answers]
+
+
+def read(labels, answer):
+    return TaskSpec(name="t", labels=labels, instruction="{text}").read(answer)
+
+
+def check(labels, label, answer):
+    found, reason = read(labels, answer)
+    assert found == label, reason
+    assert (reason is None) == (label != ABSTAIN)
+
+
+TRUTH = ("true", "mostly true", "false")
+
+
+@pytest.mark.parametrize(
+    ("labels", "label", "answer"),
+    table(
+        (
+            SENTIMENT, ABSTAIN, "The review is tuskin positive", "It is sotva positive", "The review is aldri positive",
+            "The review is knap positive", "The sentiment is vix positive", "It is blogai positive", "It is quasi positive",
+            "The review is positive ez", "The review is positive katta", "Positive ima the review", "Overall tuskin positive",
+            "It is tuskin very positive", "The sentiment is positive, katta.", "It is supposedly positive",
+            "It is almost positive", "The review is Tuskin positive", "It is half positive",
+        ),
+        (
+            SENTIMENT, 0, "The review is clearly positive", "The review is overwhelmingly positive",
+            "It is genuinely positive in tone", "I would label this as positive since the author loved it",
+            "The reviewer gave a very positive review of the hotel", "This glowing review is positive",
+            "This text expresses a positive sentiment", "The text conveys positive emotion", "It has a warm, positive tone",
+            "I would give this novella a positive label, despite its flaws",
+        ),
+    ),
+)  # fmt: skip
+def test_only_usual_english_words_stand_directly_beside_a_label(labels, label, answer):
+    check(labels, label, answer)
+
+
+@pytest.mark.parametrize(
+    ("labels", "label", "answer"),
+    table(
+        (
+            ("positiv", "negativ"), ABSTAIN, "Positiv, denn das ist falsch", "Positiv. Nein, negativ",
+            "Positiv, weil das nicht stimmt", "Positiv. Doch eher nicht.", "Positiv \u2013 quatsch", "Positiv. Das stimmt nicht.",
+            "Positiv. Korrektur: gemischt.", "Positiv. Oder doch nicht?", "Positiv, fordi det er feil",
+            "Positiv, eftersom det inte st\u00e4mmer", "Antwort: positiv\nNein, doch eher gemischt.",
+        ),
+        (("positiv", "negativ"), 0, "Positiv, weil der Gast wiederkommen will.", "Positiv, denn das Essen war gut."),
+        (
+            ("positif", "n\u00e9gatif"), ABSTAIN, "Positif. Enfin non.", "Positif. Euh, non.", "Positif ?",
+            "Positif, car c'est faux", "Positif. Je me suis tromp\u00e9.",
+        ),
+        (
+            ("positivo", "negativo"), ABSTAIN, "\u00bfPositivo?", "Positivo. Perd\u00f3n, no.", "Positivo. Me equivoqu\u00e9.",
+            "Positivo, porque es falso", "Positivo. Mi sono sbagliato.",
+        ),
+        (
+            ("\u6b63\u9762", "\u8d1f\u9762"), ABSTAIN, "\u6b63\u9762\uff1f", "\u6b63\u9762?", "\u6b63\u9762\u5417",
+            "\u6b63\u9762\uff01\u4e0d\u5bf9", "\u6b63\u9762\u3002\u5f00\u73a9\u7b11\u7684",
+            "\u6b63\u9762\uff0c\u56e0\u4e3a\u8fd9\u662f\u9519\u7684",
+        ),
+        (("\u306f\u3044", "\u3044\u3044\u3048"), ABSTAIN, "\u306f\u3044\uff1f"),
+        (("\u0625\u064a\u062c\u0627\u0628\u064a", "\u0633\u0644\u0628\u064a"), ABSTAIN,
+         "\u0625\u064a\u062c\u0627\u0628\u064a\u061f"),
+        (SENTIMENT, ABSTAIN, "Positive?", "Positive because that is wrong."),
+    ),
+)  # fmt: skip
+def test_label_that_is_asked_or_taken_back_in_any_language_abstains(labels, label, answer):
+    check(labels, label, answer)
+
+
+@pytest.mark.parametrize(
+    ("labels", "label", "answer"),
+    table(
+        (TRUTH, 1, "mostly true", "Mostly True.", "This is mostly-true", "The claim is mostly true."),
+        (TRUTH, 0, "true", "The claim is true.", "The claim is entirely true."),
+        (
+            TRUTH, ABSTAIN, "mostly, true", "half true", "barely true", "mostly. true", "not entirely true", "mostly (true)",
+            "partly, true", "somewhat true", "The claim is largely true.",
+        ),
+        (("business", "business news"), ABSTAIN, "Business. News", "business (news)"),
+    ),
+)  # fmt: skip
+def test_piece_of_a_longer_label_is_not_read_as_a_shorter_one(labels, label, answer):
+    check(labels, label, answer)
