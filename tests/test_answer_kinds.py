@@ -95,3 +95,98 @@ def test_label_that_is_asked_or_taken_back_in_any_language_abstains(labels, labe
 )  # fmt: skip
 def test_piece_of_a_longer_label_is_not_read_as_a_shorter_one(labels, label, answer):
     check(labels, label, answer)
+
+
+OPTIONS = ("A", "B", "C", "D")
+
+
+@pytest.mark.parametrize(
+    ("labels", "label", "answer"),
+    table(
+        (
+            OPTIONS, 1, "The answer is B", "B is correct", "\\boxed{B}", "$\\boxed{\\text{B}}$", "(B)", "B.", "B) text",
+            "B) The capital of France", "**B**", "The correct answer is B.", "Option B", "I choose B", "(B) Paris", "B - Paris",
+            "The correct option is B because the others are wrong.", "The answer is (B).", "B is the best answer.",
+        ),
+        (OPTIONS, 0, "A", "A.", "The answer is A", "(A)", "A) a good film", "A is correct."),
+        (
+            OPTIONS, ABSTAIN, "A is more accurate than B", "A ... B", "A or B", "A good answer would be long", "Not B",
+            "B is wrong",            "B is incorrect", "Between A and B", "A is better than B", "B is worse than A.", "A film",
+            "It is not A. B?",
+            "B is less likely", "Vitamin C is good", "Plan B. It failed.", "C'est bon", "I'd say so", "It is a B movie",
+            "B) no, wrong", "(B) Paris or (C) Rome",
+        ),
+    ),
+)  # fmt: skip
+def test_letters_of_options(labels, label, answer):
+    check(labels, label, answer)
+
+
+@pytest.mark.parametrize(
+    ("label", "answer"),
+    [
+        (0, "Positive\n\nReview: the film was bad\nSentiment: negative"),
+        (0, "Positive\nText: awful\nLabel: negative"),
+        (0, " positive\n\nMovie review: dull\nSentiment: negative\n\nMovie review: good\nSentiment: positive"),
+        (0, "**Positive**\n\n### Input\nawful\n### Response\nnegative"),
+        (0, "Positive\n\nExample 2: awful\nAnswer: negative"),
+        (ABSTAIN, "The sentiment is positive.\n\nReview: the film was bad\nSentiment: negative"),
+        (ABSTAIN, "Positive\nLabel: negative"),
+        (0, "Review: the film was good\nSentiment: positive"),
+    ],
+)
+def test_example_that_a_teacher_goes_on_to_invent_is_no_answer(label, answer):
+    check(SENTIMENT, label, answer)
+
+
+GRADES = ("A+", "A", "A-", "B", "C")
+
+
+@pytest.mark.parametrize(
+    ("labels", "label", "answer"),
+    table(
+        (
+            GRADES,
+            2,
+            "A\u2013",
+            "A\u2212",
+            "A-",
+            "A\uff0d",
+            "A\u2014",
+            "A\u207b",
+            "Grade: A\u2212",
+            "The grade is A\u2013.",
+        ),
+        (GRADES, 0, "A\u207a", "A\uff0b", "A+", "Grade: A\u207a"),
+        (GRADES, 1, "A \u2014 because it is clear", "The grade is A."),
+        (("A", "B"), ABSTAIN, "A\u2013", "A\u2212", "A\u207a", "Grade: A\u2212", "The grade is A\u2212.", "A\u207b"),
+        (("C", "C++", "Java"), 1, "C\uff0b\uff0b", "C\u207a\u207a"),
+    ),
+)
+def test_plus_and_minus_of_a_grade_in_any_type(labels, label, answer):
+    check(labels, label, answer)
+
+
+INCOME = ("<=50K", ">50K")
+DOLLARS = ("\u2264$50K", ">$50K")
+STRICT = ("<$50K", ">$50K")
+
+
+@pytest.mark.parametrize(
+    ("labels", "label", "answer"),
+    table(
+        (INCOME, 0, "<=50K", "\u226450K", "The income is <=50K.", "<= 50K", "<=50k", "**<=50K**", '{"label": "<=50K"}',
+         "&lt;=50K"),
+        (INCOME, 1, ">50K", "> 50K", ">50k.", "The answer is >50K", "The income is > 50K because she is a doctor."),
+        (INCOME, ABSTAIN, "50K", "<50K", ">=50K", "\u226550K", "Income 50K", "=50K", "about 50K", '{"label": "50K"}', "not >50K",
+         "\u226450K or >50K", "The answer => 50K", "The income is 50K."),
+        (DOLLARS, 0, "\u2264$50K", "<=$50K", "\u2264 $50K", "The income is \u2264$50K."),
+        (DOLLARS, 1, ">$50K", "> $50K", "The answer is >$50K."),
+        (DOLLARS, ABSTAIN, "$50K", "50K", "<$50K", "\u2265$50K", ">=$50K"),
+        (STRICT, 0, "<$50K", "The income is <$50K"),
+        (STRICT, 1, ">$50K", "The income is >$50K"),
+        (STRICT, ABSTAIN, "$50K", "\u2264$50K", "<=$50K", ">=$50K", "\u2265$50K", "~$50K"),
+    ),
+)  # fmt: skip
+def test_labels_that_compare(labels, label, answer):
+    check(labels, label, answer)

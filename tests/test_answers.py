@@ -383,7 +383,7 @@ CODE = ("C", "C++", "Java")
         (GRADES, "The grade is A.", 1),
         (GRADES, "a+", 0),
         (GRADES, "**A+**", 0),
-        (GRADES, "A\u2212", ABSTAIN),
+        (GRADES, "A\u2212", 2),
         (GRADES, "I would give this essay an A+ because it is clear.", 0),
         (GRADES, "B+", ABSTAIN),
         (GRADES, "The grade is B-.", ABSTAIN),

@@ -5,11 +5,20 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from hf_llambert.tasks.denials import ASKS, REFUSED, STRUCK, denies, takes_back
+from hf_llambert.tasks.denials import ASKS, REFUSED, STRUCK, denies, may_deny, takes_back
 from hf_llambert.tasks.english import all_usual_beside, ends_in_unknown
-from hf_llambert.tasks.frames import clean, is_english, is_frame, is_harmless
+from hf_llambert.tasks.frames import clean, is_english, is_foreign_denial, is_frame, is_harmless
 from hf_llambert.tasks.json_answers import ANSWER_KEYS, json_answers
-from hf_llambert.tasks.names import fold, is_part_of_name, key, stands_alone, vocabulary
+from hf_llambert.tasks.names import (
+    fold,
+    is_letter,
+    is_part_of_name,
+    is_spoken_of,
+    key,
+    label_of,
+    stands_alone,
+    vocabulary,
+)
 from hf_llambert.tasks.numbers import is_other_number
 from hf_llambert.tasks.thoughts import without_thoughts
 
@@ -21,13 +30,23 @@ _TAGS = re.compile(
     r"<\|[^|<>\n]{1,40}\|>|</?(?:s|eos|bos|end_of_turn|end of turn)>"
 )
 # "Answer: x", alone on its line, is the answer whatever an explanation on other lines goes on to mention.
-_ANSWER_LINE = re.compile(r"^\W*(?:the |my |final |overall )*(?:" + "|".join(ANSWER_KEYS) + r")(?: is)?\s*[:=]+(.*)$")
+_ANSWER_LINE = re.compile(
+    r"^\W*(?:the |my |final |overall )*(?:" + "|".join(ANSWER_KEYS) + r")(?: is)?\s*(?::|=(?!>))+(.*)$"
+)
 # A word in quotation marks after one of these is reported from the text, not given as the answer.
 _REPORTED = re.compile(
     r"(?<!\w)(?:says?|said|saying|mention\w*|words?|phrases?|terms?|writes?|wrote|written|quot\w+|calls?|called|calling|"
     r"describ\w+|uses?|used|using|stat(?:es|ed|ing)|contains?|reads?|according to)(?!\w)[^.!?;]{0,40}$"
 )
 _EMPHASIS = re.compile(r"(\*{1,3})(?=\S)([^*\n]{1,500})(?<=\S)\1")
+_NEXT_EXAMPLE = re.compile(
+    r"\n\s*(?:[#*>-]{1,4}\s*)?(?:(?:the|next|another|new|movie|film|customer|product|news|user|hotel|restaurant)\s)?"
+    r"(?:review|text|input|question|sentence|tweet|article|passage|document|example|headline|statement|post|q|human|user|"
+    r"instruction|task|prompt)(?:\s\d{1,4})?\**\s?:|"
+    r"\n\s*(?:<\|(?:user|im_start)\|?>|\[inst\]|#{2,4}\s|-{3,}\s*\n)"
+)
+_OPTION_END = re.compile(r"\s?[).:\]}*–—-]{1,4}\s")
+_BOXED = re.compile(r"\$*\\boxed\s?\{\s?(?:\\text\w{0,4}\s?\{)?([^{}]{0,200})\}{1,2}\$*")
 _SENTENCE = re.compile(r"(?<=[.!?])\s+|\n+|(?<=[。｡।۔؟])")
 _QUOTED = re.compile(r"\"([^\"\n]*)\"|(?<!\w)'([^'\n]*)'(?!\w)|`([^`\n]*)`")
 
@@ -67,22 +86,26 @@ def _read_folded(text: str, ids: dict[str, int], pattern: re.Pattern[str]) -> tu
     if answers is not None:
         found = [_text_labels(answer, ids, pattern) for answer in answers]
         return _only([*found, _beside_labels(beside, ids, pattern)] if found else [])
-    text = _EMPHASIS.sub(r"\2", _TAGS.sub(" ", text))
+    text = _EMPHASIS.sub(r"\2", _TAGS.sub(" ", _BOXED.sub(r"boxed (\1)", text)))
+    if (turn := _NEXT_EXAMPLE.search(text)) and pattern.search(text, 0, turn.start()):
+        # A small model goes on with examples of its own. Only an answer that is nothing but a label ends clearly before them.
+        return _whole_answer(text[: turn.start()], ids) or (None, "goes on with another example")
+    return _only(_stated_labels(text, ids) or [_text_labels(text, ids, pattern)])
+
+
+def _stated_labels(text: str, ids: dict[str, int]) -> list[tuple[set[int], str | None]]:
+    """The labels that lines like "Answer: x" and lines of a label alone name; nothing where another line may take them back."""
     lines = [(line, _ANSWER_LINE.match(line)) for line in text.splitlines()]
-    stated = [ids.get(key(match[1])) for _, match in lines if match]
-    others = all(is_harmless(line) for line, match in lines if not match)
-    if stated and None not in stated and others and not takes_back(text):
-        return _only([({label}, None) for label in stated if label is not None])
-    return _only([_text_labels(text, ids, pattern)])
+    stated = [label_of(match[1], ids) for _, match in lines if match]
+    others = [line for line, match in lines if not match]
+    if not stated or None in stated or takes_back(text) or not all(map(is_harmless, others)):
+        return []
+    return [({label}, None) for label in (*stated, *(label_of(line, ids) for line in others)) if label is not None]
 
 
 def _whole_answer(text: str, ids: dict[str, int]) -> tuple[int | None, str | None] | None:
     """What an answer that is a name and nothing else says; `None` where it is more."""
-    name = key(text)
-    if name not in ids:
-        # "> 50K" is more than 50K, unless 50K is a label too: that may be quoted.
-        name = key(re.sub(r"^\s*([<>]=?) (?=\S)", r"\1", text))
-    label = ids.get(name)
+    name, label = key(text), label_of(text, ids)
     if label is None:
         return None
     if ASKS.search(text) and name[-1] not in "?;":
@@ -95,7 +118,7 @@ def _whole_answer(text: str, ids: dict[str, int]) -> tuple[int | None, str | Non
 
 def _beside_labels(beside: str, ids: dict[str, int], pattern: re.Pattern[str]) -> tuple[set[int], str | None]:
     """The labels that the words beside JSON name, and a reason for not believing the JSON."""
-    labels = {ids.get(key(span[0])) for span in pattern.finditer(beside) if stands_alone(span)}
+    labels = {label_of(span[0], ids) for span in pattern.finditer(beside) if stands_alone(span)}
     objects = list(re.finditer("\0", beside))
     denied = denies(beside, objects) or takes_back(beside[objects[0].end() :])
     return {label for label in labels if label is not None}, "denies a label" if denied else None
@@ -117,11 +140,14 @@ def _text_labels(text: str, ids: dict[str, int], pattern: re.Pattern[str]) -> tu
     top = max((int(name) for name in ids if name.isdecimal() and len(name) < 10), default=0)
     if top:  # "4 out of 5" is 4
         text = re.sub(rf"(?<=\d)(\s?-?\s?(?:stars?|points?))?\s{{1,3}}out of\s{{1,3}}{top}(?![.,/]\d|\w)", r"\1", text)
-    spans = [span for span in pattern.finditer(text) if stands_alone(span)]
-    named = [ids.get(key(name)) for name in {span[0] for span in spans}]
+    all_spans = list(pattern.finditer(text))
+    spans = [span for span in all_spans if stands_alone(span)]
+    named = [label_of(name, ids) for name in {span[0] for span in spans}]
     labels = {label for label in named if label is not None}
     if not labels or None in named:
         return set(), None
+    if any(label_of(span[0], ids) not in labels for span in all_spans if is_spoken_of(span)):
+        return labels, "names several labels"
     return labels, next(_doubts(text, spans, ids, top), None)
 
 
@@ -140,8 +166,18 @@ def _doubts(text: str, spans: list[re.Match[str]], ids: dict[str, int], top: int
     rest = "".join(blanked)
     if denies(rest, spans) or takes_back(rest[spans[0].end() :]):
         yield "denies a label"
-    if not _is_known(rest, spans):
+    if not (_is_option(rest, spans) or _is_known(rest, spans)):
         yield "says more than a known frame"
+
+
+def _is_option(rest: str, spans: list[re.Match[str]]) -> bool:
+    """Whether an answer is the letter of an option and then the option's own text, which denies nothing."""
+    first = spans[0]
+    if not is_letter(first[0]) or len(spans) > 1 or not _OPTION_END.match(rest, first.end()):
+        return False
+    return is_frame(rest[: first.start()], "") and not (
+        may_deny(rest[first.end() :]) or is_foreign_denial(rest[first.end() :])
+    )
 
 
 def _is_known(rest: str, spans: list[re.Match[str]]) -> bool:

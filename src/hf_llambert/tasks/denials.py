@@ -68,6 +68,11 @@ def denies(rest: str, spans: list[re.Match[str]]) -> bool:
     return False
 
 
+def may_deny(text: str) -> bool:
+    """Whether an English text has any word of denial, or asks."""
+    return bool(_NEGATED_BEFORE.search(text) or _TAKEN_BACK.search(text) or ASKS.search(text))
+
+
 def takes_back(text: str) -> bool:
     """Whether an English text after a label says that the label is wrong: "This is not correct", "Scratch that"."""
     return _TAKEN_BACK.search(text) is not None

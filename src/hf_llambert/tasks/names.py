@@ -8,7 +8,15 @@ from functools import lru_cache
 
 from hf_llambert.tasks.frames import UNSPACED
 
-_PAUSE = re.compile(r"\s*(?:[.,!;:)\]\"'\n–—。、|<-]|$)")
+_PAUSE = re.compile(r"\s*(?:[.,!;:()\[\]{}\"\n–—。、|<-]|'(?!\w)|$)|\s+(?:because|since|as|given|due to)(?!\w)")
+# A letter with one of these behind it is the answer; with any verb, a letter that is spoken of.
+_IS_RIGHT = re.compile(
+    r"\s+(?:is|would be|seems|looks)\s+(?:clearly |definitely )?(?:the )?(?:correct|right|best|true|most \w+)(?!\w)"
+)
+_SPOKEN_OF = re.compile(
+    r"\s+(?:is|was|are|were|and|or|vs|versus|than|seems|looks|has|does|do|can|would|could|may|might|isn't|doesn't|but|not)(?!\w)"
+)
+_ELIDED = re.compile(r"\w'$")
 _PLAIN_QUOTES = str.maketrans("“”„«»‘’", '"""""\'\'')
 _OUTER = " \t\n.,!?;:'\"`()[]{}。、।｡؟،؛¡¿「」『』【】《》〈〉"
 DASHES = "\u00ad\u02d7\u058a\u2010-\u2015\u2043\u207b\u208b\u2212\u2796\ufe58\ufe63\uff0d"
@@ -16,7 +24,12 @@ _MINUS = re.compile(rf"(?<!\w)[{DASHES}](?=\d)|(?<!\w)\u2212\s{{1,3}}(?=\d)")
 # An em dash joins numbers, but parts words.
 _HYPHEN = re.compile(r"(?<=\w)[\u2010-\u2013\u2212](?=\w)|(?<=\d)[\u2014\u2015](?=\d)")
 _APOSTROPHE = re.compile(r"(?<=\w)[\u00b4`\u02b9\u02bc\u02c8\u2032\u201b](?=\w)")
+# "A–" is a grade as "A-" is; "A — because" is not.
+_GRADE_MINUS = re.compile(rf"(?<!\w)([^\W\d_])[{DASHES}](?!\w)")
+_SIGNS = str.maketrans({"≤": "<=", "⩽": "<=", "≦": "<=", "≥": ">=", "⩾": ">=", "≧": ">="})
+_ENTITIES = (("&lt;", "<"), ("&gt;", ">"), ("&amp;", "&"))
 _COMPARED = re.compile(r"[<>]=?[^\w\s<>]?\d")
+_COMPARISON = re.compile(r"^\s*([<>]=?)\s{1,3}(?=\S)")
 _PLUS = re.compile(r"(?<![\w+])\+(?=\d)")
 _UNSPACED = re.compile(rf"[{UNSPACED}]")
 
@@ -59,6 +72,9 @@ def _unmarked(text: str) -> str:
 
 def fold(text: str) -> str:
     """Case-folded text with plain quotes, hyphens and minus signs, without underscores and invisible characters."""
+    for entity, sign in _ENTITIES:
+        text = text.replace(entity, sign)
+    text = _GRADE_MINUS.sub(r"\1-", text.translate(_SIGNS))
     text = _PLUS.sub("", _MINUS.sub("-", _HYPHEN.sub("-", _APOSTROPHE.sub("'", text))))
     # ½ and ² would become digits of their own.
     text = "".join("x" if unicodedata.category(c) == "No" else c for c in text)
@@ -90,6 +106,8 @@ def _whole(name: str) -> str:
     for i, part in enumerate(pieces := re.findall(r"\w+|\s|[^\w\s]", name)):
         if part == " ":
             parts.append(r"[\s\-]+")
+        elif part in "<>" and i == 0 and len(pieces) > 1:
+            parts.append(rf"{part}\s{{0,3}}")
         elif not part[0].isalnum() and 0 < i < len(pieces) - 1:
             parts.append(rf"\s{{0,3}}{re.escape(part)}\s{{0,3}}")
         else:
@@ -98,6 +116,8 @@ def _whole(name: str) -> str:
     before, after = r"(?<!\d[.,/])(?<!\w[+/&@#=])(?<!\w/ )(?<!\w /)(?<!\w / )", ""
     if name[0].isdigit():
         before += r"(?<![<>≤≥~≈±])(?<![<>!]=)"
+    if name[0] in "<>":
+        before += r"(?<![<>=~≈!-])"
     if not re.match(rf"[{UNSPACED}]", name):
         before += rf"(?<!{spaced})(?<!-)"
     if not name[-1].isalnum():
@@ -111,11 +131,37 @@ def _whole(name: str) -> str:
     return before + "".join(parts) + after
 
 
+def label_of(text: str, ids: dict[str, int]) -> int | None:
+    """The label with a name; "> 50K" is ">50K", unless 50K, which may be quoted, is a label too."""
+    label = ids.get(key(text))
+    return ids.get(key(_COMPARISON.sub(r"\1", text))) if label is None else label
+
+
 def stands_alone(span: re.Match[str]) -> bool:
     """Whether `no` and single letters, which are also ordinary words of a sentence, are an answer here."""
-    if span[0] != "no" and not (len(span[0]) == 1 and span[0].isalpha() and not _UNSPACED.match(span[0])):
+    letter = is_letter(span[0])
+    if span[0] != "no" and not letter:
         return True
-    return _PAUSE.match(span.string[span.end() :]) is not None
+    if _ELIDED.search(span.string[max(0, span.start() - 2) : span.start()]):
+        return False
+    return bool(_PAUSE.match(span.string, span.end()) or letter and _IS_RIGHT.match(span.string, span.end()))
+
+
+def is_spoken_of(span: re.Match[str]) -> bool:
+    """Whether a single letter is meant, though perhaps not as the answer: "A is better than B", but no "a", "I" or "c'est"."""
+    text, end = span.string, span.end()
+    if (
+        not is_letter(span[0])
+        or text[end : end + 1] == "'"
+        or _ELIDED.search(text[max(0, span.start() - 2) : span.start()])
+    ):
+        return False
+    return span[0] not in "ai" or _SPOKEN_OF.match(text, end) is not None
+
+
+def is_letter(name: str) -> bool:
+    """Whether a name is a single letter of a script whose words are longer."""
+    return len(name) == 1 and name.isalpha() and not _UNSPACED.match(name)
 
 
 def is_part_of_name(span: re.Match[str], ids: dict[str, int]) -> bool:
