@@ -97,6 +97,8 @@ def test_piece_of_a_longer_label_is_not_read_as_a_shorter_one(labels, label, ans
     check(labels, label, answer)
 
 
+STARS = ("1", "2", "3", "4", "5")
+YES_NO = ("yes", "no")
 OPTIONS = ("A", "B", "C", "D")
 
 
@@ -189,4 +191,60 @@ STRICT = ("<$50K", ">$50K")
     ),
 )  # fmt: skip
 def test_labels_that_compare(labels, label, answer):
+    check(labels, label, answer)
+
+
+@pytest.mark.parametrize(
+    ("labels", "label", "answer"),
+    table(
+        (
+            SENTIMENT, 0, '{"label": "positive"}', '{"final_label": "positive"}', '{"predicted_class": "positive"}',
+            '{"final answer": "positive"}', '{"Sentiment": "positive", "score": 0.9}', '{"overall_sentiment":"positive"}',
+            '{"label":"positive"} {"label":"positive"}', '{"prediction":"positive"}',
+            '{"sentiment_label": "Positive", "confidence": 0.99}',
+        ),
+        (
+            SENTIMENT, ABSTAIN, '{"label": "positive", "answer": "unclear"}', '{"label": null}',
+            '{"label":"positive"} {"label":"negative"}', '{"rejected_label": "positive"}', '{"wrong_answer": "positive"}',
+            '{"opposite_label":"positive"}', '{"confidence":"positive"}', '{"not_label":"positive"}', '{"label": ""}',
+            '{"label": "positive", "label2": "negative"}', '{"tone_of_text": "positive", "foo": 1}', '{"foo":"positive"}',
+            '{"label":"positive","sentiment":null}', '{"label":"positive","sentiment":["negative"]}',
+            '{"second_label":"positive"}', '{"alternative_label":"positive"}', '{"label": {"name":"positive"}}',
+            '{"previous_answer": "positive"}', '{"incorrect_label": "positive"}', '{"label":"positive"} {"label":null}',
+            '{"example_label":"positive"}',
+        ),
+        (
+            STARS, 3, '{"rating": 4}', '{"label":4}', '{"score": 4}', '{"final_rating": 4}', '{"stars": "4"}',
+            '{"star_rating": 4}',
+        ),
+        (
+            STARS, ABSTAIN, '{"confidence": 4}', '{"max_rating": 5}', '{"count": 4}', '{"label_count": 4}',
+            '{"label_id": 4}', '{"rating_confidence": 4}',
+        ),
+    ),
+)  # fmt: skip
+def test_only_keys_of_answers_count_in_json(labels, label, answer):
+    check(labels, label, answer)
+
+
+@pytest.mark.parametrize(
+    ("labels", "label", "answer"),
+    table(
+        (
+            STARS, 3, "4/5", "Rating: 4/5", "4 out of 5", "4.0", "<rating>4</rating>", "4 stars", "4 / 5", "4/5 stars",
+            "Rating: 4.0", "4 out of 5 stars", "4-star", "**4/5**", "I'd give it 4/5.", "4 stars!", "4 wonderful stars",
+            "The rating is 4/5 because of the food.", "4 (good)", "Rating: 4 out of 5.", "4.0/5", "4 of 5",
+            "On a scale of 1 to 5, 4", "4 (good)",
+        ),
+        (
+            STARS, ABSTAIN, "4.5", "3-4", "4/10", "1 star off perfect", "1. first 2. second", "It was released in 2004",
+            "May 4, 2005", "4 or 5", "4.5/5", "3\u20134", "4 to 5", "between 3 and 4", "1) good 2) bad", "4/5/2006",
+            "2 stars less than perfect", "4 May", "on day 3", "4:30", "5 minutes", "1 problem: the food", "1. It was good",
+            "top 5", "8/10", "4/5 people liked it", "4th", "1st", "$4", "4%", "docked 1 star", "It lost 1 star",
+            "I ate there on 4/5.", "page 4", '{"rating": 4, "score": 0.8}', "4 hours of fun",
+            "1. The food was good.\n2. The service was bad.", "Reason 1: food",
+        ),
+    ),
+)  # fmt: skip
+def test_grades_and_other_numbers(labels, label, answer):
     check(labels, label, answer)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from hf_llambert.tasks.denials import ASKS, REFUSED, STRUCK, denies, may_deny, takes_back
 from hf_llambert.tasks.english import all_usual_beside, ends_in_unknown
 from hf_llambert.tasks.frames import clean, is_english, is_foreign_denial, is_frame, is_harmless
-from hf_llambert.tasks.json_answers import ANSWER_KEYS, json_answers
+from hf_llambert.tasks.json_answers import ANSWER_KEYS, NUMBER_KEYS, json_answers
 from hf_llambert.tasks.names import (
     fold,
     is_letter,
@@ -19,19 +19,20 @@ from hf_llambert.tasks.names import (
     stands_alone,
     vocabulary,
 )
-from hf_llambert.tasks.numbers import is_other_number
+from hf_llambert.tasks.numbers import highest, is_other_number, plain_grades
 from hf_llambert.tasks.thoughts import without_thoughts
 
 LONGEST_ANSWER = 20_000
 """Characters of an answer, without its thoughts, that are read. A longer one abstains: its rest may take back its start."""
 
 _TAGS = re.compile(
-    r"</?(?:b|i|u|em|strong|code|span|p|div|br|li|label|answer|output|result|class|category)\b[^<>]{0,200}>|"
-    r"<\|[^|<>\n]{1,40}\|>|</?(?:s|eos|bos|end_of_turn|end of turn)>"
+    r"</?(?:b|i|u|em|strong|code|span|p|div|br|li|(?:(?:final|predicted|overall) )?(?:"
+    + "|".join(sorted(ANSWER_KEYS | NUMBER_KEYS))
+    + r"))\b[^<>]{0,200}>|<\|[^|<>\n]{1,40}\|>|</?(?:s|eos|bos|end_of_turn|end of turn)>"
 )
 # "Answer: x", alone on its line, is the answer whatever an explanation on other lines goes on to mention.
 _ANSWER_LINE = re.compile(
-    r"^\W*(?:the |my |final |overall )*(?:" + "|".join(ANSWER_KEYS) + r")(?: is)?\s*(?::|=(?!>))+(.*)$"
+    r"^\W*(?:the |my |final |overall )*(?:" + "|".join(sorted(ANSWER_KEYS)) + r")(?: is)?\s*(?::|=(?!>))+(.*)$"
 )
 # A word in quotation marks after one of these is reported from the text, not given as the answer.
 _REPORTED = re.compile(
@@ -85,6 +86,8 @@ def _read_folded(text: str, ids: dict[str, int], pattern: re.Pattern[str]) -> tu
     answers, beside = json_answers(text, ids)
     if answers is not None:
         found = [_text_labels(answer, ids, pattern) for answer in answers]
+        if any(not labels for labels, _ in found):
+            return None, "names no label under one of its keys"
         return _only([*found, _beside_labels(beside, ids, pattern)] if found else [])
     text = _EMPHASIS.sub(r"\2", _TAGS.sub(" ", _BOXED.sub(r"boxed (\1)", text)))
     if (turn := _NEXT_EXAMPLE.search(text)) and pattern.search(text, 0, turn.start()):
@@ -137,9 +140,8 @@ def _only(found: list[tuple[set[int], str | None]]) -> tuple[int | None, str | N
 def _text_labels(text: str, ids: dict[str, int], pattern: re.Pattern[str]) -> tuple[set[int], str | None]:
     """The labels that a text names, and a reason for not believing it."""
     text = _QUOTED.sub(lambda match: _unquote(match, ids), text)
-    top = max((int(name) for name in ids if name.isdecimal() and len(name) < 10), default=0)
-    if top:  # "4 out of 5" is 4
-        text = re.sub(rf"(?<=\d)(\s?-?\s?(?:stars?|points?))?\s{{1,3}}out of\s{{1,3}}{top}(?![.,/]\d|\w)", r"\1", text)
+    top = highest(ids)
+    text = plain_grades(text, top)
     all_spans = list(pattern.finditer(text))
     spans = [span for span in all_spans if stands_alone(span)]
     named = [label_of(name, ids) for name in {span[0] for span in spans}]

@@ -11,14 +11,21 @@ from hf_llambert.tasks.names import key
 from hf_llambert.tasks.thoughts import without_thoughts
 
 ANSWER_KEYS = frozenset(
-    ("answer", "label", "category", "class", "classification", "result", "output", "sentiment", "topic", "section")
-)
-_NUMBER_KEYS = frozenset(("rating", "stars", "grade", "stance", "score", "polarity", "prediction", "final answer"))
-_MEASURE_KEYS = frozenset(
-    ("confidence", "probability", "prob", "certainty", "p", "id", "index", "row", "count", "tokens", "length", "logprob",
-     "reasoning", "thought", "thoughts", "explanation", "rationale", "reason", "opposite", "not", "excluded", "text",
-     "review", "question", "input", "valid", "is correct")
+    ("answer", "label", "category", "class", "classification", "result", "output", "sentiment", "topic", "section", "prediction",
+     "verdict")
 )  # fmt: skip
+NUMBER_KEYS = frozenset(
+    ("rating", "stars", "star", "grade", "stance", "score", "polarity", "emotion", "intent", "tone", "decision")
+)
+# "final label" and "predicted class" are answers too; "rejected label", "second label" and "label confidence" are none.
+_HEADS = frozenset(
+    ("final", "predicted", "the", "my", "overall", "main", "primary", "best", "correct", "chosen", "selected", "assigned", "top",
+     "most", "likely", "general", "detected", "inferred", "resulting", "text", "review", "document", "article", "tweet",
+     "comment", "message", "customer", "movie", "film", "product", "news", "user", "model", "llm", "ai", "numeric")
+)  # fmt: skip
+_JUDGED = frozenset(("correct", "valid", "right", "true", "accurate"))
+_UNREAD = re.compile(r"\{\s*[\"'][^\"'\n]{0,100}[\"']\s*:")
+_SINGLE_QUOTES = re.compile(r"(?<=[{\[,:\s])'|'(?=\s*[}\],:])")
 _JSON_TRIES = 20  # brackets at which JSON is looked for
 
 
@@ -42,6 +49,9 @@ class _Written(str):
 def json_answers(text: str, ids: dict[str, int]) -> tuple[list[str] | None, str]:
     """The values that answer the question in all JSON of `text`, `None` if there is none; and the text, JSON as NUL."""
     decoder = json.JSONDecoder(object_pairs_hook=tuple, parse_int=_Written, parse_float=_Written)
+    if '"' not in text and "{" in text:
+        text = _SINGLE_QUOTES.sub('"', text)
+    text = re.sub(r",(\s{0,99}[}\]])", r"\1", text)
     answers: list[object] = []
     found, end, done, beside = False, 0, 0, ""
     for match in islice(re.finditer(r"[\[{]", text), _JSON_TRIES):
@@ -53,23 +63,38 @@ def json_answers(text: str, ids: dict[str, int]) -> tuple[list[str] | None, str]
         except (ValueError, RecursionError):
             continue
         if text[start] == "[" and not (value and all(isinstance(item, str) for item in value)):
+            end = start  # objects in a list are read one by one
             continue
         found = True
         beside, done = beside + text[done:start].replace("\0", " ") + "\0", end
-        if text[start] == "[":
-            answers += value
-            continue
-        named = [item for name, item in value if name.strip() in ANSWER_KEYS]
-        named = named or [item for name, item in value if name.strip() in _NUMBER_KEYS]
-        if not named and len(value) == 1 and value[0][0].strip() not in _MEASURE_KEYS and key(value[0][0]) not in ids:
-            named = [value[0][1]]
-        answers += [item for answer in named for item in (answer if isinstance(answer, list) else [answer])]
+        answers += value if text[start] == "[" else _object_answers(value, ids)
     beside += text[done:].replace("\0", " ")
     if not found:
-        return None, beside
+        return ([] if _UNREAD.search(text) else None), beside
     if not all(isinstance(answer, (str, bool)) for answer in answers):
         return [], beside  # null, or an object of its own
     return [_as_written(answer, ids) for answer in answers], beside
+
+
+def _object_answers(value: tuple[tuple[str, object], ...], ids: dict[str, int]) -> list[object]:
+    """The values under answer keys of an object, or under keys of numbers where it has none; `None` where it denies itself."""
+    if any(item is False and (key(name) in ids or not _JUDGED.isdisjoint(name.split())) for name, item in value):
+        return [None]
+    named = [item for name, item in value if _is_key(name, ANSWER_KEYS)]
+    named = named or [item for name, item in value if _is_key(name, NUMBER_KEYS)]
+    return [item for answer in named for item in (answer if isinstance(answer, list) else [answer])]
+
+
+def _is_key(name: str, answers: frozenset[str]) -> bool:
+    """Whether a folded key is one of `answers`, as in "final label", "label 2", "label name" and "predictedlabel"."""
+    words = re.sub(r"[\W\d]+$", "", name).replace("-", " ").split()
+    if len(words) > 1 and words[-1] in ("name", "value", "text"):
+        words.pop()
+    if not words:
+        return False
+    if len(words) == 1 and words[0] not in answers:
+        words = next(([head, words[0][len(head) :]] for head in _HEADS if words[0].startswith(head)), words)
+    return words[-1] in answers and all(word in _HEADS or word in ANSWER_KEYS | NUMBER_KEYS for word in words[:-1])
 
 
 def _as_written(value: object, ids: dict[str, int]) -> str:
