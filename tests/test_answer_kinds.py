@@ -248,3 +248,212 @@ def test_only_keys_of_answers_count_in_json(labels, label, answer):
 )  # fmt: skip
 def test_grades_and_other_numbers(labels, label, answer):
     check(labels, label, answer)
+
+
+@pytest.mark.parametrize(
+    ("labels", "label", "answer"),
+    table(
+        (
+            YES_NO, 1, "No (the text is about wine)", "No because it is about wine", "No, it does not mention wine",
+            "No. It does not mention wine", "No", "no.", "No - it is about wine", "No; it is not.",
+            "It does not mention X, so no", "It does not mention X, so the answer is no.", "The answer is no",
+            "No, the text doesn't mention it.", "No, because it isn't there", "No, this is not spam.", "No, not at all",
+            "No, there is no mention of it.", "Answer: No, it isn't.", "No (it isn't mentioned)",
+            "The text does not say so. No.", "No, nothing suggests it.",
+        ),
+        (
+            YES_NO, 0, "Yes (the text is about wine)", "Yes, it does", "Yes because it is about wine", "Yes, it is.",
+            "Yes. It mentions wine.", "Yes", "Yes, the text says it is not wrong.", "It mentions wine, so yes",
+            "The answer is yes", "Yes, it is part of the brain", "Yes, there is no doubt.", "Yes (it is mentioned)",
+            "Yes: wine is mentioned",
+        ),
+        (
+            YES_NO, ABSTAIN, "No idea", "No problem", "Not yes", "yes and no", "Yes? No.", "No, yes",
+            "I have no information", "Yes, no", "No answer", "no one knows", "No way to tell", "No, I cannot answer that.",
+            "Yes or no", "No comment", "No clue", "Yes, but no", "Well, yes and no", "No, wait, yes", "I can't say no",
+            "not no", "Yes. Wait, no.", "No (wait, yes)", "Yes is wrong", "No opinion.",
+        ),
+        (
+            ("\u662f", "\u5426"), 0, "\u662f", "\u662f\u7684", "\u662f\u3002", "\u7b54\u6848\uff1a\u662f",
+            "\u7b54\u6848\u662f\u662f", "\u662f\uff0c\u56e0\u4e3a\u63d0\u5230\u4e86",
+            "\u662f\u7684\uff0c\u6587\u672c\u63d0\u5230\u4e86\u3002",
+        ),
+        (
+            ("\u662f", "\u5426"), 1, "\u5426", "\u5426\u3002", "\u7b54\u6848\uff1a\u5426",
+        ),
+        (
+            ("\u662f", "\u5426"), ABSTAIN, "\u4e0d\u662f", "\u662f\u5426", "\u662f\u5417\uff1f", "\u662f\u4e0d\u662f",
+            "\u4e5f\u8bb8\u662f",
+        ),
+        (
+            ("\u306f\u3044", "\u3044\u3044\u3048"), 0, "\u306f\u3044", "\u306f\u3044\u3002",
+            "\u306f\u3044\u3001\u305d\u3046\u3067\u3059", "\u7b54\u3048\uff1a\u306f\u3044",
+            "\u7b54\u3048\u306f\u306f\u3044\u3067\u3059",
+        ),
+        (
+            ("\u306f\u3044", "\u3044\u3044\u3048"), 1, "\u3044\u3044\u3048", "\u3044\u3044\u3048\u3002",
+            "\u3044\u3044\u3048\u3001\u9055\u3044\u307e\u3059",
+        ),
+        (
+            ("\u306f\u3044", "\u3044\u3044\u3048"), ABSTAIN, "\u306f\u3044\uff1f", "\u306f\u3044\u3068\u3044\u3044\u3048",
+            "\u306f\u3044\u3067\u306f\u306a\u3044",
+        ),
+        (
+            ("\uc608", "\uc544\ub2c8\uc694"), 0, "\uc608", "\uc608.", "\uc608, \uadf8\ub807\uc2b5\ub2c8\ub2e4",
+            "\uc815\ub2f5: \uc608",
+        ),
+        (
+            ("\uc608", "\uc544\ub2c8\uc694"), 1, "\uc544\ub2c8\uc694",
+            "\uc544\ub2c8\uc694, \uadf8\ub807\uc9c0 \uc54a\uc2b5\ub2c8\ub2e4", "\uc815\ub2f5: \uc544\ub2c8\uc694",
+        ),
+        (
+            ("\uc608", "\uc544\ub2c8\uc694"), ABSTAIN, "\uc608?", "\uc608\uac00 \uc544\ub2d9\ub2c8\ub2e4",
+            "\uc608\ub97c \ub4e4\uba74",
+        ),
+        (
+            ("ja", "nein"), 0, "Ja", "Ja.", "Ja, das stimmt.", "Antwort: ja", "Ja, weil es erw\xe4hnt wird",
+        ),
+        (
+            ("ja", "nein"), 1, "Nein", "Nein.", "Nein, das ist nicht der Fall.", "Antwort: nein",
+            "Nein, weil es nicht erw\xe4hnt wird",
+        ),
+        (
+            ("ja", "nein"), ABSTAIN, "Ja? Nein.", "nicht ja", "Jein", "ja nein",
+        ),
+        (
+            ("oui", "non"), 1, "Non", "Non, ce n'est pas le cas.", "R\xe9ponse : non",
+        ),
+        (
+            ("s\xed", "no"), 1, "No, no lo menciona.", "No", "La respuesta es no",
+        ),
+        (
+            ("s\xed", "no"), 0, "S\xed, lo menciona.", "S\xed",
+        ),
+    ),
+)  # fmt: skip
+def test_yes_and_no_are_read_alike(labels, label, answer):
+    check(labels, label, answer)
+
+
+@pytest.mark.parametrize(
+    ("labels", "label", "answer"),
+    table(
+        (
+            ("toxic", "non-toxic"), 1, "Not toxic", "not toxic.", "This is not toxic", "The comment is not toxic.",
+            "non-toxic", "nontoxic", "Non toxic", "It isn't toxic.", "This comment is non-toxic.",
+        ),
+        (
+            ("toxic", "non-toxic"), 0, "toxic", "The comment is toxic", "It is toxic.",
+        ),
+        (
+            ("toxic", "non-toxic"), ABSTAIN, "not non-toxic", "It is not clear whether it is toxic", "toxic or non-toxic",
+            "I do not know if it is toxic",
+        ),
+        (
+            ("related", "unrelated"), 1, "not related", "It is not related.", "unrelated", "un-related",
+        ),
+        (
+            ("spam", "not spam"), 1, "not spam", "It's not spam", "This is not spam.", "non-spam", "Not spam",
+            "This isn't spam",
+        ),
+        (
+            ("spam", "not spam"), 0, "spam", "This is spam.",
+        ),
+        (
+            ("spam", "ham"), ABSTAIN, "not spam", "It is not spam",
+        ),
+        (
+            SENTIMENT, ABSTAIN, "not positive", "It is not positive", "nonpositive",
+        ),
+        (
+            ("happy", "unhappy", "sad"), ABSTAIN, "not happy",
+        ),
+    ),
+)  # fmt: skip
+def test_denied_label_is_its_opposite_where_the_task_has_just_that(labels, label, answer):
+    check(labels, label, answer)
+
+
+@pytest.mark.parametrize(
+    ("labels", "label", "answer"),
+    table(
+        (
+            SENTIMENT, ABSTAIN, "I'm sorry, but I can't classify this as positive or negative",
+            "I'm sorry, but I can't classify this as positive", "As an AI language model, I cannot have a positive opinion",
+            "As an AI language model I do not have opinions, positive", "As an AI language model, I find it positive.",
+            "Positive or negative?", "Positive/Negative", "positive, negative", "Options: positive",
+            "Sorry, I can't help with calling this positive", "I apologize, but I am unable to label this text positive.",
+            "Classify the review as positive", "Is it positive?",
+            "Please provide the review so that I can say if it is positive", "I won't call this positive.",
+            "I must decline to say positive", "I cannot assist with that. Positive",
+            "Sure, please provide the text. Positive", "Label: positive or", "positive|negative",
+            "As an AI, I don't have feelings, positive or otherwise.",
+        ),
+    ),
+)  # fmt: skip
+def test_refusals_and_echoes_abstain(labels, label, answer):
+    check(labels, label, answer)
+
+
+@pytest.mark.parametrize(
+    ("labels", "label", "answer"),
+    table(
+        (
+            SENTIMENT, ABSTAIN, "Positive, although half of it is negative", "half positive", "50 % positive",
+            "somewhere between", "50% positive", "between positive and negative", "half-positive", "partly positive",
+            "partially positive", "semi-positive", "more negative than positive", "as positive as negative",
+            "equally positive", "Both positive", "neutral to positive", "pseudo-positive", "not so positive",
+            "less positive", "too positive to be true", "positive at first", "positive, then bad", "It starts positive",
+            "supposedly positive", "almost positive", "I wish it were positive", "ironically positive",
+            "sarcastically positive",
+        ),
+    ),
+)  # fmt: skip
+def test_mixed_answers_abstain(labels, label, answer):
+    check(labels, label, answer)
+
+
+@pytest.mark.parametrize(
+    ("labels", "label", "answer"),
+    table(
+        (
+            SENTIMENT, 0, "Positive. Tom Hanks shines in this one.", "Positive (95% confident)",
+            "Positive\nConfidence: high", "Sentiment: positive", "Polarity: Positive",
+            "Positive. Robert De Niro and Joe Pesci are superb.", "Positive. Loved it!",
+            "Positive! Brilliant acting throughout.", "Positive (0.95)", "Positive, 95%",
+            "Positive - 9/10 from the reviewer.", "Positive\n\nThe reviewer enjoyed it.",
+            "Positive. Strong performances, gripping plot.", "1. Positive", "B. Positive", "B) Positive", "(b) positive",
+            "1) Positive",
+        ),
+        (
+            SENTIMENT, 1, "Polarity: Negative", "Negative. Dull plot, wooden acting.",
+        ),
+        (
+            ("sports", "business"), 0, "Sports (football)", "Sports: football", "Sports (basketball).", "Topic: Sports",
+            "Sports - football",
+        ),
+        (
+            ("high", "low"), ABSTAIN, "Confidence: high", "Confidence: low",
+        ),
+        (
+            ("high", "low"), 0, "Priority: high", "high", "The priority is high.",
+        ),
+        (
+            STARS, 3, "4 wonderful", "4 - wonderful", "4, great food",
+        ),
+        (
+            ("A. Negative", "B. Positive"), 1, "B. Positive", "B. positive",
+        ),
+        (
+            ("olumlu", "olumsuz"), 0, "olumludur", "Bu yorum olumludur.", "olumlu", "Olumludur",
+        ),
+        (
+            ("olumlu", "olumsuz"), 1, "Bu yorum olumsuzdur.", "olumsuzdur",
+        ),
+        (
+            ("olumlu", "olumsuz"), ABSTAIN, "olumlu de\u011fildir", "olumlu de\u011fil",
+        ),
+    ),
+)  # fmt: skip
+def test_ordinary_answers_are_read(labels, label, answer):
+    check(labels, label, answer)

@@ -5,9 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from hf_llambert.tasks.denials import ASKS, REFUSED, STRUCK, denies, may_deny, takes_back
+from hf_llambert.tasks.denials import ASKS, REFUSED, STRUCK, denies, is_measure, may_deny, takes_back
 from hf_llambert.tasks.english import all_usual_beside, ends_in_unknown
-from hf_llambert.tasks.frames import clean, is_english, is_foreign_denial, is_frame, is_harmless
+from hf_llambert.tasks.frames import (
+    clean,
+    is_english,
+    is_foreign_denial,
+    is_frame,
+    is_harmless,
+    is_yes_or_no_explained,
+)
 from hf_llambert.tasks.json_answers import ANSWER_KEYS, NUMBER_KEYS, json_answers
 from hf_llambert.tasks.names import (
     fold,
@@ -16,10 +23,11 @@ from hf_llambert.tasks.names import (
     is_spoken_of,
     key,
     label_of,
+    plain_names,
     stands_alone,
     vocabulary,
 )
-from hf_llambert.tasks.numbers import highest, is_other_number, plain_grades
+from hf_llambert.tasks.numbers import highest, is_other_number, plain_grades, without_confidence
 from hf_llambert.tasks.thoughts import without_thoughts
 
 LONGEST_ANSWER = 20_000
@@ -80,6 +88,7 @@ def read_answer(response: str, words: tuple[tuple[str, ...], ...]) -> tuple[int 
 def _read_folded(text: str, ids: dict[str, int], pattern: re.Pattern[str]) -> tuple[int | None, str | None]:
     if STRUCK.search(text):
         return None, "denies a label"
+    text = plain_names(text, ids)
     whole = _whole_answer(text, ids)
     if whole is not None:
         return whole
@@ -141,7 +150,7 @@ def _text_labels(text: str, ids: dict[str, int], pattern: re.Pattern[str]) -> tu
     """The labels that a text names, and a reason for not believing it."""
     text = _QUOTED.sub(lambda match: _unquote(match, ids), text)
     top = highest(ids)
-    text = plain_grades(text, top)
+    text = without_confidence(plain_grades(text, top), top)
     all_spans = list(pattern.finditer(text))
     spans = [span for span in all_spans if stands_alone(span)]
     named = [label_of(name, ids) for name in {span[0] for span in spans}]
@@ -159,6 +168,8 @@ def _doubts(text: str, spans: list[re.Match[str]], ids: dict[str, int], top: int
         yield "may be another number"
     if any(is_part_of_name(span, ids) for span in spans[:100]):
         yield "may be a part of another label"
+    if any(is_measure(span) for span in spans):
+        yield "may be a confidence"
     if REFUSED.search(text):
         yield "refuses to answer"
     # Label words are blanked out first: "no" and "not related" may be labels themselves.
@@ -168,7 +179,9 @@ def _doubts(text: str, spans: list[re.Match[str]], ids: dict[str, int], top: int
     rest = "".join(blanked)
     if denies(rest, spans) or takes_back(rest[spans[0].end() :]):
         yield "denies a label"
-    if not (_is_option(rest, spans) or _is_known(rest, spans)):
+    name, (start, end) = spans[0][0], spans[0].span()
+    explained = len(spans) == 1 and is_yes_or_no_explained(name, rest[:start], rest[end:]) and not ASKS.search(rest)
+    if not (explained or _is_option(rest, spans) or _is_known(rest, spans)):
         yield "says more than a known frame"
 
 

@@ -9,7 +9,8 @@ _NEGATION = (
     r"unsure|unclear|uncertain|unlikely|impossible|difficult|doubt\w*|disagree|opposite|reverse|whether|if|false|"
     r"fails? to|lacks?|lacking|wrong|incorrect|incorrectly|untrue|inaccurate|misleading|except|"
     r"exclud\w+|rejected|rul(?:e|es|ed|ing) out|avoid\w*|discard\w*|refus\w+|least likely|away from|antithesis|stretch|"
-    r"nope|everything but|all but|instead of|rather than|far from|anything but|less than|\w+n't|"
+    r"nope|everything but|all but|instead of|rather than|far from|anything but|less than|wish\w*|pretend\w*|"
+    r"(?:suppos|mean|intend|tri|try|claim|expect)\w* to (?:be|sound)|(?:should|would|could|might) have been|\w+n't|"
     r"(?:is|was|are|were|do|does|did|has|have|would|could|should|ca|wo|ai)nt)"
 )
 _NEGATED_BEFORE = re.compile(rf"(?<!\w){_NEGATION}(?!\w)")
@@ -21,7 +22,8 @@ _NEGATED_AFTER = re.compile(
     r"(?:is|was|be|been|being|are|were)\s+(?:rejected|excluded|ruled out|discarded|avoided|refused)\b|"
     r"\w+\s+be(?:en)?\s+(?:rejected|excluded|ruled out|discarded|avoided|refused)\b|"
     r"(?:not|nope|nah|no|wrong|incorrect|untrue|false)(?=\W*(?:\n|\Z)|[.!)])|"
-    r"(?:is|was|does|do|would|could|ca|wo|ai)n't\b|cannot\b)|\s+(?:that|about)\b"
+    r"(?:is|was|does|do|would|could|ca|wo|ai)n't\b|cannot\b)|\s+(?:that|about)\b|"
+    r"\W{0,3}(?:and )?then\b|\s+to be\b|\W{0,3}(?:or|and|nor|vs)\W*\Z"
 )
 _NOT_THEN = re.compile(
     r"(?<!\w)(?:(?:not|never|nope)\s?[:;.…]{1,4}|(?:wrong|incorrect|excluded|rejected)\s?:)[\s'\"(]*$"
@@ -30,10 +32,30 @@ _NOT_THEN = re.compile(
 ASKS = re.compile(r"[?¿؟՞⁇]|[\u0370-\u03ff]\W*;\W*\Z")
 STRUCK = re.compile(r"~~|❌|✗|✘|✖|❎|🚫|⛔|👎|\[ \]")
 REFUSED = re.compile(
-    r"(?:cannot|can't|could not|couldn't|unable to|not able to|impossible to)\s+(?:really\s+)?"
-    r"(?:answer|tell|determine|say|judge|decide|know)(?!\w)"
+    r"(?:cannot|can not|can't|could not|couldn't|unable to|not able to|impossible to|won't|will not|would not|wouldn't|"
+    r"not allowed to|"
+    r"(?:must|have to|will|would) decline to|i decline to|i refuse to)\s+(?:really |in good conscience |be able to )?(?:answer|"
+    r"tell|"
+    r"determine|say|judge|decide|know|assist|help|classify|label|provide|assign|comply|fulfill?|categori[sz]e|analy[sz]e|process|"
+    r"access|continue|engage|complete|rate|evaluate|assess|respond|discuss|call|give|have|offer|form|express)(?!\w)|"
+    r"(?<!\w)as an? (?:ai|artificial intelligence|large language model|language model|llm|virtual assistant|chatbot)(?!\w)|"
+    r"i(?:'m| am)(?: just| only)? an? (?:ai|language model|large language model|chatbot)(?!\w)|"
+    r"i don't have (?:feelings|opinions|access)|"
+    r"please (?:provide|share|give|send|paste|enter|specify|clarify)|"
+    r"(?:could|can|would) you (?:please )?(?:provide|share|clarify)|"
+    r"(?:need|require)s? (?:more|additional|further) (?:information|context|details)|"
+    r"(?:not enough|insufficient) (?:information|context)|"
+    r"\A\W*(?:please )?(?:classify|label|categori[sz]e|determine|decide|choose|select|pick|identify|rate|tell me|answer|"
+    r"read|say|reply|"
+    r"respond)\s+(?:the|this|whether|if|one|between|with|from|either|only)(?!\w)|(?<!\w)(?:options|choices)(?: are|\s?[:=])"
 )
+# A name beside one of these may say how sure the answer is.
+_MEASURE_BEFORE = re.compile(
+    r"(?:confidence|certainty|probability|likelihood|sureness)(?: level| score| rating)?\s?(?:is|was|:|=|-)?\W{0,4}$"
+)
+_MEASURE_AFTER = re.compile(r"[ \"'*-]{0,3}(?:confidence|certainty|probability|likelihood)(?!\w)")
 _TURN = re.compile(r"(?<!\w)(?:(?<!anything )but|however|yet|rather|instead)(?!\w)(?! (?:of|than))")
+_CLAUSE_END = re.compile(r"[.!?;:\n]|,\s?(?:and )?(?:so|therefore|thus|hence|which means)(?!\w)")
 _IT = r"(?:this|that|it|the above|(?:the|my|this|that) (?:answer|label|category|classification))"
 _TAKEN_BACK = re.compile(
     rf"(?:\A|(?<=[.!?;:,\n(-]))\W{{0,4}}(?:(?:but|no|wait|actually|sorry|well|however|so|and)[ ,]{{1,3}}){{0,3}}(?:"
@@ -52,7 +74,7 @@ _TAKEN_BACK = re.compile(
 def denies(rest: str, spans: list[re.Match[str]]) -> bool:
     """Whether an English word of denial stands before a label in its clause, or after it."""
     marks = [(match.end(), True) for match in _NEGATED_BEFORE.finditer(rest)]
-    marks += [(match.end(), False) for match in re.finditer(r"[.!?;:\n]", rest)]
+    marks += [(match.end(), False) for match in _CLAUSE_END.finditer(rest)]
     marks += [(match.end(), False) for match in _TURN.finditer(rest)]
     marks.sort()
     denied, k = False, 0
@@ -66,6 +88,12 @@ def denies(rest: str, spans: list[re.Match[str]]) -> bool:
         ):
             return True
     return False
+
+
+def is_measure(span: re.Match[str]) -> bool:
+    """Whether a name may say how sure an answer is: "Confidence: high", "high confidence"."""
+    before = span.string[max(0, span.start() - 40) : span.start()]
+    return bool(_MEASURE_BEFORE.search(before) or _MEASURE_AFTER.match(span.string, span.end()))
 
 
 def may_deny(text: str) -> bool:

@@ -30,9 +30,15 @@ def _known() -> _English:
     return _English(*(frozenset(data[name]) for name in ("evident", "usual", "weakening", "intensifiers")))
 
 
-def has_evident(words: list[str]) -> bool:
-    """Whether one of the words is English and of no other language."""
-    return not _known().evident.isdisjoint(words)
+def looks_english(words: list[str]) -> bool:
+    """Whether one of the words is English and of no other language, or most of them are usual English ones."""
+    if not _known().evident.isdisjoint(words):
+        return True
+    words = [word for word in words if set(word) != {"x"}]  # labels are blanked out
+    usual = [word for word in words if is_usual(word)]
+    if not any(len(word) > 3 for word in usual):
+        return False
+    return len(usual) == len(words) or len(words) > 2 and 3 * len(usual) >= 2 * len(words)
 
 
 def is_usual(word: str) -> bool:

@@ -10,7 +10,7 @@ from importlib import resources
 
 import yaml
 
-from hf_llambert.tasks.english import WORDS, has_evident, is_usual
+from hf_llambert.tasks.english import WORDS, is_usual, looks_english
 
 UNSPACED = (
     "\u0e00-\u0eff\u1000-\u109f\u1100-\u11ff\u1780-\u17ff\u3005-\u3007\u3040-\u30ff\u3105-\u318f\u31a0-\u31ff"
@@ -30,6 +30,9 @@ class _Frames:
     openers: frozenset[str]
     foreign: frozenset[str]
     denials: re.Pattern[str]
+    yes: frozenset[str]
+    no: frozenset[str]
+    slips: re.Pattern[str]
 
 
 @lru_cache(maxsize=1)
@@ -47,6 +50,9 @@ def _known() -> _Frames:
         frozenset(clean(opener.casefold()) for opener in data["openers"]),
         frozenset(data["foreign"]),
         re.compile("|".join(re.escape(word) for word in data["denials"])),
+        frozenset(word.casefold() for word in data["yes"]),
+        frozenset(word.casefold() for word in data["no"]),
+        re.compile("|".join(_whole_word(word) for word in data["slips"])),
     )
 
 
@@ -60,6 +66,21 @@ def _template(frame: str, gap: str) -> str:
         options = "|".join(re.escape(option.casefold()) for option in (choice or optional or word).split("|"))
         out += rf"(?:(?:{options}){gap})" + ("?" if optional else "")
     return out
+
+
+def _whole_word(word: str) -> str:
+    return re.escape(word) if re.match(rf"[{UNSPACED}]", word) else rf"(?<!\w){re.escape(word)}(?!\w)"
+
+
+def is_yes_or_no_explained(name: str, before: str, after: str) -> bool:
+    """Whether an answer is a yes or a no, a pause, and an explanation that does not take it back."""
+    known = _known()
+    after = re.sub(r"^(?:的|です|요|입니다)", "", after)
+    if clean(before) or name not in known.yes | known.no or not re.match(r"\s{0,2}[,.;:!(、，。–—-]\s?\S", after):
+        return False
+    if known.slips.search(after) or len(clean(after)) < 3:
+        return False
+    return name in known.no or not is_foreign_denial(after)
 
 
 def clean(text: str) -> str:
@@ -93,7 +114,7 @@ def is_foreign_denial(text: str) -> bool:
 
 def is_english(sentence: str) -> bool:
     """Whether a sentence, its labels blanked out, has a word that only English has, and nothing of other languages."""
-    return has_evident(WORDS.findall(sentence)) and not (
+    return looks_english(WORDS.findall(sentence)) and not (
         is_foreign_denial(sentence) or any(_is_foreign_letter(c) for c in set(sentence))
     )
 

@@ -39,6 +39,10 @@ _DEGREE = (
     r"essentially|pretty|kind of|sort of|a bit|a little|too|so|really|super)"
 )
 _DEGREE_BEFORE = re.compile(rf"(?<!\w){_DEGREE}\W*$")
+_SUFFIX = re.compile(r"(?<!\w)(\w{3,40}?)(?:d[ıiuü]r|t[ıiuü]r)(?!\w)")
+_NUMBERED = re.compile(r"\W{0,3}([a-h]|\d{1,2})\s?[.):]\s+(?=\w+\W*(?:\Z|\n))")
+_SHORT_NOT = re.compile(r"(?<!\w)(is|are|was|were|does|do|did|has)n't(?= )")
+_OPPOSITE = ("not ", "non ", "no ", "not", "non", "un", "in", "im", "ir", "il", "dis")
 
 
 def normalize(text: str) -> str:
@@ -97,7 +101,31 @@ def vocabulary(words: tuple[tuple[str, ...], ...]) -> tuple[dict[str, int], re.P
     for label, names in enumerate(words):
         for name in names:
             ids.setdefault(key(name), label)
+    for name, label in _opposites(ids).items() if len(words) == 2 else ():
+        ids.setdefault(name, label)
     return ids, re.compile("|".join(_whole(name) for name in sorted(ids, key=len, reverse=True)))
+
+
+def plain_names(text: str, ids: dict[str, int]) -> str:
+    """A folded answer without what is written around a name: "olumludur" is "olumlu", "B. positive" is "positive"."""
+    text = _SUFFIX.sub(lambda match: match[1] if match[1] in ids else match[0], text)
+    numbered = _NUMBERED.match(text)
+    if numbered and numbered[1] not in ids and key(text) not in ids:
+        text = text[numbered.end() :]
+    return _SHORT_NOT.sub(r"\1 not", text) if any(name.startswith("not ") for name in ids) else text
+
+
+def _opposites(ids: dict[str, int]) -> dict[str, int]:
+    """For labels like "toxic" and "non-toxic": other ways to write the second, by its id."""
+    out: dict[str, int] = {}
+    for name, label in ids.items():
+        opposite = next(
+            (ids[other] for head in _OPPOSITE if (other := head + name) in ids and ids[other] != label), None
+        )
+        if opposite is not None and len(name) > 2:
+            out |= {head + name: opposite for head in ("not ", "not a ", "not an ", "non ", "non")}
+            out |= {f"un {name}": opposite} if f"un{name}" in ids else {}
+    return out
 
 
 def _whole(name: str) -> str:
@@ -113,7 +141,7 @@ def _whole(name: str) -> str:
         else:
             parts.append(re.escape(part))
     spaced = rf"[^\W{UNSPACED}]"
-    before, after = r"(?<!\d[.,/])(?<!\w[+/&@#=])(?<!\w/ )(?<!\w /)(?<!\w / )", ""
+    before, after = r"(?<!\d[.,/])(?<!\w[+/&@#=])(?<!\w/ )(?<!\w /)(?<!\w / )(?<!& )", ""
     if name[0].isdigit():
         before += r"(?<![<>≤≥~≈±])(?<![<>!]=)"
     if name[0] in "<>":
@@ -123,7 +151,7 @@ def _whole(name: str) -> str:
     if not name[-1].isalnum():
         after = r"(?![\w+#*\-])"
     elif not re.search(rf"[{UNSPACED}]$", name):
-        after = rf"(?!{spaced}|-\w|[.,/']\d|\s*%|[+#]|[&@=^]\w|\s?/\s?\w)"
+        after = rf"(?!{spaced}|-\w|[.,/']\d|\s*%|[+#]|[&@=^]\w|\s?[/&]\s?\w)"
         if name[-1].isdigit():
             after += r"(?! \d{3}(?!\d))"
         if len(name) <= 2:

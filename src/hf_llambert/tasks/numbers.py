@@ -18,6 +18,12 @@ _LESS_AFTER = re.compile(
     r"removed|missing|lost|too (?:many|much|few))(?!\w)"
 )
 _LIST_NUMBER = re.compile(r"(?:\A|\n)\s*1[.)]\s+\w")
+_CONFIDENCE = re.compile(
+    r"\s?[,;(\[–—-]\s{0,3}(?:(?:with |my |i'm |i am )?(?:about |a )?(?:confidence|certainty|probability)?"
+    r"(?: level| score)?(?: is| of)?\s?[:=]?\s?)"
+    r"(\d{1,3}(?:\.\d{1,4})?)\s?(%|percent)?(?:\s(confident|confidence|certain|certainty|sure|probability|likely))?\s?[)\]]?"
+    r"(?=\s*(?:[.!\n]|\Z))(?!\.\d)"
+)
 _PRAISE_AFTER = re.compile(
     r"\s+(?:wonderful|great|excellent|solid|full|strong|good|bad|amazing|perfect|shining|bright|big|glowing|generous|poor|weak|"
     r"terrible|awful|fantastic|superb|decent|fair)(?=\s+(?:stars?|points?)(?!\w)|\s*(?:[.,!;]|\Z))"
@@ -55,6 +61,17 @@ def plain_grades(text: str, top: int) -> str:
         r"\1\2",
         text,
     )
+
+
+def without_confidence(text: str, top: int) -> str:
+    """A text without notes like "(95% confident)" and ", 0.95"; those under a half stay, since they doubt."""
+
+    def kept(match: re.Match[str]) -> str:
+        sure = float(match[1]) / (100 if match[2] else 1)
+        told = match[2] or match[3] or not top
+        return " " if told and 0.5 <= sure <= 1 and (match[2] or "." in match[1]) else match[0]
+
+    return _CONFIDENCE.sub(kept, text)
 
 
 def is_other_number(span: re.Match[str], ids: dict[str, int], top: int) -> bool:
