@@ -59,6 +59,7 @@ class Asking:
     max_asked: int | None
     label_column: str | None
     reading_gold: dict
+    reading_pool: dict
     ledger: Path
     form: dict
 
@@ -121,6 +122,7 @@ def plan_asking(
         max_asked,
         label_column,
         reading_gold,
+        reading_gold,
         ledger or output / "ledger",
         {"encoding": encoding, "delimiter": delimiter},
     )
@@ -164,7 +166,7 @@ def ask_teacher(asking: Asking, output: Path, student: StudentLabeler, overwrite
         below=below or 0.0,
         max_asked=asking.max_asked,
         gold_column=found,
-        **(asking.reading_gold if found else {}),
+        **(asking.reading_pool if found else {}),
         overwrite=overwrite,
     )
     if not state.is_main_process:
