@@ -152,9 +152,9 @@ def value_key(value: object) -> tuple[str, object]:
     return type(value).__name__, value
 
 
-def parse_label_map(pairs: Iterable[str]) -> dict[str, str]:
+def parse_label_map(pairs: Iterable[str], option: str = "label_map") -> dict[str, str]:
     """
-    `["pos=positive", "neg=negative"]` as a mapping. The last `=` parts value and label.
+    `["pos=positive", "neg=negative"]` as a mapping. The last `=` parts value and label; `option` is what errors call it.
 
     Raises:
         ValueError: A pair without `=`, or a value with two labels.
@@ -163,9 +163,9 @@ def parse_label_map(pairs: Iterable[str]) -> dict[str, str]:
     for pair in pairs:
         value, equals, label = pair.rpartition("=")
         if not equals:
-            raise ValueError(f"label_map takes pairs such as pos=positive, got {pair!r}.")
+            raise ValueError(f"{option} takes pairs such as pos=positive, got {pair!r}.")
         if out.setdefault(value, label) != label:
-            raise ValueError(f"label_map says that {value!r} is both '{out[value]}' and '{label}'.")
+            raise ValueError(f"{option} says that {value!r} is both '{out[value]}' and '{label}'.")
     return out
 
 
