@@ -249,7 +249,7 @@ def _read_by(teacher: RecordedTeacher, task: TaskSpec, stamp: tuple) -> _Said:
         except ValueError as error:
             raise ValueError(f"Recorded labels in '{teacher.path}': {error}") from error
 
-    def label(answer: Answer) -> object:
+    def says(answer: Answer) -> object:
         """The label that an answer is, or the answer itself where it is none."""
         if loaded.kind == "label":
             return meanings.get(value_key(answer.value), _key(answer))
@@ -258,12 +258,12 @@ def _read_by(teacher: RecordedTeacher, task: TaskSpec, stamp: tuple) -> _Said:
                 return task.read(_text(answer.value), answer.finish, answer.structured)[0]
         return _key(answer)
 
-    if teacher.on_disagreement == "refuse" and (count := disagreeing(loaded.recording, label)):
+    if teacher.on_disagreement == "refuse" and (count := disagreeing(loaded.recording, says)):
         raise ValueError(
             f"'{teacher.path}' has different answers about the same text for {count:,} texts. Correct it, or pass "
             f"on_disagreement='fail' (--on_disagreement fail) to go without an answer about them."
         )
-    return _Said(meanings, label)
+    return _Said(meanings, says)
 
 
 @lru_cache(maxsize=4)
