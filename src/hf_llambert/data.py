@@ -124,7 +124,7 @@ def gold_labels(
     Raises:
         ValueError: The column fits two readings or none, or `label_map` has a value that the data has not.
     """
-    check_column(dataset, column, "label_column")
+    _check_label_column(dataset, column)
     feature, values = dataset.features[column], dataset[column][:]
     if not isinstance(feature, ClassLabel):
         return label_ids(values, task.labels, column, label_map, label_values)
@@ -148,10 +148,27 @@ def gold_values(
     Raises:
         ValueError: As [`gold_labels`].
     """
-    check_column(dataset, column, "label_column")
+    _check_label_column(dataset, column)
     if isinstance(dataset.features[column], ClassLabel):
         return label_values
     return label_reading(dataset[column][:], task.labels, column, label_map, label_values)
+
+
+def _check_label_column(dataset: Dataset, column: str) -> None:
+    if column not in dataset.column_names:
+        raise ValueError(
+            f"Column '{column}' not found in {dataset.column_names}. Name the column of people's labels: --label_column "
+            f"(label_column or gold_column in Python)."
+        )
+
+
+@contextmanager
+def optional_gold() -> Iterator[None]:
+    """Add to what is wrong with people's labels that there need be none."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{error} Or measure by none: --label_column none (no gold_column in Python).") from error
 
 
 def named_values(dataset: Dataset, column: str) -> list[object]:
