@@ -37,6 +37,7 @@ from hf_llambert import (
     train_student,
 )
 from hf_llambert.models import cpu_computes
+from hf_llambert.training.loading import SAFE
 from hf_llambert.training.students import TRAINING_FILE, Reading, save_reading
 
 ROOT = Path(__file__).parent.parent
@@ -81,7 +82,7 @@ def make_student(folder: Path, rows: int) -> None:
 def make_tiny(folder: Path) -> None:
     from transformers import AutoTokenizer, BertConfig, BertForSequenceClassification
 
-    tokenizer = AutoTokenizer.from_pretrained(ENCODER)
+    tokenizer = AutoTokenizer.from_pretrained(ENCODER, trust_remote_code=False)
     config = BertConfig(
         vocab_size=len(tokenizer),
         hidden_size=32,
@@ -100,8 +101,9 @@ def floor_seconds(folder: Path, texts: list[str]) -> float:
     """Seconds that the arithmetic of these texts' tokens takes at this machine's speed of a matrix product."""
     from transformers import AutoConfig, AutoTokenizer
 
-    config = AutoConfig.from_pretrained(folder)
-    rows = AutoTokenizer.from_pretrained(folder)(texts, truncation=True, max_length=LENGTH).input_ids
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    rows = tokenizer(texts, truncation=True, max_length=LENGTH).input_ids
     wide, inner = config.hidden_size, config.intermediate_size
     each = [2 * len(row) * (4 * wide * wide + 2 * wide * inner) + 4 * len(row) ** 2 * wide for row in rows]
     return config.num_hidden_layers * sum(each) / matmul_speed()
@@ -144,7 +146,7 @@ def run_ours(name: str, job: dict) -> dict:
 def run_pipeline(job: dict) -> dict:
     from transformers import pipeline
 
-    pipe = pipeline("text-classification", model=job["student"], device="cpu")
+    pipe = pipeline("text-classification", model=job["student"], device="cpu", trust_remote_code=False)
     best: dict = {}
     for size in job["sizes"]:
         pipe(job["texts"][:2], batch_size=size, truncation=True, max_length=LENGTH)
@@ -161,8 +163,8 @@ def run_map(job: dict) -> dict:
     """As FineWeb-Edu's classifier was run: `datasets.map`, texts in their order, each batch padded to its longest."""
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(job["student"])
-    model = AutoModelForSequenceClassification.from_pretrained(job["student"]).eval()
+    tokenizer = AutoTokenizer.from_pretrained(job["student"], trust_remote_code=False)
+    model = AutoModelForSequenceClassification.from_pretrained(job["student"], **SAFE).eval()
 
     @torch.inference_mode()
     def score(batch: dict) -> dict:

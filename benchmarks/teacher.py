@@ -64,7 +64,13 @@ class Bench:
         self.tasks = {"0shot": question, "2shot": replace(question, examples=examples)}
         embeddings = {id(self.model.get_input_embeddings().weight), id(self.model.get_output_embeddings().weight)}
         self.parameters = sum(p.numel() for p in self.model.parameters() if id(p) not in embeddings)
-        self.pipe = pipeline("text-generation", model=self.model, tokenizer=self.tokenizer, device=self.device)
+        self.pipe = pipeline(
+            "text-generation",
+            model=self.model,
+            tokenizer=self.tokenizer,
+            device=self.device,
+            trust_remote_code=False,
+        )
 
     def systems(self, shots: str, batch_size: int) -> dict[str, Callable[[list[str]], None]]:
         """What is timed, by name."""

@@ -97,7 +97,8 @@ def split_rows(arguments: ActiveArguments) -> tuple[Dataset | None, Dataset, Dat
     first: dict[object, int] = {}
     for i, text in enumerate(data[column]):
         first.setdefault(text, i)
-    data = data.select(list(first.values())).shuffle(seed=arguments.split_seed)
+    whole, rows = data, list(first.values())
+    data = data.select(rows).shuffle(seed=arguments.split_seed)
     parts = (arguments.num_held_out, arguments.num_dev)
     if not 0 < arguments.num_dev < arguments.budget or sum(parts) >= len(data):
         raise ValueError(
@@ -108,11 +109,10 @@ def split_rows(arguments: ActiveArguments) -> tuple[Dataset | None, Dataset, Dat
     if arguments.num_held_out:
         if arguments.label_column is None:
             raise ValueError("num_held_out texts are measured on by their gold labels: pass label_column.")
-        task = load_task(arguments.task)
-        held_out = data.select(range(parts[0]))
-        held_out = with_gold(
-            held_out, column, arguments.label_column, task, arguments.label_names, arguments.label_values
-        )
+        # What the labels are is decided by all of them, not by those that happen to be held out.
+        reading = (arguments.label_names, arguments.label_values)
+        gold = with_gold(whole, column, arguments.label_column, load_task(arguments.task), *reading)
+        held_out = gold.select(rows).shuffle(seed=arguments.split_seed).select(range(parts[0]))
     return held_out, data.select(range(parts[0], sum(parts))), data.select(range(sum(parts), len(data)))
 
 

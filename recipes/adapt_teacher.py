@@ -14,6 +14,7 @@ import hashlib
 import json
 import os
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -26,12 +27,14 @@ from trl import SFTConfig, SFTTrainer, TrlParser
 
 from hf_llambert import (
     ABSTAIN,
+    LabelValues,
     LLMLabeler,
     PromptEncoder,
     TransformersTeacher,
     annotate,
     load_data,
     load_task,
+    parse_label_map,
     whole_folder,
     with_gold,
 )
@@ -50,6 +53,14 @@ class AdaptArguments:
     data_split: str | None = field(default=None, metadata={"help": "Split of the data."})
     text_column: str = field(default="text", metadata={"help": "Column of the texts."})
     label_column: str = field(default="label", metadata={"help": "Column of the gold labels."})
+    label_map: list[str] = field(
+        default_factory=list,
+        metadata={"help": "What labels of the data are in the task: pos=positive neg=negative. A mapping in YAML."},
+    )
+    label_values: LabelValues = field(
+        default="auto",
+        metadata={"help": "What the labels of the data are: names, ids, ids_from_1; auto: as they fit."},
+    )
     num_rows: int = field(default=200, metadata={"help": "Gold rows to learn from."})
     num_held_out: int = field(default=200, metadata={"help": "Gold rows to measure on."})
     split_seed: int = field(default=42, metadata={"help": "Seed of the shuffle; the held-out rows are drawn first."})
@@ -58,6 +69,11 @@ class AdaptArguments:
     mode: str = field(default="score", metadata={"help": "How the two teachers are measured: score or generate."})
     calibration: str = field(default="batch", metadata={"help": "none, batch or contextual."})
     lora_rank: int = field(default=8, metadata={"help": "Rank of the adapter; its alpha is twice that."})
+
+    def __post_init__(self) -> None:
+        if isinstance(self.label_map, Mapping):  # from YAML
+            self.label_map = [f"{name}={label}" for name, label in self.label_map.items()]
+        parse_label_map(self.label_map)
 
 
 def training_rows(encoder: PromptEncoder, rows: Dataset, column: str, max_text_tokens: int) -> Dataset:
@@ -79,12 +95,16 @@ def training_rows(encoder: PromptEncoder, rows: Dataset, column: str, max_text_t
 def adapter_trainer(arguments: AdaptArguments, training: SFTConfig, rows: Dataset) -> SFTTrainer:
     """The trainer, with the loss on the answers alone."""
     task = load_task(arguments.task)
-    tokenizer = AutoTokenizer.from_pretrained(arguments.teacher, revision=arguments.revision)
+    tokenizer = AutoTokenizer.from_pretrained(arguments.teacher, revision=arguments.revision, trust_remote_code=False)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token_id = tokenizer.eos_token_id
     dtype = torch.bfloat16 if training.bf16 else torch.float16 if training.fp16 else torch.float32
     model = AutoModelForCausalLM.from_pretrained(
-        arguments.teacher, revision=arguments.revision, dtype=dtype, use_safetensors=True
+        arguments.teacher,
+        revision=arguments.revision,
+        dtype=dtype,
+        use_safetensors=True,
+        trust_remote_code=False,
     )
     rank = arguments.lora_rank
     lora = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear", task_type="CAUSAL_LM")
@@ -123,9 +143,9 @@ def main(arguments: AdaptArguments, training: SFTConfig) -> dict:
     data = load_data(arguments.data, arguments.data_split, label_columns=[arguments.label_column]).shuffle(
         seed=arguments.split_seed
     )
-    data = with_gold(data, arguments.text_column, arguments.label_column, task).filter(
-        lambda row: row["label"] != ABSTAIN
-    )
+    label_map = parse_label_map(arguments.label_map)
+    data = with_gold(data, arguments.text_column, arguments.label_column, task, label_map, arguments.label_values)
+    data = data.filter(lambda row: row["label"] != ABSTAIN)
     wanted = arguments.num_held_out + arguments.num_rows
     if not 0 < arguments.num_held_out < wanted <= len(data):
         raise ValueError(

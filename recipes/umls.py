@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import re
-from contextlib import suppress
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -83,9 +84,9 @@ def read_gold(arguments: UmlsArguments, task: TaskSpec) -> dict[str, int]:
     Raises:
         ValueError: A CUI has two labels, a label is none of the task's, or there are fewer rows than classes.
     """
-    pairs = [(str(cui).strip(), label if label is None else _written(label)) for cui, label in _gold_pairs(arguments)]
+    pairs = [(str(cui).strip(), _label(cui, label, arguments)) for cui, label in _gold_pairs(arguments)]
     named = {"cui": [cui for cui, _ in pairs], arguments.label_column: [label for _, label in pairs]}
-    truth = _truth({label for _, label in pairs if label is not None}, task)
+    truth = _truth({label for _, label in pairs if label is not None}, task, arguments.label_names)
     try:
         rows = with_gold(
             Dataset.from_dict(named),
@@ -111,27 +112,52 @@ def read_gold(arguments: UmlsArguments, task: TaskSpec) -> dict[str, int]:
 def _gold_pairs(arguments: UmlsArguments) -> list[tuple]:
     path = Path(arguments.gold)
     if path.suffix == ".json" and path.is_file():
-        with suppress(json.JSONDecodeError):  # JSON lines, perhaps
+        try:
             # As pairs, since a mapping would hide a CUI that stands there twice.
-            pairs = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=list)
-            if pairs and isinstance(pairs[0], tuple):
+            pairs = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=list)
+            if pairs and isinstance(pairs, list) and isinstance(pairs[0], tuple):
                 return pairs
-    rows = load_data(path, label_columns=["cui", arguments.label_column])
+        except json.JSONDecodeError:
+            pass  # JSON lines, perhaps
+        except (UnicodeDecodeError, RecursionError) as error:
+            raise ValueError(f"'{path}' is no JSON in UTF-8 ({error}). Write it as that.") from error
+    try:
+        rows = load_data(path, label_columns=["cui", arguments.label_column])
+    except ValueError as error:  # which names options that this recipe has not
+        said = re.sub(r"[Pp]ass (the right )?(encoding|delimiter).*", "Write it as UTF-8 with commas.", str(error))
+        raise ValueError(said) from error
     if "cui" not in rows.column_names:
         raise ValueError(f"'{path}': expected the columns cui and {arguments.label_column}, got {rows.column_names}.")
     check_column(rows, arguments.label_column, "label_column")
     return list(zip(rows["cui"], rows[arguments.label_column], strict=True))
 
 
-def _written(value: object) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
+def _label(cui: object, value: object, arguments: UmlsArguments) -> str | None:
+    """A label as it would be written; `None` where there is none."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return None
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str | int | float):
+        return str(value)
+    raise ValueError(
+        f"'{arguments.gold}': expected the label of {cui} to be a word, a number, true or false, got a "
+        f"{type(value).__name__}. Give each CUI one label."
+    )
 
 
-def _truth(values: set[str], task: TaskSpec) -> dict[str, str]:
-    """What true and false are where the task has no such labels: its yes and no, or its labels 1 and 0."""
-    no, yes = ("no", "yes") if {"no", "yes"} <= set(task.labels) else task.labels[:2]
-    spelled = {value: yes if value.lower() == "true" else no for value in values if value.lower() in ("true", "false")}
-    return {value: label for value, label in spelled.items() if value.lower() not in map(str.lower, task.labels)}
+def _truth(values: set[str], task: TaskSpec, label_map: Mapping[str, str]) -> dict[str, str]:
+    """
+    What true and false are where the task has no such labels and nobody said: its yes and no, or its labels 1 and 0. Of
+    other labels they are none, whatever their order.
+    """
+    names = {label.strip().casefold(): label for label in task.labels}
+    given = {name.strip().casefold() for name in label_map}
+    pairs = [(no, yes) for no, yes in (("no", "yes"), ("0", "1")) if no in names and yes in names]
+    if not pairs or {"true", "false"} & (set(names) | given):
+        return {}
+    truth = dict(zip(("false", "true"), pairs[0], strict=True))
+    return {value: names[truth[low]] for value in values if (low := value.strip().casefold()) in truth}
 
 
 def _refuse_few(number: int, where: str, arguments: UmlsArguments, task: TaskSpec) -> None:

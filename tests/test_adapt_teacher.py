@@ -82,3 +82,17 @@ def test_too_few_gold_rows_are_refused(arguments, tmp_path):
     arguments.num_rows = 100
     with pytest.raises(ValueError, match="at most the 40 rows that have a gold label; got 100 and 10"):
         adapt_teacher.main(arguments, training(tmp_path))
+
+
+def test_gold_of_other_names_is_mapped_and_what_fits_two_readings_refused(arguments, tmp_path):
+    data = make_reviews(40)
+    spelled = data.remove_columns("label").add_column("label", [("schlecht", "gut")[i] for i in data["label"]])
+    spelled.to_parquet(str(tmp_path / "data.parquet"))
+    with pytest.raises(ValueError, match="--label_map gut=LABEL"):
+        adapt_teacher.main(arguments, training(tmp_path / "checkpoints"))
+    said = {"schlecht": "negative", "gut": "positive"}
+    mapped = adapt_teacher.AdaptArguments("t", "d", "r", label_map=said)
+    assert mapped.label_map == ["schlecht=negative", "gut=positive"]
+    arguments.label_map = mapped.label_map
+    results = adapt_teacher.main(arguments, training(tmp_path / "checkpoints", max_steps=1))
+    assert results["plain"]["n"] == 10

@@ -488,6 +488,45 @@ def test_mistakes_are_told_before_the_student_labels(command, tmp_path, change, 
     assert not (tmp_path / "run").exists()
 
 
+def test_guarantee_without_labels_is_refused_with_a_sentence(command, tmp_path):
+    wanted = {"--guarantee": 0.5, "--gold": tmp_path / "gold.jsonl", "--label_column": "none"}
+    with pytest.raises(ValueError, match="--label_column none says that there are none"):
+        call({**command, **wanted})
+    assert not (tmp_path / "run").exists()
+
+
+def test_gold_that_cannot_be_read_is_told_before_the_student_labels(command, tmp_path):
+    wanted = {"--guarantee": 0.5, "--gold": tmp_path / "gold.jsonl"}
+    (tmp_path / "gold.jsonl").write_text('{"text": "a", "label": "good"}\n')
+    with pytest.raises(ValueError, match="--gold .*'good', which is none of the labels.*--label_map good=LABEL"):
+        call({**command, **wanted})
+    (tmp_path / "gold.jsonl").write_text('{"text": "a", "label": null}\n')
+    with pytest.raises(ValueError, match="no row with a label"):
+        call({**command, **wanted})
+    with pytest.raises(ValueError, match="Column 'stars' not found"):
+        call({**command, **wanted, "--label_column": "stars"})
+    assert not (tmp_path / "run").exists()
+
+
+def test_pools_own_labels_are_checked_before_gold_is_asked_about(command, tmp_path):
+    rows = make_reviews(16)
+    rows.remove_columns("label").add_column("label", ["odd"] * 16).to_json(str(tmp_path / "reviews.jsonl"))
+    wanted = {"--guarantee": 0.05, "--gold": tmp_path / "gold.jsonl"}
+    with pytest.raises(ValueError, match="People's labels of the pool: .*'odd', which is none"):
+        call({**command, **wanted})
+    assert not (tmp_path / "run" / "ledger").exists()
+    with pytest.raises(ValueError, match="Column 'stars' not found"):
+        call({**command, "--ask_teacher_below": 0.5, "--label_column": "stars", "--output": tmp_path / "other"})
+    assert not (tmp_path / "other" / "ledger").exists()
+
+
+def test_guarantee_by_a_column_that_only_gold_has_measures_no_pool(command, tmp_path):
+    make_reviews(40).rename_column("label", "stars").to_json(str(tmp_path / "gold.jsonl"))
+    call({**command, "--guarantee": 0.05, "--gold": tmp_path / "gold.jsonl", "--label_column": "stars"})
+    noted = json.loads((tmp_path / "run" / "cascade" / "stage.json").read_text())
+    assert noted["results"]["gold"] is None
+
+
 def test_gold_means_the_same_in_every_shard(labels, labeler, tmp_path):
     """Alone, the last shard's 1 could be a name; the first shard's 0 shows that all are ids."""
     task = TaskSpec("t", ("1", "2"), "{text}", chat=False)

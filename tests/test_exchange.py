@@ -1,4 +1,5 @@
 import json
+import re
 
 import pytest
 from typer.testing import CliRunner
@@ -217,4 +218,36 @@ def test_time_that_no_calendar_has_is_told_with_its_row(review, tmp_path):
     record["annotations"][0]["created_at"] = "0001-01-01T00:00:00+14:00"
     (tmp_path / "back.json").write_text(json.dumps([record]))
     with pytest.raises(ValueError, match="Row 1 of .*expected a time"):
+        import_review(review, tmp_path / "back.json")
+
+
+@pytest.mark.parametrize(
+    "result",
+    [
+        [],
+        None,
+        [{"from_name": "label", "to_name": "text", "type": "choices", "value": {"choices": []}}],
+        [{"from_name": "label", "to_name": "text", "type": "choices", "value": {}}],
+        [{"from_name": "comment", "to_name": "text", "type": "textarea", "value": {"text": ["hm"]}}],
+    ],
+)
+def test_annotation_without_a_choice_is_left_out_and_counted(review, tmp_path, caplog, result):
+    export_review(review, tmp_path / "out.json", "label_studio")
+    read = json.loads((tmp_path / "out.json").read_text())
+    filled = [fill(record, "positive", "ann@example.org") for record in read[:3]]
+    filled[1]["annotations"][0]["result"] = result
+    (tmp_path / "back.json").write_text(json.dumps(filled))
+    assert import_review(review, tmp_path / "back.json") == {"ann@example.org": 2}
+    assert labels_of(review) == {"ann@example.org": {0: 1, 2: 1}}
+    assert "1 annotations of" in caplog.text
+    assert "(row 2)" in caplog.text
+
+
+@pytest.mark.parametrize("value", ["posit", 1, True, "1", {"a": 1}, "<b>positive</b>", "positive, negative"])
+@pytest.mark.parametrize("format", FORMATS)
+def test_strange_label_is_refused_by_name(review, tmp_path, format, value):
+    export_review(review, tmp_path / "out.json", format)
+    record = json.loads((tmp_path / "out.json").read_text())[0]
+    (tmp_path / "back.json").write_text(json.dumps([fill(record, value)]))
+    with pytest.raises(ValueError, match=rf"Row 1 of .* has the label {re.escape(repr(value))}, expected one of"):
         import_review(review, tmp_path / "back.json")

@@ -6,7 +6,7 @@ from datasets import ClassLabel, Dataset, Features, Value
 
 from hf_llambert import ABSTAIN, TaskSpec, with_gold
 from hf_llambert.data import gold_labels
-from hf_llambert.tasks.questions import label_ids, name_id, parse_label_map
+from hf_llambert.tasks.questions import label_ids, label_meanings, label_reading, name_id, parse_label_map
 
 STARS = ("1", "2", "3", "4", "5")
 CODES = ("01", "02", "03", "04")
@@ -117,13 +117,16 @@ def test_map_joins_and_renames():
     assert ids(["sci/tech", "sport", "science"], ("tech", "sport"), label_map=mapping) == [0, 1, 0]
 
 
-@pytest.mark.parametrize(
-    ("mapping", "message"),
-    [({"pos": "good"}, "'good' is not among"), ({"up": "positive"}, "'up', which column 'label' does not hold")],
-)
-def test_wrong_map_is_refused(mapping, message):
-    with pytest.raises(ValueError, match=message):
-        ids(["pos", "neg"], MOOD, label_map=mapping)
+def test_map_to_a_label_that_the_task_has_not_is_refused():
+    with pytest.raises(ValueError, match="'good' is not among"):
+        ids(["pos", "neg"], MOOD, label_map={"pos": "good"})
+
+
+def test_one_map_serves_a_column_that_lacks_some_of_its_values_with_a_warning(caplog):
+    assert ids(["good", "bad"], MOOD, label_map={"good": "positive", "bad": "negative", "fine": "positive"}) == [1, 0]
+    assert "label_map has 'fine', which column 'label' does not hold. It holds 'bad', 'good'" in caplog.text
+    with pytest.raises(ValueError, match="'god', which is none of the labels"):
+        ids(["god"], MOOD, label_map={"good": "positive"})
 
 
 def test_pairs_of_a_map_are_parted_at_the_last_sign():
@@ -196,3 +199,90 @@ def test_number_with_a_leading_zero_is_no_id(caplog):
     assert "ids" not in caplog.text
     with pytest.raises(ValueError, match="'01'"):
         ids(["00", "01"], MOOD)
+
+
+OPINION = ("negative", "neutral", "positive")
+
+
+@pytest.mark.parametrize("values", [[-1, 0, 1], ["-1", "0", "1"], [-1.0, 1.0], ["−1", "1", ""], [0, -1, None]])
+def test_minus_one_zero_and_one_of_three_labels_are_refused_with_both_readings(values):
+    with pytest.raises(
+        ValueError, match=r"1(.0)? is no label.*-1 is 'negative'.*--label_values ids .*--label_map -1=neg"
+    ):
+        ids(values, OPINION)
+    expected = [None if v in ("", None) else round(float(str(v).replace("−", "-"))) for v in values]
+    by_id = ids(values, OPINION, label_values="ids")
+    assert by_id == [ABSTAIN if v is None else v for v in expected]
+    code = {"-1": "negative", "0": "neutral", "1": "positive"}
+    assert ids(values, OPINION, label_map=code) == [ABSTAIN if v is None else v + 1 for v in expected]
+
+
+def test_codes_of_labels_in_another_order_are_suggested_by_what_they_are_called():
+    for labels in (("positive", "neutral", "negative"), ("neutral", "positive", "negative")):
+        with pytest.raises(ValueError, match="--label_map -1=negative --label_map 0=neutral --label_map 1=positive"):
+            ids([-1, 0, 1], labels)
+
+
+def test_minus_one_beside_all_ids_is_no_label():
+    assert ids([-1, 0, 1, 2], OPINION) == [ABSTAIN, 0, 1, 2]
+    assert ids([-1, -1], OPINION) == [ABSTAIN, ABSTAIN]
+    assert ids([-1, 0, 3], NEWS) == [ABSTAIN, 0, 3]
+
+
+def test_minus_one_and_one_of_two_labels_are_refused():
+    with pytest.raises(ValueError, match="--label_map -1=negative --label_map 1=positive"):
+        ids([-1, 1, 1], MOOD)
+
+
+def test_likert_codes_around_zero_are_refused():
+    with pytest.raises(ValueError, match="-1 is 'b', 0 is 'c', 1 is 'd'"):
+        ids([-1, 0, 1], ("a", "b", "c", "d", "e"))
+    with pytest.raises(ValueError, match="'-2', which is none"):
+        ids([-2, -1, 0, 1, 2], ("a", "b", "c", "d", "e"))
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        ("yes", "no"),
+        ("True", "False"),
+        ("Ja", "Nein"),
+        ("sí", "no"),
+        ("是", "否"),
+        ("да", "нет"),
+        ("spam", "not spam"),
+        ("toxic", "non-toxic"),
+        ("yes", "no", "unsure"),
+        ("no", "maybe", "yes"),
+    ],
+)
+def test_zero_and_one_that_would_be_yes_and_no_are_refused_with_both_readings(labels):
+    with pytest.raises(ValueError, match=r"ids that count .*codes as they are common .*--label_values ids"):
+        ids([0, 1, 1], labels)
+    assert ids([0, 1, 1], labels, label_values="ids") == [0, 1, 1]
+
+
+def test_zero_and_one_in_their_usual_order_or_of_other_labels_are_ids():
+    for labels in (("no", "yes"), ("false", "true"), ("positive", "negative"), ("nein", "ja", "vielleicht"), NEWS):
+        assert ids(["0", "1"], labels) == [0, 1]
+    assert ids([0, 1, 2], ("yes", "no", "unsure")) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("short", ["p", "po", "ne", "P"])
+def test_one_or_two_letters_are_no_abbreviation(short):
+    with pytest.raises(ValueError, match=f"'{short}', which is none of the labels.*--label_map {short}=LABEL"):
+        ids([short], MOOD)
+
+
+def test_strange_values_are_left_out_whatever_reading_was_asked_for():
+    found = label_meanings(["0", "1", "???"], MOOD, "c", label_values="ids", skip_strange=True)
+    assert list(found.values()) == [0, 1]
+    with pytest.raises(ValueError, match="--recorded_values"):
+        label_meanings(["0", "x", "1"], MOOD, "c", label_values="names", skip_strange=True, option="recorded")
+
+
+def test_reading_of_a_whole_column_reads_some_of_its_rows():
+    column = [1, 2, 3, 0]
+    assert label_reading(column, STARS, "c") == "ids"
+    assert ids(column[:2], STARS, label_values="ids") == [1, 2]
+    assert label_reading(["neg", "pos", -1], MOOD, "c") == "names"

@@ -2,12 +2,14 @@
 
 import json
 import math
+import pickle
 
 import pytest
-from datasets import Dataset
+from datasets import ClassLabel, Dataset, Features, Value
 
 from hf_llambert import LLMLabeler, TaskSpec
 from hf_llambert.teachers.batches import custom_id, write_batch
+from hf_llambert.teachers.kinds import load_teacher, teacher_from_arguments
 from hf_llambert.teachers.recorded import RecordedTeacher
 
 TEXTS = ["a fine film", "a dull film", "no opinion"]
@@ -73,7 +75,6 @@ def test_request_file_tells_that_one_label_was_asked_for_as_json(tmp_path, quest
     path = lines(tmp_path / "o.jsonl", answer(question, TEXTS[0], '{"label": "positive"}'))
     (reply,) = asked(RecordedTeacher(path, "m", requests=str(requests)), question, TEXTS[:1])
     assert reply.structured is structured
-    assert not asked(RecordedTeacher(path, "m"), question, TEXTS[:1])[0].structured
 
 
 @pytest.mark.parametrize("count", [2**70, -5, "1e999", [], {"a": 1}, True])
@@ -199,3 +200,148 @@ def test_refusals_other_words_for_a_cut_and_broken_answers_of_a_batch_are_no_lab
     assert [reply.finish for reply in replies[:2]] == ["content_filter", "length"]
     assert labels(question, replies[:2]) == [-1, -1]
     assert "broke off" in replies[2].error
+
+
+def test_without_its_requests_an_answer_that_is_json_of_a_label_alone_is_held_to_that(tmp_path, question):
+    said = ['{"label": "positive"}', '{"label": "not positive, positive"}', 'Sure: {"label": "positive"}']
+    path = lines(tmp_path / "o.jsonl", *(answer(question, t, a) for t, a in zip(TEXTS, said, strict=True)))
+    replies = asked(RecordedTeacher(path, "m"), question)
+    assert [reply.structured for reply in replies] == [True, True, False]
+    assert labels(question, replies) == [1, -1, 1]
+
+
+@pytest.mark.parametrize(
+    ("end", "label"),
+    [
+        ("max_tokens", -1), ("MAX_TOKENS", -1), ("FinishReason.MAX_TOKENS", -1), ("SAFETY", -1), ("model_length", -1),
+        ("refusal", -1), ("content-filter", -1), ("end_turn", 1), ("STOP", 1), ("eos", 1), (None, 1), ("odd", 1),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("column", ["finish_reason", "stop_reason", "native_finish_reason"])
+def test_end_in_a_table_is_read_as_an_endpoints(tmp_path, question, end, label, column):
+    path = str(tmp_path / "t.parquet")
+    Dataset.from_dict({"text": TEXTS[:2], "response": ["positive"] * 2, column: [end, "stop"]}).to_parquet(path)
+    replies = asked(RecordedTeacher(path, "m"), question, TEXTS[:2])
+    assert labels(question, replies) == [label, 1]
+
+
+def test_broken_answer_of_a_table_fails(tmp_path, question):
+    path = str(tmp_path / "t.parquet")
+    Dataset.from_dict({"text": TEXTS[:1], "response": ["positive"], "finish_reason": ["error"]}).to_parquet(path)
+    assert "broken off" in asked(RecordedTeacher(path, "m"), question, TEXTS[:1])[0].error
+
+
+@pytest.mark.parametrize("name", ["t.jsonl", "t.json"])
+@pytest.mark.parametrize("column", ["response", "label"])
+def test_half_a_character_in_a_row_of_a_table_costs_at_most_that_row(tmp_path, question, name, column):
+    rows = [{"text": TEXTS[0], column: "negative \ud83d"}, {"text": TEXTS[1] + "\udc00", column: "positive"}]
+    rows += [{"text": TEXTS[2] + " \U0001f600 \\ud83d", column: "negative"}]
+    (tmp_path / name).write_text(json.dumps(rows) if name.endswith("json") else "\n".join(map(json.dumps, rows)))
+    texts = [TEXTS[0], TEXTS[1] + "\ufffd", TEXTS[2] + " \U0001f600 \\ud83d"]
+    replies = asked(RecordedTeacher(str(tmp_path / name), "m"), question, texts)
+    assert labels(question, replies[1:]) == [1, 0]
+    assert (
+        replies[0].response == "negative \ufffd" if column == "response" else "none of the labels" in replies[0].error
+    )
+
+
+def test_column_of_responses_that_are_all_null_gives_way_to_the_labels(tmp_path, question):
+    path = str(tmp_path / "t.parquet")
+    columns = {"text": TEXTS, "llm_response": [None, None, ""], "llm_label": ["positive", "negative", None]}
+    Dataset.from_dict(columns).to_parquet(path)
+    assert [r.response for r in asked(RecordedTeacher(path, "m"), question)] == ["positive", "negative", ""]
+    Dataset.from_dict(columns | {"llm_response": ["negative", None, None]}).to_parquet(path)
+    assert [r.response for r in asked(RecordedTeacher(path, "m"), question)] == ["negative", None, None]
+
+
+@pytest.mark.parametrize(
+    ("column", "values"),
+    [("label", ["positive", "Positive", "pos"]), ("response", ["positive", "Positive.", "The answer is positive"])],
+)
+def test_one_label_spelled_in_several_ways_is_no_disagreement(tmp_path, question, column, values):
+    if column == "label":
+        values = [*values[:2], values[0]]  # no abbreviation beside the label in full
+    path = str(tmp_path / "t.parquet")
+    Dataset.from_dict({"text": ["a"] * 3 + ["b"], column: [*values, "negative"]}).to_parquet(path)
+    replies = asked(RecordedTeacher(path, "m"), question, ["a", "b"])
+    assert labels(question, replies) == [1, 0]
+    Dataset.from_dict({"text": ["a", "a"], column: ["positive", "NEGATIVE"]}).to_parquet(path)
+    with pytest.raises(ValueError, match="different answers about the same text for 1 texts.*--on_disagreement fail"):
+        asked(RecordedTeacher(path, "m"), question, ["a"])
+    assert "differ" in asked(RecordedTeacher(path, "m", on_disagreement="fail"), question, ["a"])[0].error
+
+
+def test_ids_and_mapped_names_of_one_label_are_no_disagreement(tmp_path, question):
+    (tmp_path / "t.csv").write_text("text,label\na,good\na,fine\nb,bad\nc,NA\n")
+    mapping = {"good": "positive", "fine": "positive", "bad": "negative", "NA": ""}
+    replies = asked(RecordedTeacher(str(tmp_path / "t.csv"), "m", recorded_map=mapping), question, ["a", "b", "c"])
+    assert [r.response for r in replies] == ["positive", "negative", ""]
+    assert labels(question, replies) == [1, 0, -1]
+
+
+def test_abstention_beside_a_label_about_the_same_text_is_a_disagreement(tmp_path, question):
+    (tmp_path / "t.csv").write_text("text,label\na,positive\na,\n")
+    with pytest.raises(ValueError, match="different answers"):
+        asked(RecordedTeacher(str(tmp_path / "t.csv"), "m"), question, ["a"])
+
+
+def test_class_column_abstains_where_it_has_no_class(tmp_path, question):
+    features = Features({"text": Value("string"), "label": ClassLabel(names=["Positive", "negative"])})
+    path = str(tmp_path / "t.parquet")
+    Dataset.from_dict({"text": TEXTS, "label": [0, -1, None]}, features=features).to_parquet(path)
+    assert [r.response for r in asked(RecordedTeacher(path, "m"), question)] == ["positive", "", ""]
+
+
+def test_recorded_file_has_an_encoding_a_delimiter_and_a_map_of_its_own(tmp_path, question):
+    (tmp_path / "t.csv").write_bytes("text;label\nschön;gut\nöde;schlecht\n".encode("utf-16"))
+    kwargs = {"recorded_map": ["gut=positive", "schlecht=negative"]}
+    with pytest.raises(ValueError, match=r"Pass recorded_encoding='utf-16' \(--recorded_encoding utf-16\)"):
+        asked(RecordedTeacher(str(tmp_path / "t.csv"), "m", **kwargs), question, ["schön"])
+    kwargs["recorded_encoding"] = "utf-16"
+    with pytest.raises(ValueError, match=r"Pass recorded_delimiter=';' \(--recorded_delimiter ';'\)"):
+        asked(RecordedTeacher(str(tmp_path / "t.csv"), "m", **kwargs), question, ["schön"])
+    kwargs["recorded_delimiter"] = ";"
+    replies = asked(RecordedTeacher(str(tmp_path / "t.csv"), "m", **kwargs), question, ["schön", "öde"])
+    assert [r.response for r in replies] == ["positive", "negative"]
+    (tmp_path / "t.jsonl").write_bytes('{"text": "schön", "label": "gut"}\n'.encode("utf-16"))
+    (reply,) = asked(RecordedTeacher(str(tmp_path / "t.jsonl"), "m", **kwargs), question, ["schön"])
+    assert reply.response == "positive"
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "message"),
+    [
+        ({"recorded_encoding": "klingon"}, "--recorded_encoding"),
+        ({"recorded_delimiter": ";;"}, "recorded_delimiter .--recorded_delimiter. must be one"),
+        ({"recorded_map": ["positive"]}, "recorded_map takes pairs"),
+        ({"recorded_map": "a=b"}, "recorded_map takes a mapping or pairs"),
+        ({"recorded_map": {"1": True}}, "in quotes"),
+        ({"recorded_map": {None: "positive"}}, "in quotes"),
+    ],
+)
+def test_senseless_reading_of_a_recorded_file_is_refused(kwargs, message):
+    with pytest.raises(ValueError, match=message):
+        RecordedTeacher("a.csv", "m", **kwargs)
+
+
+def test_another_reading_of_recorded_labels_is_another_answer_in_the_ledger(tmp_path):
+    stars = TaskSpec("stars", ("1", "2", "3"), "{text}")
+    Dataset.from_dict({"text": ["a", "b"], "label": [1, 2]}).to_parquet(str(tmp_path / "t.parquet"))
+    data = Dataset.from_dict({"text": ["a", "b"]})
+    found = []
+    for kwargs in ({"recorded_values": "names"}, {"recorded_values": "ids"}, {"recorded_map": {1: "3", 2: "1"}}):
+        teacher = RecordedTeacher(str(tmp_path / "t.parquet"), "m", **kwargs)
+        labeler = LLMLabeler(stars, teacher, tmp_path / "ledger")
+        found.append(data.map(labeler, batched=True, features=labeler.features(data))["llm_label"][:])
+    assert found == [[0, 1], [1, 2], [2, 0]]
+
+
+def test_map_of_a_recorded_file_comes_from_the_command_line_and_from_yaml(tmp_path):
+    words = ["--path", "a.csv", "--model", "m", "--recorded_map", "-1=negative", "--recorded_map", "1=positive", "NA="]
+    made = teacher_from_arguments("recorded", words, 42)
+    assert made._map() == {"-1": "negative", "1": "positive", "NA": ""}
+    (tmp_path / "t.yaml").write_text(
+        "teacher: recorded\nmodel: m\npath: a.csv\nrecorded_map: {-1: negative, 1: positive, NA: null}\n"
+    )
+    assert load_teacher(tmp_path / "t.yaml") == made
+    assert pickle.loads(pickle.dumps(made)) == made

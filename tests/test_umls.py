@@ -335,6 +335,51 @@ def test_gold_labels_that_cannot_be_are_refused(make, task, content, name, why):
         read_gold(make(content, name), task)
 
 
+@pytest.mark.parametrize("labels", [("No", "Yes"), ("Yes", "No"), ("0", "1"), ("1", "0")])
+def test_truth_is_the_yes_or_the_one_of_a_task_however_these_are_spelled_and_ordered(make, labels):
+    task = TaskSpec(name="neuro", labels=labels, instruction="Names: {text}", chat=False)
+    for gold in ({"C0000001": True, "C0000002": False}, {"C0000001": "TRUE", "C0000002": "false"}):
+        found = read_gold(make(gold, "g.json"), task)
+        assert [labels[i] for i in found.values()] == [labels[i] for i in sorted(range(2), key=lambda i: labels[i])][
+            ::-1
+        ]
+
+
+def test_truth_is_none_of_other_labels_whatever_their_order(make):
+    task = TaskSpec(name="neuro", labels=("neural", "other"), instruction="Names: {text}", chat=False)
+    gold = {"C0000001": True, "C0000002": False}
+    with pytest.raises(ValueError, match="'false', 'true', which are none of the labels.*--label_map false=LABEL"):
+        read_gold(make(gold, "g.json"), task)
+    said = make(gold, "g.json", label_map={"true": "neural", "false": "other"})
+    assert read_gold(said, task) == {"C0000001": 0, "C0000002": 1}
+
+
+def test_what_people_say_that_truth_is_goes_before_what_is_usual(make, task):
+    gold = {"C0000001": "True", "C0000002": "False"}
+    said = make(gold, "g.json", label_map={"true": "no", "false": "yes"})
+    assert read_gold(said, task) == {"C0000001": 0, "C0000002": 1}
+
+
+def test_gold_file_with_a_mark_and_with_nan_is_read_and_another_encoding_refused(make, task, tmp_path):
+    text = '{"C0000001": true, "C0000002": false, "C0000003": NaN}'
+    arguments = make("", "g.json")
+    (tmp_path / "g.json").write_bytes(text.encode("utf-8-sig"))
+    assert read_gold(arguments, task) == GOLD
+    (tmp_path / "g.json").write_bytes(text.encode("utf-16"))
+    with pytest.raises(ValueError, match="g.json' is no JSON in UTF-8"):
+        read_gold(arguments, task)
+    arguments = make("", "g.csv")
+    (tmp_path / "g.csv").write_bytes("cui,label\nC0000001,yes\n".encode("utf-16"))
+    with pytest.raises(ValueError, match="looks like utf-16. Write it as UTF-8 with commas"):
+        read_gold(arguments, task)
+
+
+@pytest.mark.parametrize("value", [["yes"], {"label": "yes"}, []])
+def test_gold_label_that_is_no_single_value_is_refused_with_its_concept(make, task, value):
+    with pytest.raises(ValueError, match="expected the label of C0000001 to be a word"):
+        read_gold(make({"C0000001": value, "C0000002": "no"}, "g.json"), task)
+
+
 def test_missing_gold_file_is_named(make, task):
     with pytest.raises(FileNotFoundError, match="gold.json' is no file"):
         read_gold(make(), task)

@@ -24,7 +24,7 @@ from datasets.exceptions import DatasetNotFoundError
 from hf_llambert import __version__
 from hf_llambert.reading import PLAIN, FileFormat, MixedTypes, check_labels, fitted, joined_schema, read_tables
 from hf_llambert.shown import shown_command
-from hf_llambert.tasks.questions import ABSTAIN, LabelValues, label_ids, warn_about_gold
+from hf_llambert.tasks.questions import ABSTAIN, LabelValues, label_ids, label_reading, warn_about_gold
 from hf_llambert.tasks.spec import TaskSpec
 
 _FORMATS = {".jsonl": "json", ".json": "json", ".csv": "csv", ".parquet": "parquet", ".arrow": "arrow"}
@@ -67,8 +67,16 @@ def load_data(
     dataset = _read(source, split, config, FileFormat(encoding, delimiter, label_columns))
     if not len(dataset):
         raise ValueError(f"'{source}' has no rows.")
-    if num_rows is None:
-        return dataset
+    return dataset if num_rows is None else draw_rows(dataset, num_rows, seed, source)
+
+
+def draw_rows(dataset: Dataset, num_rows: int, seed: int, source: str | Path = "the data") -> Dataset:
+    """
+    A random sample of so many rows; see [`load_data`].
+
+    Raises:
+        ValueError: There are fewer.
+    """
     if not 0 < num_rows <= len(dataset):
         raise ValueError(f"Asked for {num_rows:,} rows of '{source}', which has {len(dataset):,}.")
     return dataset.shuffle(seed=seed).select(range(num_rows))
@@ -116,7 +124,7 @@ def gold_labels(
     Raises:
         ValueError: The column fits two readings or none, or `label_map` has a value that the data has not.
     """
-    check_column(dataset, column, "label_column")
+    _check_label_column(dataset, column)
     feature, values = dataset.features[column], dataset[column][:]
     if not isinstance(feature, ClassLabel):
         return label_ids(values, task.labels, column, label_map, label_values)
@@ -124,6 +132,43 @@ def gold_labels(
     if len(set(ids)) < len(ids) and not label_map:  # a map may join classes
         raise ValueError(f"Classes {feature.names} of column '{column}' are not those of task: {task.labels}.")
     return [ABSTAIN if v is None or v == ABSTAIN else ids[v] for v in values]
+
+
+def gold_values(
+    dataset: Dataset,
+    column: str,
+    task: TaskSpec,
+    label_map: Mapping[str, str] | None = None,
+    label_values: LabelValues = "auto",
+) -> LabelValues:
+    """
+    What a whole column of people's labels holds, `names`, `ids` or `ids_from_1`, so that some of its rows are read as all
+    are. A `ClassLabel` says itself what its values are, so `label_values` stays.
+
+    Raises:
+        ValueError: As [`gold_labels`].
+    """
+    _check_label_column(dataset, column)
+    if isinstance(dataset.features[column], ClassLabel):
+        return label_values
+    return label_reading(dataset[column][:], task.labels, column, label_map, label_values)
+
+
+def _check_label_column(dataset: Dataset, column: str) -> None:
+    if column not in dataset.column_names:
+        raise ValueError(
+            f"Column '{column}' not found in {dataset.column_names}. Name the column of people's labels: --label_column "
+            f"(label_column or gold_column in Python)."
+        )
+
+
+@contextmanager
+def optional_gold() -> Iterator[None]:
+    """Add to what is wrong with people's labels that there need be none."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{error} Or measure by none: --label_column none (no gold_column in Python).") from error
 
 
 def named_values(dataset: Dataset, column: str) -> list[object]:

@@ -30,6 +30,9 @@ _SNIFFED = 4096  # bytes by which an encoding is guessed
 _SEPARATORS = ";\t|"
 _DEPTH = 50  # levels of a JSON value
 _STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"')
+_ESCAPE = re.compile(
+    rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(?P<half>\\u[dD][89a-fA-F][0-9a-fA-F]{2})|\\."
+)
 _BRACKET = re.compile(rb"[\[\]{}]")
 
 
@@ -395,6 +398,7 @@ def _json_tables(path: Path, form: FileFormat) -> Iterator[pa.Table]:
         order |= names
         if not block.strip():
             continue
+        block = _ESCAPE.sub(lambda found: b"\\ufffd" if found["half"] else found[0], block)  # of characters
         try:
             table = paj.read_json(
                 io.BytesIO(block), paj.ReadOptions(block_size=max(len(block), 1 << 16)), parse_options=options

@@ -32,6 +32,7 @@ from hf_llambert.data import (
     content_hash,
     gold_labels,
     note_stage,
+    optional_gold,
     read_note,
     refuse_own_columns,
     stage_results,
@@ -113,7 +114,8 @@ def annotate(
     _check_calibration(calibration, gold_column, calibration_rows, len(data))
     gold = None
     if gold_column is not None:
-        gold = gold_labels(data, gold_column, first.task, label_map, label_values)
+        with optional_gold():
+            gold = gold_labels(data, gold_column, first.task, label_map, label_values)
         warn_about_gold(data[first.text_column][:], gold, first.task.labels, gold_column)
     config = {
         "task": first.task.to_dict(),

@@ -24,6 +24,7 @@ from hf_llambert.cli.options import (
     Values,
     gold_column,
     gold_options,
+    load_sample,
     pairs,
     reason_lines,
     say,
@@ -97,12 +98,14 @@ def annotate(
     --concurrency, --max_requests, ... vllm: --mode, --tensor_parallel_size, ... recorded: --path, --texts, ...
     All of them: docs/teachers.md.
     """
-    from hf_llambert import LLMLabeler, load_data, load_prices, load_task
+    from hf_llambert import LLMLabeler, load_prices, load_task
     from hf_llambert import annotate as run
 
     tasks = [load_task(one) for one in task]
     form = {"encoding": encoding, "delimiter": delimiter, "config": config}
-    dataset = load_data(data, split, num_rows, seed, label_columns=[label_column or "label"], **form)  # type: ignore[arg-type]
+    reading = gold_options(label_map, label_values)
+    measured = tasks[0] if write_batch is None else None  # which looks at no gold
+    dataset, reading = load_sample(data, split, num_rows, seed, measured, label_column, reading, **form)
     if write_batch is not None:
         _write_batch(tasks, dataset, text_column, teacher or [], write_batch, context.args)
         return
@@ -126,7 +129,7 @@ def annotate(
         calibration=calibration,  # type: ignore[arg-type]  # checked there
         jury=jury,  # type: ignore[arg-type]
         gold_column=gold_column(label_column, dataset.column_names),
-        **gold_options(label_map, label_values),
+        **reading,
         calibration_rows=calibration_rows,
         limits=limits,
     )

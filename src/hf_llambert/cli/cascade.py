@@ -59,6 +59,7 @@ class Asking:
     max_asked: int | None
     label_column: str | None
     reading_gold: dict
+    reading_pool: dict
     ledger: Path
     form: dict
 
@@ -104,6 +105,11 @@ def plan_asking(
         raise ValueError(
             "--guarantee and --gold belong together: the promise is certified on texts with people's labels."
         )
+    if target is not None and label_column == "none":
+        raise ValueError(
+            "--guarantee certifies on people's labels, and --label_column none says that there are none. Name the column of "
+            "--gold that has them."
+        )
     if task is None or (teacher is None and backend == "transformers"):
         raise ValueError("To ask a teacher, pass --task and --teacher.")
     if teacher is not None and Path(teacher).suffix in (".yaml", ".yml"):
@@ -112,8 +118,11 @@ def plan_asking(
         asked = load_teacher(teacher)
     else:
         asked = teacher_from_arguments(backend, [*arguments, *(("--model", teacher) if teacher else ())], seed)
+    spec, form = load_task(task), {"encoding": encoding, "delimiter": delimiter}
+    if gold is not None:
+        _check_gold(gold, label_column or "label", spec, reading_gold, form)
     return Asking(
-        load_task(task),
+        spec,
         asked,
         below,
         target,
@@ -121,9 +130,24 @@ def plan_asking(
         max_asked,
         label_column,
         reading_gold,
+        reading_gold,
         ledger or output / "ledger",
-        {"encoding": encoding, "delimiter": delimiter},
+        form,
     )
+
+
+def _check_gold(gold: str, column: str, task: TaskSpec, reading: dict, form: dict) -> None:
+    """Refuse gold that cannot be read before anybody labels or is asked."""
+    from hf_llambert import load_data
+    from hf_llambert.data import gold_labels
+    from hf_llambert.tasks.questions import ABSTAIN
+
+    try:
+        found = gold_labels(load_data(gold, label_columns=[column], **form), column, task, **reading)
+    except ValueError as error:
+        raise ValueError(f"--gold '{gold}': {error}") from error
+    if not any(label != ABSTAIN for label in found):
+        raise ValueError(f"--gold '{gold}' has no row with a label in column '{column}'. Pass --label_column.")
 
 
 def ask_teacher(asking: Asking, output: Path, student: StudentLabeler, overwrite: bool = False) -> dict:
@@ -137,10 +161,19 @@ def ask_teacher(asking: Asking, output: Path, student: StudentLabeler, overwrite
         overwrite (`bool`, defaults to `False`): Replace the results of another call.
     """
     from hf_llambert import calibrate_cascade, cascade, cascade_summary, load_data, read_pool
+    from hf_llambert.pool.cascade import pool_gold
     from hf_llambert.processes import process_state
 
     labels, below, promise = output / "labels", asking.below, None
     state = process_state()
+    columns = read_pool(labels, streaming=True).column_names or []
+    found = gold_column(asking.label_column, columns)
+    if asking.target is not None and found not in columns:  # the column of --gold alone
+        found = None
+    if found is not None:  # before anybody is asked
+        if found not in columns:
+            raise ValueError(f"Column '{found}' not found in {columns}. Pass another --label_column, or none.")
+        pool_gold(labels, asking.task.labels, found, **asking.reading_pool)
     with state.main_process_first():  # the others find the replies in the ledger
         labeler = _labeler(asking, output, student)
         if asking.target is not None and asking.gold is not None:
@@ -155,8 +188,6 @@ def ask_teacher(asking: Asking, output: Path, student: StudentLabeler, overwrite
             )
             below = promise.threshold
         labeler.ledger.close()
-    columns = read_pool(labels, streaming=True).column_names or []
-    found = gold_column(asking.label_column, columns)
     results = cascade(
         labels,
         labeler,
@@ -164,7 +195,7 @@ def ask_teacher(asking: Asking, output: Path, student: StudentLabeler, overwrite
         below=below or 0.0,
         max_asked=asking.max_asked,
         gold_column=found,
-        **(asking.reading_gold if found else {}),
+        **(asking.reading_pool if found else {}),
         overwrite=overwrite,
     )
     if not state.is_main_process:

@@ -31,6 +31,7 @@ from hf_llambert.cli.options import (
     TextColumn,
     Values,
     gold_options,
+    load_sample,
     refuse_gated,
     say,
 )
@@ -113,6 +114,7 @@ def label(
     are those of annotate.
     """
     from contextlib import ExitStack
+    from dataclasses import replace
 
     from hf_llambert import ShardUploads, StudentLabeler, fastest_backend, label_pool, load_task
 
@@ -134,8 +136,6 @@ def label(
         delimiter=delimiter,
     )
     form: dict = {"encoding": encoding, "delimiter": delimiter, "config": config}
-    if asking is not None:  # gold is used
-        form["label_columns"] = [label_column or "label"]
     if push_to_hub:
         refuse_gated(output, Path(student), Path(student).parent)
     if (Path(student) / "student").is_dir():  # the folder of a run
@@ -150,10 +150,17 @@ def label(
         attention=attention,
         long_texts=long_texts,  # type: ignore[arg-type]
     )
+    pool: str | Dataset = data
+    if num_rows is not None:
+        spec, given = (None, {}) if asking is None else (asking.task, asking.reading_pool)
+        pool, reading = load_sample(data, split, num_rows, seed, spec, label_column, given, **form)
+        asking = None if asking is None else replace(asking, reading_pool=reading)
+    elif asking is not None:  # gold is used
+        form["label_columns"] = [label_column or "label"]
     with ExitStack() as stack:
         uploads = stack.enter_context(ShardUploads(push_to_hub, public)) if push_to_hub else None
         results = label_pool(
-            _pool(data, split, num_rows, seed, form),
+            pool,
             labeler,
             output / "labels",
             rows_per_shard,
@@ -179,12 +186,6 @@ def label(
         raise typer.Exit(1)
     if asking is not None and results["complete"]:
         ask_teacher(asking, output, labeler, overwrite)
-
-
-def _pool(data: str, split: str | None, num_rows: int | None, seed: int, form: dict) -> str | Dataset:
-    from hf_llambert import load_data
-
-    return data if num_rows is None else load_data(data, split, num_rows, seed, **form)
 
 
 def _process(given: str | None) -> tuple[int, int] | None:

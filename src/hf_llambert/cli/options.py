@@ -6,11 +6,16 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from hf_llambert.tasks.texts import shorten, visible
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+    from hf_llambert import TaskSpec
 
 _LONGEST = 300  # characters of a reason that are shown
 
@@ -77,6 +82,40 @@ def gold_column(given: str | None, columns: Sequence[str]) -> str | None:
     if given is not None:
         return None if given == "none" and "none" not in columns else given
     return "label" if "label" in columns else None
+
+
+def load_sample(
+    source: str,
+    split: str | None,
+    num_rows: int | None,
+    seed: int,
+    task: TaskSpec | None,
+    label_column: str | None,
+    reading: dict,
+    **form: object,
+) -> tuple[Dataset, dict]:
+    """
+    Rows, and how their gold is to be read: as the whole column is, not as the rows that happen to be drawn would be.
+
+    Args:
+        task (`TaskSpec`, *optional*): The task; without one nothing is looked at.
+        label_column (`str`, *optional*): As on the command line; see [`gold_column`].
+        reading (`dict`): From [`gold_options`].
+        form: Other arguments of [`load_data`].
+
+    Raises:
+        ValueError: As [`load_data`] and [`gold_labels`].
+    """
+    from hf_llambert import load_data
+    from hf_llambert.data import draw_rows, gold_values
+
+    data = load_data(source, split, label_columns=[label_column or "label"], **form)  # type: ignore[arg-type]
+    if num_rows is None:
+        return data, reading
+    column = gold_column(label_column, data.column_names)
+    if task is not None and column is not None:
+        reading = reading | {"label_values": gold_values(data, column, task, **reading)}
+    return draw_rows(data, num_rows, seed, source), reading
 
 
 def pairs(counts: dict) -> str:

@@ -20,6 +20,7 @@ from hf_llambert.cli.options import (
     TextColumn,
     Values,
     gold_options,
+    load_sample,
     refuse_gated,
     say,
 )
@@ -139,8 +140,10 @@ def train(
                 kwargs["silver"], kwargs["selection"], spec, student, output, args, label_error_folds, reading
             )
     if gold is not None:
-        rows = load_data(gold, split, num_rows, seed, label_columns=[column], config=configs[0], **form)
-        kwargs["gold"] = with_gold(rows, text_column, column, spec, **reading_gold)
+        rows, reading_rows = load_sample(
+            gold, split, num_rows, seed, spec, column, reading_gold, config=configs[0], **form
+        )
+        kwargs["gold"] = with_gold(rows, text_column, column, spec, **reading_rows)
     if eval_data is not None:
         rows = load_data(eval_data, eval_split, label_columns=[column], config=configs[1], **form)
         kwargs["eval_data"] = with_gold(rows, text_column, column, spec, **reading_gold)

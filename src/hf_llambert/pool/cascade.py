@@ -111,9 +111,7 @@ def cascade(
         return done
     gold = None
     if gold_column is not None:  # before anything is paid for
-        values = {value_key(value): value for shard in shards for value in shard.gold(gold_column)}
-        meanings = label_meanings(values.values(), labeler.task.labels, gold_column, label_map, label_values)
-        gold = (gold_column, meanings)
+        gold = (gold_column, pool_gold(labels, labeler.task.labels, gold_column, label_map, label_values))
     mine = [s for s, there in zip(shards, finished, strict=True) if not there]
     mine = mine[state.process_index :: state.num_processes]
     with progress_bar(
@@ -134,6 +132,29 @@ def cascade(
     if not noted:
         raise RuntimeError(f"The main process did not finish '{output}'. Its error is above; the replies are kept.")
     return noted
+
+
+def pool_gold(
+    labels: str | Path,
+    names: Sequence[str],
+    column: str,
+    label_map: Mapping[str, str] | None = None,
+    label_values: LabelValues = "auto",
+) -> dict[tuple[str, object], int]:
+    """
+    What each value of people's labels in a labelled pool is, decided by all its shards; see [`label_meanings`].
+
+    Raises:
+        ValueError: The values fit two readings, or none.
+    """
+    values = {value_key(value): value for file in _shard_files(labels) for value in _written_gold(file, column)}
+    try:
+        return label_meanings(values.values(), names, column, label_map, label_values)
+    except ValueError as error:
+        raise ValueError(
+            f"People's labels of the pool: {error} Or measure by none: gold_column=None (--label_column none, with "
+            f"--guarantee --label_column and the name of another column)."
+        ) from error
 
 
 def choose_rows(
@@ -238,7 +259,7 @@ class _Shard:
 
     def gold(self, column: str) -> list[object]:
         """People's labels, as they are written."""
-        return named_values(Dataset(pq.ParquetFile(self.source).read(columns=[column])), column)
+        return _written_gold(self.source, column)
 
     def write(self, labeler: LLMLabeler) -> None:
         """Write it with the columns of the teacher, which are in the ledger, and of the cascade."""
@@ -261,6 +282,10 @@ class _Shard:
             for batch in source.iter_batches(_WINDOW, columns=columns):
                 yield pa.Table.from_batches([batch]), self.asked[at : at + batch.num_rows]
                 at += batch.num_rows
+
+
+def _written_gold(file: Path, column: str) -> list[object]:
+    return named_values(Dataset(pq.ParquetFile(file).read(columns=[column])), column)
 
 
 def _shard_files(labels: str | Path) -> list[Path]:

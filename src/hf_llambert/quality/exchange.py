@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timezone
@@ -13,6 +14,7 @@ from hf_llambert.quality.review_answers import Answer, checked_name
 from hf_llambert.quality.review_queue import QueueRow
 from hf_llambert.tasks.questions import ABSTAIN, name_id
 
+logger = logging.getLogger(__name__)
 FORMATS = ("argilla", "label_studio")
 _QUESTION, _FIELD = "label", "text"
 
@@ -69,7 +71,8 @@ def import_review(review: Review, path: str | Path) -> dict[str, int]:
     """
     Take people's answers from a file of Argilla or Label Studio, exported there after [`export_review`].
 
-    All of it is read and checked before any of it is kept. Imported again, only what is new is added.
+    All of it is read and checked before any of it is kept. Imported again, only what is new is added. An annotation without a
+    choice is left out, and warned of with their number.
 
     Args:
         review (`Review`): The review whose rows were exported.
@@ -88,6 +91,7 @@ def import_review(review: Review, path: str | Path) -> dict[str, int]:
     reviewers = {str(_user_id(name)): name for name in review.answers()}
     given: dict[str, dict[int, Answer]] = {}
     seen: set[int] = set()
+    unanswered: list[int] = []
     for number, record in enumerate(_records(path), start=1):
         where = f"Row {number} of '{path}'"
         try:
@@ -97,6 +101,9 @@ def import_review(review: Review, path: str | Path) -> dict[str, int]:
             seen.add(place)
             read = _argilla_answers if "fields" in record else _label_studio_answers
             for name, answer in read(record, review, reviewers):
+                if answer is None:
+                    unanswered.append(number)
+                    continue
                 those = given.setdefault(checked_name(name), {})
                 if place not in those or those[place].at <= answer.at:  # of several by one person the latest counts
                     those[place] = answer
@@ -106,6 +113,14 @@ def import_review(review: Review, path: str | Path) -> dict[str, int]:
             ) from error
         except ValueError as error:
             raise ValueError(f"{where} {error}. Nothing was taken from the file.") from error
+    if unanswered:
+        logger.warning(
+            "%d annotations of '%s' have no choice for '%s' and are left out (row %s).",
+            len(unanswered),
+            path,
+            _QUESTION,
+            ", ".join(map(str, unanswered[:5])) + (", ..." if len(unanswered) > 5 else ""),
+        )
     if not given:
         raise ValueError(f"'{path}' has {len(seen):,} rows and no answer to any. Export it with responses.")
     return review.add_all(given)
@@ -163,7 +178,9 @@ def _choice(label: str) -> list[dict]:
     return [{"from_name": _QUESTION, "to_name": _FIELD, "type": "choices", "value": {"choices": [label]}}]
 
 
-def _argilla_answers(record: Mapping, review: Review, reviewers: Mapping[str, str]) -> Iterator[tuple[str, Answer]]:
+def _argilla_answers(
+    record: Mapping, review: Review, reviewers: Mapping[str, str]
+) -> Iterator[tuple[str, Answer | None]]:
     at = datetime.now(timezone.utc).isoformat(timespec="milliseconds")  # the file has no times
     for response in (record["responses"] or {}).get(_QUESTION) or []:
         user = response["user_id"]
@@ -174,7 +191,7 @@ def _argilla_answers(record: Mapping, review: Review, reviewers: Mapping[str, st
 
 def _label_studio_answers(
     record: Mapping, review: Review, reviewers: Mapping[str, str]
-) -> Iterator[tuple[str, Answer]]:
+) -> Iterator[tuple[str, Answer | None]]:
     for annotation in record["annotations"] or []:
         user = annotation.get("completed_by")
         if isinstance(user, Mapping):
@@ -186,7 +203,14 @@ def _label_studio_answers(
         if annotation.get("was_cancelled"):
             yield name, Answer(ABSTAIN, at)
             continue
-        chosen = [r["value"]["choices"] for r in annotation["result"] if r.get("from_name") == _QUESTION]
+        chosen = [
+            choices
+            for r in annotation.get("result") or []
+            if r.get("from_name") == _QUESTION and (choices := r["value"].get("choices"))
+        ]
+        if not chosen:
+            yield name, None
+            continue
         if len(chosen) != 1 or len(chosen[0]) != 1:
             raise ValueError(f"has an annotation with {chosen!r} for '{_QUESTION}', expected one choice")
         yield name, Answer(_label(chosen[0][0], review), at)

@@ -12,7 +12,7 @@ from datasets import Dataset
 
 from hf_llambert.annotation.calibration import batch_calibration
 from hf_llambert.annotation.labelers import LLMLabeler
-from hf_llambert.data import check_column, gold_labels
+from hf_llambert.data import check_column, gold_labels, optional_gold
 from hf_llambert.quality.costs import Answer, Costs, Lengths, money_of
 from hf_llambert.quality.forecast import Estimate, Moments, break_even, scaled, share, summed
 from hf_llambert.quality.prices import Price, PriceTable
@@ -105,8 +105,6 @@ def make_plan(
     for name, number in (("sample", sample), ("max_counted", max_counted), ("num_pool", num_pool)):
         if number is not None and number < 1:
             raise ValueError(f"{name} must be a positive number, got {number}.")
-    if gold_column is not None:
-        check_column(data, gold_column, "gold_column")
     model = str(labeler.teacher.settings().get("model", "teacher"))
     price = None if prices is None else prices.of(model)
     student_price = None if prices is None or student is None else prices.find(student.student)
@@ -122,7 +120,8 @@ def make_plan(
     asked = shuffled.select(range(min(sample, num_annotated)))
     gold = None
     if gold_column is not None:  # what is wrong with it is said before anybody is paid; decided by the whole column
-        gold = gold_labels(shuffled, gold_column, labeler.task, label_map, label_values)[: len(asked)]
+        with optional_gold():
+            gold = gold_labels(shuffled, gold_column, labeler.task, label_map, label_values)[: len(asked)]
     answers, fresh = _answers(labeler, asked)
     annotated = _distinct(shuffled.select(range(num_annotated))[labeler.text_column])
     counted = shuffled.select(range(min(max_counted, len(data))))

@@ -10,6 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
 from typing import Literal, TypeVar, get_args
 
+from hf_llambert.tasks import label_messages as messages
+
 _Key = TypeVar("_Key")
 logger = logging.getLogger(__name__)
 
@@ -26,7 +28,20 @@ _NUMBER = re.compile(r"[+-]?(?:\d{1,300}(?:\.\d{0,300})?|\.\d{1,300})")
 _NEVER_SHORT = frozenset(
     ["n", "na", "nan", "no", "non", "none", "not", "nil", "null", "unk", "unknown"]
 )  # say that there is none, or deny
-_SHOWN = 5  # values in a message
+_SHORTEST = 3  # letters of an abbreviation
+_CENTRED = (3, 5, 7)  # labels of scales that are coded from -1, -2 or -3 on
+_NEGATED = re.compile(r"(?:not|non|no|kein|nicht|pas|sin)[ -]?")  # before a label's name
+# Of these 0 is the first and 1 the second wherever both stand.
+_NO_AND_YES = """
+no yes, n y, false true, f t, nein ja, nee ja, nej ja, nei ja, non oui, no sí, no si, no sì, não sim, nie tak, ne ano, ne da,
+нет да, ні так, hayır evet, ei kyllä, nem igen, όχι ναι, لا نعم, לא כן, नहीं हाँ, tidak ya, không có, 否 是, いいえ はい, 아니요 예,
+off on, absent present, inactive active, incorrect correct, wrong right, irrelevant relevant, fail pass, reject accept
+"""
+# And of these -1 is the first and 1 the second.
+_POLES = """
+negative positive, neg pos, against favor, against favour, against for, con pro, anti pro, disagree agree, bad good,
+worse better, low high, decrease increase, down up, bearish bullish, left right, contradiction entailment
+"""
 
 
 def is_missing(value: object) -> bool:
@@ -57,45 +72,70 @@ def label_meanings(
     label_map: Mapping[str, str] | None = None,
     label_values: LabelValues = "auto",
     skip_strange: bool = False,
+    option: str = "label",
 ) -> dict[tuple[str, object], int]:
     """
     Which label each different value of a column is, by [`value_key`].
 
-    A column is all names or all ids. A name may be spelled in another case, or be the beginning of a word that begins
-    exactly one label (`neg` for `negative`); `1`, `1.0` and `01` are one name where the task has only one of them. Ids
-    count from 0. Null, an empty cell and NaN are no label, and so is -1 where no label is called so. Texts that are names
-    are names; numbers that could be names and, differently, ids are refused.
+    A column is all names or all ids. A name may be spelled in another case, or be the beginning, three letters or more, of
+    a word that begins exactly one label (`neg` for `negative`) of which none stands there in full; `1`, `1.0` and `01` are
+    one name where the task has only one of them. Ids count from 0. Null, an empty cell and NaN are no label, and so is -1
+    where no label is called so. Texts that are names are names; numbers that could be names and, differently, ids are
+    refused, and so are numbers that commonly mean something else than an id: -1, 0 and 1 of three labels, and 0 and 1 of
+    `yes` and `no`.
 
     Args:
         values (`Iterable`): The values of the whole column; repeated ones count once.
         labels (`Sequence[str]`): The task's labels in their order.
         column (`str`): What to call the column in errors.
         label_map (`Mapping[str, str]`, *optional*): What some values are: `{"sci/tech": "tech"}`. An empty label means none.
+            One map may serve several columns: a value that this one has not is warned of.
         label_values (`str`, defaults to `"auto"`): `names`, `ids` or `ids_from_1`, where the values alone do not tell.
         skip_strange (`bool`, defaults to `False`): Leave out values that are neither a name nor a number of a label, and
             decide about the others.
+        option (`str`, defaults to `"label"`): How the options begin that errors name: `label` of `label_map` and
+            `label_values`.
 
     Raises:
-        ValueError: The values fit two readings, or none; `label_map` has a value that the column has not, or a label that
-            the task has not.
+        ValueError: The values fit two readings, or none; `label_map` has a label that the task has not.
     """
-    if label_values not in get_args(LabelValues):
-        raise ValueError(f"label_values must be one of {', '.join(get_args(LabelValues))}, got {label_values!r}.")
+    return _decided(values, labels, column, label_map, label_values, skip_strange, option)[1]
+
+
+def label_reading(
+    values: Iterable[object],
+    labels: Sequence[str],
+    column: str,
+    label_map: Mapping[str, str] | None = None,
+    label_values: LabelValues = "auto",
+) -> LabelValues:
+    """What a column holds, `names`, `ids` or `ids_from_1`: to read some of its rows as all are. See [`label_meanings`]."""
+    return _decided(values, labels, column, label_map, label_values, False, "label")[0]
+
+
+def _decided(
+    values: Iterable[object],
+    labels: Sequence[str],
+    column: str,
+    label_map: Mapping[str, str] | None,
+    how: LabelValues,
+    skip_strange: bool,
+    option: str,
+) -> tuple[LabelValues, dict[tuple[str, object], int]]:
+    if how not in get_args(LabelValues):
+        raise ValueError(f"{option}_values must be one of {', '.join(get_args(LabelValues))}, got {how!r}.")
     distinct = {value_key(value): value for value in values}
-    mapped = _mapped(distinct, label_map or {}, labels, column)
+    mapped = _mapped(distinct, label_map or {}, labels, column, option)
     rest = {key: value for key, value in distinct.items() if key not in mapped}
     out = dict.fromkeys((key for key, value in rest.items() if is_missing(value)), ABSTAIN)
     rest = {key: value for key, value in rest.items() if key not in out}
-    read = _read(rest, labels, column, label_values, skip_strange)
-    if label_values == "auto" and any(_number(distinct[key]) is not None for key in mapped):
+    found, read = _read(rest, labels, column, how, skip_strange, option)
+    if how == "auto" and any(_number(distinct[key]) is not None for key in mapped):
         names = _Names(labels)
         ids = [written(value) for key, value in rest.items() if read.get(key, ABSTAIN) != names.find(value)]
         if ids := [value for value in ids if _number(value) is not None and _number(value) != ABSTAIN]:
-            raise ValueError(
-                f"label_map says what some numbers of column '{column}' are, and {_shown(ids)} would be ids. Map them too, or "
-                f"say that they are with --label_values ids (label_values in Python)."
-            )
-    return mapped | out | read
+            raise ValueError(messages.beside_mapped(ids, column, option))
+    return found, mapped | out | read
 
 
 def name_id(value: object, labels: Sequence[str]) -> int | None:
@@ -112,9 +152,9 @@ def value_key(value: object) -> tuple[str, object]:
     return type(value).__name__, value
 
 
-def parse_label_map(pairs: Iterable[str]) -> dict[str, str]:
+def parse_label_map(pairs: Iterable[str], option: str = "label_map") -> dict[str, str]:
     """
-    `["pos=positive", "neg=negative"]` as a mapping. The last `=` parts value and label.
+    `["pos=positive", "neg=negative"]` as a mapping. The last `=` parts value and label; `option` is what errors call it.
 
     Raises:
         ValueError: A pair without `=`, or a value with two labels.
@@ -123,9 +163,9 @@ def parse_label_map(pairs: Iterable[str]) -> dict[str, str]:
     for pair in pairs:
         value, equals, label = pair.rpartition("=")
         if not equals:
-            raise ValueError(f"label_map takes pairs such as pos=positive, got {pair!r}.")
+            raise ValueError(f"{option} takes pairs such as pos=positive, got {pair!r}.")
         if out.setdefault(value, label) != label:
-            raise ValueError(f"label_map says that {value!r} is both '{out[value]}' and '{label}'.")
+            raise ValueError(f"{option} says that {value!r} is both '{out[value]}' and '{label}'.")
     return out
 
 
@@ -163,35 +203,35 @@ def warn_about_gold(texts: Sequence[object], ids: Sequence[int], labels: Sequenc
             column,
             len(absent),
             len(labels),
-            _shown(absent),
+            messages.shown(absent),
         )
 
 
 def _mapped(
-    distinct: Mapping[tuple, object], label_map: Mapping[str, str], labels: Sequence[str], column: str
+    distinct: Mapping[tuple, object], label_map: Mapping[str, str], labels: Sequence[str], column: str, option: str
 ) -> dict[tuple[str, object], int]:
     """The ids of the values that a label map names."""
     unknown = sorted(set(label_map.values()) - {*labels, ""})
     if unknown:
-        raise ValueError(
-            f"label_map goes to labels of the task or to nothing, and {_shown(unknown)} is not among {list(labels)}."
-        )
+        raise ValueError(messages.map_to_nowhere(unknown, labels, option))
     names = _Names(list(label_map))
     targets = [labels.index(label) if label else ABSTAIN for label in label_map.values()]
     found = {key: names.find(value) for key, value in distinct.items() if not is_missing(value)}
     out = {key: place for key, place in found.items() if place is not None}
-    strange = sorted(name for place, name in enumerate(label_map) if place not in out.values())
-    if strange:
-        raise ValueError(
-            f"label_map has {_shown(strange)}, which column '{column}' does not hold. It holds "
-            f"{_shown(written(v) for v in distinct.values() if not is_missing(v))}."
-        )
+    if absent := sorted(name for place, name in enumerate(label_map) if place not in out.values()):
+        held = [written(value) for value in distinct.values() if not is_missing(value)]
+        logger.warning("%s", messages.map_of_absent(absent, held, column, option))
     return {key: targets[place] for key, place in out.items()}
 
 
 def _read(
-    values: Mapping[tuple, object], labels: Sequence[str], column: str, how: LabelValues, skip_strange: bool
-) -> dict[tuple[str, object], int]:
+    values: Mapping[tuple, object],
+    labels: Sequence[str],
+    column: str,
+    how: LabelValues,
+    skip_strange: bool,
+    option: str,
+) -> tuple[LabelValues, dict[tuple[str, object], int]]:
     names = _Names(labels)
     minus = None if names.find(ABSTAIN) is not None else ABSTAIN
     readings: dict[str, dict[tuple, int | None]] = {
@@ -206,41 +246,55 @@ def _read(
     )
     if skip_strange:
         values = {key: v for key, v in values.items() if any(found[key] is not None for found in readings.values())}
+        readings = {name: {key: found[key] for key in values} for name, found in readings.items()}
     fits = {name: {k: i for k, i in found.items() if i is not None} for name, found in readings.items()}
     whole = {name: found for name, found in fits.items() if len(found) == len(values)}
+    held = {key: written(value) for key, value in values.items()}
     if how != "auto":
         if how not in whole:
-            raise ValueError(_none_fits(values, readings, labels, column, how))
-        return whole[how]
+            raise ValueError(messages.none_fits(held, readings, labels, column, how, option))
+        return how, whole[how]
     if "names" in whole and ("ids" not in whole or whole["ids"] == whole["names"] or _are_texts(values.values())):
         if "ids" in whole and whole["ids"] != whole["names"]:
-            logger.warning(
-                "Column '%s' holds %s. They are read as the names of the labels; as ids they would be %s. "
-                "--label_values names or --label_values ids (label_values in Python) says which.",
-                column,
-                _shown(written(v) for v in values.values()),
-                _listed(values, whole["ids"], labels),
-            )
-        return whole["names"]
+            logger.warning("%s", messages.names_that_could_be_ids(held, whole["ids"], labels, column, option))
+        return "names", whole["names"]
     if "names" in whole:
-        raise ValueError(
-            f"Column '{column}' holds {_shown(written(v) for v in values.values())}, which can be names of the labels "
-            f"{list(labels)} or ids that count them from 0, and these differ. Say which: --label_values names, or "
-            f"--label_values ids (label_values=... in Python)."
-        )
+        raise ValueError(messages.names_or_ids(held, labels, column, option))
     if "ids" not in whole:
-        raise ValueError(_none_fits(values, readings, labels, column, how))
+        raise ValueError(messages.none_fits(held, readings, labels, column, how, option))
     ids = whole["ids"]
+    if meant := _common_meaning(set(ids.values()), labels):
+        raise ValueError(messages.common_codes(held, ids, meant, labels, column, option))
     if values and 0 not in ids.values() and any(i > 0 for i in ids.values()):
-        logger.warning(
-            "Column '%s' holds the ids %s and no 0. They are read from 0: %s. Counted from 1 they would be %s: if that is "
-            "meant, pass --label_values ids_from_1 (label_values in Python); if not, --label_values ids says so.",
-            column,
-            _shown(written(v) for v in values.values()),
-            _listed(values, ids, labels),
-            _listed(values, whole["ids_from_1"], labels),
-        )
-    return ids
+        logger.warning("%s", messages.ids_without_zero(held, ids, whole["ids_from_1"], labels, column, option))
+    return "ids", ids
+
+
+def _common_meaning(numbers: set[int], labels: Sequence[str]) -> dict[int, str]:
+    """What numbers that could be ids commonly mean for such labels, where that is another label; else nothing."""
+    given, half = numbers - {ABSTAIN}, len(labels) // 2
+    truth, poles = _pairs(_NO_AND_YES, labels), _pairs(_POLES, labels)
+    if ABSTAIN in numbers and given:
+        low, high = ([*truth, *poles] or [(0, len(labels) - 1)])[0]
+        if given == {1} and len(labels) == 2:
+            return {ABSTAIN: labels[low], 1: labels[high]}
+        if len(labels) in _CENTRED and max(given) <= half:
+            order = sorted(range(len(labels)), key=lambda i: (i == high, i != low, i if low < high else -i))
+            return {number: labels[order[number + half]] for number in sorted(numbers)}
+    if given and given <= {0, 1}:
+        for pair in truth:
+            if any(pair[number] != number for number in given):
+                return {number: labels[pair[number]] for number in sorted(given)}
+    return {}
+
+
+def _pairs(listed: str, labels: Sequence[str]) -> list[tuple[int, int]]:
+    """The places of those pairs of words that are both labels; and of `not x` and `x`, whatever x is."""
+    folded = {_folded(label): i for i, label in enumerate(labels)}
+    pairs = [pair.split() for pair in listed.split(",")]
+    found = [(folded[_folded(a)], folded[_folded(b)]) for a, b in pairs if {_folded(a), _folded(b)} <= set(folded)]
+    negated = ((i, name[match.end() :]) for name, i in folded.items() if (match := _NEGATED.match(name)))
+    return found + [(i, folded[rest]) for i, rest in negated if rest in folded]
 
 
 class _Names:
@@ -266,7 +320,7 @@ class _Names:
         out: dict[tuple, int] = {}
         for key, value in values.items():
             short = _folded(value) if isinstance(value, str) else ""
-            if not short or short in _NEVER_SHORT:
+            if len(short) < _SHORTEST or short in _NEVER_SHORT:
                 continue
             starts = [i for name, i in self.folded.items() if name.startswith(short) and name[len(short)].isalnum()]
             if len(starts) == 1:
@@ -317,56 +371,3 @@ def _id(value: object, num_labels: int, first: int, missing: int | None) -> int 
 
 def _are_texts(values: Iterable[object]) -> bool:
     return all(isinstance(value, str) for value in values)
-
-
-def _none_fits(
-    values: Mapping[tuple, object],
-    readings: Mapping[str, Mapping[tuple, int | None]],
-    labels: Sequence[str],
-    column: str,
-    how: LabelValues,
-) -> str:
-    """Why no reading, or not the one that was asked for, fits the column."""
-    kinds = {
-        "names": f"the names {list(labels)}",
-        "ids": f"ids from 0 to {len(labels) - 1}",
-        "ids_from_1": f"numbers from 1 to {len(labels)}",
-    }
-    left = {name: [written(values[key]) for key, i in found.items() if i is None] for name, found in readings.items()}
-    nearest = how if how != "auto" else "names" if len(left["names"]) <= len(left["ids"]) else "ids"
-    map_hint = f"--label_map {min(left[nearest], default='VALUE')}=LABEL"
-    if how != "auto":
-        return (
-            f"Column '{column}' holds {_shown(left[how])}, which label_values='{how}' does not read: expected "
-            f"{kinds[how]}. Pass another --label_values, or say what a value is: {map_hint} (label_map in Python; nothing "
-            f"after = for no label)."
-        )
-    if not left["ids_from_1"]:
-        return (
-            f"Column '{column}' holds {_shown(written(v) for v in values.values())}. Ids count from 0, so the labels "
-            f"{list(labels)} have ids from 0 to {len(labels) - 1}. If these count from 1, pass --label_values ids_from_1 "
-            f"(label_values in Python)."
-        )
-    mixed = len(left["names"]) < len(values) and len(left["ids"]) < len(values)
-    are = "is" if len(set(left[nearest])) == 1 else "are"
-    what = f"Column '{column}' holds {_shown(left[nearest])}, which {are} none of the labels"
-    if mixed:
-        names, others = (set(left["ids"]) - set(left["names"]), set(left["names"]) - set(left["ids"]))
-        what = (
-            f"In column '{column}' some values are names ({_shown(names)}), others ids ({_shown(others)}); a column is all "
-            f"names or all ids"
-        )
-    return (
-        f"{what}. Expected {kinds['names']} or {kinds['ids']}. Say what a value is: {map_hint} (label_map "
-        f"in Python; nothing after = for no label), or use no gold: --label_column none."
-    )
-
-
-def _listed(values: Mapping[tuple, object], ids: Mapping[tuple, int], labels: Sequence[str]) -> str:
-    pairs = [f"{written(values[key])} is {labels[i]!r}" for key, i in ids.items() if i >= 0]
-    return ", ".join(pairs[:_SHOWN]) + (", ..." if len(pairs) > _SHOWN else "")
-
-
-def _shown(values: Iterable[str]) -> str:
-    found = sorted(set(values))
-    return ", ".join(map(repr, found[:_SHOWN])) + (f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else "")

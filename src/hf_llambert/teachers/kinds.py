@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import importlib
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn, cast
@@ -96,10 +97,21 @@ def teacher_from_arguments(kind: str, arguments: Sequence[str], seed: int) -> Te
     parser.error = _refuse  # type: ignore[method-assign]  # one sentence, not a page of usage
     if "seed" in cls.__dataclass_fields__:  # type: ignore[attr-defined]
         parser.set_defaults(seed=seed)
-    made, rest = parser.parse_args_into_dataclasses(args=arguments, return_remaining_strings=True)
+    made, rest = parser.parse_args_into_dataclasses(args=_joined(arguments), return_remaining_strings=True)
     if rest:
         raise ValueError(f"Unknown arguments {rest} of a teacher of the kind {kind}. See docs/teachers.md.")
     return made
+
+
+def _joined(arguments: Sequence[str]) -> list[str]:
+    """The same arguments with `--recorded_map -1=negative` as one word, which argparse would take for two options."""
+    out: list[str] = []
+    for one in arguments:
+        if out and re.fullmatch(r"--\w+_map", out[-1]) and re.match(r"-[^-]*=", one):
+            out[-1] += f"={one}"
+        else:
+            out.append(one)
+    return out
 
 
 def _refuse(message: str) -> NoReturn:

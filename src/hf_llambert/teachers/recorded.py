@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
@@ -15,7 +17,16 @@ from typing import Literal
 from datasets import Dataset
 
 from hf_llambert.data import content_hash, load_data
-from hf_llambert.tasks.questions import ABSTAIN, LabelValues, label_meanings, value_key
+from hf_llambert.reading import PLAIN, FileFormat
+from hf_llambert.tasks.questions import (
+    ABSTAIN,
+    LabelValues,
+    is_missing,
+    label_meanings,
+    parse_label_map,
+    value_key,
+    written,
+)
 from hf_llambert.tasks.spec import TaskSpec
 from hf_llambert.teachers.base import Mode, Reply
 from hf_llambert.teachers.recordings import (
@@ -32,7 +43,9 @@ from hf_llambert.teachers.recordings import (
 _CHUNK = 1000
 _NOTHING = "the recorded file has no answer about this text"
 _LEAST_PROBABILITY = 1e-12
-_FINISH = "finish_reason"
+_FINISHES = ("finish_reason", "native_finish_reason", "stop_reason")
+_OPTION = re.compile(r"(--|\bPass |^)(encoding|delimiter)\b")
+_ADVICE = re.compile(r"[Pp]ass (the right )?(encoding|delimiter).*", re.DOTALL)
 _COLUMNS: dict[str, dict[str, tuple[str, ...]]] = {
     "generate": {"response": ("response", "llm_response"), "label": ("llm_label", "label")},
     "score": {"scores": ("scores", "llm_scores"), "probabilities": ("probabilities",)},
@@ -62,9 +75,10 @@ class RecordedTeacher:
         row_column (`str`, defaults to `"row"`): With `texts`, the table's column of row numbers, counted from 0; of ids
             when `texts` has a column of that name.
         response_column (`str`, *optional*): Column of raw answers. Defaults to `response` or `llm_response`. Where there is
-            a column `finish_reason`, an answer that was cut (`length`) or filtered (`content_filter`) is no label.
-        label_column (`str`, *optional*): Column of labels: ids or names of the task. Defaults to `llm_label` or
-            `label`, where there is no response. Ids count the task's labels in their order; the ledger keeps the names
+            a column `finish_reason` (or `native_finish_reason`, `stop_reason`), an answer that was cut (`length`,
+            `max_tokens`, ...) or filtered (`content_filter`, `SAFETY`, ...) is no label, as at an endpoint.
+        label_column (`str`, *optional*): Column of labels: ids or names of the task. Defaults to `llm_label` or `label`, where
+            there is no response, or only empty ones. Ids count the task's labels in their order; the ledger keeps the names
             that they stood for, so a task whose labels change their order needs another ledger.
         scores_column (`str`, *optional*): Column of log-probabilities in label order. Defaults to `scores` or
             `llm_scores`.
@@ -73,10 +87,14 @@ class RecordedTeacher:
         split (`str`, *optional*): Split of a table on the Hub.
         texts_split (`str`, *optional*): Split of `texts`.
         requests (`str`, *optional*): The file or directory of requests, for a batch that [`write_batch`] did not write.
-        on_disagreement (`"refuse"` or `"fail"`, defaults to `"refuse"`): When a text is recorded twice with different
-            answers, refuse the file or fail on that text. Failed answers beside a good one do not count.
+        on_disagreement (`"refuse"` or `"fail"`, defaults to `"refuse"`): When a text is recorded twice with answers that are
+            different labels, refuse the file or fail on that text. Failed answers beside a good one do not count.
         recorded_values (`str`, defaults to `"auto"`): What a column of labels holds: `names`, `ids` or `ids_from_1`, where the
             whole column fits several.
+        recorded_map (`Mapping[str, str]` or `list[str]`, *optional*): What values of a column of labels are in the task:
+            `{"sci/tech": "tech"}` or `["sci/tech=tech"]`. An empty label means none.
+        recorded_encoding (`str`, defaults to `"utf-8"`): Encoding of a table in CSV or JSON.
+        recorded_delimiter (`str`, defaults to `","`): What stands between the fields of a table in CSV.
 
     Raises:
         ValueError: An argument does not make sense.
@@ -97,11 +115,16 @@ class RecordedTeacher:
     requests: str | None = None
     on_disagreement: Literal["refuse", "fail"] = "refuse"
     recorded_values: LabelValues = "auto"
+    recorded_map: list[str] | None = field(default=None, metadata={"action": "append"})
+    recorded_encoding: str = "utf-8"
+    recorded_delimiter: str = ","
 
     def __post_init__(self) -> None:
         for name in ("path", "texts", "requests"):  # a Path would not be JSON-ready
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, str(getattr(self, name)))
+        object.__setattr__(self, "recorded_map", _map_pairs(self.recorded_map))
+        self._form()
         if not isinstance(self.model, str) or not self.model.strip():
             raise ValueError(f"model must say who gave the answers, got {self.model!r}.")
         if self.mode not in _COLUMNS:
@@ -116,7 +139,7 @@ class RecordedTeacher:
     def identity(self) -> dict[str, object]:
         """Who answered, and the content of what is read. See [`Teacher`]."""
         loaded = self._loaded()
-        return {
+        out: dict[str, object] = {
             "teacher": "recorded",
             "model": self.model,
             "mode": self.mode,
@@ -126,6 +149,10 @@ class RecordedTeacher:
             "text_column": self.text_column,
             "on_disagreement": self.on_disagreement,
         }
+        if loaded.kind == "label":  # what is read decides the answers that the ledger keeps
+            out |= {} if self.recorded_values == "auto" else {"recorded_values": self.recorded_values}
+            out |= {"recorded_map": self._map()} if self.recorded_map else {}
+        return out
 
     def settings(self) -> dict[str, object]:
         """Who answered, and which file it was, by name and digest. See [`Teacher`]."""
@@ -154,14 +181,7 @@ class RecordedTeacher:
                 the task does not recognise one of its own label names in an answer.
         """
         loaded = self._loaded()
-        meanings = self._meanings(task, loaded) if loaded.kind == "label" else {}
-        if loaded.kind == "label":
-            for k, label in enumerate(task.labels):
-                if task.parse(label) != k:
-                    raise ValueError(
-                        f"Task '{task.name}' does not read the answer {label!r} as that label, so a recorded one would "
-                        f"be lost. Rename the label."
-                    )
+        said = self._said(task)
         for start in range(0, len(texts), _CHUNK):
             names = [loaded.recording.name(task, text) for text in texts[start : start + _CHUNK]]
             found = loaded.recording.index.find(names)
@@ -170,22 +190,27 @@ class RecordedTeacher:
             replies = {}
             for i, (name, some) in enumerate(zip(names, found, strict=True), start):
                 mine = [answer for named, answer in islice(answers, len(some)) if named == name]
-                replies[i] = _reply(task, mine, loaded, meanings)
+                replies[i] = _reply(task, mine, loaded, said)
             yield replies
 
-    def _meanings(self, task: TaskSpec, loaded: _Loaded) -> Mapping[tuple[str, object], int]:
-        """What the recorded labels are, decided by the whole column."""
-        how = self.recorded_values
-        values = loaded.recording.values()
+    def _said(self, task: TaskSpec) -> _Said:
+        """What the answers say about a task, once it is certain that none contradicts another."""
+        return _read_by(self, task, self._stamps())
+
+    def _form(self) -> FileFormat:
         try:
-            return label_meanings(values, task.labels, loaded.column or "", label_values=how, skip_strange=True)
-        except ValueError as error:  # of this teacher's own option
-            said = str(error).replace("label_values", "recorded_values")
-            raise ValueError(f"Recorded labels in '{self.path}': {said}") from error
+            return FileFormat(self.recorded_encoding, self.recorded_delimiter)
+        except ValueError as error:
+            raise ValueError(_OPTION.sub(r"\1recorded_\2", str(error))) from error
+
+    def _map(self) -> dict[str, str]:
+        return parse_label_map(self.recorded_map or ())
+
+    def _stamps(self) -> tuple:
+        return tuple(_stamp(place) for place in (self.path, self.texts, self.requests) if place is not None)
 
     def _loaded(self) -> _Loaded:
-        places = (self.path, self.texts, self.requests)
-        return _load(self, tuple(_stamp(place) for place in places if place is not None))
+        return _load(self, self._stamps())
 
 
 @dataclass(frozen=True)
@@ -196,10 +221,55 @@ class _Loaded:
     digest: str
 
 
+@dataclass(frozen=True)
+class _Said:
+    """What recorded labels are, and what an answer says, to compare it with another about the same text."""
+
+    meanings: Mapping[tuple[str, object], int]
+    label: Callable[[Answer], object]
+
+
+@lru_cache(maxsize=4)
+def _read_by(teacher: RecordedTeacher, task: TaskSpec, stamp: tuple) -> _Said:
+    """The recorded answers as a task reads them, once in each process and for each state of the file."""
+    loaded = teacher._loaded()
+    meanings: Mapping[tuple[str, object], int] = {}
+    if loaded.kind == "label":
+        for k, label in enumerate(task.labels):
+            if task.parse(label) != k:
+                raise ValueError(
+                    f"Task '{task.name}' does not read the answer {label!r} as that label, so a recorded one would "
+                    f"be lost. Rename the label."
+                )
+        values, how = loaded.recording.values(), teacher.recorded_values
+        try:
+            meanings = label_meanings(
+                values, task.labels, loaded.column or "", teacher._map(), how, skip_strange=True, option="recorded"
+            )
+        except ValueError as error:
+            raise ValueError(f"Recorded labels in '{teacher.path}': {error}") from error
+
+    def says(answer: Answer) -> object:
+        """The label that an answer is, or the answer itself where it is none."""
+        if loaded.kind == "label":
+            return meanings.get(value_key(answer.value), _key(answer))
+        if loaded.kind == "response" and answer.value is not None:
+            with suppress(ValueError, TypeError, RecursionError):
+                return task.read(_text(answer.value), answer.finish, answer.structured)[0]
+        return _key(answer)
+
+    if teacher.on_disagreement == "refuse" and (count := disagreeing(loaded.recording, says)):
+        raise ValueError(
+            f"'{teacher.path}' has different answers about the same text for {count:,} texts. Correct it, or pass "
+            f"on_disagreement='fail' (--on_disagreement fail) to go without an answer about them."
+        )
+    return _Said(meanings, says)
+
+
 @lru_cache(maxsize=4)
 def _load(teacher: RecordedTeacher, stamp: tuple) -> _Loaded:
     """The file and its index, once in each process and for each state of the file."""
-    files = _batch_files(teacher.path)
+    files = _batch_files(teacher.path) if teacher._form().codec == PLAIN.codec else []
     if files:
         requests = _files(teacher.requests) if teacher.requests else []
         digest = _digest([*files, *requests])
@@ -209,24 +279,58 @@ def _load(teacher: RecordedTeacher, stamp: tuple) -> _Loaded:
         answers = {*_COLUMNS["generate"]["response"], *_COLUMNS["generate"]["label"]}
         answers |= {name for name in (teacher.response_column, teacher.label_column) if name}
         ids = [teacher.row_column] if teacher.texts else []  # as written: a gap would round long ones
-        table = load_data(teacher.path, teacher.split, label_columns=[*sorted(answers), *ids])
-        texts = load_data(teacher.texts, teacher.texts_split, label_columns=ids) if teacher.texts else None
+        table = _table(teacher, [*sorted(answers), *ids])
+        texts = _texts(teacher, ids) if teacher.texts else None
         if texts is None and teacher.text_column not in table.column_names:
             raise ValueError(
                 f"'{teacher.path}' has the columns {table.column_names}, not '{teacher.text_column}'. Pass "
-                f"text_column=..., or texts=... with the data that its column of row numbers or ids stands for."
+                f"text_column=... (on the command line in a YAML file of the teacher), or texts=... (--texts) with the data that "
+                f"its column of row numbers or ids stands for."
             )
         kind, column = _column(teacher, table)
         digest = content_hash(table) + (content_hash(texts) if texts is not None else "")
-        finish = _FINISH if kind == "response" and _FINISH in table.column_names else None
+        finish = [name for name in _FINISHES if kind == "response" and name in table.column_names]
         recording = TableRecording(table, column, teacher.text_column, texts, teacher.row_column, finish)
         loaded = _Loaded(recording, kind, column, hashlib.sha256(digest.encode()).hexdigest()[:32])
-    if teacher.on_disagreement == "refuse" and (count := disagreeing(loaded.recording, _key)):
-        raise ValueError(
-            f"'{teacher.path}' has different answers about the same text for {count:,} texts. Correct it, or pass "
-            f"on_disagreement='fail' to go without an answer about them."
-        )
     return loaded
+
+
+def _table(teacher: RecordedTeacher, columns: Sequence[str]) -> Dataset:
+    form = {"encoding": teacher.recorded_encoding, "delimiter": teacher.recorded_delimiter}
+    try:
+        return load_data(teacher.path, teacher.split, label_columns=columns, **form)  # type: ignore[arg-type]
+    except ValueError as error:  # of options that have other names here
+        raise ValueError(_OPTION.sub(r"\1recorded_\2", str(error))) from error
+
+
+def _texts(teacher: RecordedTeacher, columns: Sequence[str]) -> Dataset:
+    try:
+        return load_data(str(teacher.texts), teacher.texts_split, label_columns=columns)
+    except ValueError as error:
+        raise ValueError(_ADVICE.sub("Write it as UTF-8 with commas.", str(error))) from error
+
+
+def _map_pairs(given: object) -> tuple[str, ...] | None:
+    """A map of labels as pairs, from a mapping, pairs, or the lists of them that a command line gives."""
+    if given is None:
+        return None
+    pairs: list[object] = []
+    if isinstance(given, Mapping):
+        for value, label in given.items():
+            if not isinstance(value, str | int | float) or not isinstance(label, str | None):
+                raise ValueError(
+                    f"recorded_map takes values and labels of the task, got {value!r}: {label!r}. In YAML put words such as "
+                    f"yes, no, true and null in quotes."
+                )
+            pairs.append(f"{written(value)}={label or ''}")
+    elif isinstance(given, Sequence) and not isinstance(given, str):
+        for one in given:
+            pairs += one if isinstance(one, list | tuple) else [one]
+    if not all(isinstance(pair, str) for pair in pairs) or (not pairs and not isinstance(given, Mapping)):
+        raise ValueError(f"recorded_map takes a mapping or pairs such as pos=positive, got {given!r}.")
+    texts = tuple(str(pair) for pair in pairs)
+    parse_label_map(texts, "recorded_map")
+    return texts
 
 
 def _column(teacher: RecordedTeacher, table: Dataset) -> tuple[str, str]:
@@ -234,31 +338,34 @@ def _column(teacher: RecordedTeacher, table: Dataset) -> tuple[str, str]:
     for kind in kinds:
         if column := getattr(teacher, f"{kind}_column"):
             return kind, column
+    there = [name for names in kinds.values() for name in names if name in table.column_names]
+    filled = [name for name in there if not all(map(is_missing, table[name]))] if len(there) > 1 else there
     for kind, names in kinds.items():
-        present = [name for name in names if name in table.column_names]
+        present = [name for name in names if name in (filled or there[:1])]
         if len(present) > 1:
-            raise ValueError(f"'{teacher.path}' has the columns {present}. Say which one: pass {kind}_column=... .")
+            raise ValueError(
+                f"'{teacher.path}' has the columns {present}. Say which one: pass {kind}_column=... (on the command line in a "
+                f"YAML file of the teacher)."
+            )
         if present:
             return kind, present[0]
     wanted = [f"{kind}_column" for kind in kinds]
     raise ValueError(
         f"'{teacher.path}' has the columns {table.column_names}, none of which mode='{teacher.mode}' reads. Pass "
-        f"{'=... or '.join(wanted)}=... ."
+        f"{'=... or '.join(wanted)}=... (on the command line in a YAML file of the teacher)."
     )
 
 
-def _reply(
-    task: TaskSpec, answers: list[Answer], loaded: _Loaded, meanings: Mapping[tuple[str, object], int]
-) -> Reply:
+def _reply(task: TaskSpec, answers: list[Answer], loaded: _Loaded, said: _Said) -> Reply:
     good = best(answers)
     if not good:
         return Reply(error=(answers[0].error if answers else None) or _NOTHING)
-    if len({_key(answer) for answer in good}) > 1:
+    if len(good) > 1 and len({said.label(answer) for answer in good}) > 1:
         return Reply(error=f"the recorded file has {len(good)} answers about this text, and they differ")
-    value, (read, written) = good[0].value, good[0].tokens
+    value, (read, wrote) = good[0].value, good[0].tokens
     try:
         if loaded.kind in ("response", "label"):
-            reply = Reply(response=_label_name(task, value, meanings) if loaded.kind == "label" else _text(value))
+            reply = Reply(response=_label_name(task, value, said.meanings) if loaded.kind == "label" else _text(value))
             if loaded.kind == "response":
                 reply = replace(reply, finish=good[0].finish, structured=good[0].structured)
         elif loaded.kind == "tokens":
@@ -267,7 +374,7 @@ def _reply(
             reply = Reply(scores=_scores(task, value, loaded.kind == "probabilities"))
     except (ValueError, TypeError, OverflowError, RecursionError) as error:  # this row only
         return Reply(error=str(error)[:500])
-    return replace(reply, input_tokens=read, output_tokens=written)
+    return replace(reply, input_tokens=read, output_tokens=wrote)
 
 
 def _text(value: object) -> str:

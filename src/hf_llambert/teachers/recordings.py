@@ -37,7 +37,8 @@ class Answer:
         error (`str`, *optional*): Why there is nothing.
         tokens (`tuple[int, int]`, defaults to none): Tokens of the prompt and of the answer.
         finish (`str`, *optional*): Why the writing ended; see [`Reply`].
-        structured (`bool`, defaults to `False`): Whether the request asked for JSON with one of the labels.
+        structured (`bool`, defaults to `False`): Whether the request asked for JSON with one of the labels, or, where the
+            requests are not there, the answer is such JSON.
     """
 
     value: object = None
@@ -109,7 +110,8 @@ class TableRecording:
         texts (`Dataset`, *optional*): Data that has the texts. Defaults to the table itself.
         row_column (`str`): Column of the table that says which row of `texts` it is about: the value of the column of
             the same name there, else the row number from 0.
-        finish_column (`str`, *optional*): Column that says why each answer ended.
+        finish_columns (`Sequence[str]`, defaults to none): Columns that say why each answer ended, called as a service
+            calls them.
     """
 
     def __init__(
@@ -119,7 +121,7 @@ class TableRecording:
         text_column: str,
         texts: Dataset | None,
         row_column: str,
-        finish_column: str | None = None,
+        finish_columns: Sequence[str] = (),
     ) -> None:
         check_column(table, answer_column, "response_column, label_column, scores_column or probabilities_column")
         self._rows = None if texts is None else _rows(table, texts, row_column)
@@ -127,9 +129,8 @@ class TableRecording:
         check_column(texts, text_column, "text_column")
         feature = table.features[answer_column]
         self._names = feature.names if isinstance(feature, ClassLabel) else None
-        columns = [answer_column, *([finish_column] if finish_column else [])]
-        self._answers = table.select_columns(columns).with_format(None)
-        self._finish_column = finish_column
+        self._answers = table.select_columns([answer_column, *finish_columns]).with_format(None)
+        self._finish_columns = finish_columns
         self._texts = texts.select_columns(text_column).with_format(None)
         self._text_column, self._answer_column = text_column, answer_column
         hashes = np.empty(len(table), np.uint64)
@@ -152,11 +153,16 @@ class TableRecording:
         """See [`Recording`]."""
         rows = self._answers[list(places)]
         values = rows[self._answer_column]
-        ends = rows[self._finish_column] if self._finish_column else [None] * len(values)
         if self._names is not None:
             values = [self._names[v] if isinstance(v, int) and v >= 0 else None for v in values]
+        ends = [finished({name: rows[name][k] for name in self._finish_columns}) for k in range(len(values))]
         return [
-            (text, Answer(value, finish=_word(end)))
+            (
+                text,
+                Answer(error="the answer about this text was broken off")
+                if end == "broken"
+                else Answer(value, finish=end),
+            )
             for text, value, end in zip(self._texts_at(places), values, ends, strict=True)
         ]
 
@@ -240,7 +246,10 @@ class BatchRecording:
                         file.seek(start)
                         line = _json_line(file.readline(), row, self._files[number])
                         name = self._name_of(line)
-                        out[place] = name, _answer(line, self._scored, name in self._structured)
+                        out[place] = (
+                            name,
+                            _answer(line, self._scored, name in self._structured if self._asked else None),
+                        )
         return [out[place] for place in places]
 
     def values(self) -> list[object]:
@@ -307,7 +316,7 @@ def _wants_label(response_format: object) -> bool:
         return False
 
 
-def _answer(line: dict, scored: bool, structured: bool) -> Answer:
+def _answer(line: dict, scored: bool, structured: bool | None) -> Answer:
     if damage := line.get(_DAMAGED):
         return Answer(error=f"the batch service's answer about this text cannot be read: {damage}")
     try:
@@ -334,7 +343,17 @@ def _answer(line: dict, scored: bool, structured: bool) -> Answer:
         return Answer(error=f"the batch service's answer about this text has no {what}")
     if not scored:
         value = clean(str(value or ""))
-    return Answer(value, tokens=_tokens(body), finish=finish, structured=structured and not scored)
+        structured = _looks_structured(value) if structured is None else structured
+    return Answer(value, tokens=_tokens(body), finish=finish, structured=bool(structured) and not scored)
+
+
+def _looks_structured(answer: str) -> bool:
+    """Whether an answer, of a request that nobody has, is what a structured one is: JSON with `label` and no more."""
+    try:
+        value = json.loads(answer)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(value, dict) and list(value) == ["label"]
 
 
 def _checked(likeliest: dict[str, float]) -> dict[str, float]:
@@ -351,10 +370,6 @@ def _tokens(body: dict) -> tuple[int, int]:
     except _UNREADABLE:
         return 0, 0
     return (read if 0 <= read < _MOST_TOKENS else 0), (wrote if 0 <= wrote < _MOST_TOKENS else 0)
-
-
-def _word(value: object) -> str | None:
-    return clean(value.strip())[:40] or None if isinstance(value, str) else None
 
 
 def clean(text: str) -> str:

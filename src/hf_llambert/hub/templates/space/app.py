@@ -8,7 +8,7 @@ from transformers import pipeline
 
 FACTS = json.loads((Path(__file__).parent / "facts.json").read_text(encoding="utf-8"))
 STORED = {example["text"]: example["teacher"] for example in FACTS["examples"]}
-classify = pipeline("text-classification", model=FACTS["model"], truncation=True, top_k=None)
+classify = pipeline("text-classification", model=FACTS["model"], truncation=True, top_k=None, trust_remote_code=False)
 
 
 def label(text: str) -> tuple[dict[str, float], dict[str, float] | None]:

@@ -1,0 +1,139 @@
+"""What is said about the values of a label column: which readings there are, and how to say which is meant."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+_SHOWN = 5  # values in a message
+_Held = Mapping[tuple, str]  # each different value by its key, as a file would have it
+
+
+def shown(values: Iterable[str]) -> str:
+    """The first few different values, in order."""
+    found = sorted(set(values))
+    return ", ".join(map(repr, found[:_SHOWN])) + (f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else "")
+
+
+def map_to_nowhere(unknown: Iterable[str], labels: Sequence[str], option: str) -> str:
+    """A map goes to labels that the task has not."""
+    return f"{option}_map goes to labels of the task or to nothing, and {shown(unknown)} is not among {list(labels)}."
+
+
+def map_of_absent(absent: Iterable[str], held: Iterable[str], column: str, option: str) -> str:
+    """A map has values that the column has not."""
+    return (
+        f"{option}_map has {shown(absent)}, which column '{column}' does not hold. It holds "
+        f"{shown(held) or 'no labels'}. If it should, look at how they are spelled."
+    )
+
+
+def beside_mapped(ids: Iterable[str], column: str, option: str) -> str:
+    """A map has numbers, and others are left."""
+    return (
+        f"{option}_map says what some numbers of column '{column}' are, and {shown(ids)} would be ids. Map them too, or say "
+        f"that they are: {_values(option, 'ids')}."
+    )
+
+
+def names_that_could_be_ids(
+    held: _Held, ids: Mapping[tuple, int], labels: Sequence[str], column: str, option: str
+) -> str:
+    """Texts are read as names, and as ids would be other labels."""
+    return (
+        f"Column '{column}' holds {shown(held.values())}. They are read as the names of the labels; as ids they would be "
+        f"{_listed(held, ids, labels)}. {_values(option, 'names')} or {_values(option, 'ids')} says which."
+    )
+
+
+def names_or_ids(held: _Held, labels: Sequence[str], column: str, option: str) -> str:
+    """Numbers can be names and, differently, ids."""
+    return (
+        f"Column '{column}' holds {shown(held.values())}, which can be names of the labels {list(labels)} or ids that count "
+        f"them from 0, and these differ. Say which: {_values(option, 'names')}, or {_values(option, 'ids')}."
+    )
+
+
+def common_codes(
+    held: _Held,
+    ids: Mapping[tuple, int],
+    meant: Mapping[int, str],
+    labels: Sequence[str],
+    column: str,
+    option: str,
+) -> str:
+    """Numbers can be ids, and commonly mean other labels."""
+    as_ids = ", ".join(
+        f"{name} is {repr(labels[i]) if i >= 0 else 'no label'}"
+        for i, name in sorted((i, held[k]) for k, i in ids.items())
+    )
+    as_codes = ", ".join(f"{number} is {label!r}" for number, label in meant.items())
+    pairs = [f"{number}={label}" for number, label in meant.items()]
+    return (
+        f"Column '{column}' holds {shown(held.values())}, which can be ids that count the labels {list(labels)} from 0 "
+        f"({as_ids}) or codes as they are common ({as_codes}). Say which: {_values(option, 'ids')}, or "
+        f"{' '.join(f'--{option}_map {pair}' for pair in pairs)} ({option}_map in Python)."
+    )
+
+
+def ids_without_zero(
+    held: _Held,
+    ids: Mapping[tuple, int],
+    from_1: Mapping[tuple, int],
+    labels: Sequence[str],
+    column: str,
+    option: str,
+) -> str:
+    """Numbers are read as ids, and none is 0."""
+    return (
+        f"Column '{column}' holds the ids {shown(held.values())} and no 0. They are read from 0: "
+        f"{_listed(held, ids, labels)}. Counted from 1 they would be {_listed(held, from_1, labels)}: if that is meant, pass "
+        f"{_values(option, 'ids_from_1')}; if not, {_values(option, 'ids')} says so."
+    )
+
+
+def none_fits(
+    held: _Held,
+    readings: Mapping[str, Mapping[tuple, int | None]],
+    labels: Sequence[str],
+    column: str,
+    how: str,
+    option: str,
+) -> str:
+    """No reading, or not the one that was asked for, fits the column."""
+    kinds = {
+        "names": f"the names {list(labels)}",
+        "ids": f"ids from 0 to {len(labels) - 1}",
+        "ids_from_1": f"numbers from 1 to {len(labels)}",
+    }
+    left = {name: [held[key] for key, i in found.items() if i is None] for name, found in readings.items()}
+    nearest = how if how != "auto" else "names" if len(left["names"]) <= len(left["ids"]) else "ids"
+    value = min(left[nearest], default="VALUE")
+    map_hint = f"--{option}_map {value}=LABEL ({option}_map in Python; nothing after = for no label)"
+    if how != "auto":
+        return (
+            f"Column '{column}' holds {shown(left[how])}, which {option}_values='{how}' does not read: expected "
+            f"{kinds[how]}. Pass another --{option}_values, or say what a value is: {map_hint}."
+        )
+    if not left["ids_from_1"]:
+        return (
+            f"Column '{column}' holds {shown(held.values())}. Ids count from 0, so the labels {list(labels)} have ids from 0 "
+            f"to {len(labels) - 1}. If these count from 1, pass {_values(option, 'ids_from_1')}."
+        )
+    names, others = (set(left["ids"]) - set(left["names"]), set(left["names"]) - set(left["ids"]))
+    are = "is" if len(set(left[nearest])) == 1 else "are"
+    what = f"Column '{column}' holds {shown(left[nearest])}, which {are} none of the labels"
+    if names and others:
+        what = (
+            f"In column '{column}' some values are names ({shown(names)}), others ids ({shown(others)}); a column is all "
+            f"names or all ids"
+        )
+    return f"{what}. Expected {kinds['names']} or {kinds['ids']}. Say what a value is: {map_hint}."
+
+
+def _values(option: str, how: str) -> str:
+    return f"--{option}_values {how} ({option}_values='{how}' in Python)"
+
+
+def _listed(held: _Held, ids: Mapping[tuple, int], labels: Sequence[str]) -> str:
+    pairs = [f"{held[key]} is {labels[i]!r}" for key, i in ids.items() if i >= 0]
+    return ", ".join(pairs[:_SHOWN]) + (", ..." if len(pairs) > _SHOWN else "")
