@@ -210,3 +210,185 @@ def test_ordinary_english_answers_are_read(labels, label, answer):
 )  # fmt: skip
 def test_answers_that_a_careful_reader_would_not_count(labels, label, answer):
     check(labels, label, answer)
+
+
+@pytest.mark.parametrize(
+    ("labels", "label", "answer"),
+    table(
+        (
+            ("joy", "anger", "fear", "sadness"), 1, "Anger", "The emotion is anger.", "The text expresses anger.",
+            "Anger.\n\nThe author is furious.", "The dominant emotion in this text is anger.",
+            "I detect anger in this message.", "The speaker feels anger toward the company.", "Emotion: anger",
+            "anger \U0001f621", "The primary emotion expressed is **anger**.", "This tweet conveys anger.",
+            "It seems to be anger.", "The best fit is anger.", "Anger, because the user is shouting.",
+        ),
+        (
+            ("joy", "anger", "fear", "sadness"), ABSTAIN, "anger and fear", "anger, mixed with fear", "no anger",
+            "without any anger", "The anger is gone.", "anger? maybe", "not so much anger", "rather than anger",
+            "Anger management", "The author fears nothing", "jealousy", "a lack of joy", "joyful", "joyless", "killjoy",
+            "More sadness than anger",
+        ),
+        (
+            ("entailment", "neutral", "contradiction"), 0, "Entailment", "The relationship is entailment.",
+            "The premise entails the hypothesis, so entailment.", "This is an entailment.", "Answer: entailment",
+            "The correct label is entailment because the premise states it.",
+        ),
+        (
+            ("entailment", "neutral", "contradiction"), 1, "Neutral",
+            "The relationship between the sentences is neutral.", "Neutral. The premise does not say so.",
+            "It is neutral: the text doesn't mention it.", "neutral, since nothing is said about it",
+        ),
+        (
+            ("entailment", "neutral", "contradiction"), 2, "This is a contradiction.",
+            "The hypothesis contradicts the premise, so the answer is contradiction.",
+            "contradiction - both cannot be true",
+        ),
+        (
+            ("entailment", "neutral", "contradiction"), ABSTAIN, "entailment or neutral", "not a contradiction",
+            "No contradiction", "It is neither entailment nor contradiction", "not neutral",
+            "There is no contradiction here, but no entailment.",
+        ),
+        (
+            ("favor", "against", "none"), 0, "The author is in favor.", "Favor", "Stance: favor", "The stance is favor",
+        ),
+        (
+            ("favor", "against", "none"), 1, "The author is against gun control.", "against", "The stance is against.",
+            "Against.",
+        ),
+        (
+            ("favor", "against", "none"), 2, "None", "none.", "The stance is none.", "Answer: none",
+        ),
+        (
+            ("favor", "against", "none"), ABSTAIN, "Nobody can tell", "not in favor", "against or favor",
+            "None of the above fits favor", "not against", "neither against nor in favor",
+        ),
+        (
+            ("relevant", "irrelevant"), 1, "not relevant", "The document is not relevant.", "It's irrelevant.",
+            "This document isn't relevant to the query.", "Irrelevant",
+            "The passage is irrelevant because it covers other matters.",
+        ),
+        (
+            ("relevant", "irrelevant"), 0, "Relevant", "The document is relevant.", "highly relevant",
+            "It is relevant to the query.",
+        ),
+        (
+            ("relevant", "irrelevant"), ABSTAIN, "not irrelevant", "hardly relevant", "partially relevant",
+            "less relevant", "I'm not sure if it's relevant",
+        ),
+        (
+            ("spam", "ham"), 0, "This is spam.", "Spam!", "The message is spam because it asks for money.",
+            "It looks like spam.", "This email is clearly spam.",
+        ),
+        (
+            ("spam", "ham"), ABSTAIN, "not spam", "no spam", "anti-spam", "spam filter", "It could be spam or ham",
+            "This isn't spam.", "I doubt it's spam", "spam-free",
+        ),
+        (
+            ("true", "false"), 0, "True", "The statement is true.", "This claim is true.", "true.",
+        ),
+        (
+            ("true", "false"), 1, "False", "The statement is false.", "This is false because Rome is in Italy.",
+            "false - it never happened", "The claim is false.",
+        ),
+        (
+            ("true", "false"), ABSTAIN, "not true", "untrue", "not false", "It is not true.", "true or false", "neither",
+            "half-true", "It isn't true", "True? No.", "That is wrong",
+        ),
+        (
+            ("high", "medium", "low"), 0, "The urgency is high.", "High urgency", "Priority: high", "high priority",
+            "Severity: High",
+        ),
+        (
+            ("high", "medium", "low"), ABSTAIN, "Confidence: high", "high to medium", "medium-high",
+            "between high and medium", "not high", "higher", "fairly high or low", "with high confidence",
+            "I am highly confident", "low confidence",
+        ),
+        (
+            STARS, 2, "3", "3 stars - it was okay", "I'd rate this a 3 out of 5.", "Rating: 3/5 stars",
+            "The review gets 3 stars.", "3.0 stars", "score = 3", "<score>3</score>", "A rating of 3 seems right.",
+            "The rating would be 3.", "3 because the food was average", "Predicted rating: 3",
+            "I would assign a rating of 3.", "***3***", "Label: 3", "[3]", '\\boxed{3}', "The answer is 3.",
+            "Three stars (3)",
+        ),
+        (
+            STARS, ABSTAIN, "3 out of 10", "3.7", "~3", "\u22483", "3?", "3 or 4", "2-3", "more than 3 stars",
+            "3 stars at most", "under 3 stars", "3 dishes were cold", "The 3rd star is lost",
+            "3 star hotel nearby was better", "I stayed 3 nights", "3 \xd7 better", "1/3", "3:1", "v3", "3-year-old",
+            "not even 3 stars", "3 stars is too generous", "I'd have given 3 stars if not for the staff", "instead of 3",
+            "we were 3", "around 3", "3 and up", "3 point 5", "3,5",
+        ),
+        (
+            YES_NO, 1, "No, nothing in the text says so.", "No; the review never mentions it.",
+            "No, the reviewer did not like it.", "The answer is no.", "no \u2013 not part of it",
+            "No.\n\nThe text is wrong about that.",
+        ),
+        (
+            YES_NO, 0, "Yes, that's right.", "Yes, it does mention it.", "yes :)", "Yes!", "The answer would be yes.",
+        ),
+        (
+            YES_NO, ABSTAIN, "I'd say yes and no", "No way of knowing", "not a clear yes", "There is no yes here",
+            "yesterday", "No one says yes", "no? yes?", "Yes, no, maybe", "It depends", "Maybe yes", "hardly a yes",
+            "no doubt", "no, yes", "No. Actually, yes.", "Yes. Correction: no.",
+        ),
+        (
+            ("ja", "nein"), 1, "Nein, der Text erwähnt das nicht.", "Nein, davon ist keine Rede.",
+            "Die Antwort ist nein.",
+        ),
+        (
+            ("ja", "nein"), ABSTAIN, "Ja, aber nein", "Ja. Nein, doch nicht.", "Ja, das ist falsch.", "Na ja",
+            "ja oder nein", "Nein, Moment, doch.",
+        ),
+        (
+            ("ja", "nein"), 0, "Ja, der Text erwähnt es.", "Die Antwort ist ja.",
+        ),
+        (
+            ("oui", "non"), 0, "Oui, le texte le mentionne.",
+        ),
+        (
+            ("oui", "non"), ABSTAIN, "Oui et non", "Oui, mais non", "Ni oui ni non", "Oui... enfin non",
+        ),
+        (
+            ("是", "否"), 1, "否\uff0c文本没有提到\u3002",
+        ),
+        (
+            ("是", "否"), ABSTAIN, "是非", "不是的", "是或否", "是\uff0c但不完全是",
+        ),
+        (
+            ("sì", "no"), 1, "No, il testo non lo dice.",
+        ),
+        (
+            SENTIMENT, ABSTAIN, "Sentiment: positive \u2192 negative", "positive (was negative)",
+            "From negative to positive", "positive\n---\nnegative", "Predicted: positive, actual: negative",
+            "1. positive 2. negative", "positive 40%", "positive (30%)", "positive: 50/50", "p(positive)",
+            "Positive vibes only? No.", "pos", "posit", "not-positive", "non positive", "un-positive",
+            "The customer is positive the item was stolen.", "false positives", "Rh positive", "I am positive it is bad",
+        ),
+        (
+            SENTIMENT, 0,
+            "The sentiment of the text is positive as the reviewer expresses satisfaction with the product.",
+            "Positive (the reviewer loved it)", "Positive review", "Positive feedback.", "I think it's positive",
+            "Sentiment -> positive", "Result: *positive*", "> positive", "The sentiment is **positive**.", "positive\n",
+            "positive \U0001f44d", "Positive\n\nNote: the reviewer was happy.", "It's a positive review overall.",
+            "The sentiment in this movie review is positive.", "Definitely a positive review!",
+            "The tone of this review is largely positive.", "In conclusion, the sentiment is positive.",
+            "Therefore, the sentiment is positive.", "After reading the review, I conclude that it is positive.",
+            "The given review is positive.", "The user review is positive.", "This IMDb review is positive.",
+            "Overall, the review leans positive.", "The review can be classified as positive.",
+            "The label for this review is positive.", "This review should be labeled positive.",
+            "The final sentiment is positive.",
+        ),
+        (
+            ("sports", "business", "politics", "tech"), 1, "Business",
+            "This is a business article about Microsoft's earnings.", "The article is about business.",
+            "Business (finance)", "I would categorize this under business.", "Section: Business",
+            "The news belongs to the business category.", "It fits best in business.",
+        ),
+        (
+            ("sports", "business", "politics", "tech"), ABSTAIN, "business and politics", "the business of politics",
+            "show business", "not business", "business or tech", "It's none of your business? hm", "entertainment",
+            "Art", "agribusiness", "tech-savvy", "fintech", "business/politics",
+        ),
+    ),
+)  # fmt: skip
+def test_answers_to_many_kinds_of_tasks(labels, label, answer):
+    check(labels, label, answer)

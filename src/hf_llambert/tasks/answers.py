@@ -52,7 +52,7 @@ _NEXT_EXAMPLE = re.compile(
     r"\n\s*(?:[#*>-]{1,4}\s*)?(?:(?:the|next|another|new|movie|film|customer|product|news|user|hotel|restaurant)\s)?"
     r"(?:review|text|input|question|sentence|tweet|article|passage|document|example|headline|statement|post|q|human|user|"
     r"instruction|task|prompt)(?:\s\d{1,4})?\**\s?:|"
-    r"\n\s*(?:<\|(?:user|im_start)\|?>|\[inst\]|#{2,4}\s|-{3,}\s*\n)"
+    r"\n\s*(?:<\|(?:user|im_start)\|?>|\[inst\]|#{2,4}\s)"
 )
 _OPTION_END = re.compile(r"\s?[).:\]}*–—-]{1,4}\s")
 _BOXED = re.compile(r"\$*\\boxed\s?\{\s?(?:\\text\w{0,4}\s?\{)?([^{}]{0,200})\}{1,2}\$*")

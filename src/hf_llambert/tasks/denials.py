@@ -29,6 +29,8 @@ _NEGATED_AFTER = re.compile(
     r"(?:not|nope|nah|no|wrong|incorrect|untrue|false)(?=\W*(?:\n|\Z)|[.!)])|"
     r"(?:is|was|does|do|would|could|ca|wo|ai)n't\b|cannot\b)|\s+(?:that|about)\b|"
     r"\W{0,3}(?:and )?then\b|\s+(?:if|until|unless|at first|initially|or not|reviews|reviewers|critics)\b|\s+is the last\b|"
+    r"(?<=xx) +(?:it|he|she|they|we|you|the|this|these|those|there)\b|"
+    r"\s+(?:is|was|are|were) (?:gone|absent|missing|lost|over|lacking|too|minimal)\b|"
     r"\s+would be (?:generous|an? (?:exaggeration|lie|mistake)|too much|odd|strange|exaggerated)\b|"
     r"\s+to be\b|\W{0,3}(?:or|and|nor|vs)\W*\Z"
 )
