@@ -724,7 +724,28 @@ def test_explanation_with_words_of_denial_is_still_read(sentiment, answer):
     assert sentiment.parse(answer) == 1
 
 
-@pytest.mark.parametrize("piece", ["(", ". ", ", no", " not", "*#", "<", "\n", "it is ", "wrong ", "1 ", "- "])
+@pytest.mark.parametrize(
+    "piece",
+    [
+        "& ",
+        "B) ",
+        "– ",
+        ",  }",
+        "if so ",
+        "1. ",
+        "(",
+        ". ",
+        ", no",
+        " not",
+        "*#",
+        "<",
+        "\n",
+        "it is ",
+        "wrong ",
+        "1 ",
+        "- ",
+    ],
+)
 def test_reading_what_follows_a_label_is_linear(sentiment, piece):
     start = time.perf_counter()
     sentiment.read("positive " + (piece * 19_000)[:19_900])

@@ -52,7 +52,7 @@ _NEXT_EXAMPLE = re.compile(
     r"\n\s*(?:[#*>-]{1,4}\s*)?(?:(?:the|next|another|new|movie|film|customer|product|news|user|hotel|restaurant)\s)?"
     r"(?:review|text|input|question|sentence|tweet|article|passage|document|example|headline|statement|post|q|human|user|"
     r"instruction|task|prompt)(?:\s\d{1,4})?\**\s?:|"
-    r"\n\s*(?:<\|(?:user|im_start)\|?>|\[inst\]|#{2,4}\s|-{3,}\s*\n)"
+    r"\n\s*(?:<\|(?:user|im_start)\|?>|\[inst\]|#{2,4}\s)"
 )
 _OPTION_END = re.compile(r"\s?[).:\]}*–—-]{1,4}\s")
 _BOXED = re.compile(r"\$*\\boxed\s?\{\s?(?:\\text\w{0,4}\s?\{)?([^{}]{0,200})\}{1,2}\$*")
@@ -153,11 +153,12 @@ def _text_labels(text: str, ids: dict[str, int], pattern: re.Pattern[str]) -> tu
     text = without_confidence(plain_grades(text, top), top)
     all_spans = list(pattern.finditer(text))
     spans = [span for span in all_spans if stands_alone(span)]
-    named = [label_of(name, ids) for name in {span[0] for span in spans}]
+    label_by_name = {name: label_of(name, ids) for name in {span[0] for span in all_spans}}
+    named = [label_by_name[span[0]] for span in spans]
     labels = {label for label in named if label is not None}
     if not labels or None in named:
         return set(), None
-    if any(label_of(span[0], ids) not in labels for span in all_spans if is_spoken_of(span)):
+    if any(label_by_name[span[0]] not in labels for span in all_spans if is_spoken_of(span)):
         return labels, "names several labels"
     return labels, next(_doubts(text, spans, ids, top), None)
 
@@ -177,10 +178,12 @@ def _doubts(text: str, spans: list[re.Match[str]], ids: dict[str, int], top: int
     for span in spans:
         blanked[span.start() : span.end()] = "x" * len(span[0])
     rest = "".join(blanked)
+    if ASKS.search(rest, spans[0].end()):
+        yield "asks instead of answering"
     if denies(rest, spans) or takes_back(rest[spans[0].end() :]):
         yield "denies a label"
     name, (start, end) = spans[0][0], spans[0].span()
-    explained = len(spans) == 1 and is_yes_or_no_explained(name, rest[:start], rest[end:]) and not ASKS.search(rest)
+    explained = len(spans) == 1 and is_yes_or_no_explained(name, rest[:start], rest[end:])
     if not (explained or _is_option(rest, spans) or _is_known(rest, spans)):
         yield "says more than a known frame"
 

@@ -10,6 +10,11 @@ _NEGATION = (
     r"fails? to|lacks?|lacking|wrong|incorrect|incorrectly|untrue|inaccurate|misleading|except|"
     r"exclud\w+|rejected|rul(?:e|es|ed|ing) out|avoid\w*|discard\w*|refus\w+|least likely|away from|antithesis|stretch|"
     r"nope|everything but|all but|instead of|rather than|far from|anything but|less than|wish\w*|pretend\w*|"
+    r"hesitat\w*|reluctant\w*|unlike|disagree\w*|reject\w*|expected|hoped|hoping|anticipated|used to|(?:was|were) going to|"
+    r"almost said|"
+    r"previous(?:ly)?|former(?:ly)?|earlier|other (?:review\w*|people|critics|users|guests|customers|labels?|answers?)|"
+    r"others|the words?|"
+    r"the term|mix(?:ture)? of|neutral|ambivalent|ambiguous|"
     r"(?:suppos|mean|intend|tri|try|claim|expect)\w* to (?:be|sound)|(?:should|would|could|might) have been|\w+n't|"
     r"(?:is|was|are|were|do|does|did|has|have|would|could|should|ca|wo|ai)nt)"
 )
@@ -23,10 +28,15 @@ _NEGATED_AFTER = re.compile(
     r"\w+\s+be(?:en)?\s+(?:rejected|excluded|ruled out|discarded|avoided|refused)\b|"
     r"(?:not|nope|nah|no|wrong|incorrect|untrue|false)(?=\W*(?:\n|\Z)|[.!)])|"
     r"(?:is|was|does|do|would|could|ca|wo|ai)n't\b|cannot\b)|\s+(?:that|about)\b|"
-    r"\W{0,3}(?:and )?then\b|\s+to be\b|\W{0,3}(?:or|and|nor|vs)\W*\Z"
+    r"\W{0,3}(?:and )?then\b|\s+(?:if|until|unless|at first|initially|or not|reviews|reviewers|critics)\b|\s+is the last\b|"
+    r"(?<=xx) +(?:it|he|she|they|we|you|the|this|these|those|there)\b|"
+    r"\s+(?:is|was|are|were) (?:gone|absent|missing|lost|over|lacking|too|minimal)\b|"
+    r"\s+would be (?:generous|an? (?:exaggeration|lie|mistake)|too much|odd|strange|exaggerated)\b|"
+    r"\s+to be\b|\W{0,3}(?:or|and|nor|vs)\W*\Z"
 )
 _NOT_THEN = re.compile(
-    r"(?<!\w)(?:(?:not|never|nope)\s?[:;.…]{1,4}|(?:wrong|incorrect|excluded|rejected)\s?:)[\s'\"(]*$"
+    r"(?<!\w)(?:(?:not|never|nope)\s?[:;.…]{1,4}|(?:wrong|incorrect|excluded|rejected|opposite|anything but|everything but|"
+    r"all but|far from|false|untrue|except|unlikely|instead of|rather than)\s?:)[\s'\"(]*$"
 )
 # A Greek question ends with a semicolon.
 ASKS = re.compile(r"[?¿؟՞⁇]|[\u0370-\u03ff]\W*;\W*\Z")

@@ -36,7 +36,7 @@ def looks_english(words: list[str]) -> bool:
         return True
     words = [word for word in words if set(word) != {"x"}]  # labels are blanked out
     usual = [word for word in words if is_usual(word)]
-    if not any(len(word) > 3 for word in usual):
+    if not any(len(word) > (3 if len(words) > 1 else 4) for word in usual):
         return False
     return len(usual) == len(words) or len(words) > 2 and 3 * len(usual) >= 2 * len(words)
 
@@ -65,7 +65,7 @@ def all_usual_beside(rest: str, spans: list[re.Match[str]]) -> bool:
         k, edge = bisect_left(starts, span.start()) - 1, span.start()
         while k >= 0 and not _PAUSE.search(rest, words[k].end(), edge):
             word = words[k][0]
-            if words[k].start() not in labels and not is_usual(word):
+            if words[k].start() not in labels and (word == "to" or not is_usual(word)):
                 return False
             if word not in intensifiers:
                 break

@@ -46,7 +46,7 @@ def _known() -> _Frames:
     return _Frames(
         re.compile("|".join(spaced)),
         re.compile("|".join(unspaced)),
-        re.compile(r"[\W_]*(?:" + "|".join(reasons) + ")"),
+        re.compile(r"[\W_]{0,8}(?:" + "|".join(reasons) + ")"),
         frozenset(clean(opener.casefold()) for opener in data["openers"]),
         frozenset(data["foreign"]),
         re.compile("|".join(re.escape(word) for word in data["denials"])),
@@ -93,10 +93,12 @@ def is_frame(before: str, after: str) -> bool:
     """Whether nothing but a known frame stands before and after a label, except an explanation after a pause."""
     known = _known()
     before = clean(before)
-    tails = [
-        match.start() for match in re.finditer(r"[,;:(.\n–—\- 。]+", after) if known.reason.match(after, match.end())
-    ]
-    end = 0 if known.reason.match(after) else tails[0] if tails else len(after)
+    pauses = re.finditer(r"[,;:(.\n–—\- 。]+", after)
+    end = (
+        0
+        if known.reason.match(after)
+        else next((p.start() for p in pauses if known.reason.match(after, p.end())), len(after))
+    )
     if is_foreign_denial(after[end:]):
         return False
     after = clean(after[:end])

@@ -10,12 +10,14 @@ _BEFORE_COUNT = re.compile(
     r"(?<!\w)(?:than|almost|nearly|about|around|approximately|roughly|over|under|above|below|at least|at most|up to|"
     r"close to|not quite|between|waited|past|version|top|minus|lost|loses|lose|losing|deduct(?:s|ed|ing)?|dock(?:s|ed|ing)?|"
     r"removed?|missing|subtract\w*|take[sn]? off|took off|taking off|on|in|since|from|until|by|after|before|every|within|"
-    r"days?|pages?|seasons?|episodes?|chapters?|parts?|volumes?|numbers?|no\.|reasons?|points?|steps?|rooms?|tables?|ages?|aged|"
+    r"we are|we were|they were|there are|there were|"
+    r"days?|pages?|seasons?|episodes?|chapters?|parts?|volumes?|numbers?|no\.|reasons?|points?|steps?|rooms?|tables?|questions?|examples?|samples?|items?|ages?|aged|"
     r"january|february|march|april|may|june|july|august|september|october|november|december)\s(?:an? )?$|[#$€£]\s?$"
 )
 _LESS_AFTER = re.compile(
     r"(?:\s*-?\s*(?:stars?|points?))?\s+(?:less|off|short|shy|below|above|away|more|fewer|higher|lower|better|worse|deducted|"
-    r"removed|missing|lost|too (?:many|much|few))(?!\w)"
+    r"removed|missing|lost|too (?:many|much|few)|at (?:most|best|least)|(?:is|was|would be|seems) (?:too|generous)|if not|"
+    r"and (?:up|over|above|a bit)|hotels?|restaurants?|resorts?|chefs?|places?|generals?)(?!\w)|\s?[×*] ?\w"
 )
 _LIST_NUMBER = re.compile(r"(?:\A|\n)\s*1[.)]\s+\w")
 _CONFIDENCE = re.compile(
