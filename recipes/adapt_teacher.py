@@ -14,7 +14,6 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -25,6 +24,7 @@ from peft import LoraConfig
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl import SFTConfig, SFTTrainer, TrlParser
 
+from common import map_pairs
 from hf_llambert import (
     ABSTAIN,
     LabelValues,
@@ -71,8 +71,7 @@ class AdaptArguments:
     lora_rank: int = field(default=8, metadata={"help": "Rank of the adapter; its alpha is twice that."})
 
     def __post_init__(self) -> None:
-        if isinstance(self.label_map, Mapping):  # from YAML
-            self.label_map = [f"{name}={label}" for name, label in self.label_map.items()]
+        self.label_map = map_pairs(self.label_map)
         parse_label_map(self.label_map)
 
 

@@ -7,6 +7,7 @@ import dataclasses
 import os
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -79,6 +80,15 @@ class RunArguments:
         default=None,
         metadata={"help": "Ask nobody: the teacher's answers in a file, by text or by row number of the data."},
     )
+    recorded_map: list[str] = field(
+        default_factory=list,
+        metadata={"help": "What recorded labels are in the task, as label_map says of the data's."},
+    )
+    recorded_values: LabelValues = field(
+        default="auto", metadata={"help": "What recorded labels are: names, ids, ids_from_1; auto: as they fit."}
+    )
+    recorded_encoding: str = field(default="utf-8", metadata={"help": "Encoding of the recorded file."})
+    recorded_delimiter: str = field(default=",", metadata={"help": "What stands between its fields."})
     teacher_revision: str | None = field(default=None, metadata={"help": "Revision of the teacher."})
     teacher_mode: str = field(default="score", metadata={"help": "score or generate."})
     teacher_dtype: str = field(default="auto", metadata={"help": "auto, float32, bfloat16 or float16."})
@@ -97,8 +107,7 @@ class RunArguments:
 
     def __post_init__(self) -> None:
         self.student = [self.student] if isinstance(self.student, str) else list(self.student)
-        if isinstance(self.label_map, Mapping):  # from YAML
-            self.label_map = [f"{name}={label}" for name, label in self.label_map.items()]
+        self.label_map, self.recorded_map = map_pairs(self.label_map), map_pairs(self.recorded_map)
         if self.num_seeds < 1:
             raise ValueError(f"num_seeds must be 1 or more, got {self.num_seeds}.")
         parse_label_map(self.label_map)
@@ -107,6 +116,28 @@ class RunArguments:
     def label_names(self) -> dict[str, str]:
         """`label_map` as a mapping."""
         return parse_label_map(self.label_map)
+
+
+def map_pairs(given: object) -> list[str]:
+    """
+    A map of labels as pairs, from a mapping in YAML or the words of a command line.
+
+    Raises:
+        ValueError: A word that YAML takes for something else stands without quotes.
+    """
+    if isinstance(given, Mapping):
+        for value, label in given.items():
+            if (
+                isinstance(value, bool | None)
+                or not isinstance(label, str | int | float | None)
+                or label in (True, False)
+            ):
+                raise ValueError(
+                    f"Expected a map of labels to labels of the task, got {value!r}: {label!r}. In YAML put words such as yes, "
+                    f"no, on, true and null in quotes."
+                )
+        return [f"{value}={'' if label is None else label}" for value, label in given.items()]
+    return list(given)  # type: ignore[call-overload, no-any-return]
 
 
 Arguments = TypeVar("Arguments", bound=RunArguments)
@@ -162,13 +193,21 @@ def split_rows(arguments: RunArguments, task: TaskSpec) -> tuple[Dataset, Datase
 def make_teacher(arguments: RunArguments) -> Teacher:
     """The teacher that the arguments name: a model, one described in a YAML file, or answers given before."""
     if arguments.recorded is not None:
-        by_row = arguments.text_column not in load_data(arguments.recorded).column_names
+        form = {"encoding": arguments.recorded_encoding, "delimiter": arguments.recorded_delimiter}
+        columns = []
+        with suppress(ValueError):  # the teacher says what is wrong with it
+            columns = load_data(arguments.recorded, **form).column_names  # type: ignore[arg-type]
+        by_row = arguments.text_column not in columns
         return RecordedTeacher(
             arguments.recorded,
             arguments.teacher,
             texts=arguments.data if by_row else None,
             texts_split=arguments.data_split if by_row else None,
             text_column=arguments.text_column,
+            recorded_map=arguments.recorded_map or None,
+            recorded_values=arguments.recorded_values,
+            recorded_encoding=arguments.recorded_encoding,
+            recorded_delimiter=arguments.recorded_delimiter,
         )
     if Path(arguments.teacher).suffix in (".yaml", ".yml"):
         fields = {one.name: one.default for one in dataclasses.fields(RunArguments)}

@@ -101,7 +101,9 @@ def test_gold_labels_that_are_none_of_the_task_are_refused(task, values):
 
 
 def test_missing_gold_column_says_which_argument(task, table):
-    with pytest.raises(ValueError, match=r"Column 'stars' not found in \['text', 'label'\]. Name the column .* --label_column"):
+    with pytest.raises(
+        ValueError, match=r"Column 'stars' not found in \['text', 'label'\]. Name the column .* --label_column"
+    ):
         with_gold(table, "text", "stars", task)
 
 

@@ -1,15 +1,19 @@
 """What people's and recorded labels mean, from the command line to the figures."""
 
 import csv
+import dataclasses
 import json
 
 import pytest
 from datasets import ClassLabel, Dataset, Features, Value
 
 import active
+from common import make_teacher
+from experiment import ExperimentArguments
 from hf_llambert import TaskSpec, with_gold
 from hf_llambert.cli import app
 from hf_llambert.cli.options import gold_options, load_sample
+from umls import UmlsArguments
 
 STARS = TaskSpec("stars", ("1", "2", "3", "4", "5"), "How many stars?\n{text}")
 
@@ -79,3 +83,38 @@ def test_held_out_gold_of_active_learning_is_read_as_the_whole_column_is(tmp_pat
         held_out, dev, pool = active.split_rows(arguments)
         assert [levels[texts.index(text)] for text in held_out["text"]] == held_out["label"][:]
         assert len({*held_out["text"], *dev["text"], *pool["text"]}) == 40
+
+
+def recipe(tmp_path, **changes):
+    return active.ActiveArguments(
+        data=str(tmp_path / "data.csv"), run="r", task="imdb", teacher="t", student=["s"], **changes
+    )
+
+
+def test_recorded_file_of_a_recipe_is_read_by_options_of_its_own(tmp_path, question):
+    (tmp_path / "r.csv").write_bytes("text;label\nschön;gut\nöde;schlecht\n".encode("cp1252"))
+    said = {"recorded_encoding": "cp1252", "recorded_delimiter": ";"}
+    arguments = recipe(
+        tmp_path, recorded=str(tmp_path / "r.csv"), recorded_map={"gut": "positive", "schlecht": "negative"}
+    )
+    with pytest.raises(ValueError, match="--recorded_encoding cp1252"):
+        list(make_teacher(arguments).ask(question, ["schön"]))
+    arguments = recipe(tmp_path, recorded=str(tmp_path / "r.csv"), recorded_map=arguments.recorded_map, **said)
+    (replies,) = make_teacher(arguments).ask(question, ["schön", "öde"])
+    assert [reply.response for reply in replies.values()] == ["positive", "negative"]
+
+
+def test_map_of_a_recipe_may_be_a_mapping_and_unquoted_words_of_yaml_are_refused(tmp_path):
+    assert recipe(tmp_path, label_map={"pos": "positive", 1: "positive", "NA": None}).label_names == {
+        "pos": "positive", "1": "positive", "NA": "",
+    }  # fmt: skip
+    for wrong in ({True: "positive"}, {"y": True}, {None: "positive"}, {"y": ["positive"]}):
+        with pytest.raises(ValueError, match="in quotes"):
+            recipe(tmp_path, label_map=wrong)
+
+
+def test_every_option_about_labels_is_one_of_every_recipe():
+    for arguments in (active.ActiveArguments, ExperimentArguments, UmlsArguments):
+        names = {field.name for field in dataclasses.fields(arguments) if field.init}
+        assert {"label_map", "label_values", "recorded_map", "recorded_values"} <= names
+        assert {"recorded_encoding", "recorded_delimiter"} <= names
