@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -21,11 +20,12 @@ from hf_llambert.pool.sources import Piece, column_values, pool_features, pool_p
 from hf_llambert.processes import launched
 from hf_llambert.progress import progress_bar
 from hf_llambert.reading import PLAIN, FileFormat, read_tables
+from hf_llambert.tasks.logs import get_logger
 from hf_llambert.tasks.spec import TaskSpec
 from hf_llambert.tasks.texts import why_unusable
 from hf_llambert.training.students import StudentLabeler
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 _SAMPLE = 512  # texts on which lower precision is compared with float32
 _LEAST_AGREEMENT = 0.995
