@@ -276,6 +276,10 @@ class LLMLabeler:
     def _identity(self) -> dict[str, object]:
         return self.teacher.identity()
 
+    def question(self) -> str:
+        """A hash of who is asked and of what, whatever the text: two labelers with one ledger and one hash pay for the same."""
+        return self._key("")
+
     def _key(self, text: str) -> str:
         asked: dict[str, object] = {"messages": self.task.messages(text), "chat": self.task.chat}
         if self.task.chat:
