@@ -8,11 +8,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from datasets import ClassLabel, Dataset, Features, List, Value
 
 from fakes import CountingTeacher
 from hf_llambert import LLMLabeler, TaskSpec, cli
 from hf_llambert.annotation.ledger import _damaged
-from hf_llambert.annotation.turns import one_at_a_time
+from hf_llambert.annotation.turns import asking_turn, one_at_a_time
 from hf_llambert.shown import scrubbed, shown_command
 from hf_llambert.tasks.texts import markdown_text, visible
 
@@ -174,7 +175,7 @@ def test_second_start_is_refused_until_the_first_is_gone(tmp_path):
         [sys.executable, "-c", _HOLDER, str(output)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
     assert holder.stdout.readline() == "held\n"
-    taken = pytest.raises(BlockingIOError, match=f"annotated' is being annotated by process {holder.pid} on ")
+    taken = pytest.raises(BlockingIOError, match=f"annotated' is being written by process {holder.pid} on ")
     with taken, one_at_a_time(output):
         pass
     holder.send_signal(signal.SIGKILL)
@@ -186,14 +187,73 @@ def test_second_start_is_refused_until_the_first_is_gone(tmp_path):
     assert list((tmp_path / "run").iterdir()) == []
 
 
-def test_second_start_asks_nobody(tmp_path, reviews):
+@pytest.fixture
+def labeler(tmp_path):
+    teacher = CountingTeacher(str(tmp_path / "log"))
+    return LLMLabeler(TaskSpec("t", ("negative", "positive"), "{text}"), teacher, tmp_path / "ledger")
+
+
+def starts(labeler, reviews, tmp_path):
+    """Everything that asks a teacher, by name."""
+    from hf_llambert import annotate, cascade, make_plan, pool_calibration
+
+    rows = {
+        "text": ["a", "b"],
+        "student_label": [0, 1],
+        "student_confidence": [0.1, 0.2],
+        "student_scores": [[0.0] * 2] * 2,
+    }
+    types = {"text": Value("string"), "student_label": ClassLabel(names=["negative", "positive"])}
+    types |= {"student_confidence": Value("float32"), "student_scores": List(Value("float32"))}
+    (tmp_path / "labels").mkdir()
+    Dataset.from_dict(rows, Features(types)).to_parquet(str(tmp_path / "labels/part-0.parquet"))
+    return {
+        "annotate": lambda: annotate(reviews, labeler, tmp_path / "out", show_progress=False),
+        "plan": lambda: make_plan(reviews, labeler, num_annotated=8, sample=4),
+        "cascade": lambda: cascade(tmp_path / "labels", labeler, tmp_path / "out", below=1, show_progress=False),
+        "pool_calibration": lambda: pool_calibration(tmp_path / "labels", labeler, show_progress=False),
+    }
+
+
+@pytest.mark.parametrize("start", ["annotate", "plan", "cascade", "pool_calibration"])
+def test_nobody_asks_while_another_start_asks_the_same(tmp_path, reviews, labeler, start):
+    begin = starts(labeler, reviews, tmp_path)[start]
+    with (
+        asking_turn([labeler]),
+        pytest.raises(BlockingIOError, match="this very process, which asks the same teacher"),
+    ):
+        begin()
+    if start in ("annotate", "cascade"):
+        with one_at_a_time(tmp_path / "out"), pytest.raises(BlockingIOError, match="a second start would do, and pay"):
+            begin()
+    assert labeler.teacher.asked() == []
+    begin()
+    assert len(labeler.teacher.asked()) in (2, 4, len(reviews))
+
+
+def test_two_outputs_with_one_ledger_are_refused_only_where_they_ask_the_same(tmp_path, reviews, labeler):
     from hf_llambert import annotate
 
-    teacher = CountingTeacher(str(tmp_path / "log"))
-    labeler = LLMLabeler(TaskSpec("t", ("a", "b"), "{text}"), teacher, tmp_path / "ledger")
-    with one_at_a_time(tmp_path / "out"), pytest.raises(BlockingIOError, match="a second start would ask"):
-        annotate(reviews, labeler, tmp_path / "out", show_progress=False)
-    assert teacher.asked() == []
+    (tmp_path / "link").symlink_to(tmp_path / "ledger")  # another way to the same folder
+    same = LLMLabeler(labeler.task, labeler.teacher, tmp_path / "link")
+    other = LLMLabeler(TaskSpec("u", ("negative", "positive"), "Well? {text}"), labeler.teacher, tmp_path / "ledger")
+    with asking_turn([labeler], tmp_path / "first"):
+        with pytest.raises(BlockingIOError, match="choose another --ledger"):
+            annotate(reviews, same, tmp_path / "second", show_progress=False)
+        assert annotate(reviews, other, tmp_path / "third", show_progress=False)["n_failed"] == 0
+        elsewhere = LLMLabeler(labeler.task, labeler.teacher, tmp_path / "{of} my own")
+        assert annotate(reviews, elsewhere, tmp_path / "fourth", show_progress=False)["n_failed"] == 0
+
+
+def test_two_starts_of_one_share_of_a_pool_are_refused(tmp_path, reviews, student_dir):
+    from hf_llambert import StudentLabeler, label_pool
+
+    student, output = StudentLabeler(student_dir), tmp_path / "labels"
+    with one_at_a_time(output, "0-of-2"):
+        with pytest.raises(BlockingIOError, match="labels' is being written by this very process"):
+            label_pool(reviews, student, output, show_progress=False, process=(0, 2))
+        assert not label_pool(reviews, student, output, show_progress=False, process=(1, 2))["complete"]
+    assert label_pool(reviews, student, output, show_progress=False, process=(0, 2))["complete"]
 
 
 def test_reasons_are_on_the_screen_and_nothing_right_is_a_failure(tmp_path, capsys):

@@ -19,7 +19,6 @@ def progress_bar(description: str, total: int | None, show: bool = True) -> Iter
     if not show or total == 0:
         yield lambda done: None
         return
-    from rich.console import Console
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
@@ -28,8 +27,15 @@ def progress_bar(description: str, total: int | None, show: bool = True) -> Iter
         TimeRemainingColumn,
     )
 
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"))
+    from hf_llambert.tasks.screen import Screen
+
+    console = Screen(stderr=True)
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+    )
     start, count = time.monotonic(), 0
     said = start
     with Progress(*columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal) as bar:
@@ -48,7 +54,6 @@ def progress_bar(description: str, total: int | None, show: bool = True) -> Iter
                 left = "" if total is None else f", {(total - count) / rate:,.0f} s left"
                 console.print(
                     f"{description}: {of}, {rate:,.1f} texts/s{left}",
-                    highlight=False,
                     soft_wrap=True,
                 )
 

@@ -25,7 +25,7 @@ from hf_llambert.annotation.calibration import (
 from hf_llambert.annotation.jury import JuryMethod, jury_columns
 from hf_llambert.annotation.labelers import LLMLabeler
 from hf_llambert.annotation.limits import Limits, Spending, check_caps
-from hf_llambert.annotation.turns import one_at_a_time
+from hf_llambert.annotation.turns import asking_turn
 from hf_llambert.data import (
     STAGE_FILE,
     check_column,
@@ -94,6 +94,7 @@ def annotate(
 
     Raises:
         FileExistsError: `output` holds the results of another run.
+        BlockingIOError: Another process writes `output`, or asks the same with the same ledger.
         ValueError: No such column, no rows, `fitted` without gold, labelers that cannot be one jury, or a `max_cost` for an
             endpoint, which has its own.
     """
@@ -140,7 +141,7 @@ def annotate(
     done = stage_results(output, config)
     if done is not None and not done["n_failed"]:
         return done
-    with one_at_a_time(output) if state.is_main_process else nullcontext():
+    with asking_turn(labelers.values(), output) if state.is_main_process else nullcontext():
         state.wait_for_everyone()  # nobody asks before the main process has its turn
         return _asked(
             data, labelers, alone, output, config, calibration, jury, gold, calibration_rows, limits, show_progress

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import json
-import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -18,13 +17,14 @@ from hf_llambert.annotation.limits import Spending
 from hf_llambert.annotation.published import published_note
 from hf_llambert.data import refuse_own_columns
 from hf_llambert.shown import scrubbed
+from hf_llambert.tasks.logs import get_logger
 from hf_llambert.tasks.questions import ABSTAIN
 from hf_llambert.tasks.spec import TaskSpec
 from hf_llambert.tasks.texts import why_unusable
 from hf_llambert.teachers.base import Reply, Teacher
 from hf_llambert.teachers.endpoint import EndpointTeacher
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 def busy_seconds(spans: Iterable[tuple[float, float]]) -> float:
@@ -275,6 +275,10 @@ class LLMLabeler:
     @functools.cached_property
     def _identity(self) -> dict[str, object]:
         return self.teacher.identity()
+
+    def question(self) -> str:
+        """A hash of who is asked and of what, whatever the text: two labelers with one ledger and one hash pay for the same."""
+        return self._key("")
 
     def _key(self, text: str) -> str:
         asked: dict[str, object] = {"messages": self.task.messages(text), "chat": self.task.chat}

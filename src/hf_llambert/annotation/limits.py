@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 
+from hf_llambert.tasks.logs import get_logger
 from hf_llambert.teachers.base import Reply, Teacher
 from hf_llambert.teachers.endpoint import EndpointTeacher
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 Cost = Callable[[float, float, float], float]
 """Money for (seconds, tokens in, tokens out)."""

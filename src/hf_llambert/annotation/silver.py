@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from collections import Counter
 from collections.abc import Sequence
@@ -13,9 +12,10 @@ from numpy.typing import ArrayLike
 
 from hf_llambert.annotation.calibration import Calibration
 from hf_llambert.data import content_hash
+from hf_llambert.tasks.logs import get_logger
 from hf_llambert.tasks.spec import TaskSpec
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 def select_silver(

@@ -6,30 +6,62 @@ import errno
 import os
 import platform
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from hf_llambert.annotation.labelers import LLMLabeler
 
 _HELD: set[str] = set()  # by this process, to which the system's lock says nothing
 _GUARD = threading.Lock()
 
 
 @contextmanager
-def one_at_a_time(output: Path) -> Iterator[None]:
+def asking_turn(labelers: Iterable[LLMLabeler], output: Path | None = None) -> Iterator[None]:
+    """
+    Hold the locks of a folder of results and of what is asked of whom in each labeler's ledger, while the block runs. Another
+    task, or another teacher, may be asked in the same ledger meanwhile.
+
+    Raises:
+        BlockingIOError: See [`one_at_a_time`].
+    """
+    with ExitStack() as stack:
+        if output is not None:
+            stack.enter_context(one_at_a_time(output))
+        for ledger, question in sorted({(one.ledger.folder, one.question()) for one in labelers}):
+            stack.enter_context(_lock(ledger, question[:16], _shared))
+        yield
+
+
+@contextmanager
+def one_at_a_time(output: Path, part: str = "") -> Iterator[None]:
     """
     Hold the lock of a folder, in the file `.NAME.lock` beside it, while the block runs. The system frees it with the
     process, however that ends. Where the disk knows no locks, or nothing can be written, the block runs without.
 
+    Args:
+        output (`Path`): The folder.
+        part (`str`, *optional*): Which part of it, where several processes write one each.
+
     Raises:
         BlockingIOError: Another process holds it; the message names that process.
     """
-    path = output.absolute().parent / f".{output.name}.lock"
+    with _lock(output, part, _written):
+        yield
+
+
+@contextmanager
+def _lock(folder: Path, part: str, why: Callable[[Path, str], str]) -> Iterator[None]:
+    whole = folder.resolve()  # one folder has one lock, whatever way leads there
+    path = whole.parent / f".{whole.name}{'-' if part else ''}{part}.lock"
     with _GUARD:
         if str(path) in _HELD:
-            raise _taken(output, "this very process")
+            raise BlockingIOError(why(folder, "this very process"))
         _HELD.add(str(path))
     try:
-        file = _locked(path, output)
+        file = _locked(path, lambda who: why(folder, who))
         try:
             yield
         finally:
@@ -41,7 +73,7 @@ def one_at_a_time(output: Path) -> Iterator[None]:
         _HELD.discard(str(path))
 
 
-def _locked(path: Path, output: Path) -> int | None:
+def _locked(path: Path, why: Callable[[str], str]) -> int | None:
     try:
         import fcntl
     except ImportError:  # no such locks on this system
@@ -58,7 +90,7 @@ def _locked(path: Path, output: Path) -> int | None:
             who = os.pread(file, 200, 0).decode(errors="replace")
             os.close(file)
             if error.errno in (errno.EACCES, errno.EAGAIN):
-                raise _taken(output, who or "another process") from error
+                raise BlockingIOError(why(who or "another process")) from error
             return None
         if _is_at(path, file):
             with suppress(OSError):
@@ -75,8 +107,15 @@ def _is_at(path: Path, file: int) -> bool:
         return False
 
 
-def _taken(output: Path, who: str) -> BlockingIOError:
-    return BlockingIOError(
-        f"'{output}' is being annotated by {who}, and a second start would ask for the same texts again. Wait until it "
-        f"has ended, or choose another --output."
+def _written(output: Path, who: str) -> str:
+    return (
+        f"'{output}' is being written by {who}, and a second start would do, and pay for, the same again. Wait until it has "
+        f"ended, or choose another --output."
+    )
+
+
+def _shared(ledger: Path, who: str) -> str:
+    return (
+        f"The ledger '{ledger}' is in use by {who}, which asks the same teacher the same question: both would pay for the texts "
+        f"that they share. Wait until it has ended, or choose another --ledger."
     )

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import typer
+from typer.core import TyperGroup
 
 from hf_llambert.cli.annotate import annotate
 from hf_llambert.cli.gate import gate
@@ -16,9 +20,35 @@ from hf_llambert.cli.plan import plan
 from hf_llambert.cli.publish import push, report
 from hf_llambert.cli.review import review
 from hf_llambert.cli.train import train
+from hf_llambert.tasks.logs import VisibleFormatter
 from hf_llambert.tasks.texts import visible
 
+
+class _Commands(TyperGroup):
+    """Commands whose errors of usage show the control characters of what was typed, or pasted, as signs."""
+
+    def make_context(self, *args: Any, **kwargs: Any) -> Any:
+        with _shown_errors():
+            return super().make_context(*args, **kwargs)
+
+    def invoke(self, ctx: Any) -> Any:
+        with _shown_errors():
+            return super().invoke(ctx)
+
+
+@contextmanager
+def _shown_errors() -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        said = vars(error)  # click's; typer brings its own copy of click, whose classes have no public name
+        if isinstance(said.get("message"), str):
+            said["message"] = visible(said["message"])
+        raise
+
+
 app = typer.Typer(
+    cls=_Commands,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -38,20 +68,13 @@ app.command()(push)
 app.add_typer(ledger_app, name="ledger")
 
 
-class _Visible(logging.Formatter):
-    """Messages in which what a server or a file said cannot move the cursor or hide itself."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        return visible(super().format(record))
-
-
 def main() -> None:
     """Run the command line. An error that the user can mend is one sentence; --debug in front shows where it arose."""
     debug = "--debug" in sys.argv[1:2]
     if debug:
         sys.argv.pop(1)
     handler = logging.StreamHandler()
-    handler.setFormatter(_Visible("%(levelname)s: %(message)s"))
+    handler.setFormatter(VisibleFormatter("%(levelname)s: %(message)s"))
     logging.basicConfig(level=logging.INFO if debug else logging.WARNING, handlers=[handler])
     try:
         app()

@@ -116,14 +116,12 @@ def plan(
 def show_plan(plan: dict) -> None:
     """Draw a plan on the terminal."""
     from rich.box import SIMPLE_HEAD
-    from rich.console import Console
-    from rich.table import Table
+
+    from hf_llambert.tasks.screen import Screen
 
     answered, now = plan["sample"]["answered"], plan["sample"]["asked_now"]
     say(f"{plan['task']} with {plan['teacher']}: 95 % intervals, from {answered} texts ({now} asked now)")
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    for name in ("", "texts", "time", *([plan["currency"]] if plan["currency"] else [])):
-        table.add_column(name, justify="right" if name else "left", no_wrap=True)
+    headings = ("", "texts", "time", *([plan["currency"]] if plan["currency"] else []))
     annotate, whole, student = plan["annotate"], plan["teacher_for_all"], plan["student"]
     rows = [("annotate", annotate["n"], annotate)]
     if student is not None:
@@ -131,12 +129,18 @@ def show_plan(plan: dict) -> None:
         rows += [("label", student["label"]["n"], student["label"])]
         rows += [("all three", None, student["in_all"])]
     rows += [("teacher alone", whole["n"], whole)]
-    for name, n, part in rows:
-        if name in ("all three", "teacher alone"):
-            table.add_section()
-        money = [_range(part["money"], _moneys)] if plan["currency"] else []
-        table.add_row(name, "" if n is None else f"{n:,}", _range(part["hours"], _times), *money)
-    Console(width=500).print(table)  # as wide as its numbers, none is cut
+    cells = [
+        (
+            name,
+            "" if n is None else f"{n:,}",
+            _range(part["hours"], _times),
+            *([_range(part["money"], _moneys)] if plan["currency"] else []),
+        )
+        for name, n, part in rows
+    ]
+    # As wide as its numbers, none is cut.
+    lines = ("all three", "teacher alone")
+    Screen(width=500).table(headings, cells, numbers=True, box=SIMPLE_HEAD, sections=lines)
     for line in _lines(plan):
         say(line)
 

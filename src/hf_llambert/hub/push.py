@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import re
 import time
 from collections.abc import Callable, Mapping
@@ -37,8 +36,9 @@ from hf_llambert.hub.files import column_types, dataset_configs, dataset_files, 
 from hf_llambert.hub.space import space_files
 from hf_llambert.quality.gate import refuse_missed
 from hf_llambert.quality.report import write_report
+from hf_llambert.tasks.logs import get_logger
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 T = TypeVar("T")
 P = ParamSpec("P")

@@ -7,6 +7,7 @@ import hashlib
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from scipy.stats import binomtest
 
 from hf_llambert.annotation.calibration import Calibration, batch_calibration, uncalibrated
 from hf_llambert.annotation.labelers import LLMLabeler
+from hf_llambert.annotation.turns import asking_turn
 from hf_llambert.data import STAGE_FILE, claim_stage, named_values, note_stage, stage_results
 from hf_llambert.metrics import paired_bootstrap
 from hf_llambert.models import digest_file
@@ -78,6 +80,7 @@ def cascade(
         `asked`, `n`, accuracy of `student` and `cascade` and their `difference`, each with its 95 % interval.
 
     Raises:
+        BlockingIOError: Another process writes `output`, or asks the same with the same ledger.
         FileExistsError: `output` holds the results of another call.
         FileNotFoundError: `labels` holds no shards.
         ValueError: The student has other labels than the task, a column is missing or taken, or an argument is wrong.
@@ -98,9 +101,21 @@ def cascade(
         **gold_reading(label_map, label_values),
     }
     state, output = process_state(), Path(output)
-    if state.is_main_process:
-        _claim(output, config, overwrite)
-    state.wait_for_everyone()
+    with asking_turn([labeler], output) if state.is_main_process else nullcontext():
+        if state.is_main_process:
+            _claim(output, config, overwrite)
+        state.wait_for_everyone()  # nobody asks before the main process has its turn
+        return _in_turn(files, labeler, output, config, show_progress)
+
+
+def _in_turn(files: list[Path], labeler: LLMLabeler, output: Path, config: dict, show_progress: bool) -> dict:
+    """As [`cascade`], with its arguments in `config`."""
+    state, below, max_asked, gold_column = (
+        process_state(),
+        config["below"],
+        config["max_asked"],
+        config["gold_column"],
+    )
     done = stage_results(output, config)
     confidence = _confidences(files)
     chosen, threshold = choose_rows(confidence, below, max_asked)
@@ -111,7 +126,8 @@ def cascade(
         return done
     gold = None
     if gold_column is not None:  # before anything is paid for
-        gold = (gold_column, pool_gold(labels, labeler.task.labels, gold_column, label_map, label_values))
+        reading = config.get("label_map"), config.get("label_values", "auto")
+        gold = (gold_column, pool_gold(files[0].parent, labeler.task.labels, gold_column, *reading))
     mine = [s for s, there in zip(shards, finished, strict=True) if not there]
     mine = mine[state.process_index :: state.num_processes]
     with progress_bar(
@@ -195,7 +211,8 @@ def pool_calibration(
     _check_columns(files[0], labeler, None)
     chosen, _ = choose_rows(_confidences(files), below, number)
     texts = [text for shard in _shards(files, Path(), chosen) for text in shard.texts(labeler.text_column)]
-    with progress_bar("calibrating", len(texts), show_progress) as progress:
+    turn = asking_turn([labeler]) if process_state().is_main_process else nullcontext()
+    with turn, progress_bar("calibrating", len(texts), show_progress) as progress:
         replies = labeler.replies(texts, progress=progress)
     scores = [s for text in texts if isinstance(text, str) and (s := replies[text].scores) is not None]
     return batch_calibration(scores) if scores else none

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +14,9 @@ from scipy.special import expit
 from scipy.stats import beta, binom
 
 from hf_llambert.annotation.labelers import LLMLabeler
+from hf_llambert.annotation.turns import asking_turn
 from hf_llambert.data import check_column, gold_labels
+from hf_llambert.processes import process_state
 from hf_llambert.progress import progress_bar
 from hf_llambert.tasks.questions import ABSTAIN, LabelValues
 from hf_llambert.training.students import StudentLabeler
@@ -157,7 +160,8 @@ def calibrate_cascade(
     order = np.argsort(sure, kind="stable")[: int((student != ABSTAIN).sum())]
     best, worst = gold.copy(), (gold + 1) % task.num_labels  # what the teacher may yet say
     found = guaranteed_threshold(sure, student, best, gold, target, confidence)
-    with progress_bar("asking about gold", len(order), show_progress) as progress:
+    turn = asking_turn([llm_labeler]) if process_state().is_main_process else nullcontext()
+    with turn, progress_bar("asking about gold", len(order), show_progress) as progress:
         for part in np.array_split(order, _STEPS):
             best[part] = worst[part] = _answers([texts[i] for i in part.tolist()], llm_labeler)
             progress(len(part))

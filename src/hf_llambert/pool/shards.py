@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -14,6 +13,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 from datasets import Dataset, Features, IterableDataset
 
+from hf_llambert.annotation.turns import one_at_a_time
 from hf_llambert.data import check_texts, claim_stage, note_stage, read_files, stage_results
 from hf_llambert.pool.manifest import NOTES, Manifest
 from hf_llambert.pool.share import Share
@@ -21,11 +21,12 @@ from hf_llambert.pool.sources import Piece, column_values, pool_features, pool_p
 from hf_llambert.processes import launched
 from hf_llambert.progress import progress_bar
 from hf_llambert.reading import PLAIN, FileFormat, read_tables
+from hf_llambert.tasks.logs import get_logger
 from hf_llambert.tasks.spec import TaskSpec
 from hf_llambert.tasks.texts import why_unusable
 from hf_llambert.training.students import StudentLabeler
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 _SAMPLE = 512  # texts on which lower precision is compared with float32
 _LEAST_AGREEMENT = 0.995
@@ -82,6 +83,7 @@ def label_pool(
         of one and, below float32, `agreement`. Where other processes are not done, `complete` is `False`.
 
     Raises:
+        BlockingIOError: Another process writes the same share of `output`.
         FileExistsError: `output` holds labels of another pool or student.
         ValueError: No such column, no rows, no classifier, another task's student, or too little agreement.
         RuntimeError: Some of the files cannot be read. The others are labelled.
@@ -122,7 +124,8 @@ def label_pool(
     if agreement is not None:
         compared.write_text(str(agreement), encoding="utf-8")
     share = Share(labeler, features, kept, manifest, rank, count, on_shard, whole=keep is None)
-    with progress_bar("labeling", total, show_progress and rank == 0) as progress:
+    turn = one_at_a_time(folder, f"{rank}-of-{count}" if count > 1 else "")
+    with turn, progress_bar("labeling", total, show_progress and rank == 0) as progress:
         share.compute(progress)
     if process is None:
         if not manifest.settled():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -19,11 +18,12 @@ from hf_llambert.quality.drift import measure_drift
 from hf_llambert.quality.noise import likely_label_errors
 from hf_llambert.quality.prevalence import class_prevalence
 from hf_llambert.quality.slices import find_slices
+from hf_llambert.tasks.logs import get_logger
 from hf_llambert.tasks.questions import ABSTAIN
 from hf_llambert.tasks.texts import why_unusable
 from hf_llambert.training.evaluation import EVALUATION_FILE, read_evaluation
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 _TEXTS, _FILES = 2000, 64  # of the pool that are read for drift
 _MOST_ROWS = 10_000  # in which wrong labels are looked for; more take minutes and change little

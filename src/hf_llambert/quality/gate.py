@@ -155,19 +155,14 @@ def refuse_missed(report: Mapping) -> None:
 
 def show_gate(gate: Mapping) -> None:
     """Print what was asked and what was reached."""
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
+    from hf_llambert.tasks.screen import Screen
 
-    table = Table(title="The gate: " + ("passed" if gate["passed"] else "missed"))
-    for heading in ("condition", "wanted", "got", ""):
-        table.add_column(heading, overflow="fold")
+    rows = []
     for one in gate["conditions"]:
-        mark = Text("✓ passed", "green") if one["passed"] else Text("✗ missed", "bold red")
-        if one["why"]:
-            mark.append(f": {one['why']}", "default")
-        table.add_row(Text(one["name"]), Text(one["wanted"]), Text(one["got"]), mark)
-    Console().print(table)
+        mark = ("✓ passed", "green") if one["passed"] else ("✗ missed", "bold red")
+        rows.append((one["name"], one["wanted"], one["got"], mark, one["why"] or ""))
+    title = "The gate: " + ("passed" if gate["passed"] else "missed")
+    Screen().table(("condition", "wanted", "got", "", ""), rows, title)
 
 
 def _measured(part: str, name: str) -> Callable[[Mapping], Figure | str]:

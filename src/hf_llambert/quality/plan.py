@@ -12,6 +12,7 @@ from datasets import Dataset
 
 from hf_llambert.annotation.calibration import batch_calibration
 from hf_llambert.annotation.labelers import LLMLabeler
+from hf_llambert.annotation.turns import asking_turn
 from hf_llambert.data import check_column, gold_labels, optional_gold
 from hf_llambert.quality.costs import Answer, Costs, Lengths, money_of
 from hf_llambert.quality.forecast import Estimate, Moments, break_even, scaled, share, summed
@@ -96,6 +97,7 @@ def make_plan(
         (lengths, and how many are cut), `coverage`, `agreement` (Wilson intervals), and `notes` on what is not known.
 
     Raises:
+        BlockingIOError: Another process asks the same with the same ledger.
         ValueError: A number or column does not fit the data, the table has no price of the teacher, or no text of the sample
             was answered.
     """
@@ -122,7 +124,8 @@ def make_plan(
     if gold_column is not None:  # what is wrong with it is said before anybody is paid; decided by the whole column
         with optional_gold():
             gold = gold_labels(shuffled, gold_column, labeler.task, label_map, label_values)[: len(asked)]
-    answers, fresh = _answers(labeler, asked)
+    with asking_turn([labeler]):
+        answers, fresh = _answers(labeler, asked)
     annotated = _distinct(shuffled.select(range(num_annotated))[labeler.text_column])
     counted = shuffled.select(range(min(max_counted, len(data))))
     usable = [text for text in counted[labeler.text_column] if why_unusable(text) is None]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import math
 import os
 import shutil
@@ -32,6 +31,7 @@ from hf_llambert.quality.page import report_page
 from hf_llambert.quality.prices import load_prices, run_cost
 from hf_llambert.quality.review_summary import review_summary
 from hf_llambert.shown import scrubbed
+from hf_llambert.tasks.logs import get_logger
 from hf_llambert.tasks.questions import ABSTAIN
 from hf_llambert.tasks.spec import TaskSpec
 from hf_llambert.tasks.texts import shorten
@@ -39,7 +39,7 @@ from hf_llambert.training.evaluation import EVALUATION_FILE, read_evaluation
 from hf_llambert.training.seeds import compare_students, read_seeds
 from hf_llambert.training.students import TRAINING_FILE, StudentLabeler
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 _EXAMPLES = 12
 _SLICES = 12
@@ -198,23 +198,15 @@ def _measured_alike(first: dict | None, second: dict | None) -> bool:
 
 def show_report(report: Mapping, run: str | Path) -> None:
     """Print the table that ends a run."""
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
+    from hf_llambert.tasks.screen import Screen
 
-    table = Table(
-        title=Text(
-            f"{report['task']['name']}: {report['n_annotated'] or 0:,} annotated, {report['n_silver'] or 0:,} silver, "
-            f"{report['n_labelled'] or 0:,} labelled"
-        )
+    title = (
+        f"{report['task']['name']}: {report['n_annotated'] or 0:,} annotated, {report['n_silver'] or 0:,} silver, "
+        f"{report['n_labelled'] or 0:,} labelled"
     )
-    for heading in ("", "accuracy (95 % interval)", "macro-F1", "texts/s"):
-        table.add_column(heading)
-    for row in summary_rows(report):
-        table.add_row(*row)
-    console = Console()
-    console.print(table)
-    console.print(f"report: {Path(run) / 'report.html'}", highlight=False, markup=False, soft_wrap=True)
+    screen = Screen()
+    screen.table(("", "accuracy (95 % interval)", "macro-F1", "texts/s"), summary_rows(report), title)
+    screen.print(f"report: {Path(run) / 'report.html'}", soft_wrap=True)
 
 
 def _stage(folder: Path) -> dict | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import re
 import unicodedata
@@ -11,9 +10,10 @@ from fractions import Fraction
 from typing import Literal, TypeVar, get_args
 
 from hf_llambert.tasks import label_messages as messages
+from hf_llambert.tasks.logs import get_logger
 
 _Key = TypeVar("_Key")
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 ABSTAIN = -1
 """

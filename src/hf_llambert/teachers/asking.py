@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import json
-import logging
 import queue
 import threading
 import time
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from hf_llambert.processes import world_size
+from hf_llambert.tasks.logs import get_logger
 from hf_llambert.tasks.spec import TaskSpec
 from hf_llambert.tasks.texts import GAP
 from hf_llambert.teachers.base import Reply
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
     from hf_llambert.teachers.endpoint import EndpointTeacher
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 _UNREACHABLE = "cannot be reached"
 _NOT_AGAIN = (400, 404, 405, 413, 422)  # the request itself is wrong; asking again changes nothing

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 
 import torch
 from datasets import Dataset
 
 from hf_llambert.data import check_column
+from hf_llambert.tasks.logs import get_logger
 from hf_llambert.tasks.questions import ABSTAIN
 from hf_llambert.tasks.spec import TaskSpec
 from hf_llambert.tasks.texts import why_unusable
 from hf_llambert.training.losses import hard_targets, soften
 from hf_llambert.training.trainer import StudentConfig
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 def labelled_rows(data: Dataset, task: TaskSpec, text_column: str, what: str) -> Dataset:

@@ -6,7 +6,6 @@ import contextlib
 import copy
 import hashlib
 import json
-import logging
 import shutil
 import time
 from collections import Counter
@@ -28,6 +27,7 @@ from transformers.trainer_utils import get_last_checkpoint
 
 from hf_llambert.data import content_hash, note_stage, stage_results, whole_folder
 from hf_llambert.models import content_id
+from hf_llambert.tasks.logs import get_logger
 from hf_llambert.tasks.spec import TaskSpec
 from hf_llambert.training.evaluation import evaluate_student, scalar_metrics
 from hf_llambert.training.figures import draw_mix, draw_training
@@ -36,7 +36,7 @@ from hf_llambert.training.rows import kept_back, labelled_rows, training_rows, w
 from hf_llambert.training.students import Reading, StudentLabeler, save_reading
 from hf_llambert.training.trainer import StudentConfig, StudentTrainer
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 SILVER_FILE = "silver.parquet"
 ADAPTER_FOLDER = "adapter"
