@@ -442,24 +442,6 @@ def test_lora_student_is_pushed_merged_with_its_adapter_beside(hub, client, run,
     """)
 
 
-def test_training_pushes_its_checkpoints_as_the_trainer_does(hub, client, run, student_dir, tmp_path):
-    client.run(f"""
-        from datasets import load_from_disk
-        from hf_llambert import StudentConfig, TaskSpec, select_silver, train_student
-        import json
-        task = TaskSpec.from_dict(json.load(open({str(run / "annotated" / "stage.json")!r}))["config"]["task"])
-        silver, _ = select_silver(load_from_disk({str(run / "annotated")!r}), task)
-        args = StudentConfig(
-            {str(tmp_path / "ck")!r}, use_cpu=True, max_steps=2, report_to=[], disable_tqdm=True, push_to_hub=True,
-            save_strategy="steps", save_steps=1, hub_model_id="tester/checkpoints", hub_strategy="every_save",
-        )
-        train_student(task, {student_dir!r}, {str(tmp_path / "student")!r}, args, silver=silver)
-    """)
-    assert {"model.safetensors", "tokenizer.json", "README.md"} <= set(hub.files("model", "tester/checkpoints"))
-    assert any("step" in title for title in hub.commits("model", "tester/checkpoints"))
-    assert hub.token not in (tmp_path / "student" / "stage.json").read_text()
-
-
 def _run(command: list, env: dict[str, str]) -> subprocess.CompletedProcess:
     return subprocess.run(command, env=env, capture_output=True, text=True, check=False)
 

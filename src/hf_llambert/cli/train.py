@@ -20,7 +20,6 @@ from hf_llambert.cli.options import (
     TextColumn,
     Values,
     gold_options,
-    refuse_gated,
     say,
 )
 
@@ -112,8 +111,6 @@ def train(
     column = label_column or "label"
     reading_gold = gold_options(label_map, label_values)
     args = _training_arguments(context.args, output, seed)
-    if args.push_to_hub:
-        refuse_gated(output)
     reading: dict = {
         "text_column": text_column,
         "max_length": max_length,
