@@ -273,13 +273,14 @@ def test_file_that_a_new_run_no_longer_has_goes_and_files_of_people_stay(hub, cl
     client.push(run, "tester/changed")
     client.run("""
         from huggingface_hub import HfApi
-        HfApi().upload_file(path_or_fileobj=b"ours", path_in_repo="notes.txt", repo_id="tester/changed", repo_type="dataset")
+        for place in ("notes.txt", "figures/mine.svg", "labels/mine.parquet"):
+            HfApi().upload_file(path_or_fileobj=b"ours", path_in_repo=place, repo_id="tester/changed", repo_type="dataset")
     """)
     shutil.rmtree(run / "labels")
     client.push(run, "tester/changed")
     files = hub.files("dataset", "tester/changed")
-    assert files["notes.txt"] == b"ours"
-    assert not [name for name in files if name.startswith("labels/")]
+    assert files["notes.txt"] == files["figures/mine.svg"] == b"ours"
+    assert [name for name in files if name.startswith("labels/")] == ["labels/mine.parquet"]
     assert len(hub.tags("dataset", "tester/changed")) == 2
 
 
@@ -292,6 +293,26 @@ def test_pull_request_is_opened_once_and_main_stays(hub, client, run):
     assert first["dataset"] == again["dataset"]
     assert hub.commits("dataset", "tester/proposed") == before
     assert len(hub.pulls("dataset", "tester/proposed")) == 1
+
+
+def test_pull_request_with_nothing_to_change_says_so(hub, client, run):
+    client.push(run, "tester/same", public=True)
+    found = client.push(run, "tester/same", public=True, create_pr=True)
+    assert found["dataset"].endswith("/datasets/tester/same") and found["model"].endswith("/tester/same")
+    assert hub.pulls("dataset", "tester/same") == []
+
+
+def test_half_a_pool_is_published_as_half_or_not_at_all(hub, client, run):
+    note = run / "labels" / "stage.json"
+    whole = json.loads(note.read_text())
+    note.write_text(json.dumps({**whole, "results": {}}))  # as a labelling that was stopped leaves it
+    with pytest.raises(RuntimeError, match="rows of a pool that is not labelled to its end.*--partial"):
+        client.push(run, "tester/half")
+    client.push(run, "tester/half", partial=True)
+    assert b"**part of the pool only**" in hub.files("dataset", "tester/half")["README.md"]
+    note.write_text(json.dumps(whole))
+    client.push(run, "tester/half")
+    assert b"part of the pool only" not in hub.files("dataset", "tester/half")["README.md"]
 
 
 def test_pull_request_on_nothing_is_refused(hub, client, run):
