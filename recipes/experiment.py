@@ -9,7 +9,6 @@ Stopped and started again, it goes on where it stopped; with several processes e
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import product
@@ -174,8 +173,6 @@ def run_experiment(
     Returns:
         `dict`: `table` (also in `table.json`) and, on the main process, the content of `report.json`.
     """
-    if training.push_to_hub and (arguments.gate or os.path.lexists(Path(arguments.run) / "gate.yaml")):
-        raise ValueError("push_to_hub sends the student before the gate has judged it. Use publish_as.")
     run, column, state = Path(arguments.run), arguments.text_column, PartialState()
     labels = parts.held_out["label"][:]
     usable = [i for i, text in enumerate(parts.held_out[column]) if labels[i] != ABSTAIN and (text or "").strip()]

@@ -52,6 +52,7 @@ def rows(start, number, shift=0.0):
 def run(config):
     set_seed(0)
     silver, gold = rows(0, config["silver"]), rows(config["silver"], config["gold"], config.get("shift", 0.0))
+    both = concatenate_datasets([part for part in (silver, gold) if len(part)])
     model = Recorder()
     arguments = {"learning_rate": 0.1, "use_cpu": True, "report_to": "none", "disable_tqdm": True, "logging_steps": 1}
     args = TrainingArguments(**(arguments | config["arguments"]))
@@ -60,9 +61,7 @@ def run(config):
     callbacks = [MixCallback(config["silver"], config["gold"], **mix)] if config.get("with_mix", True) else []
     if "stop_at" in config:
         callbacks.append(StopAt(config["stop_at"]))
-    trainer = Trainer(
-        model, args, train_dataset=concatenate_datasets([silver, gold]), eval_dataset=silver, callbacks=callbacks
-    )
+    trainer = Trainer(model, args, train_dataset=both, eval_dataset=silver, callbacks=callbacks)
     trainer.train(resume_from_checkpoint=config.get("resume"))
     return trainer, {
         "rows": model.rows,

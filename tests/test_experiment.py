@@ -111,16 +111,6 @@ def test_gold_alone_asks_nobody(make, training, tmp_path):
     assert not (tmp_path / "run" / "ledger").exists()
 
 
-@pytest.mark.parametrize("kept", [True, False])
-def test_student_is_not_sent_before_its_gate_has_judged_it(make, training, tmp_path, kept):
-    conditions = tmp_path / "run" / "gate.yaml" if kept else tmp_path / "gate.yaml"
-    conditions.parent.mkdir(exist_ok=True)
-    conditions.write_text("coverage: {at_least: 0.9}\n")
-    training.push_to_hub = True
-    with pytest.raises(ValueError, match="before the gate has judged it"):
-        run(make(gate=None if kept else str(conditions)), training)
-
-
 @pytest.mark.parametrize("by_row", [True, False])
 def test_recorded_answers_by_row_or_by_text(make, training, reviews_file, tmp_path, by_row):
     path = recorded_labels(reviews_file, tmp_path, by_row)

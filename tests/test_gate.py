@@ -229,11 +229,6 @@ def test_nothing_of_a_gated_run_is_sent_while_it_is_made(honest, tmp_path):
     (tmp_path / "gate.yaml").write_text(yaml.safe_dump(GATE))
     with pytest.raises(ValueError, match="has a gate"):
         call("label", "--student", honest, "--data", "none.jsonl", "--output", tmp_path, "--push_to_hub", "me/x")
-    with pytest.raises(ValueError, match="has a gate"):
-        call(
-            "train", "--task", "imdb", "--gold", "none.jsonl", "--student", "x", "--output", tmp_path,
-            "--push_to_hub", "true",
-        )  # fmt: skip
 
 
 def test_pool_is_compared_by_its_own_text_column(honest, tmp_path):

@@ -13,7 +13,7 @@ from trl import SFTConfig, SFTTrainer
 
 from hf_llambert import MixCallback
 from hf_llambert.training.draws import MixPlan, MixSampler
-from mix_run import rows, run
+from mix_run import Recorder, rows, run
 
 SILVER, GOLD = 21, 8
 MIXES = {
@@ -224,6 +224,36 @@ def test_two_processes_draw_what_one_draws_with_twice_the_batch(tmp_path, name):
     assert two["log"][-2]["gold_seen"] == one["log"][-2]["gold_seen"]
 
 
+def test_one_source_alone_is_drawn_once_an_epoch_by_two_processes_and_after_a_resume(tmp_path):
+    grouped = {"train_sampling_strategy": "group_by_length", "save_strategy": "steps", "save_steps": 5}
+    settings = {"silver": 64, "gold": 0, "arguments": grouped}
+    whole, full = two_processes(tmp_path, config(tmp_path, {}, batch=4, **settings))
+    for epoch in range(3):
+        drawn = [row for step in whole[8 * epoch : 8 * epoch + 8] for row in step]
+        assert sorted(drawn) == list(range(64))
+    resume = str(tmp_path / "checkpoints" / "checkpoint-5")
+    rest, found = two_processes(tmp_path, config(tmp_path, {}, batch=4, resume=resume, **settings))
+    assert rest == whole[5:]
+    assert found["weights"] == full["weights"]
+
+
+def test_gold_alone_is_counted_as_gold(tmp_path):
+    _, found = run(config(tmp_path, {}, silver=0, gold=10))
+    assert [(row["silver_seen"], row["gold_seen"], row["gold_share"]) for row in found["log"][:3]] == [
+        (0, 4, 1.0), (0, 8, 1.0), (0, 10, 1.0),
+    ]  # fmt: skip
+
+
+def test_a_part_of_one_step_is_learnt(tmp_path):
+    mix = {"schedule": "silver_then_gold", "silver_epochs": 1, "gold_epochs": 1, "gold_learning_rate": 0.02}
+    arguments = {"warmup_steps": 0.1}
+    _, found = run(config(tmp_path, mix, batch=21, arguments=arguments))
+    assert [row["learning_rate"] for row in found["log"][:2]] == [0.1, 0.02]
+    assert not np.allclose(
+        found["weights"], run(config(tmp_path, mix, batch=21, arguments={"learning_rate": 1e-9}))[1]["weights"]
+    )
+
+
 def test_two_processes_resume_in_the_middle_of_an_epoch(tmp_path):
     mix = MIXES["silver then gold"]
     saving = {"arguments": {"save_strategy": "steps", "save_steps": 5}}
@@ -310,8 +340,9 @@ def test_dataset_of_another_size_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"num_silver": 0}, "num_silver is 0: there is nothing to mix"),
-        ({"num_gold": 0}, "num_gold is 0"),
+        ({"num_silver": 0, "num_gold": 0}, "num_silver is 0: there is nothing to mix"),
+        ({"num_gold": 0, "schedule": "ratio"}, "num_gold is 0.*One source alone takes schedule 'concat'"),
+        ({"num_silver": -1}, "num_silver is -1"),
         ({"schedule": "alternate"}, "Unknown schedule 'alternate': expected one of concat"),
         ({"schedule": "silver_then_gold"}, "needs both silver_epochs and gold_epochs"),
         ({"schedule": "concat", "gold_epochs": 2}, "needs both"),
@@ -324,6 +355,22 @@ def test_dataset_of_another_size_is_refused(tmp_path):
 def test_wrong_arguments_are_explained(arguments, message):
     with pytest.raises(ValueError, match=message):
         MixCallback(**({"num_silver": 4, "num_gold": 2} | arguments))
+
+
+def test_smaller_batches_after_a_lack_of_memory_are_refused_where_the_length_is_set(tmp_path, monkeypatch):
+    forward = Recorder.forward
+
+    def short_of_memory(self, x, **rest):
+        if len(x) > 3:
+            raise RuntimeError("CUDA out of memory.")
+        return forward(self, x, **rest)
+
+    monkeypatch.setattr(Recorder, "forward", short_of_memory)
+    found = {"auto_find_batch_size": True, "accelerator_config": {"split_batches": False}}
+    with pytest.raises(
+        ValueError, match="made batches of 3 rows.*per_device_train_batch_size=3, or use StudentTrainer"
+    ):
+        run(config(tmp_path, MIXES["silver then gold"], arguments=found))
 
 
 def test_function_out_of_range_is_explained(tmp_path):

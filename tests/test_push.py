@@ -273,13 +273,14 @@ def test_file_that_a_new_run_no_longer_has_goes_and_files_of_people_stay(hub, cl
     client.push(run, "tester/changed")
     client.run("""
         from huggingface_hub import HfApi
-        HfApi().upload_file(path_or_fileobj=b"ours", path_in_repo="notes.txt", repo_id="tester/changed", repo_type="dataset")
+        for place in ("notes.txt", "figures/mine.svg", "labels/mine.parquet"):
+            HfApi().upload_file(path_or_fileobj=b"ours", path_in_repo=place, repo_id="tester/changed", repo_type="dataset")
     """)
     shutil.rmtree(run / "labels")
     client.push(run, "tester/changed")
     files = hub.files("dataset", "tester/changed")
-    assert files["notes.txt"] == b"ours"
-    assert not [name for name in files if name.startswith("labels/")]
+    assert files["notes.txt"] == files["figures/mine.svg"] == b"ours"
+    assert [name for name in files if name.startswith("labels/")] == ["labels/mine.parquet"]
     assert len(hub.tags("dataset", "tester/changed")) == 2
 
 
@@ -292,6 +293,26 @@ def test_pull_request_is_opened_once_and_main_stays(hub, client, run):
     assert first["dataset"] == again["dataset"]
     assert hub.commits("dataset", "tester/proposed") == before
     assert len(hub.pulls("dataset", "tester/proposed")) == 1
+
+
+def test_pull_request_with_nothing_to_change_says_so(hub, client, run):
+    client.push(run, "tester/same", public=True)
+    found = client.push(run, "tester/same", public=True, create_pr=True)
+    assert found["dataset"].endswith("/datasets/tester/same") and found["model"].endswith("/tester/same")
+    assert hub.pulls("dataset", "tester/same") == []
+
+
+def test_half_a_pool_is_published_as_half_or_not_at_all(hub, client, run):
+    note = run / "labels" / "stage.json"
+    whole = json.loads(note.read_text())
+    note.write_text(json.dumps({**whole, "results": {}}))  # as a labelling that was stopped leaves it
+    with pytest.raises(RuntimeError, match="rows of a pool that is not labelled to its end.*--partial"):
+        client.push(run, "tester/half")
+    client.push(run, "tester/half", partial=True)
+    assert b"**part of the pool only**" in hub.files("dataset", "tester/half")["README.md"]
+    note.write_text(json.dumps(whole))
+    client.push(run, "tester/half")
+    assert b"part of the pool only" not in hub.files("dataset", "tester/half")["README.md"]
 
 
 def test_pull_request_on_nothing_is_refused(hub, client, run):
@@ -440,24 +461,6 @@ def test_lora_student_is_pushed_merged_with_its_adapter_beside(hub, client, run,
         model = AutoModelForSequenceClassification.from_pretrained("tester/lora")
         assert not any("lora" in name for name in model.state_dict())
     """)
-
-
-def test_training_pushes_its_checkpoints_as_the_trainer_does(hub, client, run, student_dir, tmp_path):
-    client.run(f"""
-        from datasets import load_from_disk
-        from hf_llambert import StudentConfig, TaskSpec, select_silver, train_student
-        import json
-        task = TaskSpec.from_dict(json.load(open({str(run / "annotated" / "stage.json")!r}))["config"]["task"])
-        silver, _ = select_silver(load_from_disk({str(run / "annotated")!r}), task)
-        args = StudentConfig(
-            {str(tmp_path / "ck")!r}, use_cpu=True, max_steps=2, report_to=[], disable_tqdm=True, push_to_hub=True,
-            save_strategy="steps", save_steps=1, hub_model_id="tester/checkpoints", hub_strategy="every_save",
-        )
-        train_student(task, {student_dir!r}, {str(tmp_path / "student")!r}, args, silver=silver)
-    """)
-    assert {"model.safetensors", "tokenizer.json", "README.md"} <= set(hub.files("model", "tester/checkpoints"))
-    assert any("step" in title for title in hub.commits("model", "tester/checkpoints"))
-    assert hub.token not in (tmp_path / "student" / "stage.json").read_text()
 
 
 def _run(command: list, env: dict[str, str]) -> subprocess.CompletedProcess:

@@ -8,6 +8,7 @@ from datasets import ClassLabel, Dataset
 from transformers import (
     AutoModelForSequenceClassification,
     AutoTokenizer,
+    BertForSequenceClassification,
     DataCollatorWithPadding,
     TrainerCallback,
 )
@@ -25,6 +26,7 @@ from hf_llambert import (
     train_student,
     with_gold,
 )
+from hf_llambert.training.resuming import last_whole_checkpoint
 from hf_llambert.training.rows import kept_back, training_rows
 from hf_llambert.training.seeds import read_seeds
 from test_training import TASK, arguments
@@ -92,6 +94,41 @@ def test_accumulated_batches_equal_a_large_one_with_weighted_rows(reviews, stude
     two.train()
     for a, b in zip(one.model.parameters(), two.model.parameters(), strict=True):
         assert torch.allclose(a, b, atol=2e-5)
+
+
+def test_a_row_counts_the_same_in_whichever_batch_of_a_step_it_stands(reviews, student_dir, tmp_path):
+    settings = {"num_train_epochs": 1, "warmup_steps": 0, "optim": "sgd", "learning_rate": 0.1}
+    one = trainer(reviews, student_dir, tmp_path / "a", per_device_train_batch_size=16, **settings)
+    few = {"per_device_train_batch_size": 5, "gradient_accumulation_steps": 4}  # 5, 5, 5 and 1 row
+    two = trainer(reviews, student_dir, tmp_path / "b", **few, **settings)
+    for each in (one, two):
+        assert each.train().global_step == 1
+    for a, b in zip(one.model.parameters(), two.model.parameters(), strict=True):
+        assert torch.allclose(a, b, atol=1e-6)
+
+
+def test_a_lack_of_memory_makes_batches_smaller_and_nothing_else(reviews, student_dir, tmp_path, monkeypatch):
+    forward = BertForSequenceClassification.forward
+
+    def short_of_memory(self, input_ids, **rest):
+        if len(input_ids) > 8 and self.training:
+            raise RuntimeError("CUDA out of memory.")
+        return forward(self, input_ids, **rest)
+
+    AutoTokenizer.from_pretrained(student_dir).save_pretrained(tmp_path / "start")
+    AutoModelForSequenceClassification.from_pretrained(
+        student_dir, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0
+    ).save_pretrained(tmp_path / "start")
+    student_dir, gold = str(tmp_path / "start"), gold_of(reviews)
+    stated = {"silver_epochs": 3, "gold_epochs": 2, "gold": gold}
+    fit(reviews, student_dir, "small", tmp_path, **stated, per_device_train_batch_size=8)
+    monkeypatch.setattr(BertForSequenceClassification, "forward", short_of_memory)
+    found = fit(
+        reviews, student_dir, "s", tmp_path, **stated, per_device_train_batch_size=9, auto_find_batch_size=True
+    )
+    seen = found["train"]["history"][-1]
+    assert (seen["silver_seen"], seen["gold_seen"]) == (3 * 16, 2 * 12)
+    assert same(tmp_path / "small", tmp_path / "s")
 
 
 def test_weights_of_rows_reach_the_loss(reviews, student_dir, tmp_path):
@@ -334,6 +371,49 @@ def test_resume_goes_on_with_the_same_training_and_never_with_another(reviews, s
     assert found["train"]["history"][-1]["epoch"] == 3
 
 
+def test_one_source_resumes_in_the_middle_of_an_epoch_as_if_nothing_had_been(reviews, student_dir, tmp_path):
+    saving = {"save_strategy": "steps", "save_steps": 5, "num_train_epochs": 3}
+    fit(reviews, student_dir, "whole", tmp_path, **saving)
+    (checkpoint,) = (tmp_path / "checkpoints").glob("*/checkpoint-5")
+    fit(reviews, student_dir, "rest", tmp_path, **saving, resume_from_checkpoint=str(checkpoint))
+    assert same(tmp_path / "whole", tmp_path / "rest")
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "optimizer.pt", "trainer_state.json", "rng_state.pth"])
+@pytest.mark.parametrize("damage", ["cut", "gone"])
+def test_torn_checkpoint_is_passed_over_for_the_whole_one_before_it(
+    reviews, student_dir, tmp_path, caplog, name, damage
+):
+    if (name, damage) in (("optimizer.pt", "gone"), ("rng_state.pth", "gone")):
+        pytest.skip("save_only_model leaves these out")
+    checkpoints = tmp_path / "c"
+    trainer(reviews, student_dir, checkpoints, save_strategy="epoch").train()
+    (checkpoints / "checkpoint-10").mkdir()  # killed as it began
+    torn = checkpoints / "checkpoint-4" / name
+    if damage == "cut":
+        torn.write_bytes(torn.read_bytes()[: torn.stat().st_size // 2])
+    else:
+        torn.unlink()
+    assert last_whole_checkpoint(checkpoints) == str(checkpoints / "checkpoint-2")
+    assert "checkpoint-4' is not whole" in caplog.text and "checkpoint-10' is not whole" in caplog.text
+
+
+def test_no_checkpoint_at_all_is_a_training_from_the_start(tmp_path):
+    assert last_whole_checkpoint(tmp_path / "none") is None
+
+
+def test_pushing_while_training_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="hf-llambert push RUN"):
+        arguments(tmp_path, push_to_hub=True)
+
+
+def test_several_gpus_of_one_process_are_not_used_in_silence(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(StudentConfig, "n_gpu", property(lambda self: getattr(self, "_n_gpu", None) or 4))
+    args = arguments(tmp_path, per_device_train_batch_size=8)
+    assert args.train_batch_size == 8
+    assert "4 GPUs are visible and one process was started" in caplog.text
+
+
 def test_text_kept_back_is_in_no_source_that_is_learnt_from(reviews, student_dir, tmp_path):
     gold = reviews.add_column("shown", reviews["text"][:]).select_columns(
         ["text", "label"]
@@ -346,6 +426,13 @@ def test_text_kept_back_is_in_no_source_that_is_learnt_from(reviews, student_dir
     assert sum(found["per_label"].values()) == found["n"] == len(rows["silver"]) + len(rows["gold"])
     with pytest.raises(ValueError, match="dev_share 0.01 of the silver rows .16. leaves none on one side"):
         fit(reviews, student_dir, "t", tmp_path, dev_share=0.01)
+
+
+def test_texts_that_choose_the_epoch_and_are_measured_on_are_warned_of(reviews, student_dir, tmp_path, caplog):
+    dev = kept_back({"silver": reviews}, arguments(tmp_path, dev_share=0.25), "text")[1]["silver"]
+    fit(reviews, student_dir, "s", tmp_path, dev_share=0.25, eval_data=dev)
+    assert "4 of 4 silver texts that choose the epoch are also measured on" in caplog.text
+    assert "to train on are also" not in caplog.text
 
 
 def test_texts_both_learnt_and_measured_are_warned_of(reviews, student_dir, tmp_path, caplog):

@@ -1,5 +1,9 @@
+import dataclasses
 import json
+import os
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -8,7 +12,8 @@ from datasets import ClassLabel, Dataset, Value
 from datasets.fingerprint import Hasher
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
-from hf_llambert import ABSTAIN, StudentConfig, StudentLabeler, TaskSpec, train_student
+from hf_llambert import ABSTAIN, StudentConfig, StudentLabeler, StudentTrainer, TaskSpec, train_student
+from hf_llambert.training.resuming import CANNOT_MATTER, decisive
 from hf_llambert.training.students import Reading
 
 TASK = TaskSpec("t", ("negative", "positive"), "{text}", chat=False)
@@ -212,10 +217,121 @@ def test_folder_of_checkpoints_that_was_there_is_never_removed(reviews, student_
     assert (around / "s" / "model.safetensors").exists()
 
 
-@pytest.mark.parametrize("change", [{"label_smoothing_factor": 0.3}, {"max_grad_norm": 0.1}, {"adam_beta2": 0.9}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"label_smoothing_factor": 0.3}, {"max_grad_norm": 0.1}, {"adam_beta2": 0.9}, {"dataloader_drop_last": True},
+        {"resume_from_checkpoint": "checkpoints/checkpoint-3"},
+    ],
+)  # fmt: skip
 def test_any_argument_that_changes_the_student_makes_another_run(trained, reviews, student_dir, tmp_path, change):
     with pytest.raises(FileExistsError, match="another run"):
         train_student(TASK, student_dir, trained[0], arguments(tmp_path, **change), silver=reviews, eval_data=reviews)
+
+
+def test_arguments_that_cannot_matter_are_known_by_their_whole_names(tmp_path):
+    names = {field.name for field in dataclasses.fields(StudentConfig)}
+    assert names >= CANNOT_MATTER
+    same = {"logging_steps": 7, "dataloader_num_workers": 1, "save_strategy": "steps", "save_steps": 3}
+    assert decisive(arguments(tmp_path)) == decisive(arguments(tmp_path / "elsewhere", **same))
+    best = {"load_best_model_at_end": True, "save_strategy": "steps", "eval_strategy": "steps", "eval_steps": 2}
+    assert decisive(arguments(tmp_path, **best, save_steps=2)) != decisive(arguments(tmp_path, **best, save_steps=4))
+
+
+def test_a_start_model_for_several_labels_at_once_makes_a_student_of_one(reviews, student_dir, tmp_path):
+    AutoModelForSequenceClassification.from_pretrained(
+        student_dir, problem_type="multi_label_classification"
+    ).save_pretrained(tmp_path / "start")
+    AutoTokenizer.from_pretrained(student_dir).save_pretrained(tmp_path / "start")
+    train_student(
+        TASK, str(tmp_path / "start"), tmp_path / "s", arguments(tmp_path, num_train_epochs=1), silver=reviews
+    )
+    found = pipeline("text-classification", model=str(tmp_path / "s"), device="cpu", top_k=None)(["liked it"])[0]
+    assert sum(row["score"] for row in found) == pytest.approx(1, abs=1e-6)
+
+
+def test_student_is_kept_where_measuring_fails_and_only_measured_again(reviews, student_dir, tmp_path, monkeypatch):
+    def train():
+        return train_student(TASK, student_dir, tmp_path / "s", arguments(tmp_path), silver=reviews, eval_data=reviews)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(StudentLabeler, "label", lambda *_: (_ for _ in ()).throw(RuntimeError("CUDA out of memory.")))
+        with pytest.raises(RuntimeError, match="out of memory"):
+            train()
+    assert StudentLabeler(tmp_path / "s").label(["liked it"])["student_label"] == [1]
+    weights = (tmp_path / "s" / "model.safetensors").stat().st_mtime_ns
+    assert not (tmp_path / "s" / "metrics.json").exists()
+    with monkeypatch.context() as patch:
+        patch.setattr(StudentTrainer, "train", None)  # not called again
+        assert train()["eval"]["accuracy"] == 1.0
+    assert (tmp_path / "s" / "model.safetensors").stat().st_mtime_ns == weights
+    assert json.loads((tmp_path / "s" / "metrics.json").read_text()) == train()
+
+
+SPLIT = """
+import sys
+import torch
+from torch.distributed.fsdp import fully_shard
+from transformers import AutoModelForSequenceClassification
+from hf_llambert.processes import process_state
+from hf_llambert.training.train import gathered
+
+state = process_state()
+model = AutoModelForSequenceClassification.from_pretrained(sys.argv[1])
+whole = {name: weight.clone() for name, weight in model.state_dict().items()}
+mesh = torch.distributed.device_mesh.init_device_mesh("cpu", (2,))
+for layer in model.bert.encoder.layer:
+    fully_shard(layer, mesh=mesh)
+fully_shard(model, mesh=mesh)
+weights = gathered(model)
+if state.is_main_process:
+    assert set(weights) == set(whole) and all(torch.equal(weights[name], whole[name]) for name in whole)
+    model = AutoModelForSequenceClassification.from_pretrained(sys.argv[1])
+    model.load_state_dict(weights)
+    model.save_pretrained(sys.argv[2])
+    print("saved")
+else:
+    assert not weights
+"""
+
+
+def test_weights_that_are_split_over_processes_are_saved_whole(student_dir, tmp_path):
+    torch.manual_seed(3)
+    start = AutoModelForSequenceClassification.from_pretrained(student_dir)
+    start.save_pretrained(tmp_path / "start")
+    done = torchrun(tmp_path, SPLIT, str(tmp_path / "start"), str(tmp_path / "saved"))
+    assert done.returncode == 0, done.stderr[-3000:]
+    saved = AutoModelForSequenceClassification.from_pretrained(tmp_path / "saved")
+    assert all(torch.equal(a, b) for a, b in zip(start.parameters(), saved.parameters(), strict=True))
+
+
+TOGETHER = """
+import sys
+from datasets import Dataset
+from hf_llambert import StudentConfig, TaskSpec, train_student
+
+rows = Dataset.from_json(sys.argv[2])
+args = StudentConfig("checkpoints", num_train_epochs=1, per_device_train_batch_size=4, disable_tqdm=True)
+task = TaskSpec("t", ("negative", "positive"), "{text}", chat=False)
+found = train_student(task, sys.argv[1], "student", args, silver=rows, eval_data=rows)
+assert args.world_size == 2 and found["train"]["processes"] == 2
+"""
+
+
+def test_processes_on_cpus_train_one_student_without_being_told(reviews, student_dir, tmp_path):
+    reviews.to_json(tmp_path / "rows.jsonl")
+    done = torchrun(tmp_path, TOGETHER, student_dir, "rows.jsonl")
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert json.loads((tmp_path / "student" / "metrics.json").read_text())["eval"]["n"] == 16
+
+
+def torchrun(folder, script, *arguments):
+    (folder / "script.py").write_text(script)
+    environment = {name: value for name, value in os.environ.items() if name != "ACCELERATE_USE_CPU"}
+    return subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "script.py", *arguments],
+        cwd=folder, env=environment | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False, timeout=240,
+    )  # fmt: skip
 
 
 def test_labels_in_another_order_are_refused_instead_of_swapped(reviews, student_dir, tmp_path):

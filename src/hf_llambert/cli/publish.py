@@ -58,6 +58,9 @@ def push(
     create_pr: Annotated[
         bool, typer.Option("--create_pr", help="Open pull requests on repositories that exist.")
     ] = False,
+    partial: Annotated[
+        bool, typer.Option("--partial", help="Publish labels of a pool that is not labelled to its end.")
+    ] = False,
 ) -> None:
     """
     Publish a run on the Hub: the dataset, the student, their cards. Interrupted, the same command goes on.
@@ -67,6 +70,7 @@ def push(
     from hf_llambert import Publication, push_run
 
     publication = Publication(to, license, tuple(language or ()), base_model, tuple(source_dataset or ()))
-    published = push_run(run, publication, public=public, gold=gold, space=space, create_pr=create_pr)
+    asked = {"public": public, "gold": gold, "space": space, "create_pr": create_pr, "partial": partial}
+    published = push_run(run, publication, **asked)
     for kind, address in published.items():
         say(f"{kind}: {address}")

@@ -21,7 +21,6 @@ from hf_llambert.cli.options import (
     Values,
     gold_options,
     load_sample,
-    refuse_gated,
     say,
 )
 
@@ -113,8 +112,6 @@ def train(
     column = label_column or "label"
     reading_gold = gold_options(label_map, label_values)
     args = _training_arguments(context.args, output, seed)
-    if args.push_to_hub:
-        refuse_gated(output)
     reading: dict = {
         "text_column": text_column,
         "max_length": max_length,

@@ -27,16 +27,17 @@ _MODEL_FILES = (
 _MORE_MODEL_FILES = ("vocab.*", "merges.txt", "added_tokens.json", "*.model", "*.jinja", TRAINING_FILE)
 
 
-def dataset_configs(run: Path, gold: bool) -> dict[str, Dataset]:
+def dataset_configs(run: Path, gold: bool, partial: bool = False) -> dict[str, Dataset]:
     """
     The configurations of the published dataset: `annotations`, `silver` and, where the pool was labelled, `labels`.
 
     Args:
         run (`Path`): Folder of the run.
         gold (`bool`): Keep people's labels. Without it their column is left out everywhere.
+        partial (`bool`, defaults to `False`): Take the labels of a pool that is not labelled to its end.
 
     Raises:
-        ValueError: The labels of two of them differ.
+        ValueError: The labels of two of them differ, or the pool is not labelled to its end.
     """
     config = read_note(run / "annotated" / STAGE_FILE, {"config": dict, "results": dict})["config"]
     task = TaskSpec.from_dict(config["task"])
@@ -48,6 +49,11 @@ def dataset_configs(run: Path, gold: bool) -> dict[str, Dataset]:
     configs = {"annotations": annotated, "silver": silver}
     if (run / "labels").is_dir():
         configs["labels"] = read_pool(run / "labels")
+        if not partial and not is_complete(run / "labels"):
+            raise ValueError(
+                f"'{run / 'labels'}' holds {len(configs['labels']):,} rows of a pool that is not labelled to its end. Run "
+                f"hf-llambert label again, or pass --partial (partial=True): the card will say so."
+            )
     gold_column = config["gold_column"]
     for name, data in configs.items():
         column = {"annotations": "llm_label", "silver": "label", "labels": "student_label"}[name]
@@ -63,6 +69,12 @@ def dataset_configs(run: Path, gold: bool) -> dict[str, Dataset]:
         if not gold:
             configs[name] = data.remove_columns([c for c in data.column_names if c in hidden])
     return configs
+
+
+def is_complete(labels: Path) -> bool:
+    """Whether a pool was labelled to its end by the student that its note names."""
+    path = labels / STAGE_FILE
+    return path.is_file() and bool(read_note(path, {"results": dict})["results"].get("complete"))
 
 
 def write_shards(configs: dict[str, Dataset], folder: Path) -> dict[str, Path]:

@@ -32,7 +32,7 @@ from huggingface_hub.utils import validate_repo_id
 
 from hf_llambert.data import STAGE_FILE, read_note, scratch_folder
 from hf_llambert.hub.cards import Publication, dataset_card, merge_cards, model_card
-from hf_llambert.hub.files import column_types, dataset_configs, dataset_files, model_files
+from hf_llambert.hub.files import column_types, dataset_configs, dataset_files, is_complete, model_files
 from hf_llambert.hub.space import space_files
 from hf_llambert.quality.gate import refuse_missed
 from hf_llambert.quality.report import write_report
@@ -46,7 +46,8 @@ _FIRST_WAIT, _ATTEMPTS = 1.0, 6  # seconds; doubled each time
 _PASSING = (408, 429, 500, 502, 503, 504)  # HTTP statuses of trouble that passes
 _OVERTAKEN = 412  # somebody else committed meanwhile
 _CARD = "README.md"
-_OURS = ("annotations/", "silver/", "labels/", "figures/", "adapter/")  # folders that hold nothing but what is pushed
+_WRITTEN = "hf_llambert.json"
+"""In each repository: which files a push wrote. The next push deletes those of them that are no longer, and nothing else."""
 
 
 def push_run(
@@ -57,12 +58,14 @@ def push_run(
     gold: bool = False,
     space: bool = False,
     create_pr: bool = False,
+    partial: bool = False,
 ) -> dict[str, str]:
     """
     Publish a run's dataset, its student and, if asked for, a demo, under one name on the Hub.
 
     Everything that can be checked is checked before anything is sent. Interrupted, the same call goes on: files that
-    are there already are not sent again. What people wrote into an existing card stays. Each run has a tag.
+    are there already are not sent again. What people wrote into an existing card stays, and so does every file that no push
+    wrote. Each run has a tag.
 
     Args:
         run (`str` or `Path`): Folder with `annotated`, `student` or both, and `labels` where the pool was labelled.
@@ -71,20 +74,22 @@ def push_run(
         gold (`bool`, defaults to `False`): Publish people's labels too.
         space (`bool`, defaults to `False`): Publish a Gradio demo of the student.
         create_pr (`bool`, defaults to `False`): Open pull requests instead of committing to `main`.
+        partial (`bool`, defaults to `False`): Publish the labels of a pool that is not labelled to its end; the card says so.
 
     Returns:
-        `dict[str, str]`: Address of each repository, or of its pull request: `dataset`, `model`, `space`.
+        `dict[str, str]`: Address of each repository, or of its pull request where there is something to propose: `dataset`,
+        `model`, `space`.
 
     Raises:
         FileNotFoundError: The folder holds no run.
         PermissionError: No token, one that may not write, or a name of somebody else.
-        ValueError: No licence, a name that the Hub refuses, labels that do not belong together, a card that cannot be
-            read, or a public repository without `public`.
+        ValueError: No licence, a name that the Hub refuses, labels that do not belong together or are not complete, a card
+            that cannot be read, or a public repository without `public`.
         ConnectionError: The Hub could not be reached, or went on failing.
         GateMissed: The run has conditions (`gate.yaml`; see [`write_report`]) and misses one.
     """
     run = Path(run)
-    plan = _Plan.of(run, publication, gold, space)
+    plan = _Plan.of(run, publication, gold, space, partial)
     api = HfApi(library_name="hf_llambert")
     _check_access(api, plan, public, create_pr)
     out = {}
@@ -107,9 +112,10 @@ class _Plan:
     configs: dict[str, Dataset]
     text_column: str
     kinds: tuple[str, ...]
+    partial: bool
 
     @classmethod
-    def of(cls, run: Path, publication: Publication, gold: bool, space: bool) -> _Plan:
+    def of(cls, run: Path, publication: Publication, gold: bool, space: bool, partial: bool) -> _Plan:
         annotated, student = (_stage(run / name) for name in ("annotated", "student"))
         first = annotated or student
         if first is None:
@@ -130,7 +136,7 @@ class _Plan:
             raise ValueError(f"Expected a name such as our-team/reviews, got '{publication.repo_id}'.")
         if space and student is None:
             raise ValueError(f"A demo needs a student, and '{run}' has none. Run hf-llambert train first.")
-        configs = dataset_configs(run, gold) if annotated else {}
+        configs = dataset_configs(run, gold, partial) if annotated else {}
         report = write_report(run)
         refuse_missed(report)
         if student is not None:
@@ -148,7 +154,7 @@ class _Plan:
             )
         wanted = {"dataset": annotated is not None, "model": student is not None, "space": space}
         kinds = tuple(kind for kind, there in wanted.items() if there)
-        return cls(run, publication, report, configs, first["config"]["text_column"], kinds)
+        return cls(run, publication, report, configs, first["config"]["text_column"], kinds, partial)
 
     def files(self, kind: str, folder: Path) -> dict[str, Path | bytes]:
         """Files of a repository by their place in it."""
@@ -165,6 +171,8 @@ class _Plan:
                 name: {"rows": len(data), "columns": column_types(data.features)}
                 for name, data in self.configs.items()
             }
+            if "labels" in configs:
+                configs["labels"]["partial"] = not is_complete(self.run / "labels")
             return dataset_card(self.report, self.publication, configs)
         return model_card(self.report, self.publication, "dataset" in self.kinds) if kind == "model" else None
 
@@ -221,7 +229,7 @@ def _upload(
         sdk = "gradio" if kind == "space" else None
         patiently(api.create_repo, repo_id, repo_type=kind, private=True, exist_ok=True, space_sdk=sdk)
 
-    def commit() -> str:
+    def commit() -> str | None:
         if create_pr:
             discussions = api.get_repo_discussions(repo_id, repo_type=kind, discussion_type="pull_request")
             for discussion in discussions:
@@ -229,12 +237,13 @@ def _upload(
                     return discussion.url  # of an earlier attempt whose answer was lost
         head = api.repo_info(repo_id, repo_type=kind).sha
         there = set(api.list_repo_files(repo_id, repo_type=kind, revision=head))
-        content = dict(files)
+        written = _written(api, repo_id, kind, head) if _WRITTEN in there else set()
+        content = {**files, _WRITTEN: (json.dumps({"files": sorted(files)}, indent=2) + "\n").encode()}
         if card is not None:
             content[_CARD] = _merged_card(api, repo_id, kind, head, card).encode()
         elif _CARD in there:
             del content[_CARD]  # a demo's settings may be people's by now
-        stale = sorted(path for path in there - set(content) if path.startswith(_OURS))
+        stale = sorted((written & there) - set(content))
         info = api.create_commit(
             repo_id,
             [
@@ -246,14 +255,25 @@ def _upload(
             parent_commit=head,
             create_pr=create_pr,
         )
-        return info.pr_url or info.oid
+        return info.pr_url or (None if create_pr else info.oid)
 
     done = patiently(commit)
-    if create_pr:
-        return done
-    patiently(api.create_tag, repo_id, tag=tag, revision=done, repo_type=kind, exist_ok=True)
     prefix = "" if kind == "model" else f"{kind}s/"
-    return f"{api.endpoint}/{prefix}{repo_id}"
+    address = f"{api.endpoint}/{prefix}{repo_id}"
+    if create_pr:
+        if done is None:
+            logger.warning("The %s '%s' is all this already: there is nothing to propose.", kind, repo_id)
+        return done or address
+    patiently(api.create_tag, repo_id, tag=tag, revision=done, repo_type=kind, exist_ok=True)
+    return address
+
+
+def _written(api: HfApi, repo_id: str, kind: str, revision: str | None) -> set[str]:
+    """The files that the last push says that it wrote."""
+    path = Path(api.hf_hub_download(repo_id, _WRITTEN, repo_type=kind, revision=revision))
+    advice = f"Remove {_WRITTEN} from the {kind} '{repo_id}': the push then deletes nothing there."
+    files = read_note(path, {"files": list}, advice)["files"]
+    return {place for place in files if isinstance(place, str)}
 
 
 def _merged_card(api: HfApi, repo_id: str, kind: str, revision: str | None, card: str) -> str:

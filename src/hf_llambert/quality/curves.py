@@ -64,7 +64,6 @@ def learning_curve(
             rows = np.random.default_rng([args.seed, draw]).permutation(len(data))[: round(share * len(data))]
             mine = copy.copy(args)
             mine.seed = args.seed + draw
-            mine.push_to_hub = False  # only the student itself is for others
             folder = Path(run) / "curve" / f"{len(rows)}-{draw}"
             found = train_student(task, student, folder, mine, silver=data.select(rows), eval_data=eval_data, **kwargs)  # type: ignore[arg-type]
             sizes.append(len(rows))

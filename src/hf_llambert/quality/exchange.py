@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timezone
@@ -12,9 +11,10 @@ from pathlib import Path
 from hf_llambert.quality.review import Review
 from hf_llambert.quality.review_answers import Answer, checked_name
 from hf_llambert.quality.review_queue import QueueRow
+from hf_llambert.tasks.logs import get_logger
 from hf_llambert.tasks.questions import ABSTAIN, name_id
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 FORMATS = ("argilla", "label_studio")
 _QUESTION, _FIELD = "label", "text"
 

@@ -45,6 +45,9 @@ class MixCallback(TrainerCallback, ExportableState):
     or another schedule is refused. Every log entry and `trainer_state.json` say how much of each source was seen
     (`silver_seen`, `gold_seen`) and which share is drawn now (`gold_share`).
 
+    One source alone, with `concat`, is drawn in the same way: a fresh permutation each epoch, the same on any number of
+    processes and after a resume.
+
     Args:
         num_silver (`int`): Rows of the first part of the training dataset.
         num_gold (`int`): Rows of the second part.
@@ -82,8 +85,10 @@ class MixCallback(TrainerCallback, ExportableState):
         seed: int = 42,
     ) -> None:
         for name, rows in (("num_silver", num_silver), ("num_gold", num_gold)):
-            if rows < 1:
-                raise ValueError(f"{name} is {rows}: there is nothing to mix. Train without MixCallback.")
+            if rows < 1 and (schedule != "concat" or rows < 0 or num_silver + num_gold < 1):
+                raise ValueError(
+                    f"{name} is {rows}: there is nothing to mix. One source alone takes schedule 'concat'."
+                )
         if not callable(schedule) and schedule not in SCHEDULES:
             raise ValueError(
                 f"Unknown schedule {schedule!r}: expected one of {', '.join(SCHEDULES)}, or a function of progress. (A "
@@ -132,11 +137,15 @@ class MixCallback(TrainerCallback, ExportableState):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
     ) -> None:
         """Make the training as long as the epochs over each source say."""
+        self.set_length(args, args.train_batch_size)
+
+    def set_length(self, args: TrainingArguments, batch: int) -> None:
+        """Set `args.max_steps` to what the epochs over each source need with so many rows in a batch on each device."""
         if args.max_steps == getattr(args, _OWN_STEPS, None):
             args.max_steps = -1  # set for an earlier Trainer with these very arguments
         draws = self._stated_draws()
         if draws is not None and args.max_steps <= 0:
-            self._measure(args, args.train_batch_size)
+            self._measure(args, batch)
             args.max_steps = self._step_at(sum(draws))
             setattr(args, _OWN_STEPS, args.max_steps)
 
@@ -157,6 +166,13 @@ class MixCallback(TrainerCallback, ExportableState):
             raise ValueError(
                 f"Expected {self._steps_per_epoch} steps an epoch for {len(dataset):,} rows in steps of "  # type: ignore[arg-type]
                 f"{self._draws_per_step}, the DataLoader makes {loader_steps}. MixCallback needs the Trainer's own one."
+            )
+        draws = self._stated_draws()
+        if draws and args.max_steps == getattr(args, _OWN_STEPS, None) and self._step_at(sum(draws)) != args.max_steps:
+            raise ValueError(
+                f"auto_find_batch_size made batches of {state.train_batch_size} rows, and this Trainer cannot make its "
+                f"{args.max_steps:,} steps more. Pass per_device_train_batch_size={state.train_batch_size}, or use "
+                f"StudentTrainer."
             )
         self._plan = self._make_plan(state.max_steps)
         lengths = _lengths(dataset, args)
@@ -314,13 +330,17 @@ class MixCallback(TrainerCallback, ExportableState):
                 f"...); this training has {type(scheduler).__name__}. Choose another lr_scheduler_type."
             )
         switch = min(self._step_at(self._plan.edges[1]), max_steps - 1)  # type: ignore[union-attr]
-        first, second = _lr_factors(args, switch), _lr_factors(args, max_steps - switch)
+        first, second = _lr_factors(args, max(switch, 1)), _lr_factors(args, max_steps - switch)
         scale = (self.gold_learning_rate or 0.0) / args.learning_rate
 
         def factor(step: int) -> float:
             return first(step) if step < switch else scale * second(step - switch)
 
         scheduler.lr_lambdas = [factor] * len(scheduler.lr_lambdas)
+        now = factor(scheduler.last_epoch)  # what the first step takes was computed when the scheduler was made
+        for group, rate in zip(scheduler.optimizer.param_groups, scheduler.base_lrs, strict=True):
+            group["lr"] = rate * now
+        scheduler._last_lr = [group["lr"] for group in scheduler.optimizer.param_groups]  # what the log says
 
     def _position(self, step: int) -> int:
         """Draws before an optimizer step; the last step of an epoch may have fewer."""
@@ -366,7 +386,7 @@ def _lr_factors(args: TrainingArguments, steps: int) -> Callable[[int], float]:
     scheduler = get_scheduler(
         args.lr_scheduler_type,
         torch.optim.SGD([torch.zeros(1)], lr=1.0),
-        num_warmup_steps=args.get_warmup_steps(steps),
+        num_warmup_steps=min(args.get_warmup_steps(steps), max(steps - 1, 0)),  # the last step learns something
         num_training_steps=steps,
         scheduler_specific_kwargs=args.lr_scheduler_kwargs,  # type: ignore[arg-type]
     )

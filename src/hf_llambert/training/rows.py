@@ -103,15 +103,19 @@ def kept_back(
     return kept, dev
 
 
-def warn_of_shared_texts(rows: Mapping[str, Dataset], eval_rows: Dataset, text_column: str) -> None:
-    """Say which texts are both learnt from and measured on."""
+def warn_of_shared_texts(
+    rows: Mapping[str, Dataset], dev: Mapping[str, Dataset], eval_rows: Dataset, text_column: str
+) -> None:
+    """Say which texts are both learnt from, or choose the epoch, and measured on."""
     held = set(eval_rows[text_column])
-    for name, data in rows.items():
-        shared = sum(text in held for text in data[text_column])
-        if shared:
-            logger.warning(
-                "%d of %d %s texts to train on are also measured on: the figures will flatter. Take them out of one.",
-                shared,
-                len(data),
-                name,
-            )
+    for parts, use in ((rows, "to train on"), (dev, "that choose the epoch")):
+        for name, data in parts.items():
+            shared = sum(text in held for text in data[text_column])
+            if shared:
+                logger.warning(
+                    "%d of %d %s texts %s are also measured on: the figures will flatter. Take them out of one.",
+                    shared,
+                    len(data),
+                    name,
+                    use,
+                )

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import copy
-import hashlib
+import gc
 import json
 import shutil
 import time
@@ -14,32 +13,32 @@ from pathlib import Path
 
 import torch
 from datasets import Dataset
-from peft import LoraConfig, get_peft_model
+from peft import LoraConfig, PeftModel, get_peft_model
+from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 from transformers import (
     AutoModelForSequenceClassification,
     DataCollatorWithPadding,
     PreTrainedModel,
     PreTrainedTokenizerBase,
-    TrainingArguments,
     set_seed,
 )
-from transformers.trainer_utils import get_last_checkpoint
 
-from hf_llambert.data import content_hash, note_stage, stage_results, whole_folder
+from hf_llambert.data import content_hash, note_stage, stage_results, whole_folder, write_whole
 from hf_llambert.models import content_id
-from hf_llambert.tasks.logs import get_logger
+from hf_llambert.processes import process_state
 from hf_llambert.tasks.spec import TaskSpec
 from hf_llambert.training.evaluation import evaluate_student, scalar_metrics
 from hf_llambert.training.figures import draw_mix, draw_training
 from hf_llambert.training.loading import SAFE, fit_pad_token, load_tokenizer, longest_input
+from hf_llambert.training.resuming import decisive, own_folder
 from hf_llambert.training.rows import kept_back, labelled_rows, training_rows, warn_of_shared_texts
 from hf_llambert.training.students import Reading, StudentLabeler, save_reading
 from hf_llambert.training.trainer import StudentConfig, StudentTrainer
 
-logger = get_logger(__name__)
-
 SILVER_FILE = "silver.parquet"
 ADAPTER_FOLDER = "adapter"
+METRICS_FILE = "metrics.json"
+"""Written last: a student's folder without it was trained and not measured yet."""
 
 
 def train_student(
@@ -61,11 +60,13 @@ def train_student(
     """
     Fine-tune a sequence classifier on silver labels, gold labels or both, and measure it on other gold labels.
 
+    The student is on disk before it is measured: where measuring fails, the same call measures it and trains nothing.
+
     Args:
         task (`TaskSpec`): Names and order of the labels.
         student (`str`): Directory or Hub id of the encoder to start from.
-        output (`str` or `Path`): Folder of the finished student, written whole or not at all. If it holds the result
-            of this very call nothing is done.
+        output (`str` or `Path`): Folder of the student, written whole or not at all. If it holds the result of this very
+            call nothing is done.
         args (`StudentConfig`): Everything about the training. Checkpoints go to a folder of this call's own in its
             `output_dir`, so that `resume_from_checkpoint=True` goes on with this training and never with another; they stay
             if `save_strategy` asked for them.
@@ -89,6 +90,7 @@ def train_student(
         FileExistsError: `output` holds the results of another run.
         ValueError: No column, no usable row, or fewer than two labels to learn.
     """
+    process_state()  # or each of several processes on CPUs would train alone
     sources = {"silver": silver, "gold": gold}
     rows = {name: labelled_rows(d, task, text_column, name) for name, d in sources.items() if d is not None}
     if not rows:
@@ -107,75 +109,123 @@ def train_student(
         "text_column": text_column,
         "max_length": max_length,
         "head_share": head_share,
-        "arguments": _decisive(args),
+        "arguments": decisive(args),
+        "processes": args.world_size,
     }
-    done = stage_results(output, config)
-    if done is not None:
-        return done
-    args = _own_folder(args, config)
+    output, asked = Path(output), Reading(max_length, head_share)
+    noted = stage_results(output, config)
+    if noted is not None and (output / METRICS_FILE).is_file():
+        return noted
+    args = own_folder(args, config)
     rows, dev = kept_back(rows, args, text_column)
     eval_rows = None if eval_data is None else labelled_rows(eval_data, task, text_column, "evaluation")
-    if eval_rows is not None:
-        warn_of_shared_texts(rows, eval_rows, text_column)
+    if noted is None:
+        if eval_rows is not None:
+            warn_of_shared_texts(rows, dev, eval_rows, text_column)
+        _train(task, student, revision, output, args, config, asked, rows, dev, eval_rows, text_column, selection)
+        gc.collect()
+        if args.device.type != "cpu":
+            torch.accelerator.empty_cache()  # model, gradients and optimizer make room for measuring
+    noted = stage_results(output, config)
+    if noted is None:
+        raise RuntimeError(f"The main process did not write '{output}'. Its error is above.")
+    if process_state().is_main_process:
+        noted = _measure(output, config, noted, eval_rows, task, text_column, eval_name)
+    process_state().wait_for_everyone()
+    return stage_results(output, config) or noted
+
+
+def _train(
+    task: TaskSpec,
+    student: str,
+    revision: str | None,
+    output: Path,
+    args: StudentConfig,
+    config: Mapping[str, object],
+    asked: Reading,
+    rows: Mapping[str, Dataset],
+    dev: Mapping[str, Dataset],
+    eval_rows: Dataset | None,
+    text_column: str,
+    selection: Sequence[dict],
+) -> None:
+    """Train, and write the student down before anything else is tried with it."""
     set_seed(args.seed)  # before the new classification head is drawn
     tokenizer, model = _load(task, student, revision)
-    reading = Reading(min(max_length, longest_input(tokenizer, model)), head_share)
+    reading = Reading(min(asked.max_length, longest_input(tokenizer, model)), asked.head_share)
     trainer = _trainer(model, tokenizer, reading, rows, dev or eval_rows, task, args, text_column)
     start = time.perf_counter()
     trainer.train(resume_from_checkpoint=args.resume_from_checkpoint)
-    results: dict = {
+    name = Path(student).name if Path(student).is_dir() else student
+    results = {
         "train": {
             "n": sum(len(data) for data in rows.values()),
-            **{f"n_{name}": len(rows[name]) if name in rows else 0 for name in sources},
+            **{f"n_{source}": len(rows[source]) if source in rows else 0 for source in ("silver", "gold")},
             "n_dev": sum(len(data) for data in dev.values()),
-            "per_label": {name: _labels(rows)[i] for i, name in task.id2label.items()},
+            "per_label": {label: _labels(rows)[i] for i, label in task.id2label.items()},
             "seconds": time.perf_counter() - start,
             "seed": args.seed,
             "epochs": round(trainer.state.epoch or 0, 2),
             "processes": args.world_size,
-            "student": Path(student).name if Path(student).is_dir() else student,
+            "student": name,
             "max_length": reading.max_length,
             "selection": list(selection),
             "history": trainer.state.log_history,
         }
     }
+    trained = trainer.accelerator.unwrap_model(trainer.model)
+    if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
+        weights = (
+            trainer.accelerator.get_state_dict(trainer.deepspeed)
+            if trainer.is_deepspeed_enabled
+            else gathered(trainer.model_wrapped)
+        )
+        if trainer.is_world_process_zero():
+            trained = _adapted(_load(task, student, revision)[1], args)
+            trained.load_state_dict(weights)
     if trainer.is_world_process_zero():
         with whole_folder(output) as part:
-            _save(trainer, part, reading, results["train"]["student"])
+            _save(trained, tokenizer, part, reading, name)
             if "silver" in rows:
                 rows["silver"].to_parquet(str(part / SILVER_FILE))
             save_reading(part, reading, {"task": task.to_dict(), "arguments": _plain(args)})
-            if eval_rows is not None:
-                measured = evaluate_student(StudentLabeler(part, text_column), eval_rows, task, part)
-                results["eval"] = {**measured, "source": eval_name}
-            (part / "metrics.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
-            draw_training(part / "training.png", trainer.state.log_history)
-            if len(rows) == 2:
-                draw_mix(part / "mix.png", trainer.state.log_history)
             note_stage(part, config, results)
-    if args.push_to_hub:
-        trainer.push_to_hub()
-    if trainer.is_world_process_zero() and (args.save_strategy == "no" or dev):
-        shutil.rmtree(str(args.output_dir), ignore_errors=True)
-        with contextlib.suppress(OSError):  # where others are at work, or were
-            Path(str(args.output_dir)).parent.rmdir()
+        if args.save_strategy == "no" or dev:
+            shutil.rmtree(str(args.output_dir), ignore_errors=True)
+            with contextlib.suppress(OSError):  # where others are at work, or were
+                Path(str(args.output_dir)).parent.rmdir()
     trainer.accelerator.wait_for_everyone()
-    noted = stage_results(output, config)
-    if noted is None:
-        raise RuntimeError(f"The main process did not write '{output}'. Its error is above.")
+    trainer.accelerator.free_memory()
+
+
+def gathered(model: torch.nn.Module) -> dict:
+    """
+    All weights of a model that is split over the processes (FSDP), on the CPU of the main process; nothing on the others.
+    Every process must call this.
+    """
+    return get_model_state_dict(model, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
+
+
+def _measure(
+    output: Path,
+    config: Mapping[str, object],
+    noted: dict,
+    eval_rows: Dataset | None,
+    task: TaskSpec,
+    text_column: str,
+    eval_name: str,
+) -> dict:
+    """Measure a trained student on texts with gold labels and draw its figures; the notes of it come last."""
+    history = noted["train"]["history"]
+    draw_training(output / "training.png", history)
+    if noted["train"]["n_silver"] and noted["train"]["n_gold"]:
+        draw_mix(output / "mix.png", history)
+    if eval_rows is not None:
+        measured = evaluate_student(StudentLabeler(output, text_column), eval_rows, task, output)
+        noted = {**noted, "eval": {**measured, "source": eval_name}}
+        note_stage(output, config, noted)
+    write_whole(output / METRICS_FILE, json.dumps(noted, indent=2) + "\n")
     return noted
-
-
-def _own_folder(args: StudentConfig, config: Mapping[str, object]) -> StudentConfig:
-    """The arguments with checkpoints in a folder that no other training uses, to go on with if there are any."""
-    digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:12]
-    own = copy.copy(args)
-    own.output_dir = str(Path(str(args.output_dir)) / digest)
-    if str(args.resume_from_checkpoint).lower() in ("true", "false", "none"):
-        asked = str(args.resume_from_checkpoint).lower() == "true"
-        there = asked and Path(own.output_dir).is_dir()
-        own.resume_from_checkpoint = get_last_checkpoint(own.output_dir) if there else None
-    return own
 
 
 def _labels(rows: Mapping[str, Dataset]) -> Counter[int]:
@@ -189,6 +239,7 @@ def _load(task: TaskSpec, student: str, revision: str | None) -> tuple[PreTraine
         revision=revision,
         id2label=task.id2label,
         label2id={name: i for i, name in task.id2label.items()},
+        problem_type="single_label_classification",  # whatever the start model was for: pipeline chooses by it
         ignore_mismatched_sizes=True,
         dtype=torch.float32,  # whatever the checkpoint has; mixed precision is for bf16 and fp16 of the arguments
         **SAFE,
@@ -224,61 +275,42 @@ def _trainer(
     texts = [
         text for data in rows.values() for text in data[text_column][:]
     ]  # large_string and string do not concatenate
-    if args.freeze_encoder:
-        model.base_model.requires_grad_(False)
-    if args.lora_rank:
-        lora = LoraConfig(
-            r=args.lora_rank, lora_alpha=2 * args.lora_rank, target_modules="all-linear", task_type="SEQ_CLS"
-        )
-        model = get_peft_model(model, lora)  # type: ignore[assignment]
     return StudentTrainer(
-        model,
+        _adapted(model, args),
         args,
         train_dataset=Dataset.from_dict({"input_ids": reading.encode(tokenizer, texts), **columns}),
         eval_dataset=measured,
         data_collator=DataCollatorWithPadding(tokenizer),
         processing_class=tokenizer,
         compute_metrics=scalar_metrics(task),
-        callbacks=[args.mix_callback(len(rows["silver"]), len(rows["gold"]))] if len(rows) == 2 else None,
+        callbacks=[args.mix_callback(*(len(rows.get(source, ())) for source in ("silver", "gold")))],
     )
 
 
-def _save(trainer: StudentTrainer, folder: Path, reading: Reading, start: str) -> None:
+def _adapted(model: PreTrainedModel, args: StudentConfig) -> PreTrainedModel:
+    """A model with what is not trained frozen, or with adapters."""
+    if args.freeze_encoder:
+        model.base_model.requires_grad_(False)
+    if not args.lora_rank:
+        return model
+    lora = LoraConfig(
+        r=args.lora_rank, lora_alpha=2 * args.lora_rank, target_modules="all-linear", task_type="SEQ_CLS"
+    )
+    return get_peft_model(model, lora)  # type: ignore[return-value]
+
+
+def _save(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path, reading: Reading, start: str
+) -> None:
     """The student as plain transformers loads it: adapters merged, and kept beside it."""
-    model = trainer.accelerator.unwrap_model(trainer.model)
-    if trainer.args.lora_rank:
+    if isinstance(model, PeftModel):
         model.peft_config["default"].base_model_name_or_path = start  # a name, no path of this machine
-        model.save_pretrained(folder / ADAPTER_FOLDER)
+        model.save_pretrained(str(folder / ADAPTER_FOLDER))
         (folder / ADAPTER_FOLDER / "README.md").unlink(missing_ok=True)  # an empty form
         model = model.merge_and_unload()
     model.save_pretrained(folder)
-    tokenizer = trainer.processing_class
-    tokenizer.model_max_length = reading.max_length  # type: ignore[union-attr]  # what pipeline(truncation=True) cuts to
-    tokenizer.save_pretrained(folder)  # type: ignore[union-attr]
-
-
-_NO_MATTER = (
-    "dir",
-    "log",
-    "hub",
-    "report_to",
-    "disable_tqdm",
-    "run_name",
-    "ddp",
-    "save",
-    "resume",
-    "dataloader_",
-    "local_rank",
-)
-
-
-def _decisive(args: TrainingArguments) -> dict:
-    """All training arguments but those that cannot change the student: places, logging, checkpoints, workers."""
-    return {
-        name: json.loads(json.dumps(value, default=str))
-        for name, value in args.to_dict().items()
-        if not any(part in name for part in _NO_MATTER)
-    }
+    tokenizer.model_max_length = reading.max_length  # what pipeline(truncation=True) cuts to
+    tokenizer.save_pretrained(folder)
 
 
 def _plain(args: StudentConfig) -> dict:

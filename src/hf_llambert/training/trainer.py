@@ -5,13 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import torch
 from datasets import Dataset
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 from transformers import Trainer, TrainingArguments
 
+from hf_llambert.tasks.logs import get_logger
 from hf_llambert.training.losses import LOSSES, EarlyLearning, cross_entropy, hard_targets
 from hf_llambert.training.mixing import SCHEDULES, MixCallback
+
+logger = get_logger(__name__)
 
 _EXTRA_COLUMNS = ("targets", "weight", "row")
 _MEMORY_FILE = "early_learning.safetensors"
@@ -86,14 +91,35 @@ class StudentConfig(TrainingArguments):
                 raise ValueError(f"{name} must be a positive number, got {getattr(self, name)}.")
         if self.lora_rank < 0 or (self.lora_rank and self.freeze_encoder):
             raise ValueError("lora_rank must be 0 or more, and 0 together with freeze_encoder.")
+        if self.push_to_hub:
+            raise ValueError(
+                "push_to_hub would send a student that is not measured, or adapters alone, and put your token in a file. Leave "
+                "it out, and publish the run when it is done: hf-llambert push RUN (push_run in Python)."
+            )
+        if not torch.accelerator.is_available():
+            self.use_cpu = True  # else each of several processes would train alone
         if self.dev_share:
             self.eval_strategy = self.save_strategy = "epoch"
             self.load_best_model_at_end, self.save_total_limit = True, 1
             self.metric_for_best_model, self.greater_is_better = "eval_gold_accuracy", True
         super().__post_init__()
+        if self.n_gpu > 1:
+            logger.warning(
+                "%d GPUs are visible and one process was started: it trains on one of them. For all, start it with accelerate "
+                "launch --num_processes %d.",
+                self.n_gpu,
+                self.n_gpu,
+            )
+            self._n_gpu = 1  # DataParallel would multiply the batch
+
+    def get_warmup_steps(self, num_training_steps: int) -> int:
+        """Steps of warm-up, the last step never among them: it would learn nothing."""
+        return min(super().get_warmup_steps(num_training_steps), max(num_training_steps - 1, 0))
 
     def mix_callback(self, num_silver: int, num_gold: int) -> MixCallback:
-        """The callback that these arguments ask for."""
+        """The callback that draws the rows as these arguments ask for; one of the numbers may be 0."""
+        if not (num_silver and num_gold):
+            return MixCallback(num_silver, num_gold, seed=self.seed)
         stated: dict[str, float | None] = {"gold_share": self.gold_share, "gold_share_end": self.gold_share_end}
         stated |= {"silver_epochs": self.silver_epochs, "gold_epochs": self.gold_epochs}
         if self.mix == "silver_then_gold":
@@ -120,11 +146,13 @@ class StudentTrainer(Trainer):
     """
 
     args: StudentConfig
-    loss_is_scaled_for_ga = False
+    loss_is_scaled_for_ga = True
 
     def __init__(self, model: nn.Module, args: StudentConfig, **kwargs: object) -> None:
         self._early: EarlyLearning | None = None
+        self._at_start: tuple[dict[str, Tensor], Tensor | None] | None = None
         super().__init__(model=model, args=args, **kwargs)  # type: ignore[arg-type]
+        self.model_accepts_loss_kwargs = True  # have the rows of a step counted: see compute_loss
         if args.loss == "elr":
             data = self.train_dataset
             if not isinstance(data, Dataset) or "row" not in data.column_names:
@@ -138,7 +166,10 @@ class StudentTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: Tensor | int | None = None,
     ) -> Tensor | tuple[Tensor, object]:
-        """Mean over the batch of the rows' weighted losses."""
+        """
+        Sum of the rows' weighted losses, divided by the rows of the whole optimizer step on all processes
+        (`num_items_in_batch`): a row counts the same in whichever batch of a step it stands.
+        """
         labels = inputs.pop("labels")
         targets, weight, rows = (inputs.pop(name, None) for name in _EXTRA_COLUMNS)
         outputs = model(**inputs)
@@ -154,8 +185,30 @@ class StudentTrainer(Trainer):
             losses = LOSSES[self.args.loss](logits, targets)
         if weight is not None and model.training:
             losses = losses * weight
-        loss = losses.mean()
+        if num_items_in_batch is None or not model.training:
+            loss = losses.mean()
+        else:
+            shared = self.args.average_tokens_across_devices  # rows were counted, and gradients are averaged, over all
+            loss = losses.sum() / num_items_in_batch * (self.args.world_size if shared else 1)
         return (loss, outputs) if return_outputs else loss
+
+    def set_initial_training_values(
+        self, args: TrainingArguments, dataloader: DataLoader
+    ) -> tuple[int, int, int, int, int, int | None, int]:
+        """As in `Trainer`. Where memory ran out and batches are smaller now: from the same weights, for as many rows."""
+        if args.auto_find_batch_size and (model := self.model) is not None:
+            memory = None if self._early is None else self._early.memory
+            if self._at_start is None:
+                weights = {name: weight.detach().cpu().clone() for name, weight in model.state_dict().items()}
+                self._at_start = weights, None if memory is None else memory.clone()
+            else:
+                model.load_state_dict(self._at_start[0])
+                if memory is not None and self._at_start[1] is not None:
+                    memory.copy_(self._at_start[1])
+        for callback in self.callback_handler.callbacks:
+            if isinstance(callback, MixCallback):
+                callback.set_length(args, self._train_batch_size)
+        return super().set_initial_training_values(args, dataloader)
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """Save the model, and in a checkpoint the memory of the loss `elr`."""
