@@ -392,3 +392,61 @@ def test_answers_that_a_careful_reader_would_not_count(labels, label, answer):
 )  # fmt: skip
 def test_answers_to_many_kinds_of_tasks(labels, label, answer):
     check(labels, label, answer)
+
+
+@pytest.mark.parametrize(
+    ("labels", "label", "answer"),
+    table(
+        (
+            YES_NO, 1, "No, that's incorrect.", "No, this is not correct.", "No, it is wrong.",
+        ),
+        (
+            YES_NO, ABSTAIN, "No. That is wrong.", "Yes, that is wrong.", "No, scratch that.",
+            "No... wait, that is wrong.",
+        ),
+        (
+            SENTIMENT, ABSTAIN, "Best positive", "Positive criticism, negative", "Worse than positive",
+            "Positive start, awful end", "Awful, boring, terrible.", "Positive title, terrible review",
+            "Positive words, sad story", "Review text: positive vibes", "Say positive", "Write: positive",
+            "Use positive or negative", "Positive if the reviewer likes it", "Positive = good", "Positive means good.",
+            "The possible labels are positive", "positive could be one option", "Options are positive",
+            "The first option is positive", "The definition of positive is good", "positive, whatever", "positive 5%",
+            "Positive 10", "The user asked for positive", "The instruction says positive", "You want me to say positive",
+            "Output positive or negative.", "Choose positive", "I need to decide whether it's positive",
+            "Let me think. Positive would mean the reviewer liked it.", "The sentiment can be positive",
+            "First, I check for positive words.", "Let's see if there are positive words.",
+        ),
+        (
+            ("sports", "business", "politics", "tech"), ABSTAIN, "Sports are fun", "Politics aside",
+            "The business of the day", "Big business", "tech support", "Nothing to do with sports",
+            "It has nothing to do with sports.", "It is only marginally about sports.", "business as usual",
+            "This is not about politics", "Besides sports", "Sports? Business?", "sports / business", "Sportsmanship",
+        ),
+        (
+            ("question", "statement", "command"), 0, "Question", "This is a question.", "It is a question.",
+        ),
+        (
+            ("question", "statement", "command"), ABSTAIN, "That is a good question.? ", "Please ask a question",
+            "no question", "without question", "The question is unclear.",
+        ),
+        (
+            ("en", "de", "fr", "no"), ABSTAIN, "no idea", "no en", "I speak en and de",
+        ),
+        (
+            ("en", "de", "fr", "no"), 0, "en", "The language is en.", "Language: en",
+        ),
+        (
+            ("male", "female"), ABSTAIN, "female or male", "not male", "The male reviewer met a female",
+        ),
+        (
+            ("male", "female"), 1, "Female", "The author is female.",
+        ),
+        (
+            STARS, ABSTAIN, "1-5", "1 to 5", "Scale: 1-5", "Rate from 1 to 5", "1 = bad, 5 = good", "5 is the best",
+            "1 being worst", "On a scale of 1 to 5", "5 means great", "There is 1 label.", "Step 1",
+            "Only 1 can be right", "Pick 1", "1 of the labels", "I have 1 question", "Please give me 1 moment", "1,2,3",
+        ),
+    ),
+)  # fmt: skip
+def test_words_about_labels_are_no_answer(labels, label, answer):
+    check(labels, label, answer)

@@ -180,7 +180,7 @@ def _doubts(text: str, spans: list[re.Match[str]], ids: dict[str, int], top: int
     rest = "".join(blanked)
     if ASKS.search(rest, spans[0].end()):
         yield "asks instead of answering"
-    if denies(rest, spans) or takes_back(rest[spans[0].end() :]):
+    if denies(rest, spans) or takes_back(rest[spans[0].end() :], spans[0][0]):
         yield "denies a label"
     name, (start, end) = spans[0][0], spans[0].span()
     explained = len(spans) == 1 and is_yes_or_no_explained(name, rest[:start], rest[end:])

@@ -11,7 +11,9 @@ _NEGATION = (
     r"exclud\w+|rejected|rul(?:e|es|ed|ing) out|avoid\w*|discard\w*|refus\w+|least likely|away from|antithesis|stretch|"
     r"nope|everything but|all but|instead of|rather than|far from|anything but|less than|wish\w*|pretend\w*|"
     r"hesitat\w*|reluctant\w*|unlike|disagree\w*|reject\w*|expected|hoped|hoping|anticipated|used to|(?:was|were) going to|"
-    r"almost said|"
+    r"almost said|(?:worse|better) than|definition of|asked for|wants? (?:me )?to say|instructions?|possible labels?|"
+    r"let me think|(?:first|second|third|last|other|possible) (?:option|choice)s?|(?:can|could|might|may) be(?= x)|besides|"
+    r"aside from|apart from|marginally|nothing to do|\A\W*(?:say|write|choose|use|output|print|type)(?= x)|"
     r"previous(?:ly)?|former(?:ly)?|earlier|other (?:review\w*|people|critics|users|guests|customers|labels?|answers?)|"
     r"others|the words?|"
     r"the term|mix(?:ture)? of|neutral|ambivalent|ambiguous|"
@@ -29,6 +31,7 @@ _NEGATED_AFTER = re.compile(
     r"(?:not|nope|nah|no|wrong|incorrect|untrue|false)(?=\W*(?:\n|\Z)|[.!)])|"
     r"(?:is|was|does|do|would|could|ca|wo|ai)n't\b|cannot\b)|\s+(?:that|about)\b|"
     r"\W{0,3}(?:and )?then\b|\s+(?:if|until|unless|at first|initially|or not|reviews|reviewers|critics)\b|\s+is the last\b|"
+    r"\s*=|\s+(?:means|would mean|could be|can be|might be|words?|of|as usual|is (?:unclear|uncertain|ambiguous))\b|"
     r"(?<=xx) +(?:it|he|she|they|we|you|the|this|these|those|there)\b|"
     r"\s+(?:is|was|are|were) (?:gone|absent|missing|lost|over|lacking|too|minimal)\b|"
     r"\s+would be (?:generous|an? (?:exaggeration|lie|mistake)|too much|odd|strange|exaggerated)\b|"
@@ -51,7 +54,7 @@ REFUSED = re.compile(
     r"(?<!\w)as an? (?:ai|artificial intelligence|large language model|language model|llm|virtual assistant|chatbot)(?!\w)|"
     r"i(?:'m| am)(?: just| only)? an? (?:ai|language model|large language model|chatbot)(?!\w)|"
     r"i don't have (?:feelings|opinions|access)|"
-    r"please (?:provide|share|give|send|paste|enter|specify|clarify)|"
+    r"please (?:provide|share|give|send|paste|enter|specify|clarify|ask|rephrase|wait)|"
     r"(?:could|can|would) you (?:please )?(?:provide|share|clarify)|"
     r"(?:need|require)s? (?:more|additional|further) (?:information|context|details)|"
     r"(?:not enough|insufficient) (?:information|context)|"
@@ -65,6 +68,8 @@ _MEASURE_BEFORE = re.compile(
 )
 _MEASURE_AFTER = re.compile(r"[ \"'*-]{0,3}(?:confidence|certainty|probability|likelihood)(?!\w)")
 _TURN = re.compile(r"(?<!\w)(?:(?<!anything )but|however|yet|rather|instead)(?!\w)(?! (?:of|than))")
+# "No, that is wrong" says no of what was asked.
+_AGREES = re.compile(r"\s?[,;–—-]\s?(?:that|this|it)(?: is|'s)(?: not|n't)? \w+(?=\s*(?:[.!,;\n]|\Z))")
 _CLAUSE_END = re.compile(r"[.!?;:\n]|,\s?(?:and )?(?:so|therefore|thus|hence|which means)(?!\w)")
 _IT = r"(?:this|that|it|the above|(?:the|my|this|that) (?:answer|label|category|classification))"
 _TAKEN_BACK = re.compile(
@@ -111,6 +116,7 @@ def may_deny(text: str) -> bool:
     return bool(_NEGATED_BEFORE.search(text) or _TAKEN_BACK.search(text) or ASKS.search(text))
 
 
-def takes_back(text: str) -> bool:
+def takes_back(text: str, label: str = "") -> bool:
     """Whether an English text after a label says that the label is wrong: "This is not correct", "Scratch that"."""
-    return _TAKEN_BACK.search(text) is not None
+    agrees = _AGREES.match(text) if label == "no" else None
+    return _TAKEN_BACK.search(text, agrees.end() if agrees else 0) is not None

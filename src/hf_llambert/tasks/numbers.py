@@ -16,7 +16,8 @@ _BEFORE_COUNT = re.compile(
 )
 _LESS_AFTER = re.compile(
     r"(?:\s*-?\s*(?:stars?|points?))?\s+(?:less|off|short|shy|below|above|away|more|fewer|higher|lower|better|worse|deducted|"
-    r"removed|missing|lost|too (?:many|much|few)|at (?:most|best|least)|(?:is|was|would be|seems) (?:too|generous)|if not|"
+    r"removed|missing|lost|too (?:many|much|few)|at (?:most|best|least)|(?:is|was|would be|seems) (?:too|generous)|"
+    r"(?:is|means|being) (?:the )?(?:best|worst|good|bad|great|highest|lowest)|if not|"
     r"and (?:up|over|above|a bit)|hotels?|restaurants?|resorts?|chefs?|places?|generals?)(?!\w)|\s?[×*] ?\w"
 )
 _LIST_NUMBER = re.compile(r"(?:\A|\n)\s*1[.)]\s+\w")
