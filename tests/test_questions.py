@@ -296,3 +296,12 @@ def test_hint_can_be_typed_as_it_stands_and_many_labels_are_not_all_listed():
     with pytest.raises(ValueError, match="'l19'] and 1,180 more") as refused:
         ids(["?"], tuple(f"l{i}" for i in range(1200)))
     assert len(str(refused.value)) < 600
+
+
+def test_few_numbers_among_more_strange_words_are_no_ids():
+    labels = ("business", "tech")
+    with pytest.raises(ValueError, match="'Biz', 'IT'.*which are none of the labels|some values"):
+        label_meanings(["Biz", "IT", "1"], labels, "c", skip_strange=True)
+    found = label_meanings(["0", "1", "error", "?"], labels, "c", skip_strange=True)
+    assert list(found.values()) == [0, 1]
+    assert list(label_meanings(["tech", "Biz", "IT"], labels, "c", skip_strange=True).values()) == [1]
