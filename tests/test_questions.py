@@ -286,3 +286,22 @@ def test_reading_of_a_whole_column_reads_some_of_its_rows():
     assert label_reading(column, STARS, "c") == "ids"
     assert ids(column[:2], STARS, label_values="ids") == [1, 2]
     assert label_reading(["neg", "pos", -1], MOOD, "c") == "names"
+
+
+def test_hint_can_be_typed_as_it_stands_and_many_labels_are_not_all_listed():
+    with pytest.raises(ValueError, match="--label_map '0=not spam' --label_map 1=spam"):
+        ids([0, 1], ("spam", "not spam"))
+    with pytest.raises(ValueError, match="--label_map 'so so=LABEL'"):
+        ids(["so so"], MOOD)
+    with pytest.raises(ValueError, match="'l19'] and 1,180 more") as refused:
+        ids(["?"], tuple(f"l{i}" for i in range(1200)))
+    assert len(str(refused.value)) < 600
+
+
+def test_few_numbers_among_more_strange_words_are_no_ids():
+    labels = ("business", "tech")
+    with pytest.raises(ValueError, match="'Biz', 'IT'.*which are none of the labels|some values"):
+        label_meanings(["Biz", "IT", "1"], labels, "c", skip_strange=True)
+    found = label_meanings(["0", "1", "error", "?"], labels, "c", skip_strange=True)
+    assert list(found.values()) == [0, 1]
+    assert list(label_meanings(["tech", "Biz", "IT"], labels, "c", skip_strange=True).values()) == [1]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 
 _SHOWN = 5  # values in a message
+_LABELS = 20  # labels in a message
 _Held = Mapping[tuple, str]  # each different value by its key, as a file would have it
 
 
@@ -14,9 +16,20 @@ def shown(values: Iterable[str]) -> str:
     return ", ".join(map(repr, found[:_SHOWN])) + (f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else "")
 
 
+def named(labels: Sequence[str]) -> str:
+    """The labels of a task, where they are many only the first."""
+    more = len(labels) - _LABELS
+    return f"{list(labels[:_LABELS])}" + (f" and {more:,} more" if more > 0 else "")
+
+
+def said_by_map(value: str, label: str, option: str) -> str:
+    """What says on a command line that a value is a label."""
+    return f"--{option}_map {shlex.quote(f'{value}={label}')}"
+
+
 def map_to_nowhere(unknown: Iterable[str], labels: Sequence[str], option: str) -> str:
     """A map goes to labels that the task has not."""
-    return f"{option}_map goes to labels of the task or to nothing, and {shown(unknown)} is not among {list(labels)}."
+    return f"{option}_map goes to labels of the task or to nothing, and {shown(unknown)} is not among {named(labels)}."
 
 
 def map_of_absent(absent: Iterable[str], held: Iterable[str], column: str, option: str) -> str:
@@ -48,7 +61,7 @@ def names_that_could_be_ids(
 def names_or_ids(held: _Held, labels: Sequence[str], column: str, option: str) -> str:
     """Numbers can be names and, differently, ids."""
     return (
-        f"Column '{column}' holds {shown(held.values())}, which can be names of the labels {list(labels)} or ids that count "
+        f"Column '{column}' holds {shown(held.values())}, which can be names of the labels {named(labels)} or ids that count "
         f"them from 0, and these differ. Say which: {_values(option, 'names')}, or {_values(option, 'ids')}."
     )
 
@@ -67,11 +80,11 @@ def common_codes(
         for i, name in sorted((i, held[k]) for k, i in ids.items())
     )
     as_codes = ", ".join(f"{number} is {label!r}" for number, label in meant.items())
-    pairs = [f"{number}={label}" for number, label in meant.items()]
+    pairs = [said_by_map(str(number), label, option) for number, label in meant.items()]
     return (
-        f"Column '{column}' holds {shown(held.values())}, which can be ids that count the labels {list(labels)} from 0 "
+        f"Column '{column}' holds {shown(held.values())}, which can be ids that count the labels {named(labels)} from 0 "
         f"({as_ids}) or codes as they are common ({as_codes}). Say which: {_values(option, 'ids')}, or "
-        f"{' '.join(f'--{option}_map {pair}' for pair in pairs)} ({option}_map in Python)."
+        f"{' '.join(pairs)} ({option}_map in Python)."
     )
 
 
@@ -101,14 +114,14 @@ def none_fits(
 ) -> str:
     """No reading, or not the one that was asked for, fits the column."""
     kinds = {
-        "names": f"the names {list(labels)}",
+        "names": f"the names {named(labels)}",
         "ids": f"ids from 0 to {len(labels) - 1}",
         "ids_from_1": f"numbers from 1 to {len(labels)}",
     }
     left = {name: [held[key] for key, i in found.items() if i is None] for name, found in readings.items()}
     nearest = how if how != "auto" else "names" if len(left["names"]) <= len(left["ids"]) else "ids"
-    value = min(left[nearest], default="VALUE")
-    map_hint = f"--{option}_map {value}=LABEL ({option}_map in Python; nothing after = for no label)"
+    mapped = said_by_map(min(left[nearest], default="VALUE"), "LABEL", option)
+    map_hint = f"{mapped} ({option}_map in Python; nothing after = for no label)"
     if how != "auto":
         return (
             f"Column '{column}' holds {shown(left[how])}, which {option}_values='{how}' does not read: expected "
@@ -116,7 +129,7 @@ def none_fits(
         )
     if not left["ids_from_1"]:
         return (
-            f"Column '{column}' holds {shown(held.values())}. Ids count from 0, so the labels {list(labels)} have ids from 0 "
+            f"Column '{column}' holds {shown(held.values())}. Ids count from 0, so the labels {named(labels)} have ids from 0 "
             f"to {len(labels) - 1}. If these count from 1, pass {_values(option, 'ids_from_1')}."
         )
     names, others = (set(left["ids"]) - set(left["names"]), set(left["names"]) - set(left["ids"]))

@@ -244,6 +244,7 @@ def _read(
     readings["names"] |= names.abbreviations(
         {key: v for key, v in values.items() if readings["names"][key] is None}, set(readings["names"].values())
     )
+    everything, all_readings = values, readings
     if skip_strange:
         values = {key: v for key, v in values.items() if any(found[key] is not None for found in readings.values())}
         readings = {name: {key: found[key] for key in values} for name, found in readings.items()}
@@ -263,6 +264,9 @@ def _read(
     if "ids" not in whole:
         raise ValueError(messages.none_fits(held, readings, labels, column, how, option))
     ids = whole["ids"]
+    if len(everything) > 2 * len(values):  # a few numbers among other words are no column of ids
+        held = {key: written(value) for key, value in everything.items()}
+        raise ValueError(messages.none_fits(held, all_readings, labels, column, how, option))
     if meant := _common_meaning(set(ids.values()), labels):
         raise ValueError(messages.common_codes(held, ids, meant, labels, column, option))
     if values and 0 not in ids.values() and any(i > 0 for i in ids.values()):

@@ -18,6 +18,7 @@ from datasets import Dataset
 
 from hf_llambert.data import content_hash, load_data
 from hf_llambert.reading import PLAIN, FileFormat
+from hf_llambert.tasks.label_messages import named, said_by_map
 from hf_llambert.tasks.questions import (
     ABSTAIN,
     LabelValues,
@@ -395,7 +396,10 @@ def _label_name(task: TaskSpec, value: object, meanings: Mapping[tuple[str, obje
     """A label's name, which the task reads as that label; nothing for an abstention."""
     label = meanings.get(value_key(value))
     if label is None:
-        raise ValueError(f"the recorded label {value!r} is none of the labels {list(task.labels)}")
+        raise ValueError(
+            f"the recorded label {written(value)[:80]!r} is none of the labels {named(task.labels)}; say what it is: "
+            f"{said_by_map(written(value)[:80], 'LABEL', 'recorded')} (recorded_map in Python)"
+        )
     return "" if label == ABSTAIN else task.labels[label]
 
 
