@@ -1,11 +1,13 @@
 """What a hostile or odd server sends, over real HTTP, and what becomes of it."""
 
+import base64
 import gzip
 import json
 import math
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import httpx2
 import pytest
 
 from hf_llambert import EndpointTeacher, LLMLabeler, TaskSpec
@@ -15,7 +17,7 @@ from hf_llambert.teachers import asking
 from hf_llambert.teachers.base import Reply
 from hf_llambert.teachers.keys import endpoint_key, is_private, redactor
 from hf_llambert.teachers.protocol import label_log_probabilities, retry_after
-from hf_llambert.teachers.transport import MOST_BYTES
+from hf_llambert.teachers.transport import MOST_BYTES, make_client
 
 TASK = TaskSpec("t", ("negative", "positive"), "Positive or negative?\n{text}")
 SECRET = "sk-Very+secret/0123"
@@ -523,3 +525,204 @@ def test_key_that_the_server_echoes_is_kept_nowhere(monkeypatch, tmp_path, caplo
     assert out["llm_response"][0] == "positive ***"
     assert SECRET[:9] not in json.dumps(out) + str(refused.value) + caplog.text
     assert SECRET[:9].encode() not in written
+
+
+@pytest.fixture
+def held_back(monkeypatch):
+    """Makes a plan in which texts with "slow" are answered only after an error was about to stop the run."""
+    stopping = threading.Event()
+
+    def note(self, value):
+        vars(self)["is_stopping"] = value
+        if value:
+            stopping.set()
+
+    monkeypatch.setattr(
+        asking.Asking, "stopping", property(lambda self: vars(self)["is_stopping"], note), raising=False
+    )
+
+    def made(plan):
+        def answer(body):
+            text = body["messages"][-1]["content"].split("\n")[-1]
+            if "slow" in text:
+                assert stopping.wait(30)
+            return plan(text)
+
+        return answer
+
+    return made
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_refusal_about_one_text_fails_that_text_alone(status, held_back):
+    no = (status, {}, b'{"error": "moderated"}')
+    with HostileServer(held_back(lambda text: no if text == "bad" else chat("positive"))) as server:
+        first = ask(server, ("bad", "slow 1", "slow 2", "after 1", "after 2"), concurrency=3)
+        later = ask(server, ("a", "b", "bad", "c"), concurrency=1)
+    assert [reply.response for reply in first] == [None, *["positive"] * 4]
+    assert f"{status} moderated" in first[0].error
+    assert [reply.response for reply in later] == ["positive", "positive", None, "positive"]
+    assert later[2].error == f"refused: {status} moderated"
+
+
+def test_key_that_is_withdrawn_stops_the_run():
+    calls = iter(range(1000))
+    with HostileServer(
+        lambda body: chat("positive") if next(calls) < 5 else (401, {}, b'{"error": "revoked"}')
+    ) as server:
+        with pytest.raises(PermissionError, match="401 revoked"):
+            ask(server, [f"text {k}" for k in range(200)], concurrency=2)
+        assert 5 < len(server.bodies) < 60
+
+
+@pytest.mark.parametrize(("status", "error"), [(402, PermissionError), (405, ConnectionError)])
+def test_fatal_error_waits_for_what_is_paid_for(tmp_path, status, error, held_back):
+    """The other request was let go before; its answer comes after the fatal one, and is kept."""
+    plan = held_back(lambda text: (status, {}, b"no") if text == "bad" else chat("positive"))
+    with HostileServer(plan) as server:
+        labeler = LLMLabeler(TASK, EndpointTeacher("m", server.url, concurrency=2, **QUICK), tmp_path)
+        with pytest.raises(error):
+            labeler({"text": ["slow", "bad", "never sent"]})
+        assert len(labeler.ledger) == 1
+        assert labeler.recall({"text": ["slow"]})["llm_response"] == ["positive"]
+        assert len(server.bodies) == 2
+
+
+def test_number_of_thousands_of_digits_fails_its_row_at_once():
+    plan = {"a": chat("positive", usage=f'{{"prompt_tokens": {"9" * 5000}}}')}
+    with HostileServer(plan) as server:
+        bad, good = ask(server, ("a", "b"))
+        assert len(server.bodies) == 2
+    assert "a number of thousands of digits" in bad.error
+    assert good.response == "positive"
+
+
+@pytest.mark.parametrize("name", ["max_requests", "max_tokens", "max_cost", "price_input", "price_output"])
+@pytest.mark.parametrize("value", [-1, math.nan, math.inf, True])
+def test_cap_that_caps_nothing_is_refused(name, value):
+    with pytest.raises(ValueError, match=f"{name} must be a number of 0 or more"):
+        EndpointTeacher("m", "http://localhost/v1", **{"price_input": 1.0, name: value})
+
+
+@pytest.mark.parametrize("count", ["-5", "1e999", "NaN", "true", '"7"', "[7]", "-1e999"])
+def test_counts_that_are_none_lift_no_cap(count):
+    usage = f'{{"prompt_tokens": {count}, "completion_tokens": {count}}}'
+    texts = [f"text {k}" for k in range(20)]
+    with HostileServer(lambda body: chat("positive", usage=usage)) as server:
+        replies = ask(server, texts, max_tokens=300, concurrency=1)
+    answered = sum(reply.error is None for reply in replies)
+    assert 0 < answered < 5
+    assert all("the budget is spent" in reply.error for reply in replies if reply.error)
+
+
+def test_private_host_is_asked_past_a_proxy_of_the_environment(monkeypatch):
+    monkeypatch.setenv("MY_KEY", SECRET)
+    with HostileServer({}) as proxy, HostileServer({}) as server:
+        for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+            monkeypatch.setenv(name, proxy.url.removesuffix("/v1"))
+        monkeypatch.delenv("NO_PROXY", raising=False)
+        monkeypatch.delenv("no_proxy", raising=False)
+        assert ask(server, api_key_variable="MY_KEY")[0].response == "positive"
+        assert proxy.bodies == []
+
+
+STAND_INS = ["positive", "none", "EMPTY", "-", "x", "no-key-required", "negative", "abc123"]
+
+
+@pytest.mark.parametrize("key", STAND_INS)
+def test_stand_in_for_a_key_leaves_answers_alone_and_goes_to_no_public_host(key, monkeypatch):
+    monkeypatch.setenv("MY_KEY", key)
+    assert redactor(key)(f"the answer is {key}") == f"the answer is {key}"
+    assert endpoint_key("MY_KEY", "http://localhost:8000/v1") == key
+    with HostileServer({}) as server:
+        assert ask(server, api_key_variable="MY_KEY")[0].response == "positive"
+    if key != "-":
+        with pytest.raises(PermissionError, match="MY_KEY holds a word or a few characters, no key"):
+            endpoint_key("MY_KEY", "https://api.example.com/v1")
+
+
+@pytest.mark.parametrize("user", ["", "a", "me:", "user:", ":", "x:y:"])
+def test_key_in_base64_is_starred(user):
+    for encode in (base64.b64encode, base64.urlsafe_b64encode):
+        shown = redactor(SECRET)(f"Basic {encode((user + SECRET).encode()).decode()}")
+        sure = encode(bytes(len(user) % 3) + SECRET.encode()).decode()[2:-4]
+        assert "***" in shown
+        assert sure not in shown
+
+
+async def in_pieces(body):
+    for start in range(0, len(body), 60_000):
+        yield body[start : start + 60_000]
+
+
+@pytest.fixture
+def hub(monkeypatch):
+    """Requests to the Hub's providers, answered here: gives a function that sets the answer, and the requests."""
+    requests = []
+
+    def answers(status=200, headers=None, body=None):
+        def handle(request):
+            requests.append(request)
+            return httpx2.Response(status, headers=headers or {}, content=in_pieces(body or chat("positive")))
+
+        real = make_client
+
+        def made(key, timeout, url=None):
+            client = real(key, timeout, url)
+            client._transport, client._mounts = httpx2.MockTransport(handle), {}
+            return client
+
+        monkeypatch.setattr(asking, "make_client", made)
+        return requests
+
+    monkeypatch.setattr("huggingface_hub.get_token", lambda: "hf_" + "t" * 20)
+    return answers
+
+
+def ask_hub(text="a text", **options):
+    [part] = EndpointTeacher("org/model", **{**QUICK, **options}).ask(TASK, [text])
+    return part[0]
+
+
+def test_providers_of_the_hub_are_asked_by_the_bounded_transport(hub):
+    requests = hub()
+    assert ask_hub().response == "positive"
+    assert str(requests[0].url) == "https://router.huggingface.co/v1/chat/completions"
+    assert requests[0].headers["Authorization"] == "Bearer hf_" + "t" * 20
+    body = json.loads(requests[0].content)
+    assert (body["model"], body["max_tokens"]) == ("org/model", 16)
+    assert body["messages"][-1]["content"].endswith("a text")
+    hub(body=b" " * MOST_BYTES + chat("positive"))
+    assert f"longer than {MOST_BYTES:,} bytes" in ask_hub("long").error
+    requests = hub(307, {"Location": "https://evil.example/x"})
+    before = len(requests)
+    with pytest.raises(ConnectionError, match=r"sends the request on to 'evil\.example'"):
+        ask_hub("redirected")
+    assert len(requests) == before + 1
+
+
+def test_token_of_the_hub_goes_to_its_hosts_alone(hub, monkeypatch):
+    from huggingface_hub.hf_api import InferenceProviderMapping
+
+    row = {"hf_model_id": "org/model", "providerId": "their-model", "task": "conversational", "status": "live"}
+    mapped = [InferenceProviderMapping(provider="together", **row)]
+    monkeypatch.setattr(
+        "huggingface_hub.inference._providers._common._fetch_inference_provider_mapping", lambda _: mapped
+    )
+    requests = hub()
+    assert ask_hub(provider="together").response == "positive"
+    assert str(requests[-1].url) == "https://router.huggingface.co/together/v1/chat/completions"
+    assert json.loads(requests[-1].content)["model"] == "their-model"
+    before = len(requests)
+    monkeypatch.setattr("huggingface_hub.get_token", lambda: "eyJ.a.token.of.another.form.1")
+    with pytest.raises(PermissionError, match="The Hub's token does not go to 'api.together.xyz'"):
+        ask_hub(provider="together")
+    with pytest.raises(ValueError, match="The Hub cannot have 'org/model' answered by provider 'groq'"):
+        ask_hub(provider="groq")
+    monkeypatch.setattr("huggingface_hub.get_token", lambda: None)
+    with pytest.raises(PermissionError, match="need a token"):
+        ask_hub()
+    assert len(requests) == before
+    monkeypatch.setenv("THEIRS", SECRET)  # a provider's own key goes to that provider
+    assert ask_hub(provider="together", api_key_variable="THEIRS").response == "positive"
+    assert str(requests[-1].url) == "https://api.together.xyz/v1/chat/completions"

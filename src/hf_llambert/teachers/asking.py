@@ -9,7 +9,8 @@ import queue
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, suppress
+from contextlib import suppress
+from itertools import chain
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -18,16 +19,19 @@ from hf_llambert.tasks.logs import get_logger
 from hf_llambert.tasks.spec import TaskSpec
 from hf_llambert.tasks.texts import GAP
 from hf_llambert.teachers.base import Reply
-from hf_llambert.teachers.keys import NO_KEY, redactor
+from hf_llambert.teachers.hub_route import hub_request
+from hf_llambert.teachers.keys import redactor
 from hf_llambert.teachers.pacing import Budget, Pacer, backoff
 from hf_llambert.teachers.protocol import (
     Again,
+    LongNumber,
     NoLogprobs,
     ParameterRefused,
     RowError,
     obeys,
     one_line,
     read_answer_body,
+    read_json,
     refused_parameter,
     request_body,
     retry_after,
@@ -36,18 +40,24 @@ from hf_llambert.teachers.protocol import (
 from hf_llambert.teachers.transport import TooLong, make_client, post
 
 if TYPE_CHECKING:
-    import httpx2
-    from huggingface_hub import AsyncInferenceClient
-
     from hf_llambert.teachers.endpoint import EndpointTeacher
 
 logger = get_logger(__name__)
 
 _UNREACHABLE = "cannot be reached"
 _NOT_AGAIN = (400, 404, 405, 413, 422)  # the request itself is wrong; asking again changes nothing
-_REFUSED = (401, 402, 403)
+_UNPAID = 402
+_REFUSED = (401, _UNPAID, 403)
 _FEW = 20  # failed texts in a row that stop nothing, however little is in flight
 _UNSCORED = 3  # first answers without logprobs that stop the run
+
+
+class _PutOff(Exception):
+    """This text has to wait: the run is about to stop."""
+
+
+class _KeyRefused(PermissionError):
+    """The endpoint refuses, before it has answered anything."""
 
 
 class Asking:
@@ -61,30 +71,29 @@ class Asking:
         self.structured = teacher.structured
         self.answered = self.obeyed = self.disobeyed = self.lost = self.unscored = 0
         self.redact = redactor("")
-        self.client: httpx2.AsyncClient | None = None
-        self.hub: AsyncInferenceClient | None = None
+        self.refused = 0  # texts in a row for which the key was refused
+        self.refusals: list[tuple[int, _KeyRefused]] = []
+        self.left: list[int] = []  # texts that were put off when the run was about to stop
+        self.sending: set[asyncio.Task | None] = set()  # with requests under way
+        self.stopping = False
 
     async def run(self) -> None:
         """Ask about everything; what comes back, and at the end `None` or the error that stopped it, goes to `done`."""
         teacher = self.teacher
         try:
             most = max(1, teacher.concurrency // world_size())
-            key = teacher.key()
-            self.redact = redactor(key)
-            async with AsyncExitStack() as stack:
-                if teacher.url:
-                    self.client = await stack.enter_async_context(make_client(key, teacher.timeout))
-                else:
-                    self.hub = await stack.enter_async_context(self._hub_client(key))
+            self.key = teacher.key()
+            self.redact = redactor(self.key)
+            async with make_client(self.key, teacher.timeout, teacher.url) as self.client:
                 self.pacer = Pacer(most)
-                positions = iter(range(len(self.texts)))
-                workers = [asyncio.ensure_future(self._work(positions)) for _ in range(min(most, len(self.texts)))]
-                try:
-                    await asyncio.gather(*workers)
-                finally:
-                    for worker in workers:
-                        worker.cancel()
-                    await asyncio.gather(*workers, return_exceptions=True)
+                positions: Iterator[int] = iter(range(len(self.texts)))
+                while (error := await self._ask_until_it_fails(positions, most)) is not None:
+                    if not (isinstance(error, _KeyRefused) and self.answered):
+                        raise error
+                    for position, refusal in self.refusals:  # others were answered meanwhile: it is about these texts
+                        self.done.put((position, Reply(error=str(refusal))))
+                    positions = chain(self.left, positions)
+                    self.refusals, self.left = [], []
             if self.disobeyed:
                 logger.warning(
                     "%d of %d answers ignored structured output: only a bare label counts.",
@@ -95,22 +104,42 @@ class Asking:
         except BaseException as error:  # noqa: BLE001  (goes to the thread that waits)
             self.done.put(error)
 
-    def _hub_client(self, key: str) -> AsyncInferenceClient:
-        from huggingface_hub import AsyncInferenceClient
-
-        teacher = self.teacher
-        provider = teacher.provider or "auto"
-        return AsyncInferenceClient(
-            provider=provider,  # type: ignore[arg-type]
-            api_key=None if key == NO_KEY else key,
-            timeout=teacher.timeout,
-        )
+    async def _ask_until_it_fails(self, positions: Iterator[int], most: int) -> Exception | None:
+        """
+        Ask until all is answered or an error stops the run, and give that. What is under way then may be paid for, and is
+        waited for; what is not stays in `left`.
+        """
+        self.stopping = False
+        workers = [asyncio.ensure_future(self._work(positions)) for _ in range(min(most, len(self.texts)))]
+        try:
+            done, pending = await asyncio.wait(workers, return_when=asyncio.FIRST_EXCEPTION)
+            errors = [error for one in done if (error := one.exception()) is not None]
+            self.stopping = bool(errors)
+            for worker in pending - self.sending:
+                worker.cancel()
+            await asyncio.gather(*workers, return_exceptions=True)
+        finally:
+            for worker in workers:
+                worker.cancel()
+            await asyncio.gather(*workers, return_exceptions=True)
+        others = [error for error in errors if not isinstance(error, _KeyRefused)]
+        return next((error for error in [*others, *errors] if isinstance(error, Exception)), None)
 
     async def _work(self, positions: Iterator[int]) -> None:
         for position in positions:
-            self.done.put((position, await self._reply(self.texts[position])))
+            try:
+                reply = await self._reply(self.texts[position])
+            except _KeyRefused as error:
+                self.refusals.append((position, error))
+                raise
+            except (_PutOff, asyncio.CancelledError):
+                self.left.append(position)
+                return
+            self.done.put((position, reply))
             while self.done.qsize() > self.pacer.most:  # not written yet: a kill would lose them
                 await asyncio.sleep(0.005)
+            if self.stopping:
+                return
 
     async def _reply(self, text: str) -> Reply:
         """The reply to a text after as many attempts as it takes or is allowed."""
@@ -138,6 +167,8 @@ class Asking:
                     return Reply(error=f"{error} (after {attempts} attempts)")
                 if time.monotonic() - start + wait > teacher.deadline:
                     return Reply(error=f"{error} (given up: deadline {teacher.deadline:g} s)")
+            if self.stopping:
+                raise _PutOff
             await asyncio.sleep(wait)
 
     async def _attempt(self, text: str, structured: bool) -> Reply:
@@ -150,12 +181,13 @@ class Asking:
         counted: tuple[int, int] | None = None
         try:
             async with self.pacer.slot() as sent:
+                self.sending.add(asyncio.current_task())
                 begun = time.monotonic()
                 body = await self._post(payload)
             reply = self._read(body, structured)
             counted = (reply.input_tokens or int(reserved[0]), reply.output_tokens or int(reserved[1]))
             self.pacer.content()
-            self.answered, self.lost = self.answered + 1, 0
+            self.answered, self.lost, self.refused = self.answered + 1, 0, 0
             if structured:
                 obeyed = obeys(reply.response, self.task.labels)
                 self.obeyed, self.disobeyed = self.obeyed + obeyed, self.disobeyed + (not obeyed)
@@ -173,6 +205,7 @@ class Asking:
                 self.pacer.complaint(sent, error.pause)
             raise
         finally:
+            self.sending.discard(asyncio.current_task())
             self.budget.settle(reserved, size, counted)
 
     def _read(self, body: object, structured: bool) -> Reply:
@@ -199,27 +232,22 @@ class Asking:
         """The JSON of the server's answer. Everything that can go wrong on the way becomes one of three errors."""
         import httpx2
         from huggingface_hub import constants
-        from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
         teacher = self.teacher
-        try:
-            if constants.HF_HUB_OFFLINE:
-                raise OfflineModeIsEnabled
-            if self.client is None:
-                return await asyncio.wait_for(self._ask_hub(payload), teacher.timeout)
-            place = "chat/completions" if self.task.chat else "completions"
-            content = {"model": teacher.model, **payload}
-            answer = await asyncio.wait_for(post(self.client, f"{teacher.url}/{place}", content), teacher.timeout)
-            if 200 <= answer.status < 300:
-                return json.loads(answer.body)
-        except HfHubHTTPError as error:
-            response = error.response
-            raise self._refusal(response.status_code, response.content, response.headers) from None
-        except OfflineModeIsEnabled:
+        if constants.HF_HUB_OFFLINE:
             raise ConnectionError(
                 "HF_HUB_OFFLINE is set, and with it no endpoint is asked, not even a local one. Unset it."
-            ) from None
-        except TooLong as error:
+            )
+        if teacher.url is None:
+            url, content = await asyncio.to_thread(hub_request, teacher, payload, self.key)
+        else:
+            place = "chat/completions" if self.task.chat else "completions"
+            url, content = f"{teacher.url}/{place}", {"model": teacher.model, **payload}
+        try:
+            answer = await asyncio.wait_for(post(self.client, url, content), teacher.timeout)
+            if 200 <= answer.status < 300:
+                return read_json(answer.body)
+        except (TooLong, LongNumber) as error:
             raise RowError(str(error), 0, billed=True) from None
         except RecursionError:
             raise RowError("the answer is nested too deeply", 0, billed=True) from None
@@ -235,10 +263,6 @@ class Asking:
             raise Again("the answer is not the JSON of a completion", billed=True) from None
         raise self._refusal(answer.status, answer.body, answer.headers)
 
-    async def _ask_hub(self, payload: dict) -> object:
-        messages, rest = payload["messages"], {k: v for k, v in payload.items() if k != "messages"}
-        return await self.hub.chat_completion(messages, model=self.teacher.model, extra_body=rest)  # type: ignore[union-attr]
-
     def _refusal(self, status: int, body: bytes, headers: Mapping[str, str]) -> Exception:
         said, parameter = server_message(body)
         hint = refused_parameter(self.teacher, said, parameter) if status in (400, 422) else None
@@ -246,8 +270,7 @@ class Asking:
         if 300 <= status < 400:
             return self._redirected(status, headers.get("Location") or "")
         if status in _REFUSED:
-            where = self.teacher.api_key_variable or "the key (api_key_variable, or hf auth login for the Hub)"
-            return PermissionError(f"The endpoint refuses: {status} {said}. Check {where}.")
+            return self._key_refused(status, said)
         if status in _NOT_AGAIN:
             if not self.answered and status in (404, 405):
                 return ConnectionError(
@@ -263,6 +286,16 @@ class Asking:
                 f"answered is kept; run again then."
             )
         return Again(f"{status} {said}".strip(), status in (429, 503), pause)
+
+    def _key_refused(self, status: int, said: str) -> Exception:
+        where = self.teacher.api_key_variable or "the key (api_key_variable, or hf auth login for the Hub)"
+        refusal = f"The endpoint refuses: {status} {said}. Check {where}."
+        self.refused += 1
+        if status == _UNPAID or not self.answered:
+            return PermissionError(refusal) if status == _UNPAID else _KeyRefused(refusal)
+        # What answers other texts takes the key: a moderation layer, say, refuses this one.
+        about_one = self.refused <= max(_FEW, 2 * self.pacer.most)
+        return RowError(f"refused: {status} {said}", status) if about_one else PermissionError(refusal)
 
     def _redirected(self, status: int, location: str) -> Exception:
         try:

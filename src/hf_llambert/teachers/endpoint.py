@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ _FIXED = ("model", "messages", "prompt")
 @dataclass(frozen=True)
 class EndpointTeacher:
     """
-    A served model, asked over HTTP through `huggingface_hub.AsyncInferenceClient`: vLLM, TGI, llama.cpp, Ollama, OpenAI, or
+    A served model, asked over HTTP: vLLM, TGI, llama.cpp, Ollama, OpenAI, or
     the Hub's Inference Providers. A chat task goes to `/chat/completions`, a plain one to `/completions`.
 
     The server applies the chat template and sees the text as it is: whether control tokens in a text stay text is up to
@@ -96,8 +97,12 @@ class EndpointTeacher:
                 f"processes."
             )
         for name in ("max_new_tokens", "concurrency", "timeout", "max_attempts", "deadline"):
-            if getattr(self, name) <= 0:
+            if not getattr(self, name) > 0:  # NaN is not
                 raise ValueError(f"{name} must be more than 0, got {getattr(self, name)!r}.")
+        for name in ("max_requests", "max_tokens", "max_cost", "price_input", "price_output"):
+            value = getattr(self, name)
+            if value is not None and (isinstance(value, bool) or not 0 <= value < math.inf):
+                raise ValueError(f"{name} must be a number of 0 or more, got {value!r}.")
         if self.structured and self.mode == "score":
             raise ValueError("With structured the answer begins with a bracket, not a label. Use it in generate mode.")
         if self.max_cost is not None and not (self.price_input or self.price_output):

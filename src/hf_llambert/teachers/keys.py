@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import ipaddress
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from urllib.parse import urlsplit
 
 NO_KEY = "-"
@@ -21,8 +22,9 @@ _NETWORKS = tuple(
     )
 )
 _PRIVATE_NAMES = (".local", ".internal", ".lan", ".localhost")
-_SHORTEST = 4  # a shorter key is a stand-in, such as "-" or "x"
-_ANYWHERE = 6  # a key as long as this is replaced within words too
+_SHORTEST = 8  # characters of a key
+_WORDS = re.compile(r"[A-Za-z]+(?:[_-][A-Za-z]+)*")  # "EMPTY", "none", "no-key-required", "positive"
+_LONGEST_WORDS = 24  # letters of such a stand-in
 
 
 def is_private(host: str) -> bool:
@@ -80,20 +82,42 @@ def endpoint_key(variable: str | None, url: str | None) -> str:
             f"{source} holds no key: keys are printable ASCII without blanks, and this one has a blank, a line break or another "
             f"character in it, or around it. Was it copied with its line's end?"
         )
-    if key != NO_KEY and url and urlsplit(url).scheme.lower() != "https" and not is_private(host):
+    if key == NO_KEY or is_private(host):
+        return key
+    if url and urlsplit(url).scheme.lower() != "https":
         raise PermissionError(f"A key is not sent to '{url}' in the clear. Use https.")
+    if variable and not looks_like_key(key):
+        raise PermissionError(
+            f"{source} holds a word or a few characters, no key, and '{host}' is not this machine or a private network. Put the "
+            f"key there, or leave out api_key_variable."
+        )
     return key
 
 
+def looks_like_key(key: str) -> bool:
+    """
+    Whether it is no stand-in, such as servers want that check none (`EMPTY`, `none`, `x`). A stand-in may be a word of an
+    answer, so it is not replaced there; it goes to no public server as a key.
+    """
+    return len(key) >= _SHORTEST and not (len(key) <= _LONGEST_WORDS and _WORDS.fullmatch(key))
+
+
 def redactor(key: str) -> Callable[[str], str]:
-    """A function that replaces a key by `***`, also where it is escaped as in JSON, an address or HTML."""
-    if len(key) < _SHORTEST:
+    """A function that replaces a key by `***`, also where it is escaped as in JSON, an address or HTML, or in base64."""
+    if not looks_like_key(key):
         return lambda text: text
-    pattern = "".join(_any_form(c) for c in key)
-    if len(key) < _ANYWHERE:
-        pattern = rf"(?<![A-Za-z0-9]){pattern}(?![A-Za-z0-9])"
-    found = re.compile(pattern, re.IGNORECASE)
+    forms = [key, *_base64_forms(key)]
+    found = re.compile("|".join("".join(map(_any_form, form)) for form in forms), re.IGNORECASE)
     return lambda text: found.sub("***", text)
+
+
+def _base64_forms(key: str) -> Iterator[str]:
+    """What base64 makes of a key for certain, wherever in a text that was encoded it stood (`user:KEY`)."""
+    for before in range(3):
+        whole = base64.b64encode(bytes(before) + key.encode()).decode()
+        sure = whole[-(-8 * before // 6) : 8 * (before + len(key)) // 6]
+        yield sure
+        yield sure.replace("+", "-").replace("/", "_")
 
 
 def _any_form(c: str) -> str:

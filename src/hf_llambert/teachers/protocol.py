@@ -79,6 +79,27 @@ class ParameterRefused(RowError):
     """The server does not take a parameter of the request; `request_parameters` leaves it out."""
 
 
+class LongNumber(ValueError):
+    """JSON holds a number of more digits than Python reads."""
+
+
+def read_json(body: bytes) -> object:
+    """
+    A server's JSON.
+
+    Raises:
+        LongNumber: A number has thousands of digits.
+        ValueError: It is none.
+        RecursionError: It is nested too deeply.
+    """
+    try:
+        return json.loads(body)
+    except (json.JSONDecodeError, UnicodeDecodeError):
+        raise
+    except ValueError:
+        raise LongNumber("the answer holds a number of thousands of digits") from None
+
+
 def one_label(task: TaskSpec) -> dict[str, object]:
     """The `response_format` that asks for JSON with one of the labels."""
     label = {"type": "string", "enum": list(task.labels)}

@@ -7,6 +7,9 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from hf_llambert.teachers.keys import is_private
 
 if TYPE_CHECKING:
     import httpx2
@@ -38,8 +41,11 @@ class Answered:
     body: bytes
 
 
-def make_client(key: str, timeout: float) -> httpx2.AsyncClient:
-    """A client that follows no redirect, so that neither key nor texts go where nobody meant them to."""
+def make_client(key: str, timeout: float, url: str | None = None) -> httpx2.AsyncClient:
+    """
+    A client that follows no redirect, so that neither key nor texts go where nobody meant them to. In the clear they go to
+    no proxy of the environment (`HTTP_PROXY`, `ALL_PROXY`) either where a private host is asked.
+    """
     import httpx2
 
     headers = {
@@ -49,7 +55,11 @@ def make_client(key: str, timeout: float) -> httpx2.AsyncClient:
         "Accept-Encoding": "identity",
     }
     limits = httpx2.Limits(max_connections=CONNECTIONS, max_keepalive_connections=CONNECTIONS)
-    return httpx2.AsyncClient(headers=headers, timeout=timeout, follow_redirects=False, limits=limits)
+    parts = urlsplit(url or "https://huggingface.co")
+    straight = parts.scheme.lower() != "https" and is_private(parts.hostname or "")
+    return httpx2.AsyncClient(
+        headers=headers, timeout=timeout, follow_redirects=False, limits=limits, trust_env=not straight
+    )
 
 
 async def post(client: httpx2.AsyncClient, url: str, content: object) -> Answered:
