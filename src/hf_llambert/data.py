@@ -20,7 +20,16 @@ from datasets.exceptions import DatasetNotFoundError
 
 from hf_llambert import __version__
 from hf_llambert.notes import damaged_note, read_note, write_whole
-from hf_llambert.reading import PLAIN, FileFormat, MixedTypes, check_labels, fitted, joined_schema, read_tables
+from hf_llambert.reading import (
+    PLAIN,
+    FileFormat,
+    MixedTypes,
+    check_labels,
+    csv_types,
+    fitted,
+    joined_schema,
+    read_tables,
+)
 from hf_llambert.stages import STAGE_FILE, claim_stage, note_stage, scratch_folder, stage_results, whole_folder
 from hf_llambert.tasks.questions import ABSTAIN, LabelValues, label_ids, warn_about_gold
 from hf_llambert.tasks.spec import TaskSpec
@@ -64,6 +73,7 @@ def load_data(
     encoding: str = "utf-8",
     delimiter: str = ",",
     config: str | None = None,
+    text_column: str = "text",
 ) -> Dataset:
     """
     Read a dataset.
@@ -80,13 +90,15 @@ def load_data(
         encoding (`str`, defaults to `"utf-8"`): Encoding of CSV and JSON files.
         delimiter (`str`, defaults to `","`): What stands between the fields of a CSV.
         config (`str`, *optional*): Configuration of a Hub dataset. Needed when there are several.
+        text_column (`str`, defaults to `"text"`): Column of the texts. Half a character in JSON (a lone surrogate) makes its
+            row unusable there; in other columns U+FFFD stands for it.
 
     Raises:
         FileNotFoundError: There is no such file, directory or Hub dataset.
         ValueError: It is empty, holds fewer rows than asked for, the split or configuration is missing or unknown, or a
             file is not what its name and the arguments say.
     """
-    dataset = _read(source, split, config, FileFormat(encoding, delimiter, label_columns))
+    dataset = _read(source, split, config, FileFormat(encoding, delimiter, label_columns, text_column))
     if not len(dataset):
         raise ValueError(f"'{source}' has no rows.")
     if num_rows is None:
@@ -309,17 +321,10 @@ def read_files(kind: str, files: Sequence[Path], form: FileFormat = PLAIN) -> Da
         copy.parent.mkdir(parents=True, exist_ok=True)
         part = copy.with_name(f".{copy.name}.{uuid.uuid4().hex[:8]}.part")
         try:
-            read, wider = form, None
-            while True:
-                try:
-                    wider = _copy_tables(kind, files, read, part, wider)
-                except MixedTypes as error:
-                    if kind != "csv" or error.column in read.label_columns:
-                        raise
-                    read, wider = replace(read, label_columns=(*read.label_columns, error.column)), None
-                    continue
-                if wider is None:
-                    break
+            read = replace(form, column_types=csv_types(files, form)) if kind == "csv" else form
+            wider = _copy_tables(kind, files, read, part, None)
+            while wider is not None:
+                wider = _copy_tables(kind, files, read, part, wider)
             part.replace(copy)
         finally:
             part.unlink(missing_ok=True)

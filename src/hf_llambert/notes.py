@@ -140,6 +140,12 @@ TRAINING_CONFIG: Shape = {
     "eval_data?": (str, None),
     "arguments": {"seed": int},
 }
+TRAINING: Shape = {
+    "reading": {"max_length": int, "head_share?": float},
+    "training": {"arguments": {ANY: (str, int, float, bool)}},
+}
+_SPREAD: Shape = {"values": [float], "mean": float, "low": float, "high": float}
+SEEDS: Shape = {"seeds": [int], "n": int, "accuracy": _SPREAD, "macro_f1": _SPREAD, "training": str}
 _MADE: Shape = {"command": (str, None), "machine": str, "hf_llambert": str}
 _STAGES: Mapping[str, tuple[Shape, Shape]] = {
     "annotated": (ANNOTATION_CONFIG, ANNOTATION),

@@ -101,7 +101,7 @@ def annotate(
     from hf_llambert import annotate as run
 
     tasks = [load_task(one) for one in task]
-    form = {"encoding": encoding, "delimiter": delimiter, "config": config}
+    form = {"encoding": encoding, "delimiter": delimiter, "config": config, "text_column": text_column}
     dataset = load_data(data, split, num_rows, seed, label_columns=[label_column or "label"], **form)  # type: ignore[arg-type]
     if write_batch is not None:
         _write_batch(tasks, dataset, text_column, teacher or [], write_batch, context.args)

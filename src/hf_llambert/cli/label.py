@@ -153,7 +153,7 @@ def label(
     with ExitStack() as stack:
         uploads = stack.enter_context(ShardUploads(push_to_hub, public)) if push_to_hub else None
         results = label_pool(
-            _pool(data, split, num_rows, seed, form),
+            _pool(data, split, num_rows, seed, {**form, "text_column": text_column}),
             labeler,
             output / "labels",
             rows_per_shard,

@@ -22,6 +22,7 @@ from hf_llambert.annotation.labelers import LLMLabeler
 from hf_llambert.data import STAGE_FILE, claim_stage, named_values, note_stage, stage_results
 from hf_llambert.metrics import paired_bootstrap
 from hf_llambert.models import digest_file
+from hf_llambert.notes import CASCADED, empty_shape
 from hf_llambert.pool.guarantee import check_labels
 from hf_llambert.processes import process_state
 from hf_llambert.progress import progress_bar
@@ -101,7 +102,7 @@ def cascade(
     if state.is_main_process:
         _claim(output, config, overwrite)
     state.wait_for_everyone()
-    done = stage_results(output, config)
+    done = stage_results(output, config, (CASCADED, empty_shape))
     confidence = _confidences(files)
     chosen, threshold = choose_rows(confidence, below, max_asked)
     shards = list(_shards(files, output, chosen))
@@ -130,7 +131,7 @@ def cascade(
         for litter in output.glob(".part-*"):
             litter.unlink()
     state.wait_for_everyone()
-    noted = stage_results(output, config)
+    noted = stage_results(output, config, (CASCADED, empty_shape))
     if not noted:
         raise RuntimeError(f"The main process did not finish '{output}'. Its error is above; the replies are kept.")
     return noted

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from torch import nn
-from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from hf_llambert.data import read_note
+from hf_llambert.data import damaged_note, read_note
+from hf_llambert.notes import ANY
 
 SAFE: dict[str, Any] = {"trust_remote_code": False, "use_safetensors": True}
 """Arguments of every `from_pretrained` of a model. Left out, transformers asks whether to run code that comes along."""
@@ -37,7 +38,7 @@ def check_weights(model: str, revision: str | None = None) -> None:
     mend = "Expected safetensors: convert it with model.save_pretrained(...), or pass another student."
     for index in folder.glob("*.index.json") if Path(model).is_dir() else [folder / _INDEX]:
         if index.is_file() and ".safetensors" in index.name:
-            files = [str(file) for file in read_note(index, {"weight_map": dict})["weight_map"].values()]
+            files = [str(file) for file in read_note(index, {"weight_map": {ANY: str}})["weight_map"].values()]
             strange = sorted({file for file in files if not file.endswith(".safetensors") or Path(file).name != file})
             if strange:
                 raise ValueError(f"'{index}' names {', '.join(strange[:3])}. {mend}")
@@ -47,14 +48,25 @@ def check_weights(model: str, revision: str | None = None) -> None:
         raise ValueError(
             f"'{model}' holds an adapter, expected a whole model. Merge it first (merge_and_unload of peft)."
         )
-    named = (
-        read_note(folder / "config.json").get("transformers_weights") if (folder / "config.json").is_file() else None
-    )
+    named = getattr(load_config(model, revision), "transformers_weights", None)
     if named is not None and not str(named).endswith((".safetensors", ".safetensors.index.json")):
         raise ValueError(f"'{folder / 'config.json'}' has its weights in {named}. {mend}")
     others = sorted(path.name for end in ("bin", "pt", "pth", "h5", "msgpack") for path in folder.glob(f"*.{end}"))
     if others and not any(folder.glob("*.safetensors")):
         raise ValueError(f"'{model}' has its weights in {', '.join(others[:3])} only. {mend}")
+
+
+def load_config(model: str, revision: str | None = None) -> PreTrainedConfig:
+    """The configuration of a model. Raises `OSError` where that of a folder is damaged, or not there."""
+    path, shape = Path(model) / "config.json", {"id2label?": ({ANY: str}, None), "label2id?": ({ANY: int}, None)}
+    if path.is_file():
+        read_note(path, shape)
+    try:
+        return AutoConfig.from_pretrained(model, revision=revision, trust_remote_code=False)
+    except (OSError, ValueError):
+        raise
+    except Exception as error:  # noqa: BLE001  (whatever transformers makes of values that are none)
+        raise damaged_note(path, f"{type(error).__name__}: {error!s:.200}") from error
 
 
 def _index_of(model: str, revision: str | None) -> Path:
@@ -118,9 +130,8 @@ def positions(model: PreTrainedModel) -> int:
 
 def read_reading(path: Path) -> dict:
     """The part of a student's note that says how it reads. Raises `OSError` where the note is damaged."""
-    reading = read_note(path, {"reading": dict})["reading"]
-    if not isinstance(reading.get("max_length"), int) or not set(reading) <= {"max_length", "head_share"}:
-        raise OSError(
-            f"'{path}' is damaged ({json.dumps(reading)[:80]} is no way to read). Restore it, or train the student again."
-        )
+    advice = "Restore it, or train the student again."
+    reading = read_note(path, {"reading": {"max_length": int, "head_share?": float}}, advice)["reading"]
+    if not set(reading) <= {"max_length", "head_share"}:
+        raise damaged_note(path, f"{json.dumps(reading)[:80]} is no way to read", advice)
     return reading

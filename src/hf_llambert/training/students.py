@@ -18,7 +18,6 @@ from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 from tokenizers import Encoding
 from torch import Tensor
 from transformers import (
-    AutoConfig,
     AutoModelForSequenceClassification,
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -38,7 +37,15 @@ from hf_llambert.training.backends import (
     openvino_forward,
     torch_forward,
 )
-from hf_llambert.training.loading import SAFE, fit_pad_token, load_tokenizer, longest_input, positions, read_reading
+from hf_llambert.training.loading import (
+    SAFE,
+    fit_pad_token,
+    load_config,
+    load_tokenizer,
+    longest_input,
+    positions,
+    read_reading,
+)
 
 TRAINING_FILE = "training.json"
 LongTexts = Literal["truncate", "mean", "max"]
@@ -289,9 +296,7 @@ class StudentLabeler:
     @property
     def labels(self) -> tuple[str, ...]:
         """The student's label names, in the order of ids and scores."""
-        config = AutoConfig.from_pretrained(  # no model: a fork may follow
-            self.student, revision=self.revision, trust_remote_code=False
-        )
+        config = load_config(self.student, self.revision)  # no model: a fork may follow
         names = config.id2label or {}
         return tuple(name for _, name in sorted(names.items(), key=lambda item: int(item[0])))
 

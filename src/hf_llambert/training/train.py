@@ -28,6 +28,7 @@ from transformers.trainer_utils import get_last_checkpoint
 
 from hf_llambert.data import content_hash, note_stage, stage_results, whole_folder
 from hf_llambert.models import content_id
+from hf_llambert.notes import TRAINED
 from hf_llambert.tasks.spec import TaskSpec
 from hf_llambert.training.evaluation import evaluate_student, scalar_metrics
 from hf_llambert.training.figures import draw_mix, draw_training
@@ -109,7 +110,7 @@ def train_student(
         "head_share": head_share,
         "arguments": _decisive(args),
     }
-    done = stage_results(output, config)
+    done = stage_results(output, config, TRAINED)
     if done is not None:
         return done
     args = _own_folder(args, config)
@@ -160,7 +161,7 @@ def train_student(
         with contextlib.suppress(OSError):  # where others are at work, or were
             Path(str(args.output_dir)).parent.rmdir()
     trainer.accelerator.wait_for_everyone()
-    noted = stage_results(output, config)
+    noted = stage_results(output, config, TRAINED)
     if noted is None:
         raise RuntimeError(f"The main process did not write '{output}'. Its error is above.")
     return noted
