@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+import torch
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
 from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from hf_llambert.data import damaged_note, read_note
@@ -114,18 +118,46 @@ def longest_input(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) ->
 
 def positions(model: PreTrainedModel) -> int:
     """
-    How many tokens a model has positions for. Those of the RoBERTa family are counted from behind the pad token's: their
-    table of positions has a row for padding, which says so.
+    How many tokens a model has positions for: what its configuration says, and no more than the rows of each table of
+    positions from the first one that it looks up. The family of RoBERTa looks up the rows behind its pad token's.
     """
-    found = [getattr(model.config, "max_position_embeddings", None) or 2**31]
-    for name, module in model.named_modules():
-        if (
-            isinstance(module, nn.Embedding)
-            and name.endswith("position_embeddings")
-            and module.padding_idx is not None
-        ):
-            found.append(module.num_embeddings - module.padding_idx - 1)
-    return min(found)
+    noted = getattr(model.config, "max_position_embeddings", None)
+    found = [noted if isinstance(noted, int) and noted > 0 else 2**31]  # XLNet has -1: it counts from token to token
+    model_was_training = model.training
+    token = 0 if getattr(model.config, "pad_token_id", None) else 1
+    tables = _PositionTables(_PROBED)
+    model.eval()
+    try:
+        with (
+            torch.no_grad(),
+            tables,
+            suppress(Exception),
+        ):  # a model that takes more than tokens says so when it is used
+            model.base_model(input_ids=torch.full((1, _PROBED), token, device=model.device))
+    finally:
+        model.train(model_was_training)
+    return min(found + tables.found)
+
+
+_PROBED = 8  # tokens of the input by which tables of positions are found
+
+
+class _PositionTables(TorchFunctionMode):
+    """Finds the tables in which a text of one repeated token looks up one row after the other, and how many are left."""
+
+    def __init__(self, length: int) -> None:
+        super().__init__()
+        self.found: list[int] = []
+        self._steps = torch.arange(length)
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func is functional.embedding and len(args) > 1:
+            rows, table = args[0].flatten()[: len(self._steps)].cpu(), args[1]
+            if len(rows) == len(self._steps) and torch.equal(rows - rows[0], self._steps):
+                self.found.append(table.shape[0] - int(rows[0]))
+        return func(*args, **(kwargs or {}))
 
 
 def read_reading(path: Path) -> dict:
