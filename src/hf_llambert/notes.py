@@ -284,9 +284,8 @@ def write_whole(path: Path, text: str) -> None:
     """Write a file whole or not at all: on a full disk or after a kill the old one stays."""
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        with part.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
+        part.write_text(text, encoding="utf-8")
+        with part.open("rb") as file:
             os.fsync(file.fileno())
         part.replace(path)
     finally:
