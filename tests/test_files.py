@@ -536,3 +536,30 @@ def test_whole_characters_beside_halves_are_kept(tmp_path):
     path = tmp_path / "d.jsonl"
     path.write_text(r'{"text": "\\ud800 \ud83d\ude00", "n": 1}' + "\n")
     assert load_data(path)["text"][:] == ["\\ud800 😀"]
+
+
+@pytest.mark.parametrize("mark", [";", ",", "\t"])
+@pytest.mark.parametrize("before", ["", "\ufeff"])
+def test_a_first_line_of_excel_is_no_row(mark, before, tmp_path):
+    path = tmp_path / "d.csv"
+    path.write_text(f"{before}sep={mark}\r\ntext{mark}n\r\na{mark}1\r\n", encoding="utf-8", newline="")
+    assert load_data(path, delimiter=mark)[:] == {"text": ["a"], "n": [1]}
+    with pytest.raises(
+        ValueError, match="its first line says that .* separates its fields, expected '\\|'. Pass delim"
+    ):
+        load_data(path, delimiter="|")
+
+
+def test_what_is_packed_under_the_name_of_a_csv_is_said_so(tmp_path):
+    content, path = "text\nführen\n".encode(), tmp_path / "d.csv"
+    packed = {
+        "by gzip. Give it a name that ends in .gz": gzip.compress(content),
+        "by bzip2": bz2.compress(content),
+        "by xz": lzma.compress(content),
+        "by zstd": pa.Codec("zstd").compress(content, asbytes=True),
+        "a zip archive or a spreadsheet": b"PK\x03\x04\xff\xfe",
+    }
+    for said, written in packed.items():
+        path.write_bytes(written)
+        with pytest.raises(ValueError, match=f"cannot be read as csv: it is .*{said}"):
+            load_data(path)

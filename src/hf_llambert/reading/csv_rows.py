@@ -120,6 +120,9 @@ def _checked_rows(text: IO[str], form: FileFormat) -> Iterator[list[str]]:
 
     def lines() -> Iterator[str]:
         nonlocal ended
+        first = next(text, None)
+        if first is not None:
+            yield "\n" if _is_note_of_excel(first, form) else first
         yield from text
         ended = True
 
@@ -147,6 +150,18 @@ def _checked_rows(text: IO[str], form: FileFormat) -> Iterator[list[str]]:
             line = rows.line_num + 1
     except csv.Error as error:
         raise ValueError(f"line {line:,} is no CSV ({error})") from error
+
+
+def _is_note_of_excel(line: str, form: FileFormat) -> bool:
+    """Whether a first line is `sep=;`, which is no row. Raises `ValueError` where another delimiter was passed."""
+    found = re.fullmatch(r"sep=(.)\r?\n?", line)
+    if found is not None and found[1] != form.delimiter:
+        shown = "\\t" if found[1] == "\t" else found[1]
+        raise ValueError(
+            f"its first line says that '{shown}' separates its fields, expected {form.delimiter!r}. Pass "
+            f"delimiter='{shown}' (--delimiter '{shown}')"
+        )
+    return found is not None
 
 
 def _check_header(header: list[str], form: FileFormat) -> None:

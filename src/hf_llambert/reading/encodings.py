@@ -17,6 +17,17 @@ _USUAL = ("cp1252", "cp1250", "cp1251", "koi8-r", "cp1253", "cp1254", "cp932", "
 """Encodings that texts are still found in; ISO 8859-1, which takes any bytes at all, says nothing."""
 
 
+_PACKED = {
+    b"\x1f\x8b": "compressed by gzip. Give it a name that ends in .gz",
+    b"BZh": "compressed by bzip2. Give it a name that ends in .bz2",
+    b"\xfd7zXZ": "compressed by xz. Give it a name that ends in .xz",
+    b"\x28\xb5\x2f\xfd": "compressed by zstd. Give it a name that ends in .zst",
+    b"PK\x03\x04": "a zip archive or a spreadsheet. Unpack it, or save it as a CSV in UTF-8",
+    b"PAR1": "a Parquet file. Give it a name that ends in .parquet",
+}
+"""How files begin that are no text, and what to do with them."""
+
+
 def utf16_or_32(head: bytes) -> str | None:
     """UTF-16 or UTF-32, where the first bytes of a file show it: by a byte order mark or by zeros on one side only."""
     for mark, name in _BOMS:
@@ -63,6 +74,9 @@ def wrong_encoding(file: IO[bytes], codec: str, called: str) -> ValueError:
             except UnicodeError:  # no byte order mark
                 break
             line, at = line + text.count("\n"), at + len(block)
+    packed = next((said for mark, said in _PACKED.items() if head.startswith(mark)), None)
+    if packed is not None:
+        return ValueError(f"it is {packed}")
     wide = utf16_or_32(head)
     if wide is not None:
         return ValueError(
