@@ -2,6 +2,7 @@ import bz2
 import gzip
 import json
 import lzma
+import re
 import shutil
 
 import pyarrow as pa
@@ -14,6 +15,7 @@ from hf_llambert.data import check_column, claim_stage, read_note, stage_results
 from hf_llambert.pool.sources import pool_pieces
 from hf_llambert.quality.review_queue import read_queue
 from hf_llambert.reading import FileFormat
+from hf_llambert.tasks.texts import why_unusable
 
 NAMES = ["a[1]", "x*", "q?", "$HOME", "${HOME}", "{a,b}", "a::b", "~", "%41"]
 
@@ -106,13 +108,18 @@ def test_a_column_of_numbers_that_turns_to_words_is_read_as_written(tmp_path):
 
 @pytest.mark.parametrize("kind", ["csv", "jsonl"])
 @pytest.mark.parametrize(
-    ("encoding", "looks"), [("utf-16", "utf-16"), ("utf-16-le", "utf-16-le"), ("cp1252", "cp1252")]
+    ("encoding", "looks"),
+    [
+        (name, f"it looks like {name}. Pass encoding='{name}'")
+        for name in ("utf-16", "utf-16-le", "utf-32", "utf-32-be")
+    ]
+    + [("cp1252", r"at byte \d+ \(0xfc\) in line \d. Its bytes may be cp1252, .*: only who wrote it knows which")],
 )
 def test_another_encoding_is_said_and_can_be_passed(kind, encoding, looks, tmp_path):
     path = tmp_path / f"d.{kind}"
     path.write_bytes(("text\nführen\n" if kind == "csv" else '{"text": "führen"}\n').encode(encoding))
     with pytest.raises(
-        ValueError, match=f"d.{kind}' .* it looks like {looks}. Pass encoding=.* \\(--encoding {looks}\\)"
+        ValueError, match=f"d.{kind}' cannot be read as .*: it is not utf-8.* {looks}.*--encoding {encoding}"
     ):
         load_data(path)
     assert load_data(path, encoding=encoding)["text"][:] == ["führen"]
@@ -376,3 +383,183 @@ def test_json_nested_too_deeply_is_named_with_its_line(depth, columns, tmp_path)
     path.write_text(f"[{flat}, {deep}]")
     with pytest.raises(ValueError, match="nested too deeply"):
         load_data(path, label_columns=columns)
+
+
+TEXTS = {
+    "shift_jis": "日本語の文章です",
+    "gb18030": "中文的文章内容",
+    "koi8-r": "привет мир",
+    "cp1251": "привет мир",
+    "cp1252": "führen",
+    "euc_kr": "한국어 문장",
+}
+
+
+@pytest.mark.parametrize(("encoding", "text"), TEXTS.items())
+def test_encodings_that_bytes_allow_are_named_and_no_other(encoding, text, tmp_path):
+    path = tmp_path / "d.csv"
+    path.write_bytes(f"text,n\nplain,1\n{text},2\n".encode(encoding))
+    with pytest.raises(
+        ValueError, match=r"it is not utf-8 at byte \d+ \(0x..\) in line 3. Its bytes may be"
+    ) as raised:
+        load_data(path)
+    named = re.search("may be ([^:]+):", str(raised.value))[1].split(", ")
+    assert {"shift_jis": "cp932"}.get(encoding, encoding) in named
+    for name in named:
+        path.read_bytes().decode(name)
+    assert load_data(path, encoding=encoding)["text"][:] == ["plain", text]
+
+
+@pytest.mark.parametrize("byte", [0x81, 0x8D, 0x8F, 0x90, 0x9D])
+def test_bytes_that_cp1252_has_not_are_never_called_that(byte, tmp_path):
+    path = tmp_path / "d.csv"
+    path.write_bytes(b"text\nabc " + bytes([byte]) + b" d\n")
+    with pytest.raises(ValueError, match=f"at byte 10 \\(0x{byte:x}\\) in line 2. .*--encoding") as raised:
+        load_data(path)
+    assert "cp1252" not in str(raised.value).split("cannot be read")[1]
+
+
+def test_what_is_in_no_usual_encoding_is_said_so(tmp_path):
+    path = tmp_path / "d.csv"
+    path.write_bytes(b"text\n" + bytes(range(0x7F, 0x100)) + b"\n")
+    with pytest.raises(ValueError, match="none of the usual encodings either: it may be damaged, or no text"):
+        load_data(path)
+
+
+def test_a_byte_far_down_is_found_with_its_line(tmp_path):
+    path = tmp_path / "d.csv"
+    path.write_bytes(b"text\n" + "é\n".encode() * 700_000 + b"f\xfchren\n")
+    with pytest.raises(ValueError, match=r"at byte 2,100,007 \(0xfc\) in line 700,002. Its bytes may be cp1252"):
+        load_data(path)
+
+
+@pytest.mark.parametrize("order", ["le", "be"])
+def test_utf16_of_few_zeros_is_known(order, tmp_path):
+    path = tmp_path / "d.csv"
+    path.write_bytes("text\n中文的文章内容,没有拉丁字母\n".encode(f"utf-16-{order}"))
+    with pytest.raises(ValueError, match=f"it looks like utf-16-{order}. Pass encoding='utf-16-{order}'"):
+        load_data(path)
+
+
+def test_a_zero_byte_in_a_text_is_a_text(tmp_path):
+    path = tmp_path / "d.csv"
+    path.write_bytes(b"text,n\na\0b,1\n")
+    assert load_data(path)[:] == {"text": ["a\0b"], "n": [1]}
+
+
+WRITTEN = [
+    (["1", "", "-3"], [1, None, -3]),
+    (["1234567890123456789", "", "2"], [1234567890123456789, None, 2]),
+    (["9223372036854775807", "-9223372036854775808"], [2**63 - 1, -(2**63)]),
+    (["9223372036854775808", "1"], None),
+    (["12345678901234567890", "1"], None),
+    (["00123", "4"], None),
+    (["-0", "1"], None),
+    (["+1", "1"], None),
+    (["1 000", "1"], None),
+    ([" 1", "2"], None),
+    (["1_000", "2"], None),
+    (["\u0661", "2"], None),
+    (["0.5", "", "1e-07"], [0.5, None, 1e-07]),
+    (["0.1", "1.5"], [0.1, 1.5]),
+    (["1.10", "1.2"], None),
+    (["1.5", "2"], None),
+    (["0.12345678901234567890", "1.5"], None),
+    (["1e400", "1.5"], None),
+    (["nan", "1.5"], None),
+    (["inf", "1.5"], None),
+    (["True", "", "False"], [True, None, False]),
+    (["true", "false"], [True, False]),
+    (["True", "false"], None),
+    (["NA", "None", "null", "NaN", "1"], None),
+    (["", ""], None),
+]
+
+
+@pytest.mark.parametrize(("written", "read"), WRITTEN)
+@pytest.mark.parametrize("far", [False, True])
+def test_a_column_of_a_csv_is_of_numbers_only_where_all_are_written_back_as_they_stand(written, read, far, tmp_path):
+    beside = [written[0]] * (12_000 if far else 0)
+    rows = [*beside, *written]
+    (tmp_path / "d.csv").write_text("text,c\n" + "".join(f"t,{value}\n" for value in rows))
+    data = load_data(tmp_path / "d.csv")
+    expected = [value or None for value in written] if read is None else read
+    assert data["c"][:][-len(written) :] == expected
+    assert [type(value) for value in data["c"][:][-len(written) :]] == [type(value) for value in expected]
+    [piece] = pool_pieces(tmp_path / "d.csv")
+    assert [value for table in piece.read(0) for value in table["c"].to_pylist()] == data["c"][:]
+
+
+def test_types_are_decided_for_all_files_of_a_folder(student_dir, tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    (folder / "1.csv").write_text("text,id,n,x\na good film,7,1,1\n")
+    (folder / "2.csv").write_text("text,id,n,x\na dull film,007,2,2.5\n")
+    expected = {"text": ["a good film", "a dull film"], "id": ["7", "007"], "n": [1, 2], "x": ["1", "2.5"]}
+    assert load_data(folder).to_dict() == expected
+    labeler = StudentLabeler(student_dir)
+    label_pool(folder, labeler, tmp_path / "labels", show_progress=False)
+    assert {name: read_pool(tmp_path / "labels")[name][:] for name in expected} == expected
+    (folder / "3.csv").write_text("text,id,n,x\na film,1,03,1\n")
+    with pytest.raises(FileExistsError, match="1.csv, 2.csv changed since"):
+        label_pool(folder, labeler, tmp_path / "labels", show_progress=False)
+
+
+HALVES = [r"\ud800", r"a \uDC00 b", r"\ud83d\u0041", r"\ude00\ud83d", r"\ud83d\\ude00"]
+
+
+@pytest.mark.parametrize("array", [False, True])
+@pytest.mark.parametrize("half", HALVES)
+def test_half_a_character_is_a_row_failure_and_its_neighbours_are_read(half, array, student_dir, tmp_path, caplog):
+    rows = [
+        '{"text": "a good film \\ud83d\\ude00", "label": 1, "id": "x"}',
+        f'{{"text": "a film {half}", "label": 1.50, "id": "y", "more": {{"k": ["b {half}", null], "n": 1e2}}}}',
+        f'{{"text": "a dull film", "label": 0, "id": "z {half}"}}',
+    ]
+    path = tmp_path / "d.json"
+    path.write_text(f"[{','.join(rows)}]" if array else "\n".join(rows))
+    for columns in ([], ["label"]):
+        caplog.clear()
+        data = load_data(path, label_columns=columns)
+        assert [why_unusable(text) for text in data["text"][:]] == [None, "text is not valid Unicode", None]
+        assert data["text"][0] == "a good film 😀"
+        assert "\ufffd" in data["id"][2]
+        assert data["label"][:] == (["1", "1.50", "0"] if columns else [1, 1.5, 0])
+        assert [record.getMessage()[:10] for record in caplog.records] == ["2 value(s)"]
+    label_pool(path, StudentLabeler(student_dir), tmp_path / "labels", show_progress=False)
+    labels = read_pool(tmp_path / "labels")
+    assert [label == -1 for label in labels["student_label"][:]] == [False, True, False]
+    assert load_data(path, text_column="id")["text"][:][1].count("\ufffd") >= 1
+
+
+def test_whole_characters_beside_halves_are_kept(tmp_path):
+    path = tmp_path / "d.jsonl"
+    path.write_text(r'{"text": "\\ud800 \ud83d\ude00", "n": 1}' + "\n")
+    assert load_data(path)["text"][:] == ["\\ud800 😀"]
+
+
+@pytest.mark.parametrize("mark", [";", ",", "\t"])
+@pytest.mark.parametrize("before", ["", "\ufeff"])
+def test_a_first_line_of_excel_is_no_row(mark, before, tmp_path):
+    path = tmp_path / "d.csv"
+    path.write_text(f"{before}sep={mark}\r\ntext{mark}n\r\na{mark}1\r\n", encoding="utf-8", newline="")
+    assert load_data(path, delimiter=mark)[:] == {"text": ["a"], "n": [1]}
+    with pytest.raises(
+        ValueError, match="its first line says that .* separates its fields, expected '\\|'. Pass delim"
+    ):
+        load_data(path, delimiter="|")
+
+
+def test_what_is_packed_under_the_name_of_a_csv_is_said_so(tmp_path):
+    content, path = "text\nführen\n".encode(), tmp_path / "d.csv"
+    packed = {
+        "by gzip. Give it a name that ends in .gz": gzip.compress(content),
+        "by bzip2": bz2.compress(content),
+        "by xz": lzma.compress(content),
+        "by zstd": pa.Codec("zstd").compress(content, asbytes=True),
+        "a zip archive or a spreadsheet": b"PK\x03\x04\xff\xfe",
+    }
+    for said, written in packed.items():
+        path.write_bytes(written)
+        with pytest.raises(ValueError, match=f"cannot be read as csv: it is .*{said}"):
+            load_data(path)

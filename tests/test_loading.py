@@ -6,8 +6,10 @@ import sys
 
 import pytest
 import torch
+import transformers
 from transformers import (
     AutoTokenizer,
+    ByT5Tokenizer,
     GPT2Config,
     GPT2ForSequenceClassification,
     LlamaConfig,
@@ -22,6 +24,7 @@ from hf_llambert import StudentConfig, StudentLabeler, TaskSpec, train_student
 from hf_llambert.quality.student_speed import student_speed
 from hf_llambert.training.embeddings import embed_texts
 from hf_llambert.training.loading import positions
+from hf_llambert.training.students import Reading
 
 TASK = TaskSpec("t", ("negative", "positive"), "{text}")
 SMALL = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
@@ -203,3 +206,76 @@ def test_the_table_of_positions_of_a_bert_is_counted_whole(student_dir):
     from transformers import AutoModelForSequenceClassification
 
     assert positions(AutoModelForSequenceClassification.from_pretrained(student_dir)) == 64
+
+
+WIDE = {**SMALL, "max_position_embeddings": 130}
+FAMILIES = {
+    "Roberta": ({**WIDE, "pad_token_id": 1}, 128),
+    "XLMRoberta": ({**WIDE, "pad_token_id": 1}, 128),
+    "Camembert": ({**WIDE, "pad_token_id": 3}, 126),
+    "RobertaPreLayerNorm": ({**WIDE, "pad_token_id": 0}, 129),
+    "IBert": ({**WIDE, "pad_token_id": 1}, 128),
+    "MPNet": ({**WIDE, "pad_token_id": 1}, 128),
+    "Longformer": ({**WIDE, "pad_token_id": 1, "attention_window": [8]}, 128),
+    "Bert": (WIDE, 130),
+    "Deberta": (WIDE, 130),
+    "DebertaV2": (WIDE, 130),
+    "Electra": ({**WIDE, "embedding_size": 32}, 130),
+    "DistilBert": ({"max_position_embeddings": 130, "dim": 32, "hidden_dim": 64, "n_layers": 1, "n_heads": 2}, 130),
+    "XLNet": ({"d_model": 32, "n_layer": 1, "n_head": 2, "d_inner": 64}, None),
+}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_positions_are_those_that_a_family_looks_up(family):
+    kwargs, expected = FAMILIES[family]
+    config = getattr(transformers, f"{family}Config")(vocab_size=50, **kwargs)
+    model = getattr(transformers, f"{family}ForSequenceClassification")(config)
+    assert model.training
+    found = positions(model)
+    assert model.training
+    if expected is None:
+        assert found > 10**6
+        expected, fails = 600, False
+    else:
+        assert found == expected
+        fails = True
+    with torch.inference_mode():
+        assert model.eval()(input_ids=torch.full((1, expected), 10)).logits.shape == (1, 2)
+        if fails:
+            with pytest.raises((IndexError, RuntimeError)):
+                model(input_ids=torch.full((1, expected + 1), 10))
+
+
+def slow_student(folder):
+    torch.manual_seed(0)
+    config = transformers.BertConfig(vocab_size=400, max_position_embeddings=40, **SMALL, **NAMES)
+    transformers.BertForSequenceClassification(config).save_pretrained(folder)
+    ByT5Tokenizer(model_max_length=10_000).save_pretrained(folder)
+    assert not AutoTokenizer.from_pretrained(folder).is_fast
+    return folder
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_a_slow_tokenizer_cuts_a_text_by_its_tokens(share, tmp_path):
+    tokenizer = AutoTokenizer.from_pretrained(slow_student(tmp_path))
+    texts = ["begin " + "x" * 500 + " the end", "short", "é" * 100]
+    rows = Reading(40, share).encode(tokenizer, texts)
+    assert [len(row) <= 40 for row in rows] == [True] * 3
+    assert len(rows[0]) >= 36
+    assert rows[1] == tokenizer("short").input_ids
+    said = tokenizer.decode(rows[0], skip_special_tokens=True)
+    assert said.startswith("begin ") == (share > 0)
+    assert said.endswith(" the end") == (share < 1)
+
+
+@pytest.mark.parametrize("how", ["truncate", "mean"])
+def test_a_student_with_a_slow_tokenizer_labels_long_texts(how, tmp_path):
+    labeler = StudentLabeler(slow_student(tmp_path), dtype="float32", long_texts=how)
+    encoded = labeler.encode(["a" * 100, "b", ""])
+    assert max(map(len, encoded.rows)) == 40
+    assert labeler.label(["a" * 100, "b", ""])["student_label"][2] == -1
+    if how == "mean":
+        tokens = AutoTokenizer.from_pretrained(tmp_path)("a" * 100).input_ids
+        assert encoded.of_text == [0, 0, 0, 0, 1]
+        assert encoded.rows[0] == [*tokens[:39], 1]

@@ -1,18 +1,15 @@
-"""Reading texts from wherever they are, and writing folders whole or not at all."""
+"""Reading texts from wherever they are."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
-import platform
 import re
-import shutil
-import sys
 import tempfile
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,14 +19,48 @@ from datasets import ClassLabel, Dataset, DatasetDict, Features, load_dataset, l
 from datasets.exceptions import DatasetNotFoundError
 
 from hf_llambert import __version__
-from hf_llambert.reading import PLAIN, FileFormat, MixedTypes, check_labels, fitted, joined_schema, read_tables
-from hf_llambert.shown import shown_command
+from hf_llambert.notes import damaged_note, read_note, write_whole
+from hf_llambert.reading import (
+    PLAIN,
+    FileFormat,
+    MixedTypes,
+    check_labels,
+    csv_types,
+    fitted,
+    joined_schema,
+    read_tables,
+)
+from hf_llambert.stages import STAGE_FILE, claim_stage, note_stage, scratch_folder, stage_results, whole_folder
 from hf_llambert.tasks.questions import ABSTAIN, LabelValues, label_ids, label_reading, warn_about_gold
 from hf_llambert.tasks.spec import TaskSpec
 
+__all__ = [
+    "STAGE_FILE",
+    "check_column",
+    "check_texts",
+    "claim_stage",
+    "content_hash",
+    "damaged_note",
+    "data_files",
+    "gold_labels",
+    "hub_errors",
+    "is_saved_dataset",
+    "load_data",
+    "named_values",
+    "note_stage",
+    "read_files",
+    "read_note",
+    "read_saved",
+    "refuse_own_columns",
+    "scratch_folder",
+    "stage_results",
+    "whole_folder",
+    "with_gold",
+    "write_whole",
+]
+
 _FORMATS = {".jsonl": "json", ".json": "json", ".csv": "csv", ".parquet": "parquet", ".arrow": "arrow"}
 _COMPRESSED = (".gz", ".zst", ".bz2", ".xz")
-STAGE_FILE = "stage.json"
 
 
 def load_data(
@@ -42,6 +73,7 @@ def load_data(
     encoding: str = "utf-8",
     delimiter: str = ",",
     config: str | None = None,
+    text_column: str = "text",
 ) -> Dataset:
     """
     Read a dataset.
@@ -58,13 +90,15 @@ def load_data(
         encoding (`str`, defaults to `"utf-8"`): Encoding of CSV and JSON files.
         delimiter (`str`, defaults to `","`): What stands between the fields of a CSV.
         config (`str`, *optional*): Configuration of a Hub dataset. Needed when there are several.
+        text_column (`str`, defaults to `"text"`): Column of the texts. Half a character in JSON (a lone surrogate) makes its
+            row unusable there; in other columns U+FFFD stands for it.
 
     Raises:
         FileNotFoundError: There is no such file, directory or Hub dataset.
         ValueError: It is empty, holds fewer rows than asked for, the split or configuration is missing or unknown, or a
             file is not what its name and the arguments say.
     """
-    dataset = _read(source, split, config, FileFormat(encoding, delimiter, label_columns))
+    dataset = _read(source, split, config, FileFormat(encoding, delimiter, label_columns, text_column))
     if not len(dataset):
         raise ValueError(f"'{source}' has no rows.")
     return dataset if num_rows is None else draw_rows(dataset, num_rows, seed, source)
@@ -219,149 +253,6 @@ def content_hash(dataset: Dataset) -> str:
     return digest.hexdigest()[:32]
 
 
-@contextmanager
-def scratch_folder(beside: Path) -> Iterator[Path]:
-    """A temporary folder beside another, removed at the end; that of a process that was killed goes with the next."""
-    beside.parent.mkdir(parents=True, exist_ok=True)
-    host = platform.node()
-    for litter in beside.parent.glob(f".{beside.name}.{host}.*.part"):
-        if not _alive(int(litter.name.split(".")[-2])):
-            shutil.rmtree(litter, ignore_errors=True)
-    part = beside.parent / f".{beside.name}.{host}.{uuid.uuid4().hex[:8]}.{os.getpid()}.part"
-    part.mkdir()
-    try:
-        yield part
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
-
-
-@contextmanager
-def whole_folder(folder: str | Path) -> Iterator[Path]:
-    """
-    A temporary folder beside `folder` that takes its name when the block ends without an error.
-
-    Raises:
-        FileExistsError: `folder` exists.
-    """
-    folder = Path(folder)
-    if folder.exists():
-        raise FileExistsError(f"'{folder}' exists already. Choose another output, or remove it.")
-    with scratch_folder(folder) as part:
-        yield part
-        for path in part.rglob("*"):
-            if path.is_file():
-                with path.open("rb") as file:
-                    os.fsync(file.fileno())
-        if folder.exists():
-            raise FileExistsError(f"'{folder}' was written by another process meanwhile. What it wrote is kept.")
-        part.rename(folder)
-
-
-def stage_results(folder: str | Path, config: Mapping[str, object]) -> dict | None:
-    """
-    What a stage noted when it was done with this very configuration, or `None` when `folder` is not there yet.
-
-    Raises:
-        FileExistsError: `folder` holds something else; the message names what differs.
-    """
-    folder = Path(folder)
-    if not folder.exists():
-        return None
-    if not (folder / STAGE_FILE).is_file():
-        raise FileExistsError(f"'{folder}' exists and was not made by hf-llambert. Choose another output.")
-    noted = read_note(folder / STAGE_FILE, {"config": dict, "results": dict})
-    config = json.loads(json.dumps(config))
-    if noted["config"] != config:
-        keys = sorted(k for k in {*config, *noted["config"]} if config.get(k) != noted["config"].get(k))
-        changes = "; ".join(f"{k}: {noted['config'].get(k)!r} there, {config.get(k)!r} now" for k in keys)
-        raise FileExistsError(f"'{folder}' holds the results of another run ({changes}). Choose another output.")
-    return noted["results"]
-
-
-def read_note(
-    path: Path, fields: Mapping[str, type | tuple[type, ...]] | None = None, advice: str | None = None
-) -> dict:
-    """
-    A note that this library wrote as a JSON object.
-
-    Args:
-        path (`Path`): The file.
-        fields (`Mapping`, *optional*): Which fields it must have, and of which type.
-        advice (`str`, *optional*): What to do where it is damaged. Defaults to making its folder again.
-
-    Raises:
-        OSError: There is no such file, or it is damaged: not UTF-8, cut off, nested too deeply, no object, or without a field.
-    """
-    try:
-        note = json.loads(path.read_text(encoding="utf-8"))
-    except RecursionError as error:
-        raise damaged_note(path, "it is nested too deeply", advice) from error
-    except ValueError as error:
-        raise damaged_note(path, error, advice) from error
-    if not isinstance(note, dict):
-        raise damaged_note(path, f"expected a JSON object, got a {type(note).__name__}", advice)
-    for name, kind in (fields or {}).items():
-        if not isinstance(note.get(name), kind):
-            raise damaged_note(
-                path,
-                f"expected '{name}' to be a {getattr(kind, '__name__', kind)}, got {note.get(name)!r:.80}",
-                advice,
-            )
-    return note
-
-
-def damaged_note(path: Path, reason: object, advice: str | None = None) -> OSError:
-    """The error that says that a note is damaged, and what to do."""
-    advice = advice or f"Restore it, or remove '{path.parent}' and make it again."
-    return OSError(f"'{path}' is damaged ({reason}). {advice}")
-
-
-def claim_stage(folder: Path, config: Mapping[str, object], overwrite: bool = False) -> None:
-    """
-    Make a stage's folder, or see that it is this configuration's. Several processes may do so at once.
-
-    Raises:
-        FileExistsError: `folder` holds something else and `overwrite` is off, or was not made here.
-    """
-    if not folder.exists():
-        with scratch_folder(folder) as part:
-            note_stage(part, config, {})
-            with suppress(OSError):  # another process was first
-                part.rename(folder)
-    try:
-        stage_results(folder, config)
-    except FileExistsError:
-        if not overwrite or not (folder / STAGE_FILE).is_file():
-            raise
-        note_stage(folder, config, {})
-
-
-def note_stage(folder: Path, config: Mapping[str, object], results: Mapping[str, object]) -> None:
-    """Write down, inside a stage's folder, how it was made and what came of it."""
-    made = {"command": shown_command(sys.argv), "machine": _machine(), "hf_llambert": __version__}
-    note = {"config": config, "results": results, "made": made}
-    write_whole(folder / STAGE_FILE, json.dumps(note, indent=2, ensure_ascii=False) + "\n")
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a file whole or not at all: on a full disk the old one stays."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        part.write_text(text, encoding="utf-8")
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def _machine() -> str:
-    """What a stage ran on, in words, without the name of the machine."""
-    import torch
-
-    if torch.cuda.is_available():
-        return f"{torch.cuda.device_count()} × {torch.cuda.get_device_name()}"
-    return f"CPU, {os.cpu_count()} cores"
-
-
 def _read(source: str | Path, split: str | None, config: str | None, form: FileFormat) -> Dataset:
     path = Path(source)
     if path.is_dir() and (path / "annotated").is_dir():  # the folder of a run
@@ -475,17 +366,10 @@ def read_files(kind: str, files: Sequence[Path], form: FileFormat = PLAIN) -> Da
         copy.parent.mkdir(parents=True, exist_ok=True)
         part = copy.with_name(f".{copy.name}.{uuid.uuid4().hex[:8]}.part")
         try:
-            read, wider = form, None
-            while True:
-                try:
-                    wider = _copy_tables(kind, files, read, part, wider)
-                except MixedTypes as error:
-                    if kind != "csv" or error.column in read.label_columns:
-                        raise
-                    read, wider = replace(read, label_columns=(*read.label_columns, error.column)), None
-                    continue
-                if wider is None:
-                    break
+            read = replace(form, column_types=csv_types(files, form)) if kind == "csv" else form
+            wider = _copy_tables(kind, files, read, part, None)
+            while wider is not None:
+                wider = _copy_tables(kind, files, read, part, wider)
             part.replace(copy)
         finally:
             part.unlink(missing_ok=True)
@@ -538,13 +422,3 @@ def _one_split(data: Dataset | DatasetDict, source: object, split: str | None) -
     if split not in data:
         raise ValueError(f"'{source}' has the splits {list(data)}; got split={split!r}. Pass one of them.")
     return data[split]
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

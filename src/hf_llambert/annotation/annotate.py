@@ -33,12 +33,12 @@ from hf_llambert.data import (
     gold_labels,
     note_stage,
     optional_gold,
-    read_note,
     refuse_own_columns,
     stage_results,
     whole_folder,
 )
 from hf_llambert.metrics import AnnotationQuality
+from hf_llambert.notes import ANNOTATION, CALIBRATION, read_note
 from hf_llambert.processes import process_state
 from hf_llambert.progress import progress_bar
 from hf_llambert.tasks.questions import ABSTAIN, LabelValues, gold_reading, warn_about_gold
@@ -138,7 +138,7 @@ def annotate(
             }
             for name, one in labelers.items()
         }
-    done = stage_results(output, config)
+    done = stage_results(output, config, ANNOTATION)
     if done is not None and not done["n_failed"]:
         return done
     with asking_turn(labelers.values(), output) if state.is_main_process else nullcontext():
@@ -163,7 +163,7 @@ def _asked(
 ) -> dict:
     """As [`annotate`], in its turn: ask, and put together what came."""
     state = process_state()
-    done = stage_results(output, config)  # of a process that has ended meanwhile, too
+    done = stage_results(output, config, ANNOTATION)  # of a process that has ended meanwhile, too
     if done is not None and not done["n_failed"]:
         return done
     start, end = (len(data) * k // state.num_processes for k in (state.process_index, state.process_index + 1))
@@ -189,7 +189,7 @@ def _asked(
             annotated.save_to_disk(part)
             note_stage(part, config, results)
     state.wait_for_everyone()
-    noted = stage_results(output, config)
+    noted = stage_results(output, config, ANNOTATION)
     if noted is None:
         raise RuntimeError(f"The main process did not write '{output}'. Its error is above; the replies are kept.")
     return noted
@@ -306,7 +306,8 @@ def saved_calibration(folder: str | Path) -> Calibration | None:
     note = next((path for path in (folder / "annotated" / STAGE_FILE, folder / STAGE_FILE) if path.is_file()), None)
     if note is None:
         return None
-    stage = read_note(note, {"config": dict, "results": dict})
+    shape = {"config": {"labeler_calibration": CALIBRATION}, "results": {"calibration?": (CALIBRATION, None)}}
+    stage = read_note(note, shape)
     found = stage["results"].get("calibration") or stage["config"]["labeler_calibration"]
     return Calibration(found["method"], tuple(found["bias"]), found["temperature"])
 

@@ -102,7 +102,7 @@ def annotate(
     from hf_llambert import annotate as run
 
     tasks = [load_task(one) for one in task]
-    form = {"encoding": encoding, "delimiter": delimiter, "config": config}
+    form = {"encoding": encoding, "delimiter": delimiter, "config": config, "text_column": text_column}
     reading = gold_options(label_map, label_values)
     measured = tasks[0] if write_batch is None else None  # which looks at no gold
     dataset, reading = load_sample(data, split, num_rows, seed, measured, label_column, reading, **form)

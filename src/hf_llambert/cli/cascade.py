@@ -179,7 +179,7 @@ def ask_teacher(asking: Asking, output: Path, student: StudentLabeler, overwrite
         if asking.target is not None and asking.gold is not None:
             column = asking.label_column or "label"
             promise = calibrate_cascade(
-                load_data(asking.gold, label_columns=[column], **asking.form),
+                load_data(asking.gold, label_columns=[column], text_column=student.text_column, **asking.form),
                 student,
                 labeler,
                 asking.target,
@@ -225,7 +225,7 @@ def _labeler(asking: Asking, output: Path, student: StudentLabeler) -> LLMLabele
     labeler = LLMLabeler(asking.task, asking.teacher, asking.ledger, student.text_column)
     note, found = output / "annotated" / STAGE_FILE, None
     if note.is_file():
-        made = read_note(note, {"config": dict, "results": dict})["config"]
+        made = read_note(note, {"config": {"task": dict, "teacher": dict}})["config"]
         if made["task"] == asking.task.to_dict() and made["teacher"] == asking.teacher.identity():
             found = saved_calibration(output)
     if found is None:

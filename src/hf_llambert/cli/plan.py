@@ -88,7 +88,7 @@ def plan(
             f"A plan knows --calibration none or batch, got {calibration!r}: the others ask or learn more."
         )
     table = None if prices is None else load_prices(prices)  # before anybody is asked
-    form = {"encoding": encoding, "delimiter": delimiter, "config": config}
+    form = {"encoding": encoding, "delimiter": delimiter, "config": config, "text_column": text_column}
     dataset = load_data(data, split, label_columns=[label_column or "label"], **form)  # type: ignore[arg-type]
     [(_, asked)] = named_teachers([teacher] if teacher else [], backend, context.args, seed)
     labeler = LLMLabeler(load_task(task), asked, ledger or output / "ledger", text_column)

@@ -118,7 +118,7 @@ def train(
         "head_share": head_share,
         "revision": revision,
     }
-    form: dict = {"encoding": encoding, "delimiter": delimiter}
+    form: dict = {"encoding": encoding, "delimiter": delimiter, "text_column": text_column}
     configs = _configs(config, gold, eval_data)
     kwargs: dict = dict(reading)
     if silver is not None:

@@ -9,7 +9,8 @@ from datasets import Dataset, Features, load_from_disk
 
 from hf_llambert.annotation.published import ANNOTATION_FILE
 from hf_llambert.annotation.silver import select_silver
-from hf_llambert.data import STAGE_FILE, read_note
+from hf_llambert.data import STAGE_FILE
+from hf_llambert.notes import read_note, read_stage
 from hf_llambert.pool.shards import read_pool
 from hf_llambert.shown import scrubbed
 from hf_llambert.tasks.spec import TaskSpec
@@ -39,7 +40,7 @@ def dataset_configs(run: Path, gold: bool, partial: bool = False) -> dict[str, D
     Raises:
         ValueError: The labels of two of them differ, or the pool is not labelled to its end.
     """
-    config = read_note(run / "annotated" / STAGE_FILE, {"config": dict, "results": dict})["config"]
+    config = read_stage(run / "annotated" / STAGE_FILE, "annotated")["config"]
     task = TaskSpec.from_dict(config["task"])
     annotated = load_from_disk(str(run / "annotated"))
     if (run / "student" / SILVER_FILE).is_file():
@@ -101,7 +102,7 @@ def column_types(features: Features) -> dict[str, str]:
 
 def annotation_note(run: Path) -> bytes:
     """How the dataset was annotated, for [`LLMLabeler.from_dataset`]."""
-    stage = read_note(run / "annotated" / STAGE_FILE, {"config": dict, "results": dict})
+    stage = read_stage(run / "annotated" / STAGE_FILE, "annotated")
     config, results = stage["config"], stage["results"]
     note = {
         "task": config["task"],

@@ -34,6 +34,7 @@ from hf_llambert.data import STAGE_FILE, read_note, scratch_folder
 from hf_llambert.hub.cards import Publication, dataset_card, merge_cards, model_card
 from hf_llambert.hub.files import column_types, dataset_configs, dataset_files, is_complete, model_files
 from hf_llambert.hub.space import space_files
+from hf_llambert.notes import ANY, read_stage
 from hf_llambert.quality.gate import refuse_missed
 from hf_llambert.quality.report import write_report
 from hf_llambert.tasks.logs import get_logger
@@ -140,8 +141,8 @@ class _Plan:
         report = write_report(run)
         refuse_missed(report)
         if student is not None:
-            names = json.loads((run / "student" / "config.json").read_text(encoding="utf-8"))["id2label"]
-            labels = [names[str(i)] for i in range(len(names))]
+            names = read_note(run / "student" / "config.json", {"id2label": {ANY: str}})["id2label"]
+            labels = [names.get(str(i)) for i in range(len(names))]
             if labels != report["task"]["labels"]:
                 raise ValueError(
                     f"The student has the labels {labels}, the annotated dataset {report['task']['labels']}: they are not "
@@ -337,4 +338,4 @@ def _content(source: Path | bytes) -> str | bytes:
 
 def _stage(folder: Path) -> dict | None:
     path = folder / STAGE_FILE
-    return read_note(path, {"config": dict, "results": dict}) if path.is_file() else None
+    return read_stage(path, path.parent.name) if path.is_file() else None

@@ -24,6 +24,7 @@ from hf_llambert.annotation.turns import asking_turn
 from hf_llambert.data import STAGE_FILE, claim_stage, named_values, note_stage, stage_results
 from hf_llambert.metrics import paired_bootstrap
 from hf_llambert.models import digest_file
+from hf_llambert.notes import CASCADED, empty_shape
 from hf_llambert.pool.guarantee import check_labels
 from hf_llambert.processes import process_state
 from hf_llambert.progress import progress_bar
@@ -116,7 +117,7 @@ def _in_turn(files: list[Path], labeler: LLMLabeler, output: Path, config: dict,
         config["max_asked"],
         config["gold_column"],
     )
-    done = stage_results(output, config)
+    done = stage_results(output, config, (CASCADED, empty_shape))
     confidence = _confidences(files)
     chosen, threshold = choose_rows(confidence, below, max_asked)
     shards = list(_shards(files, output, chosen))
@@ -144,7 +145,7 @@ def _in_turn(files: list[Path], labeler: LLMLabeler, output: Path, config: dict,
         for litter in output.glob(".part-*"):
             litter.unlink()
     state.wait_for_everyone()
-    noted = stage_results(output, config)
+    noted = stage_results(output, config, (CASCADED, empty_shape))
     if not noted:
         raise RuntimeError(f"The main process did not finish '{output}'. Its error is above; the replies are kept.")
     return noted

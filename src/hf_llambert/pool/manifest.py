@@ -78,6 +78,8 @@ def _checked(note: Shard | Failure) -> Shard | Failure:
     for field in fields(note):
         if not isinstance(getattr(note, field.name), kinds[str(field.type)]):
             raise TypeError(field.name)
+    if not (0 <= note.piece < _MOST and 0 <= note.chunk < _MOST):
+        raise ValueError(f"{note.piece}, {note.chunk}")
     return note
 
 

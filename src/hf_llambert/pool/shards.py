@@ -14,7 +14,8 @@ import pyarrow.parquet as pq
 from datasets import Dataset, Features, IterableDataset
 
 from hf_llambert.annotation.turns import one_at_a_time
-from hf_llambert.data import check_texts, claim_stage, note_stage, read_files, stage_results
+from hf_llambert.data import check_texts, claim_stage, note_stage, read_files, stage_results, write_whole
+from hf_llambert.notes import LABELLED, empty_shape
 from hf_llambert.pool.manifest import NOTES, Manifest
 from hf_llambert.pool.share import Share
 from hf_llambert.pool.sources import Piece, column_values, pool_features, pool_pieces
@@ -31,6 +32,7 @@ logger = get_logger(__name__)
 _SAMPLE = 512  # texts on which lower precision is compared with float32
 _LEAST_AGREEMENT = 0.995
 _LOOK_AGAIN = 0.5  # seconds
+_RESULTS = (LABELLED, empty_shape)
 
 
 def label_pool(
@@ -88,7 +90,7 @@ def label_pool(
         ValueError: No such column, no rows, no classifier, another task's student, or too little agreement.
         RuntimeError: Some of the files cannot be read. The others are labelled.
     """
-    pieces = pool_pieces(pool, split, FileFormat(encoding, delimiter, label_columns), config)
+    pieces = pool_pieces(pool, split, FileFormat(encoding, delimiter, label_columns, labeler.text_column), config)
     rank, count = process or launched()
     if rows_per_shard < 1 or not 0 <= rank < count:
         raise ValueError(
@@ -122,7 +124,7 @@ def label_pool(
             f"Choose another output, or overwrite."
         )
     if agreement is not None:
-        compared.write_text(str(agreement), encoding="utf-8")
+        write_whole(compared, str(agreement))
     share = Share(labeler, features, kept, manifest, rank, count, on_shard, whole=keep is None)
     turn = one_at_a_time(folder, f"{rank}-of-{count}" if count > 1 else "")
     with turn, progress_bar("labeling", total, show_progress and rank == 0) as progress:
@@ -140,9 +142,9 @@ def label_pool(
     if rank == 0 or process is not None:
         results = _verified(manifest) | ({} if agreement is None else {"agreement": agreement})
         manifest.clean()
-        if results != stage_results(folder, settings):  # else it stays noted when and how they were made
+        if results != stage_results(folder, settings, _RESULTS):  # else it stays noted when and how they were made
             note_stage(folder, settings, results)
-    while not (noted := stage_results(folder, settings)):
+    while not (noted := stage_results(folder, settings, _RESULTS)):
         time.sleep(_LOOK_AGAIN)
     return noted
 
@@ -194,7 +196,7 @@ def _agreement(labeler: StudentLabeler, pieces: Sequence[Piece], noted: Path) ->
     """How often lower precision gives the label of float32; computed once for each run."""
     if labeler.settings()["dtype"] == "float32":
         return None
-    if noted.is_file():
+    with suppress(OSError, ValueError):  # none yet, or damaged: compared anew
         return float(noted.read_text(encoding="utf-8"))
     texts = list(islice(_usable_texts(pieces, labeler.text_column), _SAMPLE))
     agreement = labeler.agreement(texts) if texts else 1.0

@@ -22,6 +22,7 @@ from hf_llambert.reading import (
     FileFormat,
     MixedTypes,
     check_labels,
+    csv_types,
     joined_schema,
     plain_schema,
     plain_types,
@@ -86,7 +87,7 @@ def pool_pieces(
             raise ValueError(f"'{pool}' is here and has no configurations. Leave config (--config) out.")
         kind, files = data_files(pool)
         _check_labels(kind, files, path)
-        read = replace(form, string_columns=_string_columns(files, form)) if kind == "csv" else form
+        read = replace(form, column_types=csv_types(files, form)) if kind == "csv" else form
         return [_file_piece(kind, path, Path(pool), form, read) for path in files]
     kind, urls = _hub_files(str(pool), split, config)
     return [Piece(url, url, None, partial(_read_url, kind, url)) for url in urls]  # the commit is part of the address
@@ -233,21 +234,15 @@ def _check_labels(kind: str, files: Sequence[Path], root: Path) -> None:
                 raise ValueError(f"'{path}' cannot be read with the others: {error}.") from error
 
 
-def _string_columns(files: Sequence[Path], form: FileFormat) -> list[str]:
-    """Columns of strings in the first CSV that can be read: what looks like numbers further down is text as well."""
-    for path in files:
-        with suppress(Exception):  # reading it says why not
-            if (table := next(read_tables("csv", path, form), None)) is not None:
-                return [field.name for field in table.schema if _is_string(field.type)]
-    return []
-
-
 def _file_piece(kind: str, path: Path, root: Path, form: FileFormat, read: FileFormat) -> Piece:
     name = path.relative_to(root).as_posix() if path != root else path.name
     digest = hashlib.sha256()
     digest_file(path, digest, sampled=True)
     if form != PLAIN and kind in ("csv", "json"):
         digest.update(repr(form).encode())
+    if kind == "csv":  # another file beside it may turn its numbers to strings
+        with suppress(Exception):  # reading it says why not
+            digest.update(str(next(read_tables(kind, path, read)).schema).encode())
     identity = digest.hexdigest()[:32]
     if kind != "parquet" or path.suffix != ".parquet":
         return Piece(name, identity, None, partial(read_tables, kind, path, read, size=_READ))

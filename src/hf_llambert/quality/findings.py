@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -12,7 +11,8 @@ from datasets import ClassLabel, Dataset, Value
 from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import TfidfVectorizer
 
-from hf_llambert.data import STAGE_FILE, read_note
+from hf_llambert.data import STAGE_FILE
+from hf_llambert.notes import read_note, read_stage
 from hf_llambert.quality.curves import CURVE_FILE, worth_of_labels
 from hf_llambert.quality.drift import measure_drift
 from hf_llambert.quality.noise import likely_label_errors
@@ -60,7 +60,7 @@ def find_all(
         if evaluation and len(evaluation) > 1 and any(counts):
             out["prevalence"] = class_prevalence(evaluation["gold"][:], evaluation["student_label"][:], counts, labels)
     if pool and annotated is not None:
-        made = read_note(pool / STAGE_FILE, {"config": dict, "results": dict})
+        made = read_stage(pool / STAGE_FILE, "labels")
         texts = pool_texts(pool, made["config"]["text_column"])
         if texts is not None:
             out["drift"] = measure_drift([row["text"] for row in rows], texts)
@@ -164,17 +164,17 @@ def _advice(run: Path) -> dict | None:
     if not path.is_file():
         return None
     try:
-        curve = json.loads(path.read_text(encoding="utf-8"))
+        curve = read_note(path, {"sizes": [int], "accuracy": [float], "n_eval": int, "n_train": int})
         sizes, accuracy = curve["sizes"], curve["accuracy"]
         student = run / "student" / "metrics.json"
-        if student.is_file() and json.loads(student.read_text(encoding="utf-8"))["train"]["n"] != curve["n_train"]:
+        if student.is_file() and read_note(student, {"train": {"n": int}})["train"]["n"] != curve["n_train"]:
             logger.warning(
                 "'%s' is of another number of labels than the student, and is left out: train --curve.", path
             )
             return None
         return {"n_eval": int(curve["n_eval"]), **curve, **worth_of_labels(sizes, accuracy, min(_MORE, max(sizes)))}
-    except (ValueError, KeyError, TypeError) as error:
-        logger.warning("'%s' is no learning curve (%r) and is left out. Remove it, or make it again.", path, error)
+    except (ValueError, OSError) as error:
+        logger.warning("'%s' is no learning curve (%s) and is left out. Remove it, or make it again.", path, error)
         return None
 
 

@@ -14,7 +14,8 @@ from typing import cast
 import yaml
 from datasets import Dataset, load_from_disk
 
-from hf_llambert.data import STAGE_FILE, gold_labels, read_note, write_whole
+from hf_llambert.data import STAGE_FILE, damaged_note, gold_labels, read_note, write_whole
+from hf_llambert.notes import ANY, TRAINING, read_stage
 from hf_llambert.pool.shards import label_pool, read_pool
 from hf_llambert.quality.figures import (
     draw_confidence,
@@ -44,6 +45,7 @@ logger = get_logger(__name__)
 _EXAMPLES = 12
 _SLICES = 12
 _SHOWN = 400  # characters of a text
+_KINDS = {"baseline": "student", "compared": "labels"}
 
 
 def compare_labels(run: str | Path) -> None:
@@ -130,10 +132,11 @@ def _gathered(run: Path, against: str | Path | None) -> tuple[dict, list[dict], 
             f"'{run}' holds neither an 'annotated' folder nor a 'student'. Run hf-llambert annotate --output {run} first."
         )
     task = TaskSpec.from_dict(first["config"]["task"])
+    _check_sizes(run, stages, task)
     report = _figures_of(stages, task)
     training = run / "student" / TRAINING_FILE
     if report["student"] and training.is_file():
-        note = read_note(training, {"reading": dict, "training": dict})
+        note = read_note(training, TRAINING)
         report["student"] |= {"reading": note["reading"], "arguments": note["training"]["arguments"]}
     if _measured_alike(stages["student"], stages["baseline"]):
         report["student_less_baseline"] = compare_students(run / "student", run / "baseline")
@@ -162,8 +165,8 @@ def _gathered(run: Path, against: str | Path | None) -> tuple[dict, list[dict], 
 def _old_choices(run: Path) -> dict[str, str] | None:
     path = run / "report.json"
     try:
-        return json.loads(path.read_text(encoding="utf-8")).get("choices") if path.is_file() else None
-    except (ValueError, AttributeError, RecursionError):
+        return read_note(path, {"choices?": ({ANY: str}, None)}).get("choices") if path.is_file() else None
+    except OSError:
         logger.warning("'%s' was damaged and is made anew, without how things were chosen. Pass choices again.", path)
         return None
 
@@ -211,7 +214,20 @@ def show_report(report: Mapping, run: str | Path) -> None:
 
 def _stage(folder: Path) -> dict | None:
     path = folder / STAGE_FILE
-    return read_note(path, {"config": dict, "results": dict}) if path.is_file() else None
+    return read_stage(path, _KINDS.get(folder.name, folder.name)) if path.is_file() else None
+
+
+def _check_sizes(run: Path, stages: Mapping[str, dict | None], task: TaskSpec) -> None:
+    """Raise an `OSError` where figures are not of so many labels as the task has."""
+    for name, place in (("annotated", "quality"), ("student", "eval"), ("baseline", "eval")):
+        quality = (stages[name] or {"results": {}})["results"].get(place)
+        if quality and {len(quality["confusion"]), len(quality["per_class"])} != {task.num_labels}:
+            path = run / name / STAGE_FILE
+            raise damaged_note(path, f"expected figures of {task.num_labels} labels at 'results.{place}'")
+        found = (stages[name] or {"results": {}})["results"].get("calibration")
+        if found and len(found["bias"]) != task.num_labels:
+            path = run / name / STAGE_FILE
+            raise damaged_note(path, f"expected a bias for each of {task.num_labels} labels, got {found['bias']}")
 
 
 def _figures_of(stages: Mapping[str, dict | None], task: TaskSpec) -> dict:

@@ -65,6 +65,8 @@ def read_answers(path: Path, queue: Queue) -> tuple[str | None, list[dict]]:
     try:
         head, number = json.loads(lines[0]), 1
         name, digest = head["reviewer"], head["queue"]
+        if not isinstance(name, str):
+            raise ValueError(f"expected a reviewer's name, got {name!r:.60}")
         entries = []
         for number, line in enumerate(lines[1:], start=2):  # noqa: B007  (named in the error)
             entries.append(_checked_entry(json.loads(line), queue))
@@ -77,9 +79,9 @@ def read_answers(path: Path, queue: Queue) -> tuple[str | None, list[dict]]:
 
 def _checked_entry(entry: Mapping, queue: Queue) -> dict:
     place, label = entry["row"], entry.get("label", ABSTAIN)
-    if not (isinstance(place, int) and 0 <= place < len(queue.rows)):
+    if not (type(place) is int and 0 <= place < len(queue.rows)):
         raise ValueError(f"row {place!r} is not in the queue")
-    if not (isinstance(label, int) and ABSTAIN <= label < queue.task.num_labels):
+    if not (type(label) is int and ABSTAIN <= label < queue.task.num_labels):
         raise ValueError(f"label {label!r} is none of the task's")
     if "label" not in entry and not entry.get("undo"):
         raise ValueError("no label")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import random
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -13,12 +12,19 @@ from pathlib import Path
 from datasets import Dataset, load_from_disk
 from filelock import FileLock
 
-from hf_llambert.data import STAGE_FILE, read_note
+from hf_llambert.data import STAGE_FILE, damaged_note, write_whole
+from hf_llambert.notes import read_note, task_shape
 from hf_llambert.tasks.questions import ABSTAIN
 from hf_llambert.tasks.spec import TaskSpec
 from hf_llambert.tasks.texts import why_unusable
 
 QUEUE_FILE = "queue.json"
+_ROW = {
+    **dict.fromkeys(("row", "teacher", "student"), int),
+    **dict.fromkeys(("text", "reason"), str),
+    **dict.fromkeys(("teacher_confidence?", "student_confidence?"), (float, None)),
+}
+_QUEUE = {"task": task_shape, "text_column": str, "num": int, "num_control": int, "rows": [_ROW]}
 GOLD_COLUMNS = ("label", "reviewers", "reviewed_at", "reason", "row")
 CONTROL = "random"
 REASONS = {
@@ -144,8 +150,13 @@ def _annotated(run: Path) -> tuple[Dataset, TaskSpec, str]:
     note = run / "annotated" / STAGE_FILE
     if not note.is_file():
         raise FileNotFoundError(f"'{run}' holds no 'annotated' folder. Run hf-llambert annotate --output {run} first.")
-    config = read_note(note, {"config": dict, "results": dict})["config"]
-    return load_from_disk(str(run / "annotated")), TaskSpec.from_dict(config["task"]), config["text_column"]
+    config = read_note(note, {"config": {"task": task_shape, "text_column": str}})["config"]
+    annotated, column = load_from_disk(str(run / "annotated")), config["text_column"]
+    if column not in annotated.column_names:
+        raise damaged_note(
+            note, f"expected a column of {annotated.column_names} at 'config.text_column', got {column!r}"
+        )
+    return annotated, TaskSpec.from_dict(config["task"]), column
 
 
 def _rows(annotated: Dataset, run: Path, column: str) -> dict[int, QueueRow]:
@@ -213,12 +224,7 @@ def write_queue(folder: Path, queue: Queue) -> Queue:
                 "num_control": queue.num_control,
                 "rows": [asdict(row) for row in queue.rows],
             }
-            part = folder / f".{QUEUE_FILE}.part"
-            with part.open("w", encoding="utf-8") as file:
-                json.dump(made, file, indent=1, ensure_ascii=False)
-                file.flush()
-                os.fsync(file.fileno())
-            part.replace(path)
+            write_whole(path, json.dumps(made, indent=1, ensure_ascii=False))
     return read_queue(folder)
 
 
@@ -233,17 +239,20 @@ def read_queue(folder: Path) -> Queue:
     path = folder / QUEUE_FILE
     if not path.is_file():
         raise FileNotFoundError(f"'{folder}' holds no queue of rows to review. Start hf-llambert review first.")
+    advice = "Restore it; the answers beside it belong to it."
+    made = read_note(path, _QUEUE, advice)
     try:
-        made = read_note(path, advice="Restore it; the answers beside it belong to it.")
         rows = tuple(QueueRow(**row) for row in made["rows"])
-        task = TaskSpec.from_dict(made["task"])
-        if not rows or not all(_is_sound(row, task.num_labels) for row in rows):
-            raise ValueError("some rows are none")
-        return Queue(task, made["text_column"], made["num"], made["num_control"], rows)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise OSError(f"'{path}' is damaged ({error}). Restore it; the answers beside it belong to it.") from error
+    except TypeError as error:  # a field that rows have not
+        raise damaged_note(path, error, advice) from error
+    task = TaskSpec.from_dict(made["task"])
+    wrong = next((k for k, row in enumerate(rows) if not _is_sound(row, task.num_labels)), None)
+    if not rows or wrong is not None:
+        reason = "there are no rows" if wrong is None else f"rows[{wrong}] has a label or reason that there is not"
+        raise damaged_note(path, reason, advice)
+    return Queue(task, made["text_column"], made["num"], made["num_control"], rows)
 
 
 def _is_sound(row: QueueRow, num_labels: int) -> bool:
-    labels = all(type(label) is int and ABSTAIN <= label < num_labels for label in (row.teacher, row.student))
-    return labels and isinstance(row.text, str) and row.reason in REASONS
+    labels = all(ABSTAIN <= label < num_labels for label in (row.teacher, row.student))
+    return labels and row.row >= 0 and row.reason in REASONS

@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+HALF = "\ufdd0"
+"""Stands in a text where a file had half a character; a code point that Unicode gives no character, ever."""
+
 GAP = " … "
 """Stands where the middle of a cut text was."""
 
@@ -26,7 +29,7 @@ def why_unusable(text: object) -> str | None:
         text.encode()
     except UnicodeEncodeError:
         return "text is not valid Unicode"
-    return None
+    return "text is not valid Unicode" if HALF in text else None
 
 
 def cut_text(tokenizer: PreTrainedTokenizerBase, text: str, max_tokens: int, head_share: float) -> tuple[str, bool]:

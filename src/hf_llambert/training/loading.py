@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+import torch
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
+from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from hf_llambert.data import read_note
+from hf_llambert.data import damaged_note, read_note
+from hf_llambert.notes import ANY
 
 SAFE: dict[str, Any] = {"trust_remote_code": False, "use_safetensors": True}
 """Arguments of every `from_pretrained` of a model. Left out, transformers asks whether to run code that comes along."""
@@ -37,7 +42,7 @@ def check_weights(model: str, revision: str | None = None) -> None:
     mend = "Expected safetensors: convert it with model.save_pretrained(...), or pass another student."
     for index in folder.glob("*.index.json") if Path(model).is_dir() else [folder / _INDEX]:
         if index.is_file() and ".safetensors" in index.name:
-            files = [str(file) for file in read_note(index, {"weight_map": dict})["weight_map"].values()]
+            files = [str(file) for file in read_note(index, {"weight_map": {ANY: str}})["weight_map"].values()]
             strange = sorted({file for file in files if not file.endswith(".safetensors") or Path(file).name != file})
             if strange:
                 raise ValueError(f"'{index}' names {', '.join(strange[:3])}. {mend}")
@@ -47,14 +52,25 @@ def check_weights(model: str, revision: str | None = None) -> None:
         raise ValueError(
             f"'{model}' holds an adapter, expected a whole model. Merge it first (merge_and_unload of peft)."
         )
-    named = (
-        read_note(folder / "config.json").get("transformers_weights") if (folder / "config.json").is_file() else None
-    )
+    named = getattr(load_config(model, revision), "transformers_weights", None)
     if named is not None and not str(named).endswith((".safetensors", ".safetensors.index.json")):
         raise ValueError(f"'{folder / 'config.json'}' has its weights in {named}. {mend}")
     others = sorted(path.name for end in ("bin", "pt", "pth", "h5", "msgpack") for path in folder.glob(f"*.{end}"))
     if others and not any(folder.glob("*.safetensors")):
         raise ValueError(f"'{model}' has its weights in {', '.join(others[:3])} only. {mend}")
+
+
+def load_config(model: str, revision: str | None = None) -> PreTrainedConfig:
+    """The configuration of a model. Raises `OSError` where that of a folder is damaged, or not there."""
+    path, shape = Path(model) / "config.json", {"id2label?": ({ANY: str}, None), "label2id?": ({ANY: int}, None)}
+    if path.is_file():
+        read_note(path, shape)
+    try:
+        return AutoConfig.from_pretrained(model, revision=revision, trust_remote_code=False)
+    except (OSError, ValueError):
+        raise
+    except Exception as error:  # noqa: BLE001  (whatever transformers makes of values that are none)
+        raise damaged_note(path, f"{type(error).__name__}: {error!s:.200}") from error
 
 
 def _index_of(model: str, revision: str | None) -> Path:
@@ -102,25 +118,52 @@ def longest_input(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) ->
 
 def positions(model: PreTrainedModel) -> int:
     """
-    How many tokens a model has positions for. Those of the RoBERTa family are counted from behind the pad token's: their
-    table of positions has a row for padding, which says so.
+    How many tokens a model has positions for: what its configuration says, and no more than the rows of each table of
+    positions from the first one that it looks up. The family of RoBERTa looks up the rows behind its pad token's.
     """
-    found = [getattr(model.config, "max_position_embeddings", None) or 2**31]
-    for name, module in model.named_modules():
-        if (
-            isinstance(module, nn.Embedding)
-            and name.endswith("position_embeddings")
-            and module.padding_idx is not None
-        ):
-            found.append(module.num_embeddings - module.padding_idx - 1)
-    return min(found)
+    noted = getattr(model.config, "max_position_embeddings", None)
+    found = [noted if isinstance(noted, int) and noted > 0 else 2**31]  # XLNet has -1: it counts from token to token
+    model_was_training = model.training
+    token = 0 if getattr(model.config, "pad_token_id", None) else 1
+    tables = _PositionTables(_PROBED)
+    model.eval()
+    try:
+        with (
+            torch.no_grad(),
+            tables,
+            suppress(Exception),
+        ):  # a model that takes more than tokens says so when it is used
+            model.base_model(input_ids=torch.full((1, _PROBED), token, device=model.device))
+    finally:
+        model.train(model_was_training)
+    return min(found + tables.found)
+
+
+_PROBED = 8  # tokens of the input by which tables of positions are found
+
+
+class _PositionTables(TorchFunctionMode):
+    """Finds the tables in which a text of one repeated token looks up one row after the other, and how many are left."""
+
+    def __init__(self, length: int) -> None:
+        super().__init__()
+        self.found: list[int] = []
+        self._steps = torch.arange(length)
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func is functional.embedding and len(args) > 1:
+            rows, table = args[0].flatten()[: len(self._steps)].cpu(), args[1]
+            if len(rows) == len(self._steps) and torch.equal(rows - rows[0], self._steps):
+                self.found.append(table.shape[0] - int(rows[0]))
+        return func(*args, **(kwargs or {}))
 
 
 def read_reading(path: Path) -> dict:
     """The part of a student's note that says how it reads. Raises `OSError` where the note is damaged."""
-    reading = read_note(path, {"reading": dict})["reading"]
-    if not isinstance(reading.get("max_length"), int) or not set(reading) <= {"max_length", "head_share"}:
-        raise OSError(
-            f"'{path}' is damaged ({json.dumps(reading)[:80]} is no way to read). Restore it, or train the student again."
-        )
+    advice = "Restore it, or train the student again."
+    reading = read_note(path, {"reading": {"max_length": int, "head_share?": float}}, advice)["reading"]
+    if not set(reading) <= {"max_length", "head_share"}:
+        raise damaged_note(path, f"{json.dumps(reading)[:80]} is no way to read", advice)
     return reading

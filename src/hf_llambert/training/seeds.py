@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from hf_llambert.data import STAGE_FILE, read_note
+from hf_llambert.data import STAGE_FILE, write_whole
 from hf_llambert.metrics import mean_interval, paired_bootstrap
+from hf_llambert.notes import SEEDS, read_note, read_stage
 from hf_llambert.tasks.spec import TaskSpec
 from hf_llambert.training.evaluation import EVALUATION_FILE, read_evaluation
 from hf_llambert.training.train import train_student
@@ -61,7 +62,7 @@ def train_seeds(
         summary[figure] = {"values": values, "mean": mean, "low": max(low, 0.0), "high": min(high, 1.0)}
     summary["training"] = _training(run / "student")
     if args.process_index == 0:
-        (run / SEEDS_FILE).write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+        write_whole(run / SEEDS_FILE, json.dumps(summary, indent=2) + "\n")
     return summary
 
 
@@ -100,13 +101,13 @@ def read_seeds(run: str | Path) -> dict | None:
     path = Path(run) / SEEDS_FILE
     if not path.is_file() or not (Path(run) / "student" / STAGE_FILE).is_file():
         return None
-    summary = read_note(path)
+    summary = read_note(path, SEEDS)
     return summary if summary["training"] == _training(Path(run) / "student") else None
 
 
 def _training(folder: Path) -> str:
     """A digest of how a student was trained, its seed apart."""
-    config = read_note(folder / STAGE_FILE, {"config": dict, "results": dict})["config"]
+    config = read_stage(folder / STAGE_FILE, "student")["config"]
     config["arguments"] = {name: value for name, value in config["arguments"].items() if name != "seed"}
     return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:32]
 
@@ -120,7 +121,7 @@ def _answers(folder: Path) -> dict[int, tuple[str, NDArray[np.bool_]]]:
     answers = {}
     for each in folders:
         table = read_evaluation(each)
-        config = read_note(each / STAGE_FILE, {"config": dict, "results": dict})["config"]
+        config = read_stage(each / STAGE_FILE, "student")["config"]
         right = np.array(table["student_label"][:]) == np.array(table["gold"][:])
         answers[config["arguments"]["seed"]] = (config["eval_data"], right)
     return answers

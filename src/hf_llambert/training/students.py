@@ -18,7 +18,6 @@ from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 from tokenizers import Encoding
 from torch import Tensor
 from transformers import (
-    AutoConfig,
     AutoModelForSequenceClassification,
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -28,7 +27,7 @@ from hf_llambert import __version__
 from hf_llambert.data import refuse_own_columns
 from hf_llambert.models import choose_device, choose_dtype, content_id, cpu_computes, limit_worker_threads
 from hf_llambert.tasks.questions import ABSTAIN
-from hf_llambert.tasks.texts import cut_between, length_batches, shorten, why_unusable
+from hf_llambert.tasks.texts import GAP, cut_between, length_batches, shorten, why_unusable
 from hf_llambert.training.backends import (
     DTYPES,
     Backend,
@@ -38,7 +37,15 @@ from hf_llambert.training.backends import (
     openvino_forward,
     torch_forward,
 )
-from hf_llambert.training.loading import SAFE, fit_pad_token, load_tokenizer, longest_input, positions, read_reading
+from hf_llambert.training.loading import (
+    SAFE,
+    fit_pad_token,
+    load_config,
+    load_tokenizer,
+    longest_input,
+    positions,
+    read_reading,
+)
 
 TRAINING_FILE = "training.json"
 LongTexts = Literal["truncate", "mean", "max"]
@@ -75,14 +82,19 @@ class Reading:
         encoded = tokenizer(texts, verbose=False, **bare)
         rows = encoded.input_ids
         long = [i for i, row in enumerate(rows) if len(row) > self.max_length]
-        if long:
+        if long and not tokenizer.is_fast:  # it does not know where its tokens stand in the text
+            short = [_cut_by_tokens(tokenizer, texts[i], room, self.head_share) for i in long]
+        elif long:
             short = [cut_between(texts[i], _own_offsets(encoded[i]), room, self.head_share) for i in long]
+        if long:
             for i, row in zip(long, tokenizer(short, **fit).input_ids, strict=True):
                 rows[i] = row
         return rows
 
     def windows(self, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> tuple[list[list[int]], list[int]]:
         """Token ids of each text in overlapping parts that fit, and which text each part is of."""
+        if not tokenizer.is_fast:
+            return _slow_windows(tokenizer, texts, self.max_length)
         encoded = tokenizer(
             list(texts),
             split_special_tokens=True,
@@ -99,6 +111,37 @@ def _own_offsets(encoding: Encoding) -> list[tuple[int, int]]:
     return [
         place for place, special in zip(encoding.offsets, encoding.special_tokens_mask, strict=True) if not special
     ]
+
+
+def _own_tokens(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    """A text's own token ids."""
+    return tokenizer(text, add_special_tokens=False, split_special_tokens=True, verbose=False).input_ids
+
+
+def _cut_by_tokens(tokenizer: PreTrainedTokenizerBase, text: str, max_tokens: int, head_share: float) -> str:
+    """As [`cut_between`], of the words that a slow tokenizer makes of its tokens."""
+    tokens = _own_tokens(tokenizer, text)
+    head = round(max_tokens * head_share)
+    gap = len(_own_tokens(tokenizer, GAP)) if head and head < max_tokens else 0
+    tail = max(max_tokens - head - gap, 0)
+    parts = (tokens[:head], tokens[len(tokens) - tail :])
+    first, last = (str(tokenizer.decode(part, clean_up_tokenization_spaces=False)) if part else "" for part in parts)
+    return f"{first}{GAP if gap else ''}{last}"
+
+
+def _slow_windows(
+    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_length: int
+) -> tuple[list[list[int]], list[int]]:
+    """As [`~Reading.windows`], for a slow tokenizer."""
+    room = max_length - tokenizer.num_special_tokens_to_add()
+    step = room - room // _OVERLAP
+    rows, of_text = [], []
+    for i, text in enumerate(texts):
+        tokens = _own_tokens(tokenizer, text)
+        for start in range(0, max(len(tokens) - room + step, 1), step):
+            rows.append(tokenizer.build_inputs_with_special_tokens(tokens[start : start + room]))
+            of_text.append(i)
+    return rows, of_text
 
 
 _LONGEST_TOKEN = 200  # characters: more of a text than this for each token that is read need not be looked at
@@ -289,9 +332,7 @@ class StudentLabeler:
     @property
     def labels(self) -> tuple[str, ...]:
         """The student's label names, in the order of ids and scores."""
-        config = AutoConfig.from_pretrained(  # no model: a fork may follow
-            self.student, revision=self.revision, trust_remote_code=False
-        )
+        config = load_config(self.student, self.revision)  # no model: a fork may follow
         names = config.id2label or {}
         return tuple(name for _, name in sorted(names.items(), key=lambda item: int(item[0])))
 

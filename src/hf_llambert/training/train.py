@@ -25,6 +25,7 @@ from transformers import (
 
 from hf_llambert.data import content_hash, note_stage, stage_results, whole_folder, write_whole
 from hf_llambert.models import content_id
+from hf_llambert.notes import TRAINED
 from hf_llambert.processes import process_state
 from hf_llambert.tasks.spec import TaskSpec
 from hf_llambert.training.evaluation import evaluate_student, scalar_metrics
@@ -113,7 +114,7 @@ def train_student(
         "processes": args.world_size,
     }
     output, asked = Path(output), Reading(max_length, head_share)
-    noted = stage_results(output, config)
+    noted = stage_results(output, config, TRAINED)
     if noted is not None and (output / METRICS_FILE).is_file():
         return noted
     args = own_folder(args, config)
@@ -126,13 +127,13 @@ def train_student(
         gc.collect()
         if args.device.type != "cpu":
             torch.accelerator.empty_cache()  # model, gradients and optimizer make room for measuring
-    noted = stage_results(output, config)
+    noted = stage_results(output, config, TRAINED)
     if noted is None:
         raise RuntimeError(f"The main process did not write '{output}'. Its error is above.")
     if process_state().is_main_process:
         noted = _measure(output, config, noted, eval_rows, task, text_column, eval_name)
     process_state().wait_for_everyone()
-    return stage_results(output, config) or noted
+    return stage_results(output, config, TRAINED) or noted
 
 
 def _train(

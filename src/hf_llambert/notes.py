@@ -1,0 +1,292 @@
+"""Notes of runs: JSON objects that this library wrote, and that a full disk, an editor or a kill may have damaged since."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from hf_llambert.tasks.spec import TaskSpec
+
+Shape = Any
+"""
+What a value of a note must be:
+
+- a type: `int` is no boolean, `float` takes whole numbers too; `None` is null;
+- a tuple: any one of its shapes;
+- a list of one shape: a list of such values;
+- a mapping: an object that has these fields, of these shapes; a name that ends in `?` may be missing, and the key `ANY`
+  stands for every other name;
+- a function that returns why a value does not fit, or `None` where it does.
+"""
+
+ANY = ""
+_NAMES = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "a string",
+    list: "a list",
+    dict: "an object",
+    type(None): "null",
+}
+
+
+def task_shape(value: object) -> str | None:
+    """Whether a value is a task as [`TaskSpec.to_dict`] writes it."""
+    try:
+        TaskSpec.from_dict(value)  # type: ignore[arg-type]  # it checks
+    except (ValueError, TypeError, AttributeError, LookupError) as error:
+        return f"expected a task ({error!s:.200})"
+    return None
+
+
+def matrix_shape(value: object) -> str | None:
+    """Whether a value is a square table of whole numbers."""
+    rows = value if isinstance(value, list) else []
+    if rows and all(misfit(row, [int]) is None and len(row) == len(rows) for row in rows):
+        return None
+    return "expected a square table of whole numbers"
+
+
+def bins_shape(value: object) -> str | None:
+    """Whether a value is a list of bins: confidence, accuracy, rows."""
+    if isinstance(value, list) and value and all(misfit(one, [float]) is None and len(one) == 3 for one in value):
+        return None
+    return "expected a list of bins, of three numbers each"
+
+
+def empty_shape(value: object) -> str | None:
+    """Whether a value is the empty object: what a stage came to that is not done."""
+    return None if value == {} else "expected an empty object"
+
+
+CALIBRATION: Shape = {"method": str, "bias": [float], "temperature": float}
+QUALITY: Shape = {
+    **dict.fromkeys(("accuracy", "accuracy_low", "accuracy_high", "macro_f1", "mcc"), float),
+    "n": int,
+    "ece?": float,
+    "reliability?": bins_shape,
+    "macro_f1_classes?": [str],
+    "per_class": {ANY: {"precision": float, "recall": float, "f1": float, "support": int}},
+    "confusion": matrix_shape,
+}
+_COUNTS: Shape = {
+    **dict.fromkeys(("n_rows", "n_ok", "n_abstained", "n_failed", "n_truncated"), int),
+    "reasons": {ANY: int},
+    "labels": {ANY: int},
+    "coverage": float,
+    "seconds": float,
+    "input_tokens?": (int, None),
+    "output_tokens?": (int, None),
+    "texts_per_second": (float, None),
+    "label_mass": (float, None),
+    "calibration": (CALIBRATION, None),
+    "mode": str,
+    "settings?": dict,
+    "quality?": (QUALITY, None),
+}
+ANNOTATION: Shape = {
+    **_COUNTS,
+    "members?": {ANY: {**_COUNTS, "settings": dict}},
+    "jury?": {
+        "method": str,
+        "n_ties": int,
+        "agreement": {ANY: (float, None)},
+        "believed": {ANY: (float, None)},
+    },
+}
+TRAINED: Shape = {
+    "train": {
+        **dict.fromkeys(("n", "n_silver", "n_gold", "seed"), int),
+        "seconds": float,
+        "student": str,
+        "selection": [{"rule": str, "n": int, "per_label": {ANY: int}}],
+    },
+    "eval?": ({**QUALITY, "texts_per_second?": (float, None)}, None),
+}
+LABELLED: Shape = {
+    "n_labelled": int,
+    "n_unusable": int,
+    "seconds": float,
+    "texts_per_second": (float, None),
+    "complete?": bool,
+    "agreement?": float,
+}
+_SHARE: Shape = {"value": float, "low": float, "high": float}
+_BOUGHT: Shape = {"n": int, "student": _SHARE, "cascade": _SHARE, "difference": _SHARE}
+CASCADED: Shape = {
+    **dict.fromkeys(("n", "n_asked", "n_changed", "n_abstained", "n_failed"), int),
+    "below": float,
+    "threshold": float,
+    "reasons?": {ANY: int},
+    "gold": ({"all": (_BOUGHT, None), "asked": (_BOUGHT, None)}, None),
+}
+ANNOTATION_CONFIG: Shape = {
+    "task": task_shape,
+    "text_column": str,
+    "gold_column?": (str, None),
+    "label_map?": ({ANY: str}, None),
+    "label_values?": str,
+    "teacher?": dict,
+    "labeler_calibration?": (CALIBRATION, None),
+    "members?": {ANY: {"task": task_shape, "teacher": dict}},
+}
+TRAINING_CONFIG: Shape = {
+    "task": task_shape,
+    "text_column": str,
+    "eval_data?": (str, None),
+    "arguments": {"seed": int},
+}
+TRAINING: Shape = {
+    "reading": {"max_length": int, "head_share?": float},
+    "training": {"arguments": {ANY: (str, int, float, bool)}},
+}
+_SPREAD: Shape = {"values": [float], "mean": float, "low": float, "high": float}
+SEEDS: Shape = {"seeds": [int], "n": int, "accuracy": _SPREAD, "macro_f1": _SPREAD, "training": str}
+_MADE: Shape = {"command": (str, None), "machine": str, "hf_llambert": str}
+_STAGES: Mapping[str, tuple[Shape, Shape]] = {
+    "annotated": (ANNOTATION_CONFIG, ANNOTATION),
+    "student": (TRAINING_CONFIG, TRAINED),
+    "labels": ({"text_column": str}, LABELLED),
+    "cascade": ({"task": task_shape, "text_column": str}, CASCADED),
+}
+
+
+def read_stage(path: Path, kind: str) -> dict:
+    """
+    The note of a finished or a begun stage.
+
+    Args:
+        path (`Path`): Its `stage.json`.
+        kind (`str`): `annotated`, `student`, `labels` or `cascade`.
+
+    Returns:
+        `dict`: `config`, `results` (empty where the stage is not done) and, but for old ones, `made`.
+
+    Raises:
+        OSError: There is none, or it is damaged.
+    """
+    config, results = _STAGES[kind]
+    return read_note(path, {"config": config, "results": (results, empty_shape), "made?": _MADE})
+
+
+def read_note(path: Path, shape: Shape = dict, advice: str | None = None) -> dict:
+    """
+    A note that this library wrote as a JSON object.
+
+    Args:
+        path (`Path`): The file.
+        shape (`Shape`, *optional*): What must be in it.
+        advice (`str`, *optional*): What to do where it is damaged. Defaults to making its folder again.
+
+    Raises:
+        OSError: There is no such file, or it is damaged: not UTF-8, cut off, nested too deeply, or of another shape. The
+            message names the place in it, what was expected there and what came.
+    """
+    try:
+        note = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(note, dict):
+            raise damaged_note(path, f"expected a JSON object, got {_shown(note)}", advice)
+        wrong = misfit(note, shape)
+    except RecursionError as error:
+        raise damaged_note(path, "it is nested too deeply", advice) from error
+    except ValueError as error:
+        raise damaged_note(path, error, advice) from error
+    if wrong is not None:
+        raise damaged_note(path, wrong, advice)
+    return note
+
+
+def misfit(value: object, shape: Shape, place: str = "") -> str | None:
+    """Where a value is not of a shape, what was expected there and what came; `None` where it fits."""
+    if isinstance(shape, tuple):
+        return _misfit_of_all(value, shape, place)
+    if isinstance(shape, Mapping):
+        return _misfit_of_object(value, shape, place)
+    if isinstance(shape, list) and isinstance(value, list):
+        return _first(misfit(one, shape[0], f"{place}[{k}]") for k, one in enumerate(value))
+    if isinstance(shape, list):
+        return _wrong(place, "a list", value)
+    if isinstance(shape, type) or shape is None:
+        return None if _is_a(value, shape) else _wrong(place, _name(shape), value)
+    said = shape(value)
+    return None if said is None else f"{place or 'it'}: {said}, got {_shown(value)}"
+
+
+def _misfit_of_all(value: object, shapes: tuple[Shape, ...], place: str) -> str | None:
+    found = [misfit(value, one, place) for one in shapes]
+    if None in found:
+        return None
+    nearest = next((said for one, said in zip(shapes, found, strict=True) if type(value) is type(one)), None)
+    return nearest or _wrong(place, _name(shapes), value)
+
+
+def _misfit_of_object(value: object, shape: Mapping[str, Shape], place: str) -> str | None:
+    if not isinstance(value, Mapping):
+        return _wrong(place, "an object", value)
+    inside = f"{place}." if place else ""
+    for name, one in shape.items():
+        known = name.removesuffix("?")
+        if name == ANY:
+            wrong = _first(misfit(v, one, f"{inside}{k}") for k, v in value.items() if k not in shape)
+        elif known in value:
+            wrong = misfit(value[known], one, f"{inside}{known}")
+        else:
+            wrong = None if name.endswith("?") else f"expected {_name(one)} at '{inside}{known}', which is missing"
+        if wrong is not None:
+            return wrong
+    return None
+
+
+def _first(found: Iterable[str | None]) -> str | None:
+    return next((one for one in found if one is not None), None)
+
+
+def _is_a(value: object, kind: type | None) -> bool:
+    if kind is None:
+        return value is None
+    if isinstance(value, bool):
+        return kind in (bool, object)
+    return isinstance(value, (int, float) if kind is float else kind)
+
+
+def _wrong(place: str, expected: str, value: object) -> str:
+    return f"expected {expected}{f' at {place!r}' if place else ''}, got {_shown(value)}"
+
+
+def _name(shape: Shape) -> str:
+    if isinstance(shape, type):
+        return _NAMES.get(shape, shape.__name__)
+    if isinstance(shape, tuple):
+        return " or ".join(_name(one) for one in shape)
+    if isinstance(shape, (Mapping, list)):
+        return _NAMES[dict if isinstance(shape, Mapping) else list]
+    if shape is None:
+        return "null"
+    return {task_shape: "a task", empty_shape: "an empty object"}.get(shape, "a table")
+
+
+def _shown(value: object) -> str:
+    shown = json.dumps(value, ensure_ascii=False)
+    return f"{_NAMES[type(value)]}: {shown[:60]}{'…' * (len(shown) > 60)}" if value is not None else "null"
+
+
+def damaged_note(path: Path, reason: object, advice: str | None = None) -> OSError:
+    """The error that says that a note is damaged, and what to do."""
+    advice = advice or f"Restore it, or remove '{path.parent}' and make it again."
+    return OSError(f"'{path}' is damaged ({reason}). {advice}")
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file whole or not at all: on a full disk or after a kill the old one stays."""
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        part.write_text(text, encoding="utf-8")
+        with part.open("rb") as file:
+            os.fsync(file.fileno())
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)

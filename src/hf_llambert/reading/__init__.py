@@ -1,0 +1,27 @@
+"""Reading one file of rows: Parquet, JSON, CSV or Arrow, compressed or not, by exactly the name it has."""
+
+from hf_llambert.reading.columns import (
+    MixedTypes,
+    check_labels,
+    fitted,
+    joined_schema,
+    plain_schema,
+    plain_types,
+)
+from hf_llambert.reading.csv_rows import csv_types
+from hf_llambert.reading.formats import PLAIN, FileFormat
+from hf_llambert.reading.tables import read_parquet, read_tables
+
+__all__ = [
+    "PLAIN",
+    "FileFormat",
+    "MixedTypes",
+    "check_labels",
+    "csv_types",
+    "fitted",
+    "joined_schema",
+    "plain_schema",
+    "plain_types",
+    "read_parquet",
+    "read_tables",
+]

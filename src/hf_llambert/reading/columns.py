@@ -1,0 +1,112 @@
+"""Columns of tables: types that `datasets` knows, one schema for the rows of several files, label names that agree."""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+
+import pyarrow as pa
+
+
+def plain_types(table: pa.Table) -> pa.Table:
+    """The same table with its views of strings and bytes as plain strings and bytes, which `datasets` knows."""
+    schema = plain_schema(table.schema)
+    return table if schema == table.schema else table.cast(schema)
+
+
+def plain_schema(schema: pa.Schema) -> pa.Schema:
+    """The schema of [`plain_types`]."""
+    return pa.schema([field.with_type(_plain(field.type)) for field in schema], schema.metadata)
+
+
+def _plain(kind: pa.DataType) -> pa.DataType:
+    if pa.types.is_string_view(kind):
+        return pa.large_string()
+    if pa.types.is_binary_view(kind):
+        return pa.large_binary()
+    if pa.types.is_list(kind):
+        return pa.list_(kind.value_field.with_type(_plain(kind.value_type)))
+    if pa.types.is_struct(kind):
+        return pa.struct([field.with_type(_plain(field.type)) for field in kind])
+    return kind
+
+
+def check_labels(seen: dict[str, tuple[str, object]], schema: pa.Schema, name: str) -> None:
+    """
+    See that files number the names of their labels alike, or their rows would get the names of others.
+
+    Args:
+        seen (`dict`): Of each column, the file that has it first and the names of its labels; what is new is added.
+        schema (`pa.Schema`): Columns of the next file, with the notes of `datasets`.
+        name (`str`): The next file.
+
+    Raises:
+        MixedTypes: They do not.
+    """
+    features: dict[str, object] = {}
+    with suppress(ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        features.update(json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"])
+    for column in schema:
+        if pa.types.is_null(column.type):
+            continue
+        names = _label_names(features.get(column.name))
+        first, known = seen.setdefault(column.name, (name, names))
+        if names != known:
+            raise MixedTypes(
+                column.name,
+                f"column '{column.name}' holds {_labels_said(names)} where '{first}' holds {_labels_said(known)}. Read the "
+                f"files one by one, or write them with the same ClassLabel names",
+            )
+
+
+def _label_names(feature: object) -> object:
+    """The names of all `ClassLabel` in a feature, as `datasets` notes it."""
+    if isinstance(feature, list):
+        return [found for part in feature if (found := _label_names(part))]
+    if not isinstance(feature, dict):
+        return []
+    if feature.get("_type") == "ClassLabel":
+        return [feature.get("names")]
+    return [found for part in feature.values() if (found := _label_names(part))]
+
+
+def _labels_said(names: object) -> str:
+    return f"a ClassLabel of {names}" if names else "no ClassLabel"
+
+
+class MixedTypes(ValueError):
+    """A column has types that do not go together."""
+
+    def __init__(self, column: str, message: str) -> None:
+        super().__init__(message)
+        self.column = column
+
+
+def joined_schema(first: pa.Schema, second: pa.Schema) -> pa.Schema:
+    """
+    One schema for the rows of two, as written to one table: columns of both; null and whole numbers give way.
+
+    Raises:
+        MixedTypes: A column has types that do not go together; the message names it and both types.
+    """
+    fields = {field.name: field for field in first}
+    for field in second:
+        known = fields.get(field.name, field)
+        try:
+            fields[field.name] = pa.unify_schemas(
+                [pa.schema([known]), pa.schema([field])], promote_options="permissive"
+            ).field(0)
+        except (pa.ArrowTypeError, pa.ArrowInvalid) as error:
+            raise MixedTypes(field.name, f"column '{field.name}' holds {field.type}, expected {known.type}") from error
+    return pa.schema(list(fields.values()), first.metadata)
+
+
+def fitted(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """A table with the columns and types of [`joined_schema`]; columns that it has not are null."""
+    columns = [
+        table[field.name].cast(field.type)
+        if field.name in table.column_names
+        else pa.nulls(table.num_rows, field.type)
+        for field in schema
+    ]
+    return pa.Table.from_arrays(columns, schema=schema)

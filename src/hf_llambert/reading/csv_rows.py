@@ -1,0 +1,177 @@
+"""Rows of a CSV, and the types of its columns: what would not be written back as it stands stays a string."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from itertools import islice
+from pathlib import Path
+from typing import IO
+
+import pyarrow as pa
+
+from hf_llambert.reading.formats import FileFormat, open_text
+
+_ROWS = 10_000  # that are read at once
+_SEPARATORS = ";\t|"
+_WHOLE = re.compile(r"0|-?[1-9][0-9]{0,18}")
+_NUMBER = re.compile(r"-?[0-9]+[.e][-+.e0-9]*")
+_TRUTH = (("True", "False"), ("true", "false"), ("TRUE", "FALSE"))
+
+
+def csv_tables(path: Path, form: FileFormat) -> Iterator[pa.Table]:
+    """The rows of a CSV. Its types are those of the format, else those that suit the whole file."""
+    types = csv_types([path], form) if form.column_types is None else form.column_types
+    with open_text(path, form) as text:
+        checked = _checked_rows(text, form)
+        header = next(checked, None)
+        if header is None:
+            return
+        kinds = [types.get(name, pa.string()) for name in header]
+        while True:
+            rows = list(islice(checked, _ROWS))
+            columns = zip(*rows, strict=True) if rows else [()] * len(header)
+            yield pa.table(
+                [_column(values, kind) for values, kind in zip(columns, kinds, strict=True)],
+                schema=pa.schema(list(zip(header, kinds, strict=True))),
+            )
+            if len(rows) < _ROWS:
+                return
+
+
+def csv_types(files: Sequence[Path], form: FileFormat) -> dict[str, pa.DataType]:
+    """
+    The types of the columns of CSV files: whole numbers (int64), other numbers (float64) or truth values where all values
+    in all files are written back as they stand, strings otherwise; an empty cell is null in each. `0012`, `1.50` and
+    numbers of more digits than a type holds are strings, and so is what stands beside them in their column.
+    """
+    found: dict[str, _Kinds] = {}
+    for path in files:
+        with suppress(ValueError, OSError, EOFError), open_text(path, form) as text:  # reading it says why not
+            checked = _checked_rows(text, form)
+            header = next(checked, [])
+            kinds = [found.setdefault(name, _Kinds(name in form.label_columns)) for name in header]
+            while rows := list(islice(checked, _ROWS)):
+                open_ones = [k for k, kind in enumerate(kinds) if kind.left]
+                for k in open_ones:
+                    kinds[k].see({row[k] for row in rows})
+    return {name: kinds.type for name, kinds in found.items()}
+
+
+class _Kinds:
+    """The kinds that a column may still be of."""
+
+    def __init__(self, string: bool) -> None:
+        self.left: list[str] = [] if string else list(_FITS)
+        self.seen = False
+
+    def see(self, values: set[str]) -> None:
+        """Leave those that fit more values."""
+        values.discard("")
+        self.seen = self.seen or bool(values)
+        self.left = [kind for kind in self.left if all(map(_FITS[kind], values))]
+
+    @property
+    def type(self) -> pa.DataType:
+        return _TYPES[self.left[0]] if self.left and self.seen else pa.string()
+
+
+def _is_whole(value: str) -> bool:
+    return _WHOLE.fullmatch(value) is not None and -(2**63) <= int(value) < 2**63
+
+
+def _is_number(value: str) -> bool:
+    return _NUMBER.fullmatch(value) is not None and _as_float(value) == value
+
+
+def _as_float(value: str) -> str:
+    try:
+        return repr(float(value))
+    except ValueError:
+        return ""
+
+
+_FITS = {
+    "whole": _is_whole,
+    "number": _is_number,
+    **{names[0]: frozenset(names).__contains__ for names in _TRUTH},
+}
+_TYPES = {"whole": pa.int64(), "number": pa.float64(), **{names[0]: pa.bool_() for names in _TRUTH}}
+
+
+def _column(values: Iterable[str], kind: pa.DataType) -> pa.Array:
+    """Values as written, as an array of a type; what is empty is null."""
+    if pa.types.is_string(kind):
+        return pa.array([value or None for value in values], kind)
+    read = {pa.int64(): int, pa.float64(): float}.get(kind, lambda value: value.lower() == "true")
+    return pa.array([read(value) if value else None for value in values], kind)
+
+
+def _checked_rows(text: IO[str], form: FileFormat) -> Iterator[list[str]]:
+    """
+    The header and the rows of a CSV, each with as many fields as the header: pandas takes what is too much for an index,
+    and shifts the rest. An empty line is no row.
+    """
+    csv.field_size_limit(2**31 - 1)
+    ended = False
+
+    def lines() -> Iterator[str]:
+        nonlocal ended
+        first = next(text, None)
+        if first is not None:
+            yield "\n" if _is_note_of_excel(first, form) else first
+        yield from text
+        ended = True
+
+    rows = csv.reader(lines(), delimiter=form.delimiter)
+    header, line = None, 1
+    try:
+        for row in rows:
+            if ended:  # the last row ends with its line, unless that is inside quotes
+                raise ValueError(
+                    f"line {line:,} opens a double quote that nothing closes. Write it twice inside a field"
+                )
+            if not row or (len(row) == 1 and not row[0].strip(" \t") and (header is None or len(header) > 1)):
+                pass  # an empty line
+            elif header is None:
+                header = row
+                _check_header(header, form)
+                yield row
+            elif len(row) != len(header):
+                raise ValueError(
+                    f"line {line:,} has {len(row)} fields, the header {len(header)}: {header}. Put a field that holds "
+                    f"{form.delimiter!r} or a line break in double quotes, or pass the right delimiter (--delimiter)"
+                )
+            else:
+                yield row
+            line = rows.line_num + 1
+    except csv.Error as error:
+        raise ValueError(f"line {line:,} is no CSV ({error})") from error
+
+
+def _is_note_of_excel(line: str, form: FileFormat) -> bool:
+    """Whether a first line is `sep=;`, which is no row. Raises `ValueError` where another delimiter was passed."""
+    found = re.fullmatch(r"sep=(.)\r?\n?", line)
+    if found is not None and found[1] != form.delimiter:
+        shown = "\\t" if found[1] == "\t" else found[1]
+        raise ValueError(
+            f"its first line says that '{shown}' separates its fields, expected {form.delimiter!r}. Pass "
+            f"delimiter='{shown}' (--delimiter '{shown}')"
+        )
+    return found is not None
+
+
+def _check_header(header: list[str], form: FileFormat) -> None:
+    other = next((mark for mark in _SEPARATORS if mark in header[0]), None) if len(header) == 1 else None
+    if other is not None and form.delimiter not in _SEPARATORS:
+        shown = "\\t" if other == "\t" else other
+        raise ValueError(
+            f"its header {header[0]!r} is one field and looks separated by '{shown}'. Pass delimiter='{shown}' "
+            f"(--delimiter '{shown}')"
+        )
+    repeated = [name for name, count in Counter(header).items() if count > 1]
+    if repeated:
+        raise ValueError(f"it has several columns of the name {repeated[0]!r}. Rename them")

@@ -1,0 +1,94 @@
+"""What a file of texts does not say about itself, and its bytes and characters."""
+
+from __future__ import annotations
+
+import bz2
+import codecs
+import gzip
+import io
+import lzma
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from dataclasses import field as data_field
+from pathlib import Path
+from typing import IO, BinaryIO, cast
+
+import pyarrow as pa
+
+from hf_llambert.reading.encodings import utf16_or_32, wrong_encoding
+
+
+@dataclass(frozen=True)
+class FileFormat:
+    """
+    What a file of texts does not say about itself.
+
+    Args:
+        encoding (`str`, defaults to `"utf-8"`): Of CSV and JSON, by the names of Python. A byte order mark is no text.
+        delimiter (`str`, defaults to `","`): What stands between the fields of a CSV.
+        label_columns (`Sequence[str]`, defaults to none): Columns of CSV and JSON whose values are read as strings, as
+            they are written: `01` and `1.0` stay that; an empty cell and a JSON null are null.
+        text_column (`str`, defaults to `"text"`): Column whose rows are unusable where JSON has half a character (a lone
+            surrogate); elsewhere U+FFFD stands for it.
+        column_types (`Mapping[str, pa.DataType]`, *optional*): Types of the columns of a CSV, from [`csv_types`]. Defaults to
+            those that suit this very file. No part of what a file is known by.
+
+    Raises:
+        ValueError: No such encoding, or a delimiter of several characters.
+    """
+
+    encoding: str = "utf-8"
+    delimiter: str = ","
+    label_columns: Sequence[str] = ()
+    text_column: str = "text"
+    column_types: Mapping[str, pa.DataType] | None = data_field(default=None, repr=False, hash=False)
+
+    def __post_init__(self) -> None:
+        try:
+            "a".encode(self.encoding)
+        except (LookupError, ValueError) as error:  # none of that name, or one between bytes, such as base64
+            raise ValueError(
+                f"There is no encoding {self.encoding!r}. Pass encoding=... (--encoding), such as utf-16 or cp1252."
+            ) from error
+        object.__setattr__(self, "delimiter", {"\\t": "\t"}.get(self.delimiter, self.delimiter))
+        object.__setattr__(self, "label_columns", tuple(dict.fromkeys(self.label_columns)))
+        if len(self.delimiter) != 1 or self.delimiter in '"\r\n':
+            raise ValueError(f"delimiter (--delimiter) must be one character, such as ';', got {self.delimiter!r}.")
+
+    @property
+    def codec(self) -> str:
+        """The encoding, a byte order mark left out."""
+        return "utf-8-sig" if codecs.lookup(self.encoding).name == "utf-8" else self.encoding
+
+
+PLAIN = FileFormat()
+"""UTF-8, commas, and types as they are guessed."""
+
+
+def open_bytes(path: Path) -> IO[bytes]:
+    """A file's bytes, decompressed."""
+    if path.suffix == ".zst":
+        return cast(IO[bytes], io.BufferedReader(pa.input_stream(str(path), compression="zstd")))
+    opened = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}.get(path.suffix, open)
+    return cast(IO[bytes], opened(path, "rb"))  # type: ignore[operator]
+
+
+def seekable(path: Path) -> BinaryIO | Path:
+    """A file to seek in."""
+    if path.suffix not in (".gz", ".bz2", ".xz", ".zst"):
+        return path
+    with open_bytes(path) as file:
+        return io.BytesIO(file.read())
+
+
+def open_text(path: Path, form: FileFormat) -> io.TextIOWrapper:
+    """A file's characters. Raises `ValueError` where it begins as UTF-16 or UTF-32 and is read as UTF-8."""
+    if form.codec == "utf-8-sig":
+        with open_bytes(path) as file:
+            head = file.read(_SNIFFED)
+        if utf16_or_32(head) is not None:
+            raise wrong_encoding(open_bytes(path), form.codec, form.encoding)
+    return io.TextIOWrapper(io.BufferedReader(cast(io.RawIOBase, open_bytes(path))), encoding=form.codec, newline="")
+
+
+_SNIFFED = 4096  # bytes by which an encoding is guessed

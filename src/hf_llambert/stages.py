@@ -1,0 +1,130 @@
+"""Folders that are written whole or not at all, and the note in each of how it was made and what came of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import sys
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from hf_llambert import __version__
+from hf_llambert.notes import Shape, read_note, write_whole
+from hf_llambert.shown import shown_command
+
+STAGE_FILE = "stage.json"
+
+
+@contextmanager
+def scratch_folder(beside: Path) -> Iterator[Path]:
+    """A temporary folder beside another, removed at the end; that of a process that was killed goes with the next."""
+    beside.parent.mkdir(parents=True, exist_ok=True)
+    host = platform.node()
+    for litter in beside.parent.glob(f".{beside.name}.{host}.*.part"):
+        if not _alive(int(litter.name.split(".")[-2])):
+            shutil.rmtree(litter, ignore_errors=True)
+    part = beside.parent / f".{beside.name}.{host}.{uuid.uuid4().hex[:8]}.{os.getpid()}.part"
+    part.mkdir()
+    try:
+        yield part
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+@contextmanager
+def whole_folder(folder: str | Path) -> Iterator[Path]:
+    """
+    A temporary folder beside `folder` that takes its name when the block ends without an error.
+
+    Raises:
+        FileExistsError: `folder` exists.
+    """
+    folder = Path(folder)
+    if folder.exists():
+        raise FileExistsError(f"'{folder}' exists already. Choose another output, or remove it.")
+    with scratch_folder(folder) as part:
+        yield part
+        for path in part.rglob("*"):
+            if path.is_file():
+                with path.open("rb") as file:
+                    os.fsync(file.fileno())
+        if folder.exists():
+            raise FileExistsError(f"'{folder}' was written by another process meanwhile. What it wrote is kept.")
+        part.rename(folder)
+
+
+def stage_results(folder: str | Path, config: Mapping[str, object], shape: Shape = dict) -> dict | None:
+    """
+    What a stage noted when it was done with this very configuration, or `None` when `folder` is not there yet.
+
+    Args:
+        folder (`str` or `Path`): The stage's folder.
+        config (`Mapping`): What decides its results.
+        shape (`Shape`, *optional*): Of what it noted.
+
+    Raises:
+        FileExistsError: `folder` holds something else; the message names what differs.
+        OSError: The note is damaged.
+    """
+    folder = Path(folder)
+    if not folder.exists():
+        return None
+    if not (folder / STAGE_FILE).is_file():
+        raise FileExistsError(f"'{folder}' exists and was not made by hf-llambert. Choose another output.")
+    noted = read_note(folder / STAGE_FILE, {"config": dict, "results": dict})
+    config = json.loads(json.dumps(config))
+    if noted["config"] != config:
+        keys = sorted(k for k in {*config, *noted["config"]} if config.get(k) != noted["config"].get(k))
+        changes = "; ".join(f"{k}: {noted['config'].get(k)!r} there, {config.get(k)!r} now" for k in keys)
+        raise FileExistsError(f"'{folder}' holds the results of another run ({changes}). Choose another output.")
+    return read_note(folder / STAGE_FILE, {"results": shape})["results"]
+
+
+def claim_stage(folder: Path, config: Mapping[str, object], overwrite: bool = False) -> None:
+    """
+    Make a stage's folder, or see that it is this configuration's. Several processes may do so at once.
+
+    Raises:
+        FileExistsError: `folder` holds something else and `overwrite` is off, or was not made here.
+    """
+    if not folder.exists():
+        with scratch_folder(folder) as part:
+            note_stage(part, config, {})
+            with suppress(OSError):  # another process was first
+                part.rename(folder)
+    try:
+        stage_results(folder, config)
+    except FileExistsError:
+        if not overwrite or not (folder / STAGE_FILE).is_file():
+            raise
+        note_stage(folder, config, {})
+
+
+def note_stage(folder: Path, config: Mapping[str, object], results: Mapping[str, object]) -> None:
+    """Write down, inside a stage's folder, how it was made and what came of it."""
+    made = {"command": shown_command(sys.argv), "machine": _machine(), "hf_llambert": __version__}
+    note = {"config": config, "results": results, "made": made}
+    write_whole(folder / STAGE_FILE, json.dumps(note, indent=2, ensure_ascii=False) + "\n")
+
+
+def _machine() -> str:
+    """What a stage ran on, in words, without the name of the machine."""
+    import torch
+
+    if torch.cuda.is_available():
+        return f"{torch.cuda.device_count()} × {torch.cuda.get_device_name()}"
+    return f"CPU, {os.cpu_count()} cores"
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
