@@ -12,7 +12,7 @@ from datasets import ClassLabel, Dataset, Features, List, Value
 
 from fakes import CountingTeacher
 from hf_llambert import LLMLabeler, TaskSpec, cli
-from hf_llambert.annotation.ledger import _damaged
+from hf_llambert.annotation.ledger import unreadable
 from hf_llambert.annotation.turns import asking_turn, one_at_a_time
 from hf_llambert.shown import scrubbed, shown_command
 from hf_llambert.tasks.texts import markdown_text, visible
@@ -147,16 +147,28 @@ def test_error_on_the_screen_shows_escapes_as_signs(monkeypatch, capsys):
         (sqlite3.OperationalError("database or disk is full"), "The disk is full"),
         (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), "The disk is full"),
         (OSError(errno.EMFILE, os.strerror(errno.EMFILE)), "Too many files are open"),
+        (sqlite3.OperationalError("no such table: replies"), "It is a database of something else"),
         (sqlite3.OperationalError("database is locked"), "Another process holds it"),
         (sqlite3.OperationalError("attempt to write a readonly database"), "mend the rights"),
         (sqlite3.OperationalError("unable to open database file"), "See that 'x.sqlite' is there"),
         (sqlite3.OperationalError("disk I/O error"), "See that the disk is there"),
     ],
 )
-def test_only_a_damaged_file_is_to_be_removed(error, said):
-    message = str(_damaged(Path("x.sqlite"), error))
+def test_only_aunreadable_file_is_to_be_removed(error, said):
+    message = str(unreadable(Path("x.sqlite"), error))
     assert said in message
     assert ("Restore or remove" in message) == (said == "Restore or remove it")
+
+
+def test_database_of_something_else_in_a_ledger_is_said_by_every_reader(tmp_path):
+    from hf_llambert import ledger_stats
+    from hf_llambert.annotation.ledger import Ledger
+
+    with sqlite3.connect(tmp_path / "other.sqlite") as connection:
+        connection.execute("CREATE TABLE notes (text TEXT)")
+    for read in (lambda: ledger_stats(tmp_path), lambda: Ledger(tmp_path).get(["a"]), lambda: len(Ledger(tmp_path))):
+        with pytest.raises(OSError, match=r"other\.sqlite' cannot be read \(no such table.*move it to another folder"):
+            read()
 
 
 _HOLDER = """

@@ -269,7 +269,7 @@ def open_ledger_file(path: Path) -> sqlite3.Connection:
             connection = _connect(path, "ro&immutable=1")
         layout = connection.execute("PRAGMA user_version").fetchone()[0]
     except sqlite3.DatabaseError as error:
-        raise _damaged(path, error) from error
+        raise unreadable(path, error) from error
     if layout > _LAYOUT:
         connection.close()
         raise OSError(
@@ -297,17 +297,18 @@ def _rows(
                 f"SELECT {columns} FROM {table} WHERE key IN ({','.join('?' * len(part))})", part
             ).fetchall()
         except sqlite3.DatabaseError as error:
-            raise _damaged(path, error) from error
+            raise unreadable(path, error) from error
 
 
 def _count(path: Path, connection: sqlite3.Connection, table: str) -> int:
     try:
         return connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
     except sqlite3.DatabaseError as error:
-        raise _damaged(path, error) from error
+        raise unreadable(path, error) from error
 
 
-def _damaged(path: Path, error: Exception) -> OSError:
+def unreadable(path: Path, error: Exception) -> OSError:
+    """The error to raise, with what is wrong and what to do about it."""
     return OSError(f"The ledger file '{path}' cannot be read ({error}). {_remedy(error, path)}")
 
 
@@ -327,6 +328,11 @@ _REMEDIES: tuple[tuple[tuple[str, ...], tuple[int, ...], str], ...] = (
         "Too many files are open: raise the limit (ulimit -n), or merge the ledger (hf-llambert ledger merge).",
     ),
     (("malformed", "not a database"), (), "Restore or remove it."),
+    (
+        ("no such table", "no such column"),
+        (),
+        "It is a database of something else, no ledger: move it to another folder, or give the ledger another with --ledger.",
+    ),
     (
         ("is full", "no space left", "quota"),
         (errno.ENOSPC, errno.EDQUOT),

@@ -17,7 +17,14 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from hf_llambert.annotation.ledger import COLUMNS, create_ledger_file, ledger_files, open_ledger_file, readable_columns
+from hf_llambert.annotation.ledger import (
+    COLUMNS,
+    create_ledger_file,
+    ledger_files,
+    open_ledger_file,
+    readable_columns,
+    unreadable,
+)
 
 _ROWS = 10_000  # in one group of a Parquet file
 
@@ -177,9 +184,7 @@ def _sorted(path: Path) -> Generator[tuple, None, None]:
         try:
             yield from connection.execute(f"SELECT {readable_columns(connection)} FROM replies ORDER BY key")
         except sqlite3.DatabaseError as error:
-            raise OSError(
-                f"The ledger file '{path}' cannot be read to its end ({error}). Restore or remove it."
-            ) from error
+            raise unreadable(path, error) from error
 
 
 def _all_rows(files: list[Path], count: list[int]) -> Iterator[tuple[str, tuple]]:

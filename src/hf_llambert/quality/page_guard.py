@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hmac
+import re
 import secrets
-from http.cookies import CookieError, SimpleCookie
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, urlsplit
 
@@ -18,6 +18,9 @@ _USED = {"run", "api", "call", "queue", "reset", "heartbeat", "startup-events", 
 _STARTING = {"startup-events", ""}  # what gradio itself asks for while it starts
 
 
+_LOOPBACK = re.compile(r"(?:127\.0\.0\.1|localhost)(?::\d{1,5})?")
+
+
 class PageGuard:
     """
     Refuses with 403 what does not bring the secret of the page, comes from another site, or asks for what the page does not
@@ -26,7 +29,7 @@ class PageGuard:
 
     def __init__(self) -> None:
         self._secret = secrets.token_urlsafe(32)
-        self._origins: tuple[str, ...] | None = None  # None while the page starts
+        self._open = True  # while the page starts
         self._cookie = "hf_llambert_review"
 
     def closed(self, address: str) -> str:
@@ -35,7 +38,7 @@ class PageGuard:
         self._cookie = (
             f"hf_llambert_review_{port}"  # a browser tells the pages of one machine not apart by their ports
         )
-        self._origins = (f"http://127.0.0.1:{port}", f"http://localhost:{port}")
+        self._open = False
         return f"{address.rstrip('/')}/?token={self._secret}"
 
     def around(self, app: ASGIApp) -> ASGIApp:
@@ -63,19 +66,23 @@ class PageGuard:
         first = path.removeprefix("/gradio_api").strip("/").partition("/")[0]
         if ".." in path or first not in _READ | _USED:
             return False
-        if self._origins is None:
+        if self._open:
             return method in ("GET", "HEAD") and first in _STARTING
-        if any(name == "origin" and value not in self._origins for name, value in headers):
+        hosts = [value.lower() for name, value in headers if name == "host"]
+        if len(hosts) != 1 or not _LOOPBACK.fullmatch(hosts[0]):
+            return False
+        # A tunnel (ssh -L 9000:127.0.0.1:7860) has another port, the same in both.
+        if any(name == "origin" and value.lower() != f"http://{hosts[0]}" for name, value in headers):
             return False
         cookies = [value for name, value in headers if name == "cookie"]
-        return self._knows(_of_query(query)) or any(self._knows(_of_cookie(one, self._cookie)) for one in cookies)
+        return self._knows(_of_query(query)) or any(map(self._knows, _of_cookies(cookies, self._cookie)))
 
     def _knows(self, token: str) -> bool:
         return hmac.compare_digest(token.encode("utf-8", "surrogatepass"), self._secret.encode())
 
     def _more(self, query: bytes) -> list[tuple[bytes, bytes]]:
         headers = [(b"referrer-policy", b"same-origin"), (b"x-frame-options", b"DENY")]
-        if self._origins is not None and self._knows(_of_query(query)):
+        if not self._open and self._knows(_of_query(query)):
             cookie = f"{self._cookie}={self._secret}; Path=/; HttpOnly; SameSite=Strict"
             headers.append((b"set-cookie", cookie.encode()))
         return headers
@@ -88,12 +95,10 @@ def _of_query(query: bytes) -> str:
         return ""
 
 
-def _of_cookie(header: str, name: str) -> str:
-    try:
-        found = SimpleCookie(header).get(name)
-    except CookieError:
-        return ""
-    return found.value if found else ""
+def _of_cookies(headers: list[str], name: str) -> list[str]:
+    """By hand: the standard library reads nothing of a header in which another site's cookie is odd."""
+    pairs = [pair.strip().partition("=") for header in headers for pair in header.split(";")]
+    return [value.strip('"') for own, _, value in pairs if own == name]
 
 
 async def _refuse(scope: Scope, send: Send) -> None:
