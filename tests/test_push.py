@@ -262,6 +262,7 @@ def test_card_that_cannot_be_merged_is_refused_before_anything_is_sent(hub, clie
 def test_settings_of_a_demo_that_is_there_stay(hub, client, run):
     client.push(run, "tester/demo", space=True)
     client.run("""
+        from huggingface_hub import HfApi
         HfApi().upload_file(path_or_fileobj=b"---\\nsdk: gradio\\n---\\nours", path_in_repo="README.md", repo_id="tester/demo",
                             repo_type="space")
     """)

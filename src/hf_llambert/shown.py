@@ -23,6 +23,20 @@ _TOKENS = re.compile(
 )
 _URL = re.compile(r"\b[A-Za-z][A-Za-z0-9+.-]*://[^\s\"'<>|]+")
 _QUERY = re.compile(r"[?&][\w.%~-]+=[^\s\"'<>|]*")
+_LOGIN = re.compile(r"(?<![\w@/.])[^\s\"'<>|/:@=,]+:[^\s\"'<>|/]+@(?=\[?\w)")  # ana:word@host, without a scheme
+_NAMED = re.compile(
+    r"\b((?:proxy-)?authorization|(?:x-)?api[-_]?key|(?:access|auth|secret)[-_](?:key|token)|password|passwd|secret)"
+    r"(\\?[\"']?\s*[:=]\s*\\?[\"']?)(?:(?:Bearer|Basic|Token)\s+)?(?!\.\.\.)[^\s\"'<>|,;}]+",
+    re.IGNORECASE,
+)
+_BARE = re.compile(
+    r"(?<![\w.-])(?:(?P<four>(?:\d{1,3}\.){3}\d{1,3})|\[(?P<six>[0-9a-f:.]+)(?:%\w+)?\]|(?P<bare>(?:f[cd][0-9a-f]{2}|fe80|::)[0-9a-f:.]*)"
+    r"|(?P<name>localhost|(?:[\w-]+\.)+(?:local|internal|lan|localhost|home|intranet|corp|private|home\.arpa)))"
+    r"(?::\d{1,5})?(?!\w|[.-]\w)",
+    re.IGNORECASE,
+)
+_PORT = re.compile(r"(?<![\w./:-])[A-Za-z][\w-]*:\d{4,5}(?![\w:])")  # gpu-07:8000
+_PATH = re.compile(r"(?<![\w./:~-])(?:~|\.\.)?(?:/[\w.+@-]+){2,}/?|(?<![\w:])(?:[A-Za-z]:|\\)\\[^\s\"'<>|]+")
 _SECRET_NAME = re.compile(
     r"(?:^|_)(?:token|(?:api_?)?key|keys|secret|password|passwd|credentials?|authorization|headers?|api_key_variable)(?:_|$)"
 )
@@ -58,7 +72,8 @@ def shown_command(argv: Sequence[str]) -> str | None:
 def scrubbed(value: object, name: str = "") -> object:
     """
     A value that JSON knows, as it may be published: see [`scrubbed_text`]. Of a teacher's settings that may carry a key
-    (`extra_body`, `api_key_variable`, ...) the names alone are left. A task keeps every word but credentials.
+    (`extra_body`, `api_key_variable`, ...) the names alone are left. A task keeps every word but credentials. Reasons with
+    their counts are [`scrubbed_reason`].
     """
     if isinstance(value, str):
         return scrubbed_text(value)
@@ -68,6 +83,8 @@ def scrubbed(value: object, name: str = "") -> object:
         return value
     if name == "task":
         return _without_credentials_in(value)
+    if name == "reasons":
+        return _scrubbed_reasons(value)
     named = isinstance(value.get("teacher"), str) or name == "arguments"  # else a key may be a label of the task
     return {
         key: _names(one) if named and one and _is_secret(str(key)) else scrubbed(one, str(key))
@@ -76,9 +93,22 @@ def scrubbed(value: object, name: str = "") -> object:
 
 
 def scrubbed_text(text: str) -> str:
-    """A text without tokens, and its addresses without user, password and query; a private host's is left out."""
+    """
+    A text without tokens, and its addresses without user, password and query; a private host's is left out, with a scheme or
+    without. So is what stands beside `password`, `api_key` and the like.
+    """
     text = _URL.sub(lambda match: _shown_url(match[0]), text)
-    return without_credentials(_QUERY.sub("", text))
+    text = _LOGIN.sub("", _QUERY.sub("", text))
+    text = _NAMED.sub(lambda match: f"{match[1]}{match[2]}{HIDDEN}", text)
+    return without_credentials(_BARE.sub(_shown_host, text))
+
+
+def scrubbed_reason(text: str) -> str:
+    """
+    Why a text failed, as it may be published: [`scrubbed_text`], and without `host:port` and paths, as what a server said of
+    itself may name them.
+    """
+    return _PATH.sub(HIDDEN, _PORT.sub(HIDDEN, scrubbed_text(text)))
 
 
 def without_credentials(text: str) -> str:
@@ -98,13 +128,14 @@ def is_private_host(host: str) -> bool:
 
 
 def _is_secret(name: str) -> bool:
-    plain = name.lstrip("-").lower().replace("-", "_")
+    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name.lstrip("-"))
+    plain = re.sub(r"[.-]", "_", words.lower())
     return bool(_SECRET_NAME.search(plain) or _MANY_SETTINGS.search(plain))
 
 
 def _shown_value(value: str) -> str:
-    """A word of a command line; a JSON object may carry anything."""
-    if value.lstrip().startswith(("{", "[{")):
+    """A word of a command line; JSON, and a file of it that curl's sign names, may carry anything."""
+    if value.lstrip(" \t\n\"'").startswith(("{", "[", "@")):
         return HIDDEN
     return _without_place(scrubbed_text(value)) if value else value
 
@@ -121,6 +152,25 @@ def _shown_url(url: str) -> str:
         return HIDDEN
     place = parts.netloc.rpartition("@")[2] if not at else f"{host}{at}"
     return f"{parts.scheme}://{place}{parts.path}"
+
+
+def _shown_host(match: re.Match[str]) -> str:
+    """A host without a scheme, if it is a public one."""
+    host = match["four"] or match["six"] or match["bare"]
+    if host is None:
+        return HIDDEN
+    try:
+        return match[0] if ipaddress.ip_address(host).is_global else HIDDEN
+    except ValueError:
+        return match[0]
+
+
+def _scrubbed_reasons(counts: Mapping) -> dict:
+    out: dict = {}
+    for reason, count in counts.items():
+        shown = scrubbed_reason(str(reason))
+        out[shown] = out[shown] + count if shown in out else count
+    return out
 
 
 def _without_place(value: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from datasets import Dataset, Features, load_from_disk
@@ -12,7 +13,7 @@ from hf_llambert.annotation.silver import select_silver
 from hf_llambert.data import STAGE_FILE
 from hf_llambert.notes import read_note, read_stage
 from hf_llambert.pool.shards import read_pool
-from hf_llambert.shown import scrubbed
+from hf_llambert.shown import scrubbed, scrubbed_reason
 from hf_llambert.tasks.spec import TaskSpec
 from hf_llambert.training.students import TRAINING_FILE
 from hf_llambert.training.train import ADAPTER_FOLDER, SILVER_FILE
@@ -69,7 +70,21 @@ def dataset_configs(run: Path, gold: bool, partial: bool = False) -> dict[str, D
         )  # there the teacher's
         if not gold:
             configs[name] = data.remove_columns([c for c in data.column_names if c in hidden])
-    return configs
+    reasons = ["llm_reason", *(f"{member}_reason" for member in config.get("members", {}))]
+    return {name: _with_scrubbed(data, reasons) for name, data in configs.items()}
+
+
+def _with_scrubbed(data: Dataset, columns: Sequence[str]) -> Dataset:
+    """The data with what stands in columns of reasons as it may be published."""
+    order = data.column_names
+    for name in columns:
+        if name not in order:
+            continue
+        shown = {why: None if why is None else scrubbed_reason(why) for why in data.unique(name)}
+        if any(why != to for why, to in shown.items()):
+            values = [shown[why] for why in data[name][:]]
+            data = data.remove_columns(name).add_column(name, values, feature=data.features[name])
+    return data.select_columns(order)
 
 
 def is_complete(labels: Path) -> bool:

@@ -244,7 +244,7 @@ def _upload(
             content[_CARD] = _merged_card(api, repo_id, kind, head, card).encode()
         elif _CARD in there:
             del content[_CARD]  # a demo's settings may be people's by now
-        stale = sorted((written & there) - set(content))
+        stale = sorted((written & there) - {*content, _CARD})
         info = api.create_commit(
             repo_id,
             [
