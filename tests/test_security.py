@@ -1,5 +1,6 @@
 import errno
 import json
+import math
 import os
 import signal
 import sqlite3
@@ -55,13 +56,46 @@ def test_model_of_the_hub_is_taken_with_its_harmless_numbers(published, tmp_path
         (HUB | {"device": "cuda:7"}, "device"),
         (HUB | {"api_key_variable": "HOME"}, "api_key_variable"),
         (HUB | {"gguf_file": "../x.gguf"}, "gguf_file"),
-        (HUB | {"revision": "../../x"}, "revision"),
+        *(
+            (HUB | {"revision": revision}, "revision")
+            for revision in (
+                "../../x",
+                "a\x1b[2J",
+                "main\n",
+                "a//b",
+                "a/./b",
+                "/etc",
+                "-x",
+                "\uff41",
+                "a" * 300,
+                1,
+                True,
+            )
+        ),
+        (HUB | {"max_text_tokens": 10**400}, "max_text_tokens"),
+        (HUB | {"temperature": math.inf}, "temperature"),
+        (HUB | {"gguf_file": ".."}, "gguf_file"),
+        (HUB | {"\x1b[2J": 1}, "␛"),
         (HUB | {"max_text_tokens": "9"}, "max_text_tokens"),
         (HUB | {"head_share": [1]}, "head_share"),
         (HUB | {"mode": {}}, "mode"),
         *(
             (HUB | {"model": model}, "model")
-            for model in ("../x", "/x", "C:\\x", "~", "~/x", "src", 3, ["m"], "a/b/c")
+            for model in (
+                "../x",
+                "/x",
+                "C:\\x",
+                "~",
+                "~/x",
+                "src",
+                3,
+                ["m"],
+                "a/b/c",
+                "../../x",
+                "/etc",
+                "http://a.example/x",
+            )
+            + ("org/..", "org/x\n", "\u202eorg/x", "-x/--y", "\\\\host\\x", "file:///etc", [[["x"]]])
         ),
     ],
 )
@@ -80,11 +114,56 @@ def test_what_may_lead_elsewhere_is_never_taken_from_a_dataset(published, tmp_pa
         {"calibration": {"method": "batch", "bias": ["x", "y"], "temperature": 1}},
         {"calibration": {"method": "batch", "bias": [0.1], "temperature": 1}},
         {"calibration": {"method": "batch", "bias": [0.1, float("nan")], "temperature": 1}},
+        {"calibration": {"method": "batch", "bias": [10**400, 1], "temperature": 1}},
+        {"calibration": {"method": "batch", "bias": [1e308, -1e308], "temperature": 1e-308}},
     ],
 )
 def test_field_of_a_wrong_type_is_one_sentence(published, tmp_path, more):
     with pytest.raises(ValueError, match="is not what hf-llambert push writes"):
         LLMLabeler.from_dataset(published(HUB, **more), tmp_path / "ledger")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        *(
+            ({"labels": [f"a{bad}", "b"]}, "without control characters")
+            for bad in ("\x1b[2J", "\u202e", "\x00", "\nx", "\ud800")
+        ),
+        ({"labels": ["a", "b"], "verbalizers": {"a": ["x\x9b"], "b": ["y"]}}, "without control characters"),
+        ({"name": "\x1b[2J"}, "without control characters"),
+        ({"labels": [str(i) for i in range(10**6)]}, "at most 10,000 labels, got 1,000,000"),
+        ({"labels": [["a"], ["b"]]}, "labels that are strings"),
+        ({"verbalizers": [["a"], ["b"]]}, "'verbalizers' must map"),
+        ({"verbalizers": {"a": 1, "b": {}}}, "'verbalizers.a' must be a list"),
+        ({"verbalizers": {"a": [["x"]], "b": ["y"]}}, "verbalizers of 'a' must be non-empty strings"),
+        ({"instruction": "{text:>1000000000}"}, "exactly once"),
+        ({"examples": ["a"]}, "exactly the keys text and label"),
+        ({"evil": 1}, "unknown key"),
+    ],
+)
+def test_hostile_task_of_a_dataset_is_one_short_sentence(published, tmp_path, change, said):
+    task = {"name": "t", "labels": ["a", "b"], "instruction": "{text}"} | change
+    with pytest.raises(ValueError, match="is not what hf-llambert push writes") as error:
+        LLMLabeler.from_dataset(published(HUB, task=task), tmp_path / "ledger")
+    assert said in str(error.value)
+    assert len(str(error.value)) < 1000
+    assert visible(str(error.value)) == str(error.value)
+
+
+def test_template_of_a_dataset_is_words_and_no_program(published, tmp_path):
+    instruction = "{% for i in range(10**9) %}{{ 7 * 7 }}{% endfor %} {text.__class__} {0} {text}"
+    task = {"name": "../../x", "labels": ["क्‍ष", "b"], "instruction": instruction}
+    taken = LLMLabeler.from_dataset(published(HUB, task=task), tmp_path / "ledger").task
+    assert taken.messages("hello")[-1]["content"] == instruction.replace("{text}", "hello")
+
+
+def test_many_names_of_a_stranger_are_counted_and_not_listed(published, tmp_path):
+    many = {f"k{i}": i for i in range(50_000)}
+    for folder in (lambda: published(HUB | many), lambda: published(HUB, members={name: {} for name in many})):
+        with pytest.raises(ValueError, match=r"\(50,000 in all\)") as error:
+            LLMLabeler.from_dataset(folder(), tmp_path / "ledger")
+        assert len(str(error.value)) < 1000
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from huggingface_hub.utils import validate_repo_id
 
 from hf_llambert.annotation.calibration import Calibration
 from hf_llambert.tasks.spec import TaskSpec
+from hf_llambert.tasks.texts import visible
 from hf_llambert.teachers.base import Teacher
 from hf_llambert.teachers.kinds import make_teacher, teacher_class
 
@@ -25,6 +26,9 @@ ANNOTATION_FILE = "annotation.json"
 
 _LARGEST_NOTE = 16 * 2**20  # bytes
 _LARGEST_NUMBER = 2**31
+_MOST_LABELS = 10_000
+_MOST_NAMED = 20  # of names in a message
+_CALIBRATED = 1e6  # largest bias, and temperature or its inverse
 
 
 def _word(value: object) -> bool:
@@ -44,7 +48,12 @@ def _file_name(value: object) -> bool:
 
 
 def _revision(value: object) -> bool:
-    return isinstance(value, str) and ".." not in value and re.fullmatch(r"\w[\w./-]{0,200}", value) is not None
+    return (
+        isinstance(value, str)
+        and len(value) <= 200
+        and re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)*", value, re.ASCII) is not None
+        and ".." not in value
+    )
 
 
 def _model(value: object) -> bool:
@@ -99,7 +108,7 @@ class PublishedNote:
         kind = settings.get("teacher", "transformers")
         given = {str(name): value for name, value in settings.items() if name != "teacher" and value is not None}
         if kind not in ("transformers", "vllm"):
-            names = ", ".join(sorted(given)) or "nothing else is written there"
+            names = _listed(sorted(given)) or "nothing else is written there"
             raise ValueError(
                 f"{who} is of the kind {str(kind)[:40]!r}, and only a model of the Hub that transformers or vllm runs is taken "
                 f"from a dataset. Not taken: {names}. Pass teacher=... with your own."
@@ -113,7 +122,7 @@ class PublishedNote:
         others = sorted(name for name in given if name not in taken and known.get(name, ...) != given[name])
         if others:
             raise ValueError(
-                f"{who} depends on what is never taken from a dataset: {', '.join(others)}. Only {', '.join(_TAKEN)} are. "
+                f"{who} depends on what is never taken from a dataset: {_listed(others)}. Only {', '.join(_TAKEN)} are. "
                 f"Pass teacher=... with your own."
             )
         for name, value in taken.items():
@@ -146,7 +155,7 @@ def published_note(dataset: str, revision: str | None = None, member: str | None
         members = note.get("members") or {}
         if member in members:
             note |= members[member]
-        task = TaskSpec.from_dict(note["task"])
+        task = _task(note["task"])
         column = note["text_column"]
         if not isinstance(column, str):
             raise ValueError(f"text_column must be a string, got {column!r:.100}")
@@ -158,9 +167,33 @@ def published_note(dataset: str, revision: str | None = None, member: str | None
         ) from error
     if members and member not in members:
         raise ValueError(
-            f"'{dataset}' was annotated by a jury. Pass member=, one of {', '.join(members)}; got {member!r}."
+            f"'{dataset}' was annotated by a jury. Pass member=, one of {_listed(members)}; got {member!r}."
         )
     return PublishedNote(dataset, task, settings, identity, calibration, column)
+
+
+def _listed(names: Iterable[str]) -> str:
+    """Names of a stranger's as a message shows them: few, short, and nothing that a terminal obeys."""
+    names = list(names)
+    more = f", ... ({len(names):,} in all)" if len(names) > _MOST_NAMED else ""
+    return ", ".join(visible(name[:40]).replace("\n", "␊") for name in names[:_MOST_NAMED]) + more
+
+
+def _task(found: object) -> TaskSpec:
+    """The task, whose labels and words are words that can be written down and shown anywhere."""
+    labels = found.get("labels") if isinstance(found, Mapping) else None
+    if isinstance(labels, list):
+        if len(labels) > _MOST_LABELS:
+            raise ValueError(f"expected at most {_MOST_LABELS:,} labels, got {len(labels):,}")
+        if not all(isinstance(label, str) for label in labels):
+            raise ValueError("expected labels that are strings")
+    task = TaskSpec.from_dict(found)  # type: ignore[arg-type]  # it checks the type
+    for word in (task.name, *task.labels, *(word for words in task.verbalizers for word in words)):
+        if visible(word) != word or any(c in word for c in "\n\t"):
+            raise ValueError(
+                f"expected names of the task and its labels without control characters, got {ascii(word)[:100]}"
+            )
+    return task
 
 
 def _calibration(found: object, task: TaskSpec) -> Calibration | None:
@@ -172,9 +205,11 @@ def _calibration(found: object, task: TaskSpec) -> Calibration | None:
     finite = all(
         isinstance(x, (int, float)) and not isinstance(x, bool) and math.isfinite(x) for x in [temperature, *bias]
     )
-    if not _word(method) or not finite or not temperature > 0 or len(bias) != task.num_labels:
+    usual = finite and 1 / _CALIBRATED <= temperature <= _CALIBRATED and all(abs(x) <= _CALIBRATED for x in bias)
+    if not _word(method) or not usual or len(bias) != task.num_labels:
         raise ValueError(
-            f"calibration needs a method, a finite bias for each of {task.num_labels} labels and a temperature over 0"
+            f"calibration needs a method, a finite bias for each of {task.num_labels} labels and a temperature over 0, none "
+            f"beyond {_CALIBRATED:,.0f}"
         )
     return Calibration(method, tuple(bias), temperature)
 
