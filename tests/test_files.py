@@ -563,3 +563,22 @@ def test_what_is_packed_under_the_name_of_a_csv_is_said_so(tmp_path):
         path.write_bytes(written)
         with pytest.raises(ValueError, match=f"cannot be read as csv: it is .*{said}"):
             load_data(path)
+
+
+@pytest.mark.parametrize("number", [2**63, -(2**63) - 1, 2**64, "9" * 5000], ids=["over", "under", "64", "digits"])
+@pytest.mark.parametrize("array", [False, True])
+def test_whole_number_beyond_64_bits_is_refused_with_its_line_and_never_rounded(number, array, tmp_path):
+    def write(value, text="b"):
+        rows = [f'{{"text": "{t}", "id": {v}}}' for t, v in (("a", 1), (text, value), ("c", 3))]
+        (tmp_path / "d.json").write_text("[" + ", ".join(rows) + "]" if array else "\n".join(rows))
+        return tmp_path / "d.json"
+
+    said = f"{'row' if array else 'line'} 2 holds the whole number {str(number)[:30]}.*column 'id'.*Put it in quotes"
+    with pytest.raises(ValueError, match=said):
+        load_data(write(number))
+    with pytest.raises(ValueError, match=said):
+        load_data(write(f'{{"deep": [{number}]}}'))
+    assert load_data(write(number), label_columns=("id",))["id"][:] == ["1", str(number), "3"]
+    assert load_data(write(f'"{number}"'), label_columns=("id",))["id"][:] == ["1", str(number), "3"]
+    assert load_data(write(2, f"call {number}"))["text"][1] == f"call {number}"
+    assert load_data(write(2**63 - 1))["id"][:] == [1, 2**63 - 1, 3]

@@ -103,6 +103,17 @@ def test_answer_nested_too_deeply_is_its_rows_failure(tmp_path, question, damage
     assert good.response == "negative"
 
 
+@pytest.mark.parametrize("place", ["status_code", "id"])
+def test_number_of_too_many_digits_is_its_rows_failure(tmp_path, question, place):
+    line = answer(question, TEXTS[0])
+    line["response"][place] = "MANY"
+    broken = json.dumps(line).replace('"MANY"', "9" * 5000)
+    path = lines(tmp_path / "o.jsonl", answer(question, TEXTS[1], "negative"), broken.encode())
+    bad, good = asked(RecordedTeacher(path, "m"), question, TEXTS[:2])
+    assert "line 2 of 'o.jsonl' holds a number of too many digits" in bad.error
+    assert good.response == "negative"
+
+
 def test_bytes_that_are_no_text_are_their_rows_failure_with_the_line(tmp_path, question):
     bad = json.dumps(answer(question, TEXTS[0], "positive")).encode().replace(b"positive", b"positiv\xe9")
     path = lines(tmp_path / "o.jsonl", answer(question, TEXTS[1], "negative"), bad)

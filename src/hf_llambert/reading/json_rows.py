@@ -17,6 +17,9 @@ from hf_llambert.reading.halves import Halves
 _BLOCK = 10 << 20  # bytes of lines that are read at once
 _SNIFFED = 4096  # characters by which an array is known
 _DEPTH = 50  # levels of a value
+_LONG = re.compile(rb"\d{19}")  # of digits: such a number may be beyond 64 bits
+_DIGITS = 4300  # of a number that Python reads
+_LEAST, _MOST = -(2**63), 2**63 - 1
 _STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"')
 _BRACKET = re.compile(rb"[\[\]{}]")
 
@@ -29,6 +32,7 @@ def json_tables(path: Path, form: FileFormat) -> Iterator[pa.Table]:
     halves = Halves(form.text_column)
     for first, read in _json_blocks(path, form):
         _check_depth(read, first)
+        _check_whole_numbers(read, first, form.label_columns)
         sound = halves.mended(read)
         block, names = _labels_as_written(sound, form.label_columns, first) if form.label_columns else (sound, {})
         order |= names
@@ -56,6 +60,34 @@ def _check_depth(block: bytes, first: int) -> None:
                 raise ValueError(f"line {number:,} is nested too deeply. Expected at most {_DEPTH} levels")
 
 
+def _check_whole_numbers(block: bytes, first: int, kept: Sequence[str]) -> None:
+    """Raise a `ValueError` that names a line with a whole number that Arrow would round; columns in `kept` stay as written."""
+    for number, line in enumerate(block.split(b"\n"), start=first) if _LONG.search(block) else ():
+        if _LONG.search(_STRING.sub(b"", line)) is None:
+            continue
+        try:
+            row = json.loads(line, parse_int=_Whole)
+        except (ValueError, RecursionError):
+            continue  # reading it says why not
+        if isinstance(row, dict):
+            _check_row(row, f"line {number:,}", kept)
+
+
+def _check_row(row: dict, where: str, kept: Sequence[str]) -> None:
+    for name, value in row.items():
+        waiting = [] if name in kept else [value]
+        while waiting:
+            one = waiting.pop()
+            if isinstance(one, int) and not _LEAST <= one <= _MOST:
+                written = one.written if isinstance(one, _Whole) else str(one)
+                shown = written if len(written) <= 30 else f"{written[:30]}..."
+                raise ValueError(
+                    f"{where} holds the whole number {shown} in column '{name}', which is beyond 64 bits and would be rounded. "
+                    f"Put it in quotes"
+                )
+            waiting += one.values() if isinstance(one, dict) else one if isinstance(one, list) else ()
+
+
 def _json_blocks(path: Path, form: FileFormat) -> Iterator[tuple[int, bytes]]:
     """JSON lines in UTF-8, many at once, and the number of the first; a file that is one array comes as lines."""
     line = 1
@@ -71,6 +103,7 @@ def _json_blocks(path: Path, form: FileFormat) -> Iterator[tuple[int, bytes]]:
             if not all(isinstance(row, dict) for row in rows):
                 raise ValueError("it is a JSON array of other things than objects. Expected an object for each row")
             for number, row in enumerate(rows, start=1):
+                _check_row(row, f"row {number:,}", form.label_columns)
                 row.update({name: _as_written(row[name], name, number) for name in form.label_columns if name in row})
             yield 1, "\n".join(map(json.dumps, rows)).encode()
             return
@@ -108,7 +141,8 @@ class _Whole(int):
     """A whole number that remembers how it was written."""
 
     def __new__(cls, written: str) -> _Whole:
-        number = super().__new__(cls, written)
+        short = len(written) <= _DIGITS  # else Python refuses it; that it is beyond 64 bits is all that counts then
+        number = super().__new__(cls, written if short else 2**64)
         number.written = written
         return number
 

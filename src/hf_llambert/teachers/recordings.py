@@ -283,14 +283,15 @@ def _json_line(line: bytes, number: int, file: Path) -> dict:
         damage = f"line {number:,} of '{file.name}' is not UTF-8 at byte {error.start:,}"
     try:
         value = json.loads(text)
-    except RecursionError:
-        value, damage = {}, f"line {number:,} of '{file.name}' is nested too deeply"
-        if found := _CUSTOM_ID.search(text):
-            value = {"custom_id": json.loads(found.group(1))}
-    except ValueError as error:
+    except json.JSONDecodeError as error:
         raise ValueError(
             f"Line {number:,} of '{file}' is not JSON" + (f" ({damage})" if damage else "") + f"; was it cut? {error}"
         ) from error
+    except (RecursionError, ValueError) as error:  # Python reads no number of more than some thousand digits
+        what = "is nested too deeply" if isinstance(error, RecursionError) else "holds a number of too many digits"
+        found = _CUSTOM_ID.search(text)
+        value = {"custom_id": json.loads(found.group(1))} if found else {}
+        damage = f"line {number:,} of '{file.name}' {what}"
     if not isinstance(value, dict):
         raise ValueError(f"Line {number:,} of '{file}' is not a JSON object.")
     return value if damage is None else {**value, "response": None, _DAMAGED: damage}
