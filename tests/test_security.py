@@ -229,7 +229,7 @@ def test_error_on_the_screen_shows_escapes_as_signs(monkeypatch, capsys):
         (sqlite3.OperationalError("no such table: replies"), "It is a database of something else"),
         (sqlite3.OperationalError("database is locked"), "Another process holds it"),
         (sqlite3.OperationalError("attempt to write a readonly database"), "mend the rights"),
-        (sqlite3.OperationalError("unable to open database file"), "See that 'x.sqlite' is there"),
+        (sqlite3.OperationalError("unable to open database file"), "See that 'x.sqlite' is there, a file"),
         (sqlite3.OperationalError("disk I/O error"), "See that the disk is there"),
     ],
 )

@@ -47,7 +47,7 @@ COLUMNS = (
 _ADDED = {1: ("input_tokens", "output_tokens", "identity"), 2: ("finish", "structured")}
 _LOOKUP = 500  # keys in one SELECT, below SQLite's limit on variables
 _MOST_TOKENS = 2**53
-_KEPT_OPEN = 64  # files; each takes up to three descriptors
+_KEPT_OPEN = 16  # files; each takes up to three descriptors
 
 
 def reply_key(identity: Mapping[str, object], asked: object) -> str:
@@ -226,20 +226,34 @@ def _clean(text: str) -> str:
 
 
 def ledger_files(folder: Path) -> list[Path]:
-    """The files of a ledger, in the order of their names."""
-    return sorted(folder.glob("*.sqlite"))
+    """
+    The files of a ledger, in the order of their names.
+
+    Raises:
+        OSError: The folder is there and cannot be listed.
+    """
+    try:
+        return sorted(path for path in folder.iterdir() if path.name.endswith(".sqlite"))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise OSError(f"The ledger '{folder}' cannot be read ({error}). {_remedy(error, folder)}") from error
 
 
 def create_ledger_file(path: Path, rows: Iterable[tuple] = ()) -> None:
     """Make a ledger file that other processes see only when it is complete. `rows` are (table, values)."""
     part = path.with_suffix(".part")
-    connection = sqlite3.connect(part)
-    connection.executescript(_SCHEMA)
-    with connection:
-        for table, values in rows:
-            connection.execute(f"INSERT OR IGNORE INTO {table} VALUES ({','.join('?' * len(values))})", values)
-    connection.execute("PRAGMA journal_mode=WAL")
-    connection.close()
+    try:
+        with closing(sqlite3.connect(part)) as connection:
+            connection.executescript(_SCHEMA)
+            with connection:
+                for table, values in rows:
+                    connection.execute(f"INSERT OR IGNORE INTO {table} VALUES ({','.join('?' * len(values))})", values)
+            connection.execute("PRAGMA journal_mode=WAL")
+    except BaseException:
+        for left in (part, part.with_name(part.name + "-journal")):
+            left.unlink(missing_ok=True)
+        raise
     part.rename(path)
     folder = os.open(path.parent, os.O_RDONLY)
     try:
@@ -344,7 +358,16 @@ _REMEDIES: tuple[tuple[tuple[str, ...], tuple[int, ...], str], ...] = (
         (errno.EACCES, errno.EPERM, errno.EROFS),
         "It may not be written or read there: mend the rights, or give the ledger another place with --ledger.",
     ),
-    (("unable to open",), (errno.ENOENT,), "See that '{path}' is there and that its rights allow to use it."),
+    (
+        ("unable to open",),
+        (errno.ENOENT,),
+        "See that '{path}' is there, a file and neither a folder nor a broken link, and that its rights allow to use it.",
+    ),
+    (
+        (),
+        (errno.EEXIST, errno.ENOTDIR, errno.ELOOP),
+        "A part of '{path}' is a file or a broken link: give the ledger another place with --ledger.",
+    ),
 )
 
 
