@@ -726,3 +726,25 @@ def test_token_of_the_hub_goes_to_its_hosts_alone(hub, monkeypatch):
     monkeypatch.setenv("THEIRS", SECRET)  # a provider's own key goes to that provider
     assert ask_hub(provider="together", api_key_variable="THEIRS").response == "positive"
     assert str(requests[-1].url) == "https://api.together.xyz/v1/chat/completions"
+
+
+@pytest.mark.parametrize(
+    ("labels", "words"),
+    [
+        (("gpt-4", "gpt-4o-2024"), None),
+        (("gpt-4", "GPT-4O-2024 mini"), None),
+        (("old", "new"), (("gpt-4",), ("newer", "gpt-4o-2024"))),
+    ],
+)
+def test_key_that_is_a_label_is_refused_before_anything_is_sent(monkeypatch, labels, words):
+    monkeypatch.setenv("MY_KEY", "gpt-4o-2024")
+    task = TaskSpec("t", labels, "{text}", verbalizers=words or ())
+    with HostileServer({}) as server:
+        with pytest.raises(
+            ValueError, match=r"The key in MY_KEY is, or stands in, a word of label 2 .*nothing was sent"
+        ) as error:
+            ask(server, task=task, api_key_variable="MY_KEY")
+        assert "gpt-4o-2024" not in str(error.value).lower()
+        assert server.bodies == []
+        (reply,) = ask(server, task=TASK, api_key_variable="MY_KEY")
+    assert reply.response == "positive"

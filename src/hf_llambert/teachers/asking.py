@@ -84,6 +84,7 @@ class Asking:
             most = max(1, teacher.concurrency // world_size())
             self.key = teacher.key()
             self.redact = redactor(self.key)
+            self._check_that_labels_are_no_key()
             async with make_client(self.key, teacher.timeout, teacher.url) as self.client:
                 self.pacer = Pacer(most)
                 positions: Iterator[int] = iter(range(len(self.texts)))
@@ -103,6 +104,17 @@ class Asking:
             self.done.put(None)
         except BaseException as error:  # noqa: BLE001  (goes to the thread that waits)
             self.done.put(error)
+
+    def _check_that_labels_are_no_key(self) -> None:
+        """Raise a `ValueError` where taking the key out of answers would take a label out of them."""
+        for number, label in enumerate(self.task.labels):
+            if any(self.redact(word) != word for word in (label, *self.task.verbalizers[number])):
+                variable = self.teacher.api_key_variable
+                raise ValueError(
+                    f"The key{f' in {variable}' if variable else ''} is, or stands in, a word of label {number + 1} of task "
+                    f"'{self.redact(self.task.name)}' (id {number}), and every such answer would be kept as "
+                    f"***. Put the right key there, or rename that label in the task; nothing was sent."
+                )
 
     async def _ask_until_it_fails(self, positions: Iterator[int], most: int) -> Exception | None:
         """
