@@ -13,13 +13,12 @@ import numpy as np
 import pyarrow.parquet as pq
 from datasets import Features
 from numpy.typing import NDArray
-from scipy.stats import binomtest
 
 from hf_llambert.annotation.calibration import Calibration, batch_calibration, uncalibrated
 from hf_llambert.annotation.labelers import LLMLabeler
 from hf_llambert.annotation.turns import asking_turn
 from hf_llambert.data import STAGE_FILE, claim_stage, note_stage, stage_results
-from hf_llambert.metrics import paired_bootstrap
+from hf_llambert.metrics import paired_bootstrap, wilson_interval
 from hf_llambert.models import digest_file
 from hf_llambert.notes import CASCADED, empty_shape
 from hf_llambert.pool.cascade_shards import (
@@ -375,5 +374,5 @@ def _bought(right: NDArray[np.bool_]) -> dict | None:
 
 
 def _accuracy(right: NDArray[np.bool_]) -> dict[str, float]:
-    low, high = binomtest(int(right.sum()), len(right)).proportion_ci(method="wilson")
-    return {"value": float(right.mean()), "low": float(low), "high": float(high)}
+    low, high = wilson_interval(int(right.sum()), len(right))
+    return {"value": float(right.mean()), "low": low, "high": high}
