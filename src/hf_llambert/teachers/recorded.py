@@ -26,6 +26,7 @@ from hf_llambert.tasks.questions import (
 )
 from hf_llambert.tasks.spec import TaskSpec
 from hf_llambert.teachers.base import Mode, Reply
+from hf_llambert.teachers.protocol import ENDS
 from hf_llambert.teachers.recorded_values import NOTHING, key_of, label_name, scores_of, text_of, word_scores
 from hf_llambert.teachers.recordings import (
     Answer,
@@ -38,7 +39,6 @@ from hf_llambert.teachers.recordings import (
 )
 
 _CHUNK = 1000
-_FINISHES = ("finish_reason", "native_finish_reason", "stop_reason")
 _OPTION = re.compile(r"(--|\bPass |^)(encoding|delimiter)\b")
 _ADVICE = re.compile(r"[Pp]ass (the right )?(encoding|delimiter).*", re.DOTALL)
 _COLUMNS: dict[str, dict[str, tuple[str, ...]]] = {
@@ -284,7 +284,7 @@ def _load(teacher: RecordedTeacher, stamp: tuple) -> _Loaded:
             )
         kind, column = _column(teacher, table)
         digest = content_hash(table) + (content_hash(texts) if texts is not None else "")
-        finish = [name for name in _FINISHES if kind == "response" and name in table.column_names]
+        finish = [name for name in ENDS if name != "status" and kind == "response" and name in table.column_names]
         recording = TableRecording(table, column, teacher.text_column, texts, teacher.row_column, finish)
         loaded = _Loaded(recording, kind, column, hashlib.sha256(digest.encode()).hexdigest()[:32])
     return loaded
