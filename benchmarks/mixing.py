@@ -34,7 +34,7 @@ from hf_llambert import (
     train_student,
 )
 from hf_llambert.training.evaluation import EVALUATION_FILE
-from hf_llambert.training.students import TRAINING_FILE
+from hf_llambert.training.inputs import TRAINING_FILE
 
 ROOT = Path(__file__).parent.parent
 STUDENT = str(ROOT / "assets/all-MiniLM-L6-v2")

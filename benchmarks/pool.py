@@ -37,8 +37,8 @@ from hf_llambert import (
     train_student,
 )
 from hf_llambert.models import cpu_computes
+from hf_llambert.training.inputs import TRAINING_FILE, Reading, save_reading
 from hf_llambert.training.loading import SAFE
-from hf_llambert.training.students import TRAINING_FILE, Reading, save_reading
 
 ROOT = Path(__file__).parent.parent
 ENCODER, TEACHER, REVIEWS = (

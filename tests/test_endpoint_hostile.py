@@ -106,6 +106,9 @@ def alone_and_online(monkeypatch):
         ("content-filter", "content_filter"),
         ("blocked by policy", "content_filter"),
         ("stop_token", "stop"),
+        ({"type": "length"}, "length"),
+        ({"type": "stop", "matched": 2}, None),
+        ("context_window", "length"),
         ("tool_calls", None),
         (None, None),
         (7, None),
@@ -115,6 +118,20 @@ def test_how_an_answer_ended_comes_with_it(finish, kept):
     with HostileServer(lambda body: chat("negative", finish)) as server:
         (reply,) = ask(server)
     assert (reply.response, reply.finish, reply.structured) == ("negative", kept, False)
+
+
+@pytest.mark.parametrize(
+    "beside",
+    [
+        {"done_reason": "length"}, {"status": "incomplete"}, {"finishReason": "MAX_TOKENS"},
+        {"status": "incomplete", "incomplete_details": {"reason": "max_output_tokens"}},
+    ],
+)  # fmt: skip
+def test_end_that_stands_elsewhere_in_the_body_is_heeded(beside):
+    body = {"choices": [{"message": {"content": "positive"}}], **beside}
+    with HostileServer(lambda asked: (200, {}, json.dumps(body).encode())) as server:
+        (reply,) = ask(server)
+    assert (reply.response, reply.finish) == ("positive", "length")
 
 
 @pytest.mark.parametrize("finish", ["length", "content_filter"])

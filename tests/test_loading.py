@@ -23,8 +23,8 @@ from transformers import (
 from hf_llambert import StudentConfig, StudentLabeler, TaskSpec, train_student
 from hf_llambert.quality.student_speed import student_speed
 from hf_llambert.training.embeddings import embed_texts
+from hf_llambert.training.inputs import Reading
 from hf_llambert.training.loading import positions
-from hf_llambert.training.students import Reading
 
 TASK = TaskSpec("t", ("negative", "positive"), "{text}")
 SMALL = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from datasets import Dataset
+from scipy.stats import binomtest
 
 from fakes import CountingTeacher
 from hf_llambert import (
@@ -39,7 +40,15 @@ def draws_with_truth(truth, interval, draws=300):
     return np.mean([low <= truth <= high for low, high in (interval(random) for _ in range(draws))])
 
 
-@pytest.mark.parametrize(("share", "right"), [(0.5, 0.85), (0.1, 0.9), (0.1, 0.6)])
+def test_a_student_that_says_nothing_leaves_wilsons_interval_of_the_gold_rows():
+    gold = np.repeat([1, 0], [3, 97])
+    for student in (np.zeros(100, dtype=int), 1 - gold):
+        found = class_prevalence(gold, student, [9_000, 1_000], TASK.labels)["positive"]
+        wilson = binomtest(3, 100).proportion_ci(method="wilson")
+        assert (found["share"], found["low"], found["high"]) == pytest.approx((0.03, wilson.low, wilson.high))
+
+
+@pytest.mark.parametrize(("share", "right"), [(0.5, 0.85), (0.1, 0.9), (0.1, 0.6), (0.03, 0.5), (0.03, 0.9)])
 def test_prevalence_intervals_contain_the_truth(share, right):
     def interval(random):
         gold = (random.random(300) < share).astype(int)

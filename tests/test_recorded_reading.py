@@ -228,12 +228,23 @@ def test_without_its_requests_an_answer_that_is_json_of_a_label_alone_is_held_to
         ("refusal", -1), ("content-filter", -1), ("end_turn", 1), ("STOP", 1), ("eos", 1), (None, 1), ("odd", 1),
     ],
 )  # fmt: skip
-@pytest.mark.parametrize("column", ["finish_reason", "stop_reason", "native_finish_reason"])
+@pytest.mark.parametrize(
+    "column",
+    ["finish_reason", "stop_reason", "native_finish_reason", "finishReason", "done_reason", "llm_finish_reason"],
+)
 def test_end_in_a_table_is_read_as_an_endpoints(tmp_path, question, end, label, column):
     path = str(tmp_path / "t.parquet")
     Dataset.from_dict({"text": TEXTS[:2], "response": ["positive"] * 2, column: [end, "stop"]}).to_parquet(path)
     replies = asked(RecordedTeacher(path, "m"), question, TEXTS[:2])
     assert labels(question, replies) == [label, 1]
+
+
+def test_end_in_a_table_may_be_an_object_and_a_status_is_none(tmp_path, question):
+    path = str(tmp_path / "t.parquet")
+    ends = [{"type": "length"}, {"type": "stop"}]
+    columns = {"text": TEXTS[:2], "response": ["positive"] * 2, "finish_reason": ends, "status": ["blocked"] * 2}
+    Dataset.from_dict(columns).to_parquet(path)
+    assert labels(question, asked(RecordedTeacher(path, "m"), question, TEXTS[:2])) == [-1, 1]
 
 
 def test_broken_answer_of_a_table_fails(tmp_path, question):

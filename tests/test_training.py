@@ -13,8 +13,8 @@ from datasets.fingerprint import Hasher
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
 from hf_llambert import ABSTAIN, StudentConfig, StudentLabeler, StudentTrainer, TaskSpec, train_student
+from hf_llambert.training.inputs import Reading
 from hf_llambert.training.resuming import CANNOT_MATTER, decisive
-from hf_llambert.training.students import Reading
 
 TASK = TaskSpec("t", ("negative", "positive"), "{text}", chat=False)
 

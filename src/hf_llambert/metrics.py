@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import datasets
 import evaluate
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.stats import binomtest, t
+from scipy.stats import norm, t
 from sklearn.metrics import confusion_matrix, matthews_corrcoef, precision_recall_fscore_support
 
 from hf_llambert.tasks.questions import ABSTAIN
@@ -35,12 +36,14 @@ def expected_calibration_error(confidences: ArrayLike, correct: ArrayLike, bins:
     return sum(n * abs(confidence - accuracy) for confidence, accuracy, n in parts) / sum(n for *_, n in parts)
 
 
-def wilson_interval(hits: int, n: int) -> tuple[float, float]:
-    """The 95 % interval of a share of `n` rows (Wilson 1927), from 0 to 1 where there are none."""
+def wilson_interval(hits: float, n: float) -> tuple[float, float]:
+    """The 95 % interval of a share of `n` rows (Wilson 1927), from 0 to 1 where there are none; `n` may be no whole number."""
     if not n:
         return 0.0, 1.0
-    found = binomtest(hits, n).proportion_ci(method="wilson")
-    return float(found.low), float(found.high)
+    z2 = float(norm.ppf(0.975)) ** 2
+    share = hits / n
+    centre, half = share + z2 / (2 * n), math.sqrt(z2 * (share * (1 - share) / n + z2 / (4 * n * n)))
+    return max(0.0, (centre - half) / (1 + z2 / n)), min(1.0, (centre + half) / (1 + z2 / n))
 
 
 def mean_interval(values: Sequence[float]) -> tuple[float, float, float]:

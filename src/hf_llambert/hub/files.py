@@ -15,7 +15,7 @@ from hf_llambert.notes import read_note, read_stage
 from hf_llambert.pool.shards import read_pool
 from hf_llambert.shown import scrubbed, scrubbed_reason
 from hf_llambert.tasks.spec import TaskSpec
-from hf_llambert.training.students import TRAINING_FILE
+from hf_llambert.training.inputs import TRAINING_FILE
 from hf_llambert.training.train import ADAPTER_FOLDER, SILVER_FILE
 
 _SHARD_BYTES = 256 * 2**20  # of Arrow data; Parquet is about half of it

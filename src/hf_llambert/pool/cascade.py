@@ -4,33 +4,36 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
-from datasets import ClassLabel, Dataset, Features, Value
+from datasets import Features
 from numpy.typing import NDArray
-from scipy.stats import binomtest
 
 from hf_llambert.annotation.calibration import Calibration, batch_calibration, uncalibrated
 from hf_llambert.annotation.labelers import LLMLabeler
 from hf_llambert.annotation.turns import asking_turn
-from hf_llambert.data import STAGE_FILE, claim_stage, named_values, note_stage, stage_results
-from hf_llambert.metrics import paired_bootstrap
+from hf_llambert.data import STAGE_FILE, claim_stage, note_stage, stage_results
+from hf_llambert.metrics import paired_bootstrap, wilson_interval
 from hf_llambert.models import digest_file
 from hf_llambert.notes import CASCADED, empty_shape
+from hf_llambert.pool.cascade_shards import (
+    WINDOW,
+    CascadeShard,
+    cascade_shards,
+    groups,
+    shard_files,
+    written_gold,
+)
 from hf_llambert.pool.guarantee import check_labels
 from hf_llambert.processes import process_state
 from hf_llambert.progress import progress_bar
 from hf_llambert.tasks.questions import ABSTAIN, LabelValues, gold_reading, label_meanings, value_key
 
-_WINDOW = 4096  # rows in memory; texts that the teacher sorts by length together
 _STUDENT = ("student_label", "student_confidence", "student_scores")
 
 
@@ -88,7 +91,7 @@ def cascade(
     """
     if not 0 <= below <= 1 or (max_asked is not None and max_asked < 0):
         raise ValueError(f"Expected below from 0 to 1 and max_asked of 0 or more, got {below} and {max_asked}.")
-    files = _shard_files(labels)
+    files = shard_files(labels)
     _check_columns(files[0], labeler, gold_column)
     config = {
         "labels": _identity(files),
@@ -120,7 +123,7 @@ def _in_turn(files: list[Path], labeler: LLMLabeler, output: Path, config: dict,
     done = stage_results(output, config, (CASCADED, empty_shape))
     confidence = _confidences(files)
     chosen, threshold = choose_rows(confidence, below, max_asked)
-    shards = list(_shards(files, output, chosen))
+    shards = list(cascade_shards(files, output, chosen))
     finished = [shard.finished() for shard in shards]
     state.wait_for_everyone()  # all have looked before one writes
     if done and all(finished):
@@ -134,7 +137,7 @@ def _in_turn(files: list[Path], labeler: LLMLabeler, output: Path, config: dict,
     with progress_bar(
         "asking", sum(shard.n_asked for shard in mine), show_progress and state.is_main_process
     ) as progress:
-        for group in _groups(mine):
+        for group in groups(mine):
             _ask([text for shard in group for text in shard.texts(labeler.text_column)], labeler, progress)
             for shard in group:
                 shard.write(labeler)
@@ -164,7 +167,7 @@ def pool_gold(
     Raises:
         ValueError: The values fit two readings, or none.
     """
-    values = {value_key(value): value for file in _shard_files(labels) for value in _written_gold(file, column)}
+    values = {value_key(value): value for file in shard_files(labels) for value in written_gold(file, column)}
     try:
         return label_meanings(values.values(), names, column, label_map, label_values)
     except ValueError as error:
@@ -208,10 +211,10 @@ def pool_calibration(
     none = uncalibrated(labeler.task.num_labels)
     if labeler.teacher.mode != "score":
         return none
-    files = _shard_files(labels)
+    files = shard_files(labels)
     _check_columns(files[0], labeler, None)
     chosen, _ = choose_rows(_confidences(files), below, number)
-    texts = [text for shard in _shards(files, Path(), chosen) for text in shard.texts(labeler.text_column)]
+    texts = [text for shard in cascade_shards(files, Path(), chosen) for text in shard.texts(labeler.text_column)]
     turn = asking_turn([labeler]) if process_state().is_main_process else nullcontext()
     with turn, progress_bar("calibrating", len(texts), show_progress) as progress:
         replies = labeler.replies(texts, progress=progress)
@@ -245,72 +248,6 @@ def cascade_summary(results: Mapping) -> list[str]:
     if results["n_abstained"]:
         lines.append(f"the teacher abstained on {results['n_abstained']:,} rows, which keep the student's label")
     return lines
-
-
-@dataclass(frozen=True)
-class _Shard:
-    """A shard of the labels, where it goes, and which of its rows are asked about."""
-
-    source: Path
-    target: Path
-    asked: NDArray[np.bool_]
-
-    @property
-    def n_asked(self) -> int:
-        return int(self.asked.sum())
-
-    def finished(self) -> bool:
-        """Whether it is written, and no row of it is to be asked about again."""
-        if not self.target.is_file():
-            return False
-        status = pq.ParquetFile(self.target).read(columns=["llm_status"])["llm_status"]
-        return len(status) == len(self.asked) and "failed" not in status.unique().to_pylist()
-
-    def texts(self, column: str) -> list[object]:
-        """The texts to ask about."""
-        if not self.n_asked:
-            return []
-        out: list[object] = []
-        for table, asked in self._windows([column]):
-            out += table[column].filter(pa.array(asked)).to_pylist()
-        return out
-
-    def gold(self, column: str) -> list[object]:
-        """People's labels, as they are written."""
-        return _written_gold(self.source, column)
-
-    def write(self, labeler: LLMLabeler) -> None:
-        """Write it with the columns of the teacher, which are in the ledger, and of the cascade."""
-        part = self.target.with_name(f".{self.target.name}.part")
-        with pq.ParquetFile(self.source) as source:
-            schema = _output_schema(source.schema_arrow, labeler)
-        try:
-            with pq.ParquetWriter(part, schema, compression="zstd") as writer:
-                for table, asked in self._windows():
-                    writer.write_table(_decided(table, asked, labeler, schema))
-            with part.open("rb") as file:
-                os.fsync(file.fileno())
-            part.replace(self.target)
-        finally:
-            part.unlink(missing_ok=True)
-
-    def _windows(self, columns: list[str] | None = None) -> Iterator[tuple[pa.Table, NDArray[np.bool_]]]:
-        with pq.ParquetFile(self.source) as source:
-            at = 0
-            for batch in source.iter_batches(_WINDOW, columns=columns):
-                yield pa.Table.from_batches([batch]), self.asked[at : at + batch.num_rows]
-                at += batch.num_rows
-
-
-def _written_gold(file: Path, column: str) -> list[object]:
-    return named_values(Dataset(pq.ParquetFile(file).read(columns=[column])), column)
-
-
-def _shard_files(labels: str | Path) -> list[Path]:
-    files = sorted(Path(labels).glob("part-*.parquet"))
-    if not files:
-        raise FileNotFoundError(f"'{labels}' holds no part-*.parquet. Label a pool into it first.")
-    return files
 
 
 def _check_columns(first: Path, labeler: LLMLabeler, gold_column: str | None) -> None:
@@ -360,29 +297,9 @@ def _confidences(files: Sequence[Path]) -> NDArray[np.float32]:
     return np.concatenate(parts).astype(np.float32)
 
 
-def _shards(files: Sequence[Path], output: Path, chosen: NDArray[np.bool_]) -> Iterator[_Shard]:
-    start = 0
-    for path in files:
-        rows = pq.read_metadata(path).num_rows
-        yield _Shard(path, output / path.name, chosen[start : start + rows])
-        start += rows
-
-
-def _groups(shards: Sequence[_Shard]) -> Iterator[list[_Shard]]:
-    """Shards that fill a window together: a teacher is slow on a few texts at a time."""
-    group: list[_Shard] = []
-    for shard in shards:
-        if group and sum(one.n_asked for one in [*group, shard]) > _WINDOW:
-            yield group
-            group = []
-        group.append(shard)
-    if group:
-        yield group
-
-
 def _ask(texts: Sequence[object], labeler: LLMLabeler, progress: Callable[[int], None]) -> None:
-    for start in range(0, len(texts), _WINDOW):
-        window = texts[start : start + _WINDOW]
+    for start in range(0, len(texts), WINDOW):
+        window = texts[start : start + WINDOW]
         told = 0
 
         def tell(count: int) -> None:
@@ -394,37 +311,10 @@ def _ask(texts: Sequence[object], labeler: LLMLabeler, progress: Callable[[int],
         progress(len(window) - told)  # repeated texts
 
 
-def _own_features(labeler: LLMLabeler) -> Features:
-    decided = {"cascade_label": ClassLabel(names=list(labeler.task.labels)), "cascade_source": Value("string")}
-    return Features({**labeler.features(), **decided})
-
-
-def _output_schema(source: pa.Schema, labeler: LLMLabeler) -> pa.Schema:
-    own = _own_features(labeler)
-    metadata = Features({**Features.from_arrow_schema(source), **own}).arrow_schema.metadata
-    return pa.schema([*source, *own.arrow_schema], metadata)
-
-
-def _decided(table: pa.Table, asked: NDArray[np.bool_], labeler: LLMLabeler, schema: pa.Schema) -> pa.Table:
-    """A window of rows with the teacher's answers and the decision."""
-    rows = np.flatnonzero(asked)
-    column = labeler.text_column
-    answers = labeler.recall({column: table[column].take(pa.array(rows)).to_pylist()})
-    places = np.zeros(len(asked), dtype=np.int64)
-    places[rows] = np.arange(len(rows))
-    spread = pa.array(places, mask=~asked)  # to take by: null where nobody was asked
-    label = table["student_label"].fill_null(ABSTAIN).to_numpy().copy()
-    teacher = np.array(answers["llm_label"], dtype=label.dtype)
-    label[rows] = np.where(teacher == ABSTAIN, label[rows], teacher)
-    source = np.full(len(asked), "student", dtype=object)
-    source[rows[teacher != ABSTAIN]] = "teacher"
-    own = {name: pa.array(values, schema.field(name).type).take(spread) for name, values in answers.items()}
-    own |= {"cascade_label": pa.array(label), "cascade_source": pa.array(source, pa.string())}
-    return pa.table([*table.columns, *(own[name] for name in schema.names[len(table.columns) :])], schema=schema)
-
-
 def _results(
-    shards: Sequence[_Shard], labeler: LLMLabeler, gold_meanings: tuple[str, Mapping[tuple[str, object], int]] | None
+    shards: Sequence[CascadeShard],
+    labeler: LLMLabeler,
+    gold_meanings: tuple[str, Mapping[tuple[str, object], int]] | None,
 ) -> dict:
     """The counts and figures, from what was written: a lost row must show."""
     names = ["student_label", "llm_label", "llm_status", "llm_reason", "cascade_label"]
@@ -484,5 +374,5 @@ def _bought(right: NDArray[np.bool_]) -> dict | None:
 
 
 def _accuracy(right: NDArray[np.bool_]) -> dict[str, float]:
-    low, high = binomtest(int(right.sum()), len(right)).proportion_ci(method="wilson")
-    return {"value": float(right.mean()), "low": float(low), "high": float(high)}
+    low, high = wilson_interval(int(right.sum()), len(right))
+    return {"value": float(right.mean()), "low": low, "high": high}

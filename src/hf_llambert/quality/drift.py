@@ -7,12 +7,13 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import csr_matrix, hstack
-from scipy.stats import binomtest, fisher_exact, mannwhitneyu
+from scipy.stats import fisher_exact, mannwhitneyu
 from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MaxAbsScaler
 
+from hf_llambert.metrics import wilson_interval
 from hf_llambert.tasks.texts import why_unusable
 
 LEAST_TEXTS = 40
@@ -83,12 +84,12 @@ def measure_drift(
     scores, truth = model.decision_function(numbers[~learn]), is_sample[~learn]
     test = mannwhitneyu(scores[truth], scores[~truth], alternative="greater")
     right = int(((scores > 0) == truth).sum())
-    interval = binomtest(right, len(truth)).proportion_ci(method="wilson")
+    low, high = wilson_interval(right, len(truth))
     return out | {
         "auc": float(test.statistic / (truth.sum() * (~truth).sum())),
         "accuracy": right / len(truth),
-        "low": float(interval.low),
-        "high": float(interval.high),
+        "low": low,
+        "high": high,
         "p": float(test.pvalue),
         "words": _words_apart(texts, is_sample),
     }

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import nnls
-from scipy.stats import binomtest, t
+from scipy.stats import t
+
+from hf_llambert.metrics import wilson_interval
 
 Estimate = dict[str, float]
 """`value` and the bounds of its 95 % interval, `low` and `high`."""
@@ -99,8 +101,8 @@ def share(count: int, of: int) -> Estimate | None:
     """A share with its Wilson interval; `None` of nothing."""
     if not of:
         return None
-    low, high = binomtest(count, of).proportion_ci(method="wilson")
-    return {"value": count / of, "low": float(low), "high": float(high), "n": of}
+    low, high = wilson_interval(count, of)
+    return {"value": count / of, "low": low, "high": high, "n": of}
 
 
 def scaled(estimate: Estimate, factor: float) -> Estimate:

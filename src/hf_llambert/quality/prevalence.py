@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.stats import t
+
+from hf_llambert.metrics import wilson_interval
 
 _PSEUDO = 0.5
 """Rows by which the student is taken to have erred in each direction, beyond those seen: none seen is not none."""
@@ -21,8 +22,8 @@ def class_prevalence(
 
     The student's count of the pool is corrected by how it errs on texts with gold labels, as far as the count is worth it
     (their lambda); so the interval holds whatever the student is like, and narrows the better it is. It is Wilson's, of as
-    many rows as would vary so much, with Student's t for few. It takes gold texts that were **drawn at random from the
-    pool**; gold of another kind makes it wrong, which [`measure_drift`] shows.
+    many rows as would vary so little: of the gold rows alone where the student says nothing. It takes gold texts that were
+    **drawn at random from the pool**; gold of another kind makes it wrong, which [`measure_drift`] shows.
 
     Args:
         gold (`ArrayLike` of shape (rows,)): People's label ids of a random sample.
@@ -59,20 +60,14 @@ def _interval(truth: np.ndarray, given: np.ndarray, counted: float, size: float)
     trust = 0.0
     if spread and n > 2:
         trust = float(np.clip(np.cov(y, f)[0, 1] / ((1 + n / size) * spread), 0, 1))
-    rest = y - trust * f
-    share = trust * counted + rest.mean()
-    unseen = np.concatenate([rest, rest.mean() + np.array([-1.0, 1.0])])
-    weight = np.concatenate([np.ones(n), [_PSEUDO, _PSEUDO]])
-    variance = trust**2 * spread / size + np.average((unseen - rest.mean()) ** 2, weights=weight) / n
-    return {"share": float(np.clip(share, 0, 1)), **_wilson(float(np.clip(share, 0, 1)), variance, n)}
 
+    def variance(trust: float) -> float:
+        rest = y - trust * f
+        unseen = np.concatenate([rest, rest.mean() + np.array([-1.0, 1.0])])
+        weight = np.concatenate([np.ones(n), [_PSEUDO, _PSEUDO]])
+        return float(trust**2 * spread / size + np.average((unseen - rest.mean()) ** 2, weights=weight) / n)
 
-def _wilson(share: float, variance: float, n: int) -> dict[str, float]:
-    """Wilson's interval of a share that varies as one of `rows` rows does."""
-    # A share of 0 or 1 seems not to vary; as in Wilson's centre, two rows more of each kind.
-    inner = (share * n + 2) / (n + 4)
-    rows = max(inner * (1 - inner) / variance, 1.0)
-    z = float(t.ppf(0.975, max(n - 1, 1)))
-    centre = (share + z**2 / (2 * rows)) / (1 + z**2 / rows)
-    half = z / (1 + z**2 / rows) * np.sqrt(share * (1 - share) / rows + z**2 / (4 * rows**2))
-    return {"low": float(max(centre - half, 0.0)), "high": float(min(centre + half, 1.0))}
+    share = float(np.clip(trust * counted + (y - trust * f).mean(), 0, 1))
+    rows = n * variance(0.0) / variance(trust)
+    low, high = wilson_interval(share * rows, rows)
+    return {"share": share, "low": low, "high": high}

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from scipy.stats import binomtest
 
+from hf_llambert.metrics import wilson_interval
 from hf_llambert.quality.review import Review
 from hf_llambert.quality.review_answers import Answer
 from hf_llambert.quality.review_queue import CONTROL, QUEUE_FILE, REASONS, QueueRow
@@ -183,8 +183,8 @@ def _right(rows: Sequence[tuple[QueueRow, int]], who: str) -> dict | None:
     if not known:
         return None
     right = sum(theirs == label for theirs, label in known)
-    low, high = binomtest(right, len(known)).proportion_ci(method="wilson")
-    return {"accuracy": right / len(known), "low": float(low), "high": float(high), "n": len(known)}
+    low, high = wilson_interval(right, len(known))
+    return {"accuracy": right / len(known), "low": low, "high": high, "n": len(known)}
 
 
 def _overruled(rows: Sequence[tuple[QueueRow, int]], who: str) -> int:

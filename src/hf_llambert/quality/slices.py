@@ -6,9 +6,11 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import binomtest, false_discovery_control, fisher_exact
+from scipy.stats import false_discovery_control, fisher_exact
 from sklearn.cluster import MiniBatchKMeans
 from sklearn.feature_extraction.text import CountVectorizer
+
+from hf_llambert.metrics import wilson_interval
 
 _MOST_VALUES = 20
 _CANDIDATES = 200  # words that are tested; all of them count in the correction
@@ -172,15 +174,15 @@ def _described(clusters: dict[Slice, NDArray[np.bool_]], texts: Sequence[str]) -
 def _compared(key: Slice, inside: NDArray[np.bool_], right: NDArray[np.bool_]) -> dict:
     counts = [[int((right & part).sum()), int((~right & part).sum())] for part in (inside, ~inside)]
     n, outside = int(inside.sum()), int((~inside).sum())
-    low, high = binomtest(counts[0][0], n).proportion_ci(method="wilson")
+    low, high = wilson_interval(counts[0][0], n)
     accuracy = counts[0][0] / n
     return {
         "kind": key[0],
         "name": key[1],
         "n": n,
         "accuracy": accuracy,
-        "low": float(low),
-        "high": float(high),
+        "low": low,
+        "high": high,
         "difference": accuracy - counts[1][0] / outside,
         "p": float(fisher_exact(counts).pvalue),
     }

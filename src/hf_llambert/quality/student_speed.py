@@ -15,8 +15,9 @@ from hf_llambert.models import choose_device, limit_worker_threads
 from hf_llambert.quality.forecast import Estimate, mean_estimate
 from hf_llambert.tasks.spec import TaskSpec
 from hf_llambert.training.backends import Backend
+from hf_llambert.training.inputs import Reading, save_reading
 from hf_llambert.training.loading import SAFE, fit_pad_token, load_tokenizer, longest_input
-from hf_llambert.training.students import Reading, StudentLabeler, save_reading
+from hf_llambert.training.students import StudentLabeler
 
 _STEPS = 5  # the first of them warms up
 _LABEL_ROUNDS = 4

@@ -27,10 +27,15 @@ _FINISHES = {
     "content_filter": "content_filter content_filtered safety recitation blocklist prohibited_content refusal",
     "broken": "error abort aborted cancelled network_error insufficient_system_resource timeout",
 }
+ENDS = (
+    *("finish_reason", "native_finish_reason", "stop_reason", "incomplete_details", "done_reason", "status"),
+    *("finishReason", "stopReason", "doneReason", "finish", "llm_finish_reason", "llm_finish"),
+)
+"""Under which name services and tables say why an answer ended."""
 _FINISH = {word: name for name, words in _FINISHES.items() for word in words.split()}
 _LIKE_FINISH = (  # of words that no server is known to say; the first that fits
     ("content_filter", re.compile("filter|safety|block|prohibit|recit|refus|moderat|sensitive|spii")),
-    ("length", re.compile("length|limit|incomplete|max|exceed|truncat")),
+    ("length", re.compile("length|limit|incomplete|max|exceed|truncat|context|window")),
     ("stop", re.compile("stop|eos|end_of|end_turn")),
     ("length", re.compile("token")),
 )
@@ -146,7 +151,7 @@ def read_answer_body(teacher: EndpointTeacher, task: TaskSpec, body: object, str
         choice = body["choices"][0]  # type: ignore[index]
         content, tokens = written(choice), counted(body)  # type: ignore[arg-type]
         likeliest = first_tokens(choice) if teacher.mode == "score" else {}
-        finish = finished(choice)
+        finish = finished(choice, body)  # type: ignore[arg-type]
         broken = finish == "broken" or choice.get("error") or body.get("error")  # type: ignore[attr-defined]
     except NotLogprobs as error:
         raise RowError(f"the answer cannot be used: {error}", 0, billed=True) from None
@@ -185,10 +190,11 @@ def clean(text: str) -> str:
     return re.sub("[\ud800-\udfff]", "\ufffd", text)
 
 
-def finished(choice: Mapping) -> str | None:
+def finished(choice: Mapping, body: Mapping | None = None) -> str | None:
     """
-    Why an answer ended, in OpenAI's words whoever says it; `broken` for a server's fault, `None` where nobody said. A
-    refusal in place of an answer was filtered, and "stop" counts less than another reason that stands beside it.
+    Why an answer ended, in OpenAI's words whoever says it and under whichever of [`ENDS`], in the choice or the body around
+    it; `broken` for a server's fault, `None` where nobody said. A refusal in place of an answer was filtered, and "stop"
+    counts less than another reason that stands beside it.
     """
     message = choice.get("message") or {}
     content = message.get("content")
@@ -196,13 +202,16 @@ def finished(choice: Mapping) -> str | None:
     refused = _text(message.get("refusal")) or any(isinstance(p, dict) and p.get("type") == "refusal" for p in parts)
     if refused and not (_text(content) or "").strip():
         return "content_filter"
-    found = _finish(choice.get("finish_reason"))
-    beside = [_finish(choice.get(name)) for name in ("native_finish_reason", "stop_reason")]
-    others = [one for one in beside if one in ("length", "content_filter")]
-    return others[0] if others and found in (None, "stop") else found
+    said = [_finish(place.get(name)) for place in (choice, body or {}) for name in ENDS]
+    said = [one for one in said if one is not None]
+    others = [one for one in said if one != "stop"]
+    return (others or said or [None])[0]
 
 
 def _finish(reason: object) -> str | None:
+    if isinstance(reason, Mapping):  # {"type": "length"}, {"reason": "max_output_tokens"}
+        said = [_finish(one) for one in reason.values()]
+        return next((one for one in said if one not in (None, "stop")), None)
     if not isinstance(reason, str):
         return None
     word = re.sub(r"[\s-]+", "_", reason.strip().lower().rpartition(".")[2])

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -18,9 +16,7 @@ from datasets import Dataset
 
 from hf_llambert.data import content_hash, load_data
 from hf_llambert.reading import PLAIN, FileFormat
-from hf_llambert.tasks.label_messages import named, said_by_map
 from hf_llambert.tasks.questions import (
-    ABSTAIN,
     LabelValues,
     is_missing,
     label_meanings,
@@ -30,21 +26,19 @@ from hf_llambert.tasks.questions import (
 )
 from hf_llambert.tasks.spec import TaskSpec
 from hf_llambert.teachers.base import Mode, Reply
+from hf_llambert.teachers.protocol import ENDS
+from hf_llambert.teachers.recorded_values import NOTHING, key_of, label_name, scores_of, text_of, word_scores
 from hf_llambert.teachers.recordings import (
     Answer,
     BatchRecording,
     Recording,
     TableRecording,
     best,
-    clean,
     disagreeing,
     json_lines,
 )
 
 _CHUNK = 1000
-_NOTHING = "the recorded file has no answer about this text"
-_LEAST_PROBABILITY = 1e-12
-_FINISHES = ("finish_reason", "native_finish_reason", "stop_reason")
 _OPTION = re.compile(r"(--|\bPass |^)(encoding|delimiter)\b")
 _ADVICE = re.compile(r"[Pp]ass (the right )?(encoding|delimiter).*", re.DOTALL)
 _COLUMNS: dict[str, dict[str, tuple[str, ...]]] = {
@@ -253,11 +247,11 @@ def _read_by(teacher: RecordedTeacher, task: TaskSpec, stamp: tuple) -> _Said:
     def says(answer: Answer) -> object:
         """The label that an answer is, or the answer itself where it is none."""
         if loaded.kind == "label":
-            return meanings.get(value_key(answer.value), _key(answer))
+            return meanings.get(value_key(answer.value), key_of(answer))
         if loaded.kind == "response" and answer.value is not None:
             with suppress(ValueError, TypeError, RecursionError):
-                return task.read(_text(answer.value), answer.finish, answer.structured)[0]
-        return _key(answer)
+                return task.read(text_of(answer.value), answer.finish, answer.structured)[0]
+        return key_of(answer)
 
     if teacher.on_disagreement == "refuse" and (count := disagreeing(loaded.recording, says)):
         raise ValueError(
@@ -290,7 +284,7 @@ def _load(teacher: RecordedTeacher, stamp: tuple) -> _Loaded:
             )
         kind, column = _column(teacher, table)
         digest = content_hash(table) + (content_hash(texts) if texts is not None else "")
-        finish = [name for name in _FINISHES if kind == "response" and name in table.column_names]
+        finish = [name for name in ENDS if name != "status" and kind == "response" and name in table.column_names]
         recording = TableRecording(table, column, teacher.text_column, texts, teacher.row_column, finish)
         loaded = _Loaded(recording, kind, column, hashlib.sha256(digest.encode()).hexdigest()[:32])
     return loaded
@@ -360,82 +354,24 @@ def _column(teacher: RecordedTeacher, table: Dataset) -> tuple[str, str]:
 def _reply(task: TaskSpec, answers: list[Answer], loaded: _Loaded, said: _Said) -> Reply:
     good = best(answers)
     if not good:
-        return Reply(error=(answers[0].error if answers else None) or _NOTHING)
+        return Reply(error=(answers[0].error if answers else None) or NOTHING)
     if len(good) > 1 and len({said.label(answer) for answer in good}) > 1:
         return Reply(error=f"the recorded file has {len(good)} answers about this text, and they differ")
     value, (read, wrote) = good[0].value, good[0].tokens
     try:
         if loaded.kind in ("response", "label"):
-            reply = Reply(response=_label_name(task, value, said.meanings) if loaded.kind == "label" else _text(value))
+            reply = Reply(
+                response=label_name(task, value, said.meanings) if loaded.kind == "label" else text_of(value)
+            )
             if loaded.kind == "response":
                 reply = replace(reply, finish=good[0].finish, structured=good[0].structured)
         elif loaded.kind == "tokens":
-            reply = Reply(scores=_word_scores(task, value))
+            reply = Reply(scores=word_scores(task, value))
         else:
-            reply = Reply(scores=_scores(task, value, loaded.kind == "probabilities"))
+            reply = Reply(scores=scores_of(task, value, loaded.kind == "probabilities"))
     except (ValueError, TypeError, OverflowError, RecursionError) as error:  # this row only
         return Reply(error=str(error)[:500])
     return replace(reply, input_tokens=read, output_tokens=wrote)
-
-
-def _text(value: object) -> str:
-    if value is None:
-        raise ValueError(_NOTHING)
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, float):  # a column of 1 and 2 with a gap is read as 1.0 and 2.0
-        if math.isnan(value):
-            raise ValueError(_NOTHING)
-        return str(int(value)) if value.is_integer() else str(value)
-    if isinstance(value, dict | list):
-        return json.dumps(value, ensure_ascii=False, default=str)
-    return clean(str(value))
-
-
-def _label_name(task: TaskSpec, value: object, meanings: Mapping[tuple[str, object], int]) -> str:
-    """A label's name, which the task reads as that label; nothing for an abstention."""
-    label = meanings.get(value_key(value))
-    if label is None:
-        raise ValueError(
-            f"the recorded label {written(value)[:80]!r} is none of the labels {named(task.labels)}; say what it is: "
-            f"{said_by_map(written(value)[:80], 'LABEL', 'recorded')} (recorded_map in Python)"
-        )
-    return "" if label == ABSTAIN else task.labels[label]
-
-
-def _scores(task: TaskSpec, value: object, probabilities: bool) -> tuple[float, ...]:
-    """Log-probabilities in label order, from a list or, in a CSV file, from its JSON."""
-    if isinstance(value, str):
-        value = json.loads(value)
-    what = "probabilities" if probabilities else "log-probabilities"
-    expected = f"expected {task.num_labels} {what}, got {str(value)[:100]}"
-    if not isinstance(value, list) or len(value) != task.num_labels:
-        raise ValueError(expected)
-    if not all(isinstance(v, int | float) and not isinstance(v, bool) and math.isfinite(v) for v in value):
-        raise ValueError(f"{expected}; they must be finite")
-    if not probabilities:
-        if max(value) > 1e-6 or sum(map(math.exp, value)) > 1.001:
-            raise ValueError(f"{expected}, which are no logarithms of probabilities")
-        return tuple(min(float(v), 0.0) for v in value)
-    if min(value) < 0 or not 0 < sum(value) <= 1.001:
-        raise ValueError(f"{expected}, which are no probabilities")
-    return tuple(math.log(max(v, _LEAST_PROBABILITY)) for v in value)
-
-
-def _word_scores(task: TaskSpec, value: object) -> tuple[float, ...]:
-    """Each label's score from the likeliest first tokens. A label that is not among them has none, not a guessed one."""
-    tokens = value if isinstance(value, dict) else {}
-    scores = []
-    for label, words in zip(task.labels, task.verbalizers, strict=True):
-        mine = [math.exp(p) for token, p in tokens.items() if token.strip() in words]
-        if not mine or not sum(mine):
-            raise ValueError(f"no word of label '{label}' is among the recorded likeliest first tokens")
-        scores.append(math.log(min(sum(mine), 1.0)))
-    return tuple(scores)
-
-
-def _key(answer: Answer) -> str:
-    return json.dumps(answer.value, sort_keys=True, default=str)
 
 
 def _files(place: str) -> list[Path]:

@@ -334,7 +334,7 @@ def _answer(line: dict, scored: bool, structured: bool | None) -> Answer:
         value: object = (_checked(first_tokens(choice)) or None) if scored else written(choice)
         if not scored and not isinstance(value, str | None):
             raise TypeError("no text")
-        finish = None if scored else finished(choice)
+        finish = None if scored else finished(choice, body)
     except _UNREADABLE:
         return Answer(error="the batch service's answer about this text has not the expected shape")
     if finish == "broken" or choice.get("error"):

@@ -9,8 +9,8 @@ from transformers import AutoModel
 
 from hf_llambert.models import choose_device
 from hf_llambert.training.backends import mean_hidden
+from hf_llambert.training.inputs import Reading
 from hf_llambert.training.loading import SAFE, fit_pad_token, load_tokenizer, longest_input
-from hf_llambert.training.students import Reading
 
 _LONGEST = 512  # tokens; whatever more the encoder takes
 

@@ -30,10 +30,11 @@ from hf_llambert.processes import process_state
 from hf_llambert.tasks.spec import TaskSpec
 from hf_llambert.training.evaluation import evaluate_student, scalar_metrics
 from hf_llambert.training.figures import draw_mix, draw_training
+from hf_llambert.training.inputs import Reading, save_reading
 from hf_llambert.training.loading import SAFE, fit_pad_token, load_tokenizer, longest_input
 from hf_llambert.training.resuming import decisive, own_folder
 from hf_llambert.training.rows import kept_back, labelled_rows, training_rows, warn_of_shared_texts
-from hf_llambert.training.students import Reading, StudentLabeler, save_reading
+from hf_llambert.training.students import StudentLabeler
 from hf_llambert.training.trainer import StudentConfig, StudentTrainer
 
 SILVER_FILE = "silver.parquet"

@@ -1,0 +1,119 @@
+"""How a student reads texts: cut to its length or window by window, and noted beside it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from tokenizers import Encoding
+from transformers import PreTrainedTokenizerBase
+
+from hf_llambert import __version__
+from hf_llambert.tasks.texts import GAP, cut_between, shorten
+
+TRAINING_FILE = "training.json"
+"""Beside a student: how it reads and how it was trained."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """
+    How a student reads a text. Written beside the student, so that it reads later as it did in training.
+
+    Args:
+        max_length (`int`): Longest input in tokens, special tokens included.
+        head_share (`float`, defaults to 1): Share of a cut text that is taken from its beginning.
+    """
+
+    max_length: int
+    head_share: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.max_length < 8:
+            raise ValueError(f"max_length must be at least 8 tokens, got {self.max_length}.")
+        if not 0 <= self.head_share <= 1:
+            raise ValueError(f"head_share must be a number from 0 to 1, got {self.head_share}.")
+
+    def encode(self, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of each text with the model's special tokens, cut to fit. The text itself never becomes one."""
+        room = self.max_length - tokenizer.num_special_tokens_to_add()
+        texts = [shorten(text, _LONGEST_TOKEN * room, self.head_share) for text in texts]
+        bare: dict = {"split_special_tokens": True, "return_attention_mask": False, "return_token_type_ids": False}
+        fit = {**bare, "truncation": True, "max_length": self.max_length}
+        if self.head_share == 1:
+            return tokenizer(texts, **fit).input_ids
+        encoded = tokenizer(texts, verbose=False, **bare)
+        rows = encoded.input_ids
+        long = [i for i, row in enumerate(rows) if len(row) > self.max_length]
+        if long and not tokenizer.is_fast:  # it does not know where its tokens stand in the text
+            short = [_cut_by_tokens(tokenizer, texts[i], room, self.head_share) for i in long]
+        elif long:
+            short = [cut_between(texts[i], _own_offsets(encoded[i]), room, self.head_share) for i in long]
+        if long:
+            for i, row in zip(long, tokenizer(short, **fit).input_ids, strict=True):
+                rows[i] = row
+        return rows
+
+    def windows(self, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> tuple[list[list[int]], list[int]]:
+        """Token ids of each text in overlapping parts that fit, and which text each part is of."""
+        if not tokenizer.is_fast:
+            return _slow_windows(tokenizer, texts, self.max_length)
+        encoded = tokenizer(
+            list(texts),
+            split_special_tokens=True,
+            truncation=True,
+            max_length=self.max_length,
+            stride=(self.max_length - tokenizer.num_special_tokens_to_add()) // _OVERLAP,
+            return_overflowing_tokens=True,
+        )
+        return encoded.input_ids, encoded.overflow_to_sample_mapping
+
+
+def _own_offsets(encoding: Encoding) -> list[tuple[int, int]]:
+    """Where a text's own tokens stand in it."""
+    return [
+        place for place, special in zip(encoding.offsets, encoding.special_tokens_mask, strict=True) if not special
+    ]
+
+
+def _own_tokens(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    """A text's own token ids."""
+    return tokenizer(text, add_special_tokens=False, split_special_tokens=True, verbose=False).input_ids
+
+
+def _cut_by_tokens(tokenizer: PreTrainedTokenizerBase, text: str, max_tokens: int, head_share: float) -> str:
+    """As [`cut_between`], of the words that a slow tokenizer makes of its tokens."""
+    tokens = _own_tokens(tokenizer, text)
+    head = round(max_tokens * head_share)
+    gap = len(_own_tokens(tokenizer, GAP)) if head and head < max_tokens else 0
+    tail = max(max_tokens - head - gap, 0)
+    parts = (tokens[:head], tokens[len(tokens) - tail :])
+    first, last = (str(tokenizer.decode(part, clean_up_tokenization_spaces=False)) if part else "" for part in parts)
+    return f"{first}{GAP if gap else ''}{last}"
+
+
+def _slow_windows(
+    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_length: int
+) -> tuple[list[list[int]], list[int]]:
+    """As [`~Reading.windows`], for a slow tokenizer."""
+    room = max_length - tokenizer.num_special_tokens_to_add()
+    step = room - room // _OVERLAP
+    rows, of_text = [], []
+    for i, text in enumerate(texts):
+        tokens = _own_tokens(tokenizer, text)
+        for start in range(0, max(len(tokens) - room + step, 1), step):
+            rows.append(tokenizer.build_inputs_with_special_tokens(tokens[start : start + room]))
+            of_text.append(i)
+    return rows, of_text
+
+
+_LONGEST_TOKEN = 200  # characters: more of a text than this for each token that is read need not be looked at
+_OVERLAP = 4  # a part repeats a quarter of the one before
+
+
+def save_reading(folder: Path, reading: Reading, training: Mapping[str, object]) -> None:
+    """Write beside a student how it reads and how it was trained."""
+    note = {"reading": asdict(reading), "training": training, "hf_llambert": __version__}
+    (folder / TRAINING_FILE).write_text(json.dumps(note, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
