@@ -364,10 +364,13 @@ def test_recorded_numbers_that_are_names_stay_those_names(tmp_path, values):
     assert names == [value.removesuffix(".0") for value in values]
 
 
-def test_recorded_ids_are_ids_for_the_whole_column_even_where_some_are_names(tmp_path):
+def test_recorded_ids_of_which_some_are_names_are_refused_until_it_is_said(tmp_path):
     stars = TaskSpec("stars", ("1", "2", "3", "4", "5"), "{text}")
     path = table(tmp_path, text=TEXTS, label=[0, 1, 2, 4])
-    assert [reply.response for reply in asked(RecordedTeacher(path, "someone"), stars)] == ["1", "2", "3", "5"]
+    with pytest.raises(ValueError, match="'0' is none of them.*--recorded_values ids"):
+        asked(RecordedTeacher(path, "someone"), stars)
+    said = asked(RecordedTeacher(path, "someone", recorded_values="ids"), stars)
+    assert [reply.response for reply in said] == ["1", "2", "3", "5"]
 
 
 def test_recorded_numbers_that_could_be_both_are_refused_until_it_is_said(tmp_path):

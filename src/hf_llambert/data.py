@@ -152,8 +152,8 @@ def gold_labels(
     """
     People's labels as ids of the task, -1 where there is none, whatever they are called in the data.
 
-    Accepts names, ids, and a `ClassLabel` whose names are the task's or the beginning of exactly one of them (`neg` for
-    `negative`), in any order. What a value means is decided for the whole column; see [`label_meanings`].
+    Accepts names, ids, and a `ClassLabel` whose names are the task's or commonly short for them (`neg` for `negative`),
+    in any order. What a value means is decided for the whole column; see [`label_meanings`].
 
     Raises:
         ValueError: The column fits two readings or none, or `label_map` has a value that the data has not.
@@ -228,7 +228,7 @@ def with_gold(
     Args:
         dataset (`Dataset`): Texts and labels.
         text_column (`str`): Column of the texts.
-        label_column (`str`): Column of the labels: all names of the task (or what begins exactly one of these, `neg` for
+        label_column (`str`): Column of the labels: all names of the task (or what is commonly short for one, `neg` for
             `negative`), or all ids. A null, an empty cell or NaN means no label, and -1 where no label is called so.
         task (`TaskSpec`): The task.
         label_map (`Mapping[str, str]`, *optional*): What other labels of the data are in the task: `{"sci/tech": "tech"}`. An

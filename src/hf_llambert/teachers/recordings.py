@@ -14,7 +14,8 @@ import numpy as np
 from datasets import ClassLabel, Dataset
 
 from hf_llambert.data import check_column
-from hf_llambert.tasks.questions import is_missing, value_key
+from hf_llambert.tasks.label_names import is_missing
+from hf_llambert.tasks.questions import value_key
 from hf_llambert.tasks.spec import CUT, TaskSpec
 from hf_llambert.teachers.batches import custom_id, messages_id
 from hf_llambert.teachers.protocol import counted, finished, first_tokens, written
