@@ -563,3 +563,27 @@ def test_what_is_packed_under_the_name_of_a_csv_is_said_so(tmp_path):
         path.write_bytes(written)
         with pytest.raises(ValueError, match=f"cannot be read as csv: it is .*{said}"):
             load_data(path)
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+def test_files_that_spell_a_column_differently_are_refused_with_both_names(tmp_path, kind):
+    for name, column in (("a", "label"), ("b", "Label")):
+        row = f"text,{column}\nx,pos\n" if kind == "csv" else json.dumps({"text": "x", column: "pos"}) + "\n"
+        (tmp_path / f"{name}.{kind}").write_text(row)
+    with pytest.raises(ValueError, match=r"b\.(csv|jsonl)' .*the column 'Label', and files before it 'label'"):
+        load_data(tmp_path)
+    one = tmp_path / "one.csv"
+    one.write_text("text,label,Label\nx,1,2\n")
+    assert load_data(one).column_names == ["text", "label", "Label"]
+
+
+@pytest.mark.parametrize("label_columns", [[], ["label"]])
+@pytest.mark.parametrize("name", ["t.json", "t.jsonl"])
+def test_name_that_stands_twice_in_a_json_object_is_refused(tmp_path, name, label_columns):
+    rows = ['{"text": "a", "label": "pos"}', '{"text": "b", "label": "neg", "label": "pos"}']
+    (tmp_path / name).write_text("[" + ",".join(rows) + "]" if name == "t.json" else "\n".join(rows))
+    with pytest.raises(ValueError, match="label"):
+        load_data(tmp_path / name, label_columns=label_columns)
+    if label_columns:
+        with pytest.raises(ValueError, match="(row|line) 2 has 'label' twice in one object"):
+            load_data(tmp_path / name, label_columns=label_columns)

@@ -118,3 +118,24 @@ def test_every_option_about_labels_is_one_of_every_recipe():
         names = {field.name for field in dataclasses.fields(arguments) if field.init}
         assert {"label_map", "label_values", "recorded_map", "recorded_values"} <= names
         assert {"recorded_encoding", "recorded_delimiter"} <= names
+
+
+@pytest.mark.parametrize("name", ["Label", " label", "LABEL ", "label\u200b"])
+def test_column_called_nearly_label_is_warned_of_once(tmp_path, mood, caplog, name):
+    data = table(tmp_path / "data.csv", **{"text": ["a", "b"], name: ["positive", "negative"]})
+    recorded = table(tmp_path / "recorded.csv", text=["a", "b"], response=["positive", "negative"])
+    results = annotated(tmp_path, mood, data, recorded)
+    warned = [record.getMessage() for record in caplog.records if "No column is called 'label'" in record.getMessage()]
+    assert len(warned) == 1
+    assert repr(name) in warned[0]
+    assert "quality" not in results
+    with pytest.raises(ValueError, match="Column 'label' not found .* Is it") as refused:
+        with_gold(Dataset.from_csv(str(data)), "text", "label", MOOD)
+    assert str(refused.value).endswith(f"Is it {name!r}?")
+
+
+def test_column_named_or_declined_is_not_warned_of(tmp_path, mood, caplog):
+    data = table(tmp_path / "data.csv", text=["a", "b"], Label=["positive", "negative"])
+    recorded = table(tmp_path / "recorded.csv", text=["a", "b"], response=["positive", "negative"])
+    annotated(tmp_path, mood, data, recorded, "--label_column", "Label")
+    assert "No column is called" not in caplog.text

@@ -31,6 +31,7 @@ from hf_llambert.reading import (
     read_tables,
 )
 from hf_llambert.stages import STAGE_FILE, claim_stage, note_stage, scratch_folder, stage_results, whole_folder
+from hf_llambert.tasks.label_names import look_alikes
 from hf_llambert.tasks.questions import ABSTAIN, LabelValues, label_ids, label_reading, warn_about_gold
 from hf_llambert.tasks.spec import TaskSpec
 
@@ -190,9 +191,10 @@ def gold_values(
 
 def _check_label_column(dataset: Dataset, column: str) -> None:
     if column not in dataset.column_names:
+        like = look_alikes(column, dataset.column_names)
         raise ValueError(
             f"Column '{column}' not found in {dataset.column_names}. Name the column of people's labels: --label_column "
-            f"(label_column or gold_column in Python)."
+            f"(label_column or gold_column in Python)." + (f" Is it {' or '.join(map(repr, like))}?" if like else "")
         )
 
 

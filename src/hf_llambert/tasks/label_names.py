@@ -93,6 +93,11 @@ def folded(name: str) -> str:
     return re.sub(r"[\s_]+", " ", unicodedata.normalize("NFC", _plain(name).casefold())).strip()
 
 
+def look_alikes(column: str, columns: Iterable[str]) -> list[str]:
+    """Columns whose name is that of another but for case, blanks and invisible signs: `Label` and ` label` for `label`."""
+    return [name for name in columns if name != column and folded(name) == folded(column)]
+
+
 class Names:
     """Label ids by name, however a name is spelled."""
 
