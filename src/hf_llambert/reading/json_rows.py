@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.json as paj
@@ -106,8 +107,10 @@ def _labels_as_written(block: bytes, columns: Sequence[str], first: int) -> tupl
     return "\n".join(out).encode(), order
 
 
-class _Object(dict):
+class _Object(dict[str, object]):
     """An object that remembers the first name that stands in it twice."""
+
+    twice: str | None
 
     def __init__(self, pairs: list[tuple[str, object]]) -> None:
         super().__init__(pairs)
@@ -118,7 +121,7 @@ class _Object(dict):
         )
 
 
-def _loaded(text: str) -> object:
+def _loaded(text: str) -> Any:
     return json.loads(text, parse_int=_Whole, parse_float=_Decimal, object_pairs_hook=_Object)
 
 
