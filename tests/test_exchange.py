@@ -94,7 +94,7 @@ def broken(record: dict, what: str) -> object:
     if what == "label":
         return fill(record, "neutral")
     if what == "no label":
-        return fill(record, None)
+        return fill(record, "")
     if what == "user":
         return fill(record, "positive", user=None)
     if what == "text":
@@ -251,3 +251,30 @@ def test_strange_label_is_refused_by_name(review, tmp_path, format, value):
     (tmp_path / "back.json").write_text(json.dumps([fill(record, value)]))
     with pytest.raises(ValueError, match=rf"Row 1 of .* has the label {re.escape(repr(value))}, expected one of"):
         import_review(review, tmp_path / "back.json")
+
+
+@pytest.mark.parametrize(
+    "change", [{"value": None}, {"status": "discarded"}, {"status": "draft"}, {"status": "DRAFT", "value": None}]
+)
+def test_response_of_argilla_that_is_none_or_not_submitted_is_left_out_and_counted(review, tmp_path, caplog, change):
+    export_review(review, tmp_path / "out.json", "argilla")
+    filled = [fill(record, "positive") for record in json.loads((tmp_path / "out.json").read_text())[:3]]
+    for record in filled:
+        record["responses"]["label"][0]["status"] = "submitted"
+    filled[1]["responses"]["label"][0] |= change
+    (tmp_path / "back.json").write_text(json.dumps(filled))
+    (name,) = import_review(review, tmp_path / "back.json")
+    assert labels_of(review) == {name: {0: 1, 2: 1}}
+    assert "1 annotations of" in caplog.text
+    assert "(row 2)" in caplog.text
+
+
+def test_cancelled_annotation_is_a_skip_and_counted(review, tmp_path, caplog):
+    export_review(review, tmp_path / "out.json", "label_studio")
+    filled = [fill(record, "positive", "a@b.org") for record in json.loads((tmp_path / "out.json").read_text())[:2]]
+    filled[1]["annotations"][0]["was_cancelled"] = True
+    (tmp_path / "back.json").write_text(json.dumps(filled))
+    import_review(review, tmp_path / "back.json")
+    assert labels_of(review) == {"a@b.org": {0: 1, 1: -1}}
+    assert "1 annotations of" in caplog.text
+    assert "were cancelled (skipped), and are no labels (row 2)" in caplog.text

@@ -582,3 +582,27 @@ def test_whole_number_beyond_64_bits_is_refused_with_its_line_and_never_rounded(
     assert load_data(write(f'"{number}"'), label_columns=("id",))["id"][:] == ["1", str(number), "3"]
     assert load_data(write(2, f"call {number}"))["text"][1] == f"call {number}"
     assert load_data(write(2**63 - 1))["id"][:] == [1, 2**63 - 1, 3]
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+def test_files_that_spell_a_column_differently_are_refused_with_both_names(tmp_path, kind):
+    for name, column in (("a", "label"), ("b", "Label")):
+        row = f"text,{column}\nx,pos\n" if kind == "csv" else json.dumps({"text": "x", column: "pos"}) + "\n"
+        (tmp_path / f"{name}.{kind}").write_text(row)
+    with pytest.raises(ValueError, match=r"b\.(csv|jsonl)' .*the column 'Label', and files before it 'label'"):
+        load_data(tmp_path)
+    one = tmp_path / "one.csv"
+    one.write_text("text,label,Label\nx,1,2\n")
+    assert load_data(one).column_names == ["text", "label", "Label"]
+
+
+@pytest.mark.parametrize("label_columns", [[], ["label"]])
+@pytest.mark.parametrize("name", ["t.json", "t.jsonl"])
+def test_name_that_stands_twice_in_a_json_object_is_refused(tmp_path, name, label_columns):
+    rows = ['{"text": "a", "label": "pos"}', '{"text": "b", "label": "neg", "label": "pos"}']
+    (tmp_path / name).write_text("[" + ",".join(rows) + "]" if name == "t.json" else "\n".join(rows))
+    with pytest.raises(ValueError, match="label"):
+        load_data(tmp_path / name, label_columns=label_columns)
+    if label_columns:
+        with pytest.raises(ValueError, match="(row|line) 2 has 'label' twice in one object"):
+            load_data(tmp_path / name, label_columns=label_columns)

@@ -38,8 +38,8 @@ def test_task_with_two_spellings_of_a_number_takes_each_as_it_is_written():
 
 
 def test_column_is_all_ids_where_it_is_not_all_names():
-    assert ids([0, 1, 2, 3, 4], STARS) == [0, 1, 2, 3, 4]
-    assert ids(["0", "4", "1"], STARS) == [0, 4, 1]
+    assert ids([0, 1, 2, 3], NEWS) == [0, 1, 2, 3]
+    assert ids(["0", "3", "1"], NEWS) == [0, 3, 1]
     assert ids(["0", "1", "1"], MOOD) == [0, 1, 1]
 
 
@@ -263,7 +263,7 @@ def test_zero_and_one_that_would_be_yes_and_no_are_refused_with_both_readings(la
 
 
 def test_zero_and_one_in_their_usual_order_or_of_other_labels_are_ids():
-    for labels in (("no", "yes"), ("false", "true"), ("positive", "negative"), ("nein", "ja", "vielleicht"), NEWS):
+    for labels in (("no", "yes"), ("false", "true"), ("left", "right"), ("nein", "ja", "vielleicht"), NEWS):
         assert ids(["0", "1"], labels) == [0, 1]
     assert ids([0, 1, 2], ("yes", "no", "unsure")) == [0, 1, 2]
 
@@ -283,8 +283,8 @@ def test_strange_values_are_left_out_whatever_reading_was_asked_for():
 
 def test_reading_of_a_whole_column_reads_some_of_its_rows():
     column = [1, 2, 3, 0]
-    assert label_reading(column, STARS, "c") == "ids"
-    assert ids(column[:2], STARS, label_values="ids") == [1, 2]
+    assert label_reading(column, NEWS, "c") == "ids"
+    assert ids(column[:2], NEWS, label_values="ids") == [1, 2]
     assert label_reading(["neg", "pos", -1], MOOD, "c") == "names"
 
 

@@ -364,10 +364,13 @@ def test_recorded_numbers_that_are_names_stay_those_names(tmp_path, values):
     assert names == [value.removesuffix(".0") for value in values]
 
 
-def test_recorded_ids_are_ids_for_the_whole_column_even_where_some_are_names(tmp_path):
+def test_recorded_ids_of_which_some_are_names_are_refused_until_it_is_said(tmp_path):
     stars = TaskSpec("stars", ("1", "2", "3", "4", "5"), "{text}")
     path = table(tmp_path, text=TEXTS, label=[0, 1, 2, 4])
-    assert [reply.response for reply in asked(RecordedTeacher(path, "someone"), stars)] == ["1", "2", "3", "5"]
+    with pytest.raises(ValueError, match="'0' is none of them.*--recorded_values ids"):
+        asked(RecordedTeacher(path, "someone"), stars)
+    said = asked(RecordedTeacher(path, "someone", recorded_values="ids"), stars)
+    assert [reply.response for reply in said] == ["1", "2", "3", "5"]
 
 
 def test_recorded_numbers_that_could_be_both_are_refused_until_it_is_said(tmp_path):
@@ -384,9 +387,26 @@ def test_missing_id_is_nobodys_and_long_ids_stay_apart(tmp_path, question):
     (tmp_path / "other.csv").write_text("id,label\n1234567890123456790,negative\n")
     (tmp_path / "gap.csv").write_text("id,label\n1234567890123456789,positive\n,negative\n")
     kwargs = {"texts": str(tmp_path / "texts.csv"), "row_column": "id"}
-    for name, shown in (("other.csv", "1234567890123456790"), ("gap.csv", "None")):
-        with pytest.raises(ValueError, match=f"names 1 rows that the texts do not have, such as '?{shown}"):
-            asked(RecordedTeacher(str(tmp_path / name), "someone", **kwargs), question)
+    with pytest.raises(ValueError, match="names 1 rows that the texts do not have, such as '?1234567890123456790"):
+        asked(RecordedTeacher(str(tmp_path / "other.csv"), "someone", **kwargs), question)
     (tmp_path / "right.csv").write_text("id,label\n1234567890123456789,positive\n")
     replies = asked(RecordedTeacher(str(tmp_path / "right.csv"), "someone", **kwargs), question)
     assert [reply.response for reply in replies] == ["positive", None, None, None]
+
+
+@pytest.mark.parametrize("name", ["gap.csv", "gap.parquet", "gap.jsonl"])
+def test_row_without_an_id_is_left_out_alone_and_counted(tmp_path, question, caplog, name):
+    path = table(tmp_path, name, id=[2, None, 1], label=["positive", "negative", "negative"])
+    texts = table(tmp_path, "texts.parquet", id=[1, 2, 3], text=TEXTS[:3])
+    replies = asked(RecordedTeacher(path, "someone", texts=texts, row_column="id"), question)
+    assert [reply.response for reply in replies] == ["negative", "positive", None, None]
+    assert "1 of 3 recorded answers have nothing in column 'id'" in caplog.text
+    by_row = table(tmp_path, f"row{name}", row=[0, None, 2], label=["positive", "negative", "negative"])
+    replies = asked(RecordedTeacher(by_row, "someone", texts=texts), question)
+    assert [reply.response for reply in replies] == ["positive", None, "negative", None]
+
+
+def test_table_without_any_id_is_refused(tmp_path, question):
+    path = table(tmp_path, "none.csv", id=[None, " "], label=["positive", "negative"])
+    with pytest.raises(ValueError, match="Column 'id' is empty"):
+        asked(RecordedTeacher(path, "m", texts=table(tmp_path, id=["1"], text=TEXTS[:1]), row_column="id"), question)

@@ -31,6 +31,7 @@ from hf_llambert.reading import (
     read_tables,
 )
 from hf_llambert.stages import STAGE_FILE, claim_stage, note_stage, scratch_folder, stage_results, whole_folder
+from hf_llambert.tasks.label_names import look_alikes
 from hf_llambert.tasks.questions import ABSTAIN, LabelValues, label_ids, label_reading, warn_about_gold
 from hf_llambert.tasks.spec import TaskSpec
 
@@ -152,8 +153,8 @@ def gold_labels(
     """
     People's labels as ids of the task, -1 where there is none, whatever they are called in the data.
 
-    Accepts names, ids, and a `ClassLabel` whose names are the task's or the beginning of exactly one of them (`neg` for
-    `negative`), in any order. What a value means is decided for the whole column; see [`label_meanings`].
+    Accepts names, ids, and a `ClassLabel` whose names are the task's or commonly short for them (`neg` for `negative`),
+    in any order. What a value means is decided for the whole column; see [`label_meanings`].
 
     Raises:
         ValueError: The column fits two readings or none, or `label_map` has a value that the data has not.
@@ -190,9 +191,10 @@ def gold_values(
 
 def _check_label_column(dataset: Dataset, column: str) -> None:
     if column not in dataset.column_names:
+        like = look_alikes(column, dataset.column_names)
         raise ValueError(
             f"Column '{column}' not found in {dataset.column_names}. Name the column of people's labels: --label_column "
-            f"(label_column or gold_column in Python)."
+            f"(label_column or gold_column in Python)." + (f" Is it {' or '.join(map(repr, like))}?" if like else "")
         )
 
 
@@ -228,7 +230,7 @@ def with_gold(
     Args:
         dataset (`Dataset`): Texts and labels.
         text_column (`str`): Column of the texts.
-        label_column (`str`): Column of the labels: all names of the task (or what begins exactly one of these, `neg` for
+        label_column (`str`): Column of the labels: all names of the task (or what is commonly short for one, `neg` for
             `negative`), or all ids. A null, an empty cell or NaN means no label, and -1 where no label is called so.
         task (`TaskSpec`): The task.
         label_map (`Mapping[str, str]`, *optional*): What other labels of the data are in the task: `{"sci/tech": "tech"}`. An

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -84,6 +85,20 @@ def gold_column(given: str | None, columns: Sequence[str]) -> str | None:
     return "label" if "label" in columns else None
 
 
+def warn_of_look_alikes(given: str | None, columns: Sequence[str]) -> None:
+    """Warn where no column of people's labels was named, none is called `label`, and one is called nearly so."""
+    from hf_llambert.tasks.label_names import look_alikes
+    from hf_llambert.tasks.logs import get_logger
+
+    if given is None and "label" not in columns and (like := look_alikes("label", columns)):
+        get_logger(__name__).warning(
+            "No column is called 'label', but %s. Nothing is measured: for people's labels pass --label_column %s, "
+            "else --label_column none.",
+            " and ".join(map(repr, like)),
+            shlex.quote(like[0]),
+        )
+
+
 def load_sample(
     source: str,
     split: str | None,
@@ -110,6 +125,7 @@ def load_sample(
     from hf_llambert.data import draw_rows, gold_values
 
     data = load_data(source, split, label_columns=[label_column or "label"], **form)  # type: ignore[arg-type]
+    warn_of_look_alikes(label_column, data.column_names)
     if num_rows is None:
         return data, reading
     column = gold_column(label_column, data.column_names)

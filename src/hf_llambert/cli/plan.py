@@ -25,6 +25,7 @@ from hf_llambert.cli.options import (
     gold_column,
     gold_options,
     say,
+    warn_of_look_alikes,
 )
 from hf_llambert.cli.teachers import named_teachers
 
@@ -90,6 +91,7 @@ def plan(
     table = None if prices is None else load_prices(prices)  # before anybody is asked
     form = {"encoding": encoding, "delimiter": delimiter, "config": config, "text_column": text_column}
     dataset = load_data(data, split, label_columns=[label_column or "label"], **form)  # type: ignore[arg-type]
+    warn_of_look_alikes(label_column, dataset.column_names)
     [(_, asked)] = named_teachers([teacher] if teacher else [], backend, context.args, seed)
     labeler = LLMLabeler(load_task(task), asked, ledger or output / "ledger", text_column)
     found = make_plan(

@@ -71,8 +71,9 @@ def import_review(review: Review, path: str | Path) -> dict[str, int]:
     """
     Take people's answers from a file of Argilla or Label Studio, exported there after [`export_review`].
 
-    All of it is read and checked before any of it is kept. Imported again, only what is new is added. An annotation without a
-    choice is left out, and warned of with their number.
+    All of it is read and checked before any of it is kept. Imported again, only what is new is added. Annotations without a
+    choice, drafts and discarded ones are left out, cancelled ones of Label Studio are skips; both are warned of with their
+    number.
 
     Args:
         review (`Review`): The review whose rows were exported.
@@ -92,6 +93,7 @@ def import_review(review: Review, path: str | Path) -> dict[str, int]:
     given: dict[str, dict[int, Answer]] = {}
     seen: set[int] = set()
     unanswered: list[int] = []
+    cancelled: list[int] = []
     for number, record in enumerate(_records(path), start=1):
         where = f"Row {number} of '{path}'"
         try:
@@ -104,6 +106,8 @@ def import_review(review: Review, path: str | Path) -> dict[str, int]:
                 if answer is None:
                     unanswered.append(number)
                     continue
+                if answer.label == ABSTAIN:
+                    cancelled.append(number)
                 those = given.setdefault(checked_name(name), {})
                 if place not in those or those[place].at <= answer.at:  # of several by one person the latest counts
                     those[place] = answer
@@ -113,14 +117,13 @@ def import_review(review: Review, path: str | Path) -> dict[str, int]:
             ) from error
         except ValueError as error:
             raise ValueError(f"{where} {error}. Nothing was taken from the file.") from error
-    if unanswered:
-        logger.warning(
-            "%d annotations of '%s' have no choice for '%s' and are left out (row %s).",
-            len(unanswered),
-            path,
-            _QUESTION,
-            ", ".join(map(str, unanswered[:5])) + (", ..." if len(unanswered) > 5 else ""),
-        )
+    for numbers, are in (
+        (unanswered, f"have no choice for '{_QUESTION}', or are drafts or discarded, and are left out"),
+        (cancelled, "were cancelled (skipped), and are no labels"),
+    ):
+        if numbers:
+            few = ", ".join(map(str, numbers[:5])) + (", ..." if len(numbers) > 5 else "")
+            logger.warning("%d annotations of '%s' %s (row %s).", len(numbers), path, are, few)
     if not given:
         raise ValueError(f"'{path}' has {len(seen):,} rows and no answer to any. Export it with responses.")
     return review.add_all(given)
@@ -183,10 +186,14 @@ def _argilla_answers(
 ) -> Iterator[tuple[str, Answer | None]]:
     at = datetime.now(timezone.utc).isoformat(timespec="milliseconds")  # the file has no times
     for response in (record["responses"] or {}).get(_QUESTION) or []:
-        user = response["user_id"]
+        user, status = response["user_id"], response.get("status")
         if not isinstance(user, str) or not user:
             raise ValueError(f"has a response of the user {user!r}, expected an id")
-        yield reviewers.get(user, f"argilla-{user}"), Answer(_label(response["value"], review), at)
+        given = response["value"] is not None and str(status or "submitted").casefold() == "submitted"
+        yield (
+            reviewers.get(user, f"argilla-{user}"),
+            Answer(_label(response["value"], review), at) if given else None,
+        )
 
 
 def _label_studio_answers(

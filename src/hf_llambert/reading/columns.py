@@ -7,6 +7,8 @@ from contextlib import suppress
 
 import pyarrow as pa
 
+from hf_llambert.tasks.label_names import look_alikes
+
 
 def plain_types(table: pa.Table) -> pa.Table:
     """The same table with its views of strings and bytes as plain strings and bytes, which `datasets` knows."""
@@ -88,7 +90,14 @@ def joined_schema(first: pa.Schema, second: pa.Schema) -> pa.Schema:
 
     Raises:
         MixedTypes: A column has types that do not go together; the message names it and both types.
+        ValueError: A column of one is called as one of the other but for case, blanks or invisible signs.
     """
+    for name in second.names:
+        if name not in first.names and (like := [n for n in look_alikes(name, first.names) if n not in second.names]):
+            raise ValueError(
+                f"it has the column {name!r}, and files before it {like[0]!r}, which would be two columns with gaps. Give them "
+                f"one name"
+            )
     fields = {field.name: field for field in first}
     for field in second:
         known = fields.get(field.name, field)

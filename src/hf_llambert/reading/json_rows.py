@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.json as paj
@@ -97,13 +98,14 @@ def _json_blocks(path: Path, form: FileFormat) -> Iterator[tuple[int, bytes]]:
             head += part
         if head.lstrip().startswith("["):
             try:
-                rows = json.loads(head + text.read(), parse_int=_Whole, parse_float=_Decimal)
+                rows = _loaded(head + text.read())
             except (ValueError, RecursionError) as error:
                 raise ValueError(f"it is no JSON array of objects ({_said(error)})") from error
             if not all(isinstance(row, dict) for row in rows):
                 raise ValueError("it is a JSON array of other things than objects. Expected an object for each row")
             for number, row in enumerate(rows, start=1):
                 _check_row(row, f"row {number:,}", form.label_columns)
+                _check_names(row, f"row {number:,}")
                 row.update({name: _as_written(row[name], name, number) for name in form.label_columns if name in row})
             yield 1, "\n".join(map(json.dumps, rows)).encode()
             return
@@ -124,17 +126,41 @@ def _labels_as_written(block: bytes, columns: Sequence[str], first: int) -> tupl
         if not line.strip():
             continue
         try:
-            row = json.loads(line, parse_int=_Whole, parse_float=_Decimal)
+            row = _loaded(line)
         except (ValueError, RecursionError) as error:
             raise ValueError(f"line {number:,} is no JSON ({_said(error)})") from error
         if not isinstance(row, dict):
             raise ValueError(f"line {number:,} is no JSON object. Expected one on each line")
+        _check_names(row, f"line {number:,}")
         order |= dict.fromkeys(row)
         for name in columns:
             if name in row:
                 row[name] = _as_written(row[name], name, number)
         out.append(json.dumps(row))
     return "\n".join(out).encode(), order
+
+
+class _Object(dict[str, object]):
+    """An object that remembers the first name that stands in it twice."""
+
+    twice: str | None
+
+    def __init__(self, pairs: list[tuple[str, object]]) -> None:
+        super().__init__(pairs)
+        names = [name for name, _ in pairs]
+        within = (value.twice for _, value in pairs if isinstance(value, _Object))
+        self.twice = next(
+            (name for k, name in enumerate(names) if name in names[:k]) if len(self) < len(names) else within, None
+        )
+
+
+def _loaded(text: str) -> Any:
+    return json.loads(text, parse_int=_Whole, parse_float=_Decimal, object_pairs_hook=_Object)
+
+
+def _check_names(row: dict, where: str) -> None:
+    if isinstance(row, _Object) and row.twice is not None:
+        raise ValueError(f"{where} has {row.twice!r} twice in one object. Keep one of them")
 
 
 class _Whole(int):

@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Iterable, Mapping, Sequence
 
 _SHOWN = 5  # values in a message
+_LONG = 80  # characters of a value in a message
 _LABELS = 20  # labels in a message
 _Held = Mapping[tuple, str]  # each different value by its key, as a file would have it
 
@@ -13,7 +14,8 @@ _Held = Mapping[tuple, str]  # each different value by its key, as a file would 
 def shown(values: Iterable[str]) -> str:
     """The first few different values, in order."""
     found = sorted(set(values))
-    return ", ".join(map(repr, found[:_SHOWN])) + (f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else "")
+    short = ", ".join(repr(v if len(v) <= _LONG else f"{v[:_LONG]}…") for v in found[:_SHOWN])
+    return short + (f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else "")
 
 
 def named(labels: Sequence[str]) -> str:
@@ -86,6 +88,27 @@ def common_codes(
         f"({as_ids}) or codes as they are common ({as_codes}). Say which: {_values(option, 'ids')}, or "
         f"{' '.join(pairs)} ({option}_map in Python)."
     )
+
+
+def names_and_other_numbers(
+    held: _Held, labels: Sequence[str], column: str, ids: Mapping[tuple, int], odd: Iterable[str], option: str
+) -> str:
+    """Some numbers are names of labels, others (`odd`) are not, and all could be ids."""
+    others = sorted(odd)
+    names = sorted({held[key] for key in ids} - set(others))
+    are, they = ("is", "it is") if len(others) == 1 else ("are", "they are")
+    return (
+        f"In column '{column}' {shown(names)} can be names of the labels {named(labels)}, and {shown(others)} {are} none of "
+        f"them; or all are ids that count the labels from 0 ({_listed(held, ids, labels)}). Say what {they}: "
+        f"{said_by_map(others[0], '', option)} for no label ({option}_map in Python), or {_values(option, 'ids')}."
+    )
+
+
+def read_as(held: _Held, short: Mapping[tuple, int], labels: Sequence[str], column: str, option: str) -> str:
+    """Abbreviations are read as labels."""
+    pairs = ", ".join(f"{held[key]!r} as {labels[i]!r}" for key, i in list(short.items())[:_SHOWN])
+    more = f" and {len(short) - _SHOWN} more" if len(short) > _SHOWN else ""
+    return f"In column '{column}' abbreviations are read: {pairs}{more}. --{option}_map says otherwise."
 
 
 def ids_without_zero(

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import math
 import re
-import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
-from fractions import Fraction
-from typing import Literal, TypeVar, get_args
+from typing import Literal, get_args
 
 from hf_llambert.tasks import label_messages as messages
+from hf_llambert.tasks.codes import common_meaning
+from hf_llambert.tasks.label_names import Names, is_missing, number_of, written
 from hf_llambert.tasks.logs import get_logger
 
-_Key = TypeVar("_Key")
 logger = get_logger(__name__)
 
 ABSTAIN = -1
@@ -24,31 +23,7 @@ all the same: its id counts from 0, as any other's.
 LabelValues = Literal["auto", "names", "ids", "ids_from_1"]
 """What the values of a label column are: the labels' names, their ids from 0, or numbers that count them from 1."""
 
-_NUMBER = re.compile(r"[+-]?(?:\d{1,300}(?:\.\d{0,300})?|\.\d{1,300})")
-_NEVER_SHORT = frozenset(
-    ["n", "na", "nan", "no", "non", "none", "not", "nil", "null", "unk", "unknown"]
-)  # say that there is none, or deny
-_SHORTEST = 3  # letters of an abbreviation
-_CENTRED = (3, 5, 7)  # labels of scales that are coded from -1, -2 or -3 on
-_NEGATED = re.compile(r"(?:not|non|no|kein|nicht|pas|sin)[ -]?")  # before a label's name
-# Of these 0 is the first and 1 the second wherever both stand.
-_NO_AND_YES = """
-no yes, n y, false true, f t, nein ja, nee ja, nej ja, nei ja, non oui, no sí, no si, no sì, não sim, nie tak, ne ano, ne da,
-нет да, ні так, hayır evet, ei kyllä, nem igen, όχι ναι, لا نعم, לא כן, नहीं हाँ, tidak ya, không có, 否 是, いいえ はい, 아니요 예,
-off on, absent present, inactive active, incorrect correct, wrong right, irrelevant relevant, fail pass, reject accept
-"""
-# And of these -1 is the first and 1 the second.
-_POLES = """
-negative positive, neg pos, against favor, against favour, against for, con pro, anti pro, disagree agree, bad good,
-worse better, low high, decrease increase, down up, bearish bullish, left right, contradiction entailment
-"""
-
-
-def is_missing(value: object) -> bool:
-    """Whether a value says that there is no label: null, an empty cell or NaN."""
-    if isinstance(value, str):
-        return not value.strip()
-    return value is None or (isinstance(value, float) and math.isnan(value))
+_PADDED = re.compile(r"\s*0\d")
 
 
 def label_ids(
@@ -77,12 +52,13 @@ def label_meanings(
     """
     Which label each different value of a column is, by [`value_key`].
 
-    A column is all names or all ids. A name may be spelled in another case, or be the beginning, three letters or more, of
-    a word that begins exactly one label (`neg` for `negative`) of which none stands there in full; `1`, `1.0` and `01` are
-    one name where the task has only one of them. Ids count from 0. Null, an empty cell and NaN are no label, and so is -1
-    where no label is called so. Texts that are names are names; numbers that could be names and, differently, ids are
-    refused, and so are numbers that commonly mean something else than an id: -1, 0 and 1 of three labels, and 0 and 1 of
-    `yes` and `no`.
+    A column is all names or all ids. A name may be spelled in another case, with another dash or with invisible signs, or be
+    cut as is common (`neg` for `negative`, with a warning) where exactly one label begins so and none of these stands there
+    in full; `1`, `1.0` and `01` are one name where the task has only one of them, and `1` is `1 star` where no other label
+    begins with it. Ids count from 0, and are assumed only where no number could be a name. Null, an empty cell and NaN are
+    no label, and so is -1 where no label is called so. Texts that are names are names; numbers that could be names and,
+    differently, ids are refused, and so are numbers that commonly mean something else than an id: -1, 0 and 1 of three
+    labels, and 0 and 1 of `positive` and `negative`.
 
     Args:
         values (`Iterable`): The values of the whole column; repeated ones count once.
@@ -92,7 +68,7 @@ def label_meanings(
             One map may serve several columns: a value that this one has not is warned of.
         label_values (`str`, defaults to `"auto"`): `names`, `ids` or `ids_from_1`, where the values alone do not tell.
         skip_strange (`bool`, defaults to `False`): Leave out values that are neither a name nor a number of a label, and
-            decide about the others.
+            decide about the others; where some numbers are names, those that are none, too.
         option (`str`, defaults to `"label"`): How the options begin that errors name: `label` of `label_map` and
             `label_values`.
 
@@ -129,18 +105,24 @@ def _decided(
     rest = {key: value for key, value in distinct.items() if key not in mapped}
     out = dict.fromkeys((key for key, value in rest.items() if is_missing(value)), ABSTAIN)
     rest = {key: value for key, value in rest.items() if key not in out}
-    found, read = _read(rest, labels, column, how, skip_strange, option)
-    if how == "auto" and any(_number(distinct[key]) is not None for key in mapped):
-        names = _Names(labels)
-        ids = [written(value) for key, value in rest.items() if read.get(key, ABSTAIN) != names.find(value)]
-        if ids := [value for value in ids if _number(value) is not None and _number(value) != ABSTAIN]:
+    # Who maps 0 to anything but the first label says that the numbers are no ids.
+    no_ids = any(_id(distinct[key], len(labels), 0, None) not in (None, label) for key, label in mapped.items())
+    found, read = _read(rest, labels, column, how, skip_strange, option, no_ids)
+    if how == "auto" and any(number_of(distinct[key]) is not None for key in mapped):
+        names = Names(labels)
+        ids = [
+            written(value)
+            for key, value in rest.items()
+            if found == "ids" and read.get(key, ABSTAIN) != names.find(value)
+        ]
+        if ids := [value for value in ids if number_of(value) is not None and number_of(value) != ABSTAIN]:
             raise ValueError(messages.beside_mapped(ids, column, option))
     return found, mapped | out | read
 
 
 def name_id(value: object, labels: Sequence[str]) -> int | None:
     """The id of the label that a value names in full, or `None`."""
-    return _Names(labels).find(value)
+    return Names(labels).find(value)
 
 
 def value_key(value: object) -> tuple[str, object]:
@@ -176,11 +158,6 @@ def gold_reading(label_map: Mapping[str, str] | None, label_values: LabelValues)
     )
 
 
-def written(value: object) -> str:
-    """A value as a file would have it: `true`, `1`, `1.5`."""
-    return str(value).lower() if isinstance(value, bool) else str(value)
-
-
 def warn_about_gold(texts: Sequence[object], ids: Sequence[int], labels: Sequence[str], column: str) -> None:
     """Warn of texts that have several gold labels and of labels that no row has."""
     seen: dict[object, set[int]] = {}
@@ -214,7 +191,7 @@ def _mapped(
     unknown = sorted(set(label_map.values()) - {*labels, ""})
     if unknown:
         raise ValueError(messages.map_to_nowhere(unknown, labels, option))
-    names = _Names(list(label_map))
+    names = Names(list(label_map))
     targets = [labels.index(label) if label else ABSTAIN for label in label_map.values()]
     found = {key: names.find(value) for key, value in distinct.items() if not is_missing(value)}
     out = {key: place for key, place in found.items() if place is not None}
@@ -231,147 +208,115 @@ def _read(
     how: LabelValues,
     skip_strange: bool,
     option: str,
+    no_ids: bool,
 ) -> tuple[LabelValues, dict[tuple[str, object], int]]:
-    names = _Names(labels)
-    minus = None if names.find(ABSTAIN) is not None else ABSTAIN
-    readings: dict[str, dict[tuple, int | None]] = {
-        "names": {
-            key: minus if minus is not None and _number(v) == minus else names.find(v) for key, v in values.items()
-        },
-        "ids": {key: _id(v, len(labels), 0, minus) for key, v in values.items()},
-        "ids_from_1": {key: _id(v, len(labels), 1, minus) for key, v in values.items()},
-    }
-    readings["names"] |= names.abbreviations(
-        {key: v for key, v in values.items() if readings["names"][key] is None}, set(readings["names"].values())
-    )
-    everything, all_readings = values, readings
-    if skip_strange:
-        values = {key: v for key, v in values.items() if any(found[key] is not None for found in readings.values())}
-        readings = {name: {key: found[key] for key in values} for name, found in readings.items()}
-    fits = {name: {k: i for k, i in found.items() if i is not None} for name, found in readings.items()}
-    whole = {name: found for name, found in fits.items() if len(found) == len(values)}
-    held = {key: written(value) for key, value in values.items()}
+    all_of_it = _Column(values, labels, column, option)
+    part = _Column({k: v for k, v in values.items() if all_of_it.reads(k)}, labels, column, option)
+    some = part if skip_strange else all_of_it
     if how != "auto":
-        if how not in whole:
-            raise ValueError(messages.none_fits(held, readings, labels, column, how, option))
-        return how, whole[how]
-    if "names" in whole and ("ids" not in whole or whole["ids"] == whole["names"] or _are_texts(values.values())):
-        if "ids" in whole and whole["ids"] != whole["names"]:
-            logger.warning("%s", messages.names_that_could_be_ids(held, whole["ids"], labels, column, option))
-        return "names", whole["names"]
-    if "names" in whole:
-        raise ValueError(messages.names_or_ids(held, labels, column, option))
-    if "ids" not in whole:
-        raise ValueError(messages.none_fits(held, readings, labels, column, how, option))
-    ids = whole["ids"]
-    if len(everything) > 2 * len(values):  # a few numbers among other words are no column of ids
-        held = {key: written(value) for key, value in everything.items()}
-        raise ValueError(messages.none_fits(held, all_readings, labels, column, how, option))
-    if meant := _common_meaning(set(ids.values()), labels):
-        raise ValueError(messages.common_codes(held, ids, meant, labels, column, option))
-    if values and 0 not in ids.values() and any(i > 0 for i in ids.values()):
-        logger.warning("%s", messages.ids_without_zero(held, ids, whole["ids_from_1"], labels, column, option))
-    return "ids", ids
+        if how not in some.whole:
+            raise some.unread(how)
+    elif all_of_it.has_names_among_numbers():
+        how = "names"  # then no number is an id in silence
+        if all_of_it.fits_ids() and not no_ids:
+            raise ValueError(messages.names_and_other_numbers(*all_of_it.told(), all_of_it.ids, all_of_it.odd, option))
+        if not skip_strange:
+            raise all_of_it.unread()
+        some = _Column({k: v for k, v in values.items() if k not in all_of_it.strange}, labels, column, option)
+    elif "names" in some.whole:
+        how, named, ids = "names", some.whole["names"], {} if no_ids else some.whole.get("ids", {})
+        if ids not in ({}, named):
+            if not all(isinstance(value, str) for value in some.values.values()):
+                raise ValueError(messages.names_or_ids(some.held, labels, column, option))
+            logger.warning("%s", messages.names_that_could_be_ids(some.held, ids, labels, column, option))
+    else:
+        if "ids" not in some.whole:
+            raise some.unread()
+        if len(values) > 2 * len(part.values) or not all_of_it.fits_ids():
+            raise all_of_it.unread()  # a few numbers among other words or numbers are no column of ids
+        how = "ids"
+        _check_ids(some)
+    if how == "names" and some.short:
+        logger.warning("%s", messages.read_as(some.held, some.short, labels, column, option))
+    return how, some.whole[how]
 
 
-def _common_meaning(numbers: set[int], labels: Sequence[str]) -> dict[int, str]:
-    """What numbers that could be ids commonly mean for such labels, where that is another label; else nothing."""
-    given, half = numbers - {ABSTAIN}, len(labels) // 2
-    truth, poles = _pairs(_NO_AND_YES, labels), _pairs(_POLES, labels)
-    if ABSTAIN in numbers and given:
-        low, high = ([*truth, *poles] or [(0, len(labels) - 1)])[0]
-        if given == {1} and len(labels) == 2:
-            return {ABSTAIN: labels[low], 1: labels[high]}
-        if len(labels) in _CENTRED and max(given) <= half:
-            order = sorted(range(len(labels)), key=lambda i: (i == high, i != low, i if low < high else -i))
-            return {number: labels[order[number + half]] for number in sorted(numbers)}
-    if given and given <= {0, 1}:
-        for pair in truth:
-            if any(pair[number] != number for number in given):
-                return {number: labels[pair[number]] for number in sorted(given)}
-    return {}
+def _check_ids(column: _Column) -> None:
+    """Refuse ids that commonly mean something else, and warn of those that may count from 1."""
+    ids, told = column.whole["ids"], column.told()
+    if meant := common_meaning(set(ids.values()), column.labels):
+        raise ValueError(messages.common_codes(column.held, ids, meant, *told[1:], column.option))
+    if ids and 0 not in ids.values() and any(i > 0 for i in ids.values()):
+        from_1 = column.whole["ids_from_1"]
+        logger.warning("%s", messages.ids_without_zero(column.held, ids, from_1, *told[1:], column.option))
 
 
-def _pairs(listed: str, labels: Sequence[str]) -> list[tuple[int, int]]:
-    """The places of those pairs of words that are both labels; and of `not x` and `x`, whatever x is."""
-    folded = {_folded(label): i for i, label in enumerate(labels)}
-    pairs = [pair.split() for pair in listed.split(",")]
-    found = [(folded[_folded(a)], folded[_folded(b)]) for a, b in pairs if {_folded(a), _folded(b)} <= set(folded)]
-    negated = ((i, name[match.end() :]) for name, i in folded.items() if (match := _NEGATED.match(name)))
-    return found + [(i, folded[rest]) for i, rest in negated if rest in folded]
+class _Column:
+    """
+    The different values of a label column and every way to read them.
+
+    Attributes:
+        readings (`dict`): The label of each value as a name, an id, or a number that counts from 1, or `None`.
+        whole (`dict`): Those readings that read every value.
+        short (`dict`): Values that are read as names because they are commonly short for them.
+        numbers (`set`): Values that are numbers and not -1 for no label.
+        strange (`set`): Values that are no names.
+    """
+
+    def __init__(self, values: Mapping[tuple, object], labels: Sequence[str], name: str, option: str) -> None:
+        self.values, self.labels, self.name, self.option = values, labels, name, option
+        self.held = {key: written(value) for key, value in values.items()}
+        names = Names(labels)
+        minus = None if names.find(ABSTAIN) is not None else ABSTAIN
+        found = {key: ABSTAIN if _is(v, minus) else names.find(v) for key, v in values.items()}
+        found |= {key: names.find_begun(values[key]) for key, i in found.items() if i is None}
+        left = {key: values[key] for key, i in found.items() if i is None}
+        self.short = names.abbreviations(left, set(found.values()))
+        self.readings = {
+            "names": {**found, **self.short},
+            "ids": {key: _id(v, len(labels), 0, minus) for key, v in values.items()},
+            "ids_from_1": {key: _id(v, len(labels), 1, minus) for key, v in values.items()},
+        }
+        fits = {name: {k: i for k, i in found.items() if i is not None} for name, found in self.readings.items()}
+        self.whole = {name: read for name, read in fits.items() if len(read) == len(values)}
+        self.numbers = {key for key, v in values.items() if number_of(v) is not None and not _is(v, minus)}
+        self.strange = set(values) - set(fits["names"])
+        self.ids = fits["ids"]
+        self.odd = [self.held[key] for key in values if key in self.numbers & self.strange]
+
+    def reads(self, key: tuple) -> bool:
+        """Whether a value has any reading."""
+        return any(found[key] is not None for found in self.readings.values())
+
+    def has_names_among_numbers(self) -> bool:
+        """Whether some of the numbers are names, and others not."""
+        return bool(self.odd) and not self.numbers <= self.strange
+
+    def fits_ids(self) -> bool:
+        """Whether all numbers could be ids, and nothing else is a name."""
+        return all(key in self.ids for key in self.values if key in self.numbers or key not in self.strange)
+
+    def told(self) -> tuple[dict[tuple, str], Sequence[str], str]:
+        """What a message says of it first."""
+        return self.held, self.labels, self.name
+
+    def unread(self, how: LabelValues = "auto") -> ValueError:
+        """What is raised where no reading fits, or not the one that was asked for."""
+        told = messages.none_fits(self.held, self.readings, self.labels, self.name, how, self.option)
+        return ValueError(told)
 
 
-class _Names:
-    """Label ids by name, however a name is spelled."""
-
-    def __init__(self, labels: Sequence[str]) -> None:
-        self.exact = {label: i for i, label in enumerate(labels)}
-        self.folded = _unique((_folded(label), i) for i, label in enumerate(labels))
-        self.numeric = _unique((_number(label), i) for i, label in enumerate(labels))
-
-    def find(self, value: object) -> int | None:
-        """The id of the label that a value names, or `None`."""
-        text = written(value).strip()
-        if text in self.exact:
-            return self.exact[text]
-        number = None if isinstance(value, bool) else _number(value)
-        if number is not None:
-            return self.numeric.get(number)
-        return self.folded.get(_folded(text)) if isinstance(value, str | bool) else None
-
-    def abbreviations(self, values: Mapping[tuple, object], in_full: set[int | None]) -> dict[tuple, int]:
-        """The ids of values that begin a word of exactly one label, none of which occurs in full: `neg` for `negative`."""
-        out: dict[tuple, int] = {}
-        for key, value in values.items():
-            short = _folded(value) if isinstance(value, str) else ""
-            if len(short) < _SHORTEST or short in _NEVER_SHORT:
-                continue
-            starts = [i for name, i in self.folded.items() if name.startswith(short) and name[len(short)].isalnum()]
-            if len(starts) == 1:
-                out[key] = starts[0]
-        return {} if in_full & set(out.values()) else out
-
-
-def _folded(name: str) -> str:
-    """A name in one case, with one blank for blanks and underscores. Its symbols stay: C, C++ and C# are three."""
-    plain = "".join(
-        c if unicodedata.category(c) == "No" else unicodedata.normalize("NFKC", c) for c in name
-    )  # m² stays
-    return re.sub(r"[\s_]+", " ", unicodedata.normalize("NFC", plain).casefold()).strip()
-
-
-def _unique(pairs: Iterable[tuple[_Key | None, int]]) -> dict[_Key, int]:
-    """A mapping without the keys that stand for several labels."""
-    out: dict[_Key, int] = {}
-    twice = set()
-    for key, i in pairs:
-        if key is None:
-            continue
-        if out.setdefault(key, i) != i:
-            twice.add(key)
-    return {key: i for key, i in out.items() if key not in twice}
-
-
-def _number(value: object) -> Fraction | None:
-    """A value as a number, when it is one or spells one."""
-    if isinstance(value, bool):
-        return None
-    if isinstance(value, int | float):
-        return Fraction(value) if math.isfinite(value) else None
-    if isinstance(value, str) and _NUMBER.fullmatch(text := value.strip().replace("−", "-")):
-        return Fraction(text)
-    return None
+def _is(value: object, number: int | None) -> bool:
+    return number is not None and number_of(value) == number
 
 
 def _id(value: object, num_labels: int, first: int, missing: int | None) -> int | None:
-    number = _number(value)
-    if number is None or number.denominator != 1 or re.match(r"\s*0\d", str(value)):  # nobody counts 00, 01, 02
+    number = number_of(value)
+    if (
+        number is None or number.denominator != 1 or isinstance(value, str) and _PADDED.match(value)
+    ):  # nobody counts 00, 01, 02
         return None
     if missing is not None and number == missing:
         return ABSTAIN
     place = int(number) - first
     return place if 0 <= place < num_labels else None
-
-
-def _are_texts(values: Iterable[object]) -> bool:
-    return all(isinstance(value, str) for value in values)

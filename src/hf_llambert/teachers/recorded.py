@@ -16,13 +16,12 @@ from datasets import Dataset
 
 from hf_llambert.data import content_hash, load_data
 from hf_llambert.reading import PLAIN, FileFormat
+from hf_llambert.tasks.label_names import is_missing, written
 from hf_llambert.tasks.questions import (
     LabelValues,
-    is_missing,
     label_meanings,
     parse_label_map,
     value_key,
-    written,
 )
 from hf_llambert.tasks.spec import TaskSpec
 from hf_llambert.teachers.base import Mode, Reply

@@ -7,7 +7,8 @@ import math
 from collections.abc import Mapping
 
 from hf_llambert.tasks.label_messages import named, said_by_map
-from hf_llambert.tasks.questions import ABSTAIN, value_key, written
+from hf_llambert.tasks.label_names import written
+from hf_llambert.tasks.questions import ABSTAIN, value_key
 from hf_llambert.tasks.spec import TaskSpec
 from hf_llambert.teachers.recordings import Answer, clean
 

@@ -14,11 +14,14 @@ import numpy as np
 from datasets import ClassLabel, Dataset
 
 from hf_llambert.data import check_column
-from hf_llambert.tasks.questions import is_missing, value_key
+from hf_llambert.tasks.label_names import is_missing
+from hf_llambert.tasks.logs import get_logger
+from hf_llambert.tasks.questions import value_key
 from hf_llambert.tasks.spec import CUT, TaskSpec
 from hf_llambert.teachers.batches import custom_id, messages_id
 from hf_llambert.teachers.protocol import counted, finished, first_tokens, written
 
+logger = get_logger(__name__)
 _ROWS = 1000
 _MOST_TOKENS = 2**40
 _ROUNDING = 1e-3  # a probability of 1 may come as a little more
@@ -124,6 +127,8 @@ class TableRecording:
         finish_columns: Sequence[str] = (),
     ) -> None:
         check_column(table, answer_column, "response_column, label_column, scores_column or probabilities_column")
+        if texts is not None:
+            table = _with_ids(table, row_column)
         self._rows = None if texts is None else _rows(table, texts, row_column)
         texts = table if texts is None else texts
         check_column(texts, text_column, "text_column")
@@ -173,6 +178,23 @@ class TableRecording:
         if not all(isinstance(text, str) for text in texts):
             raise ValueError(f"Column '{self._text_column}' must hold strings. Pass text_column=... .")
         return texts
+
+
+def _with_ids(table: Dataset, row_column: str) -> Dataset:
+    """The rows of a table that say which text they are about; warns of the others."""
+    check_column(table, row_column, "row_column")
+    kept = [i for i, value in enumerate(table[row_column][:]) if not is_missing(value)]
+    if len(kept) == len(table):
+        return table
+    if not kept:
+        raise ValueError(f"Column '{row_column}' is empty, so no answer says which text it is about.")
+    logger.warning(
+        "%d of %d recorded answers have nothing in column '%s', so they are about no text and are left out.",
+        len(table) - len(kept),
+        len(table),
+        row_column,
+    )
+    return table.select(kept)
 
 
 def _rows(table: Dataset, texts: Dataset, row_column: str) -> np.ndarray:
