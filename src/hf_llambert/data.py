@@ -30,6 +30,7 @@ from hf_llambert.reading import (
     joined_schema,
     read_tables,
 )
+from hf_llambert.reading.folders import data_files, is_saved_dataset
 from hf_llambert.stages import STAGE_FILE, claim_stage, note_stage, scratch_folder, stage_results, whole_folder
 from hf_llambert.tasks.questions import ABSTAIN, LabelValues, label_ids, label_reading, warn_about_gold
 from hf_llambert.tasks.spec import TaskSpec
@@ -59,9 +60,6 @@ __all__ = [
     "write_whole",
 ]
 
-_FORMATS = {".jsonl": "json", ".json": "json", ".csv": "csv", ".parquet": "parquet", ".arrow": "arrow"}
-_COMPRESSED = (".gz", ".zst", ".bz2", ".xz")
-
 
 def load_data(
     source: str | Path,
@@ -79,8 +77,8 @@ def load_data(
     Read a dataset.
 
     Args:
-        source (`str` or `Path`): A .parquet, .jsonl, .json, .csv or .arrow file (compressed or not), a directory of such
-            files, a dataset written by `save_to_disk`, or a Hub id.
+        source (`str` or `Path`): A .parquet, .jsonl, .ndjson, .json, .csv, .tsv or .arrow file (compressed or not), a directory
+            of such files, a dataset written by `save_to_disk`, or a Hub id.
         split (`str`, *optional*): Split of a Hub dataset or a saved `DatasetDict`. Needed when there are several.
         num_rows (`int`, *optional*): Take a random sample of so many rows. A larger sample with the same seed begins
             with the rows of a smaller one.
@@ -88,7 +86,7 @@ def load_data(
         label_columns (`Sequence[str]`, defaults to none): Columns of CSV and JSON to read as strings, as they are written:
             `01` stays `01`. An empty cell of a CSV and a JSON null are null.
         encoding (`str`, defaults to `"utf-8"`): Encoding of CSV and JSON files.
-        delimiter (`str`, defaults to `","`): What stands between the fields of a CSV.
+        delimiter (`str`, defaults to `","`): What stands between the fields of a CSV; in a .tsv it is a tab.
         config (`str`, *optional*): Configuration of a Hub dataset. Needed when there are several.
         text_column (`str`, defaults to `"text"`): Column of the texts. Half a character in JSON (a lone surrogate) makes its
             row unusable there; in other columns U+FFFD stands for it.
@@ -314,42 +312,6 @@ def _load_saved(path: Path) -> Dataset | DatasetDict:
         plain = Path(place) / "saved"
         plain.symlink_to(path.absolute(), target_is_directory=True)
         return load_from_disk(str(plain))
-
-
-def is_saved_dataset(path: Path) -> bool:
-    """Whether a folder was written by `save_to_disk`."""
-    return (path / "state.json").is_file() or (path / "dataset_dict.json").is_file()
-
-
-def data_files(source: str | Path) -> tuple[str, list[Path]]:
-    """
-    The kind (`parquet`, `json`, `csv` or `arrow`) and the files of a file or directory, in the order of their names.
-
-    Raises:
-        FileNotFoundError: The directory holds none.
-        ValueError: A file of another kind, or files of several kinds.
-    """
-    path = Path(source)
-    if path.is_file():
-        files = [path]
-        if _kind(path) is None:
-            raise ValueError(f"'{path}' is not one of {', '.join(_FORMATS)}.")
-    else:
-        visible = (p for p in path.rglob("*") if not any(part.startswith(".") for part in p.relative_to(path).parts))
-        files = sorted(p for p in visible if _kind(p) and p.name != STAGE_FILE)
-    if not files:
-        raise FileNotFoundError(f"'{path}' holds no {', '.join(_FORMATS)} file and no saved dataset.")
-    kinds = {str(_kind(p)) for p in files}
-    if len(kinds) > 1:
-        raise ValueError(f"'{path}' mixes {sorted(kinds)} files. Keep files of one kind in a directory.")
-    if not any(p.stat().st_size for p in files):
-        raise ValueError(f"'{path}' is empty.")
-    return kinds.pop(), files
-
-
-def _kind(path: Path) -> str | None:
-    name = path.with_suffix("") if path.suffix in _COMPRESSED else path
-    return _FORMATS.get(name.suffix)
 
 
 def read_files(kind: str, files: Sequence[Path], form: FileFormat = PLAIN) -> Dataset:

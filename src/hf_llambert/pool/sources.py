@@ -64,9 +64,9 @@ def pool_pieces(
     The pieces of a pool, in order.
 
     Args:
-        pool: A dataset; a stream, which is known again by its first rows; a .parquet, .jsonl, .json, .csv or .arrow file
-            (compressed or not), a directory of such files of one kind; a saved dataset or a run's folder; or a Hub id, whose
-            files are streamed. Files are never copied, and told apart by size and 64 places in each.
+        pool: A dataset; a stream, which is known again by its first rows; a .parquet, .jsonl, .ndjson, .json, .csv, .tsv or
+            .arrow file (compressed or not), a directory of such files of one kind; a saved dataset or a run's folder; or a
+            Hub id, whose files are streamed. Files are never copied, and told apart by size and 64 places in each.
         split (`str`, *optional*): Split of a Hub id or a saved dataset.
         form (`FileFormat`, *optional*): Encoding and delimiter of files that are here.
         config (`str`, *optional*): Configuration of a Hub id.
@@ -223,7 +223,7 @@ def _check_labels(kind: str, files: Sequence[Path], root: Path) -> None:
     for path in files if kind in ("parquet", "arrow") and len(files) > 1 else ():
         schema = None
         with suppress(Exception):  # reading it says why not
-            if path.suffix == ".parquet":
+            if path.suffix.lower() == ".parquet":
                 schema = pq.read_schema(path)
             elif (table := next(read_tables(kind, path, PLAIN), None)) is not None:
                 schema = table.schema
@@ -244,7 +244,7 @@ def _file_piece(kind: str, path: Path, root: Path, form: FileFormat, read: FileF
         with suppress(Exception):  # reading it says why not
             digest.update(str(next(read_tables(kind, path, read)).schema).encode())
     identity = digest.hexdigest()[:32]
-    if kind != "parquet" or path.suffix != ".parquet":
+    if kind != "parquet" or path.suffix.lower() != ".parquet":
         return Piece(name, identity, None, partial(read_tables, kind, path, read, size=_READ))
     num_rows = features = None
     with suppress(pa.ArrowException, OSError), pq.ParquetFile(path) as file:  # reading it says why not

@@ -25,6 +25,7 @@ _TRUTH = (("True", "False"), ("true", "false"), ("TRUE", "FALSE"))
 def csv_tables(path: Path, form: FileFormat) -> Iterator[pa.Table]:
     """The rows of a CSV. Its types are those of the format, else those that suit the whole file."""
     types = csv_types([path], form) if form.column_types is None else form.column_types
+    form = form.of(path)
     with open_text(path, form) as text:
         checked = _checked_rows(text, form)
         header = next(checked, None)
@@ -51,7 +52,7 @@ def csv_types(files: Sequence[Path], form: FileFormat) -> dict[str, pa.DataType]
     found: dict[str, _Kinds] = {}
     for path in files:
         with suppress(ValueError, OSError, EOFError), open_text(path, form) as text:  # reading it says why not
-            checked = _checked_rows(text, form)
+            checked = _checked_rows(text, form.of(path))
             header = next(checked, [])
             kinds = [found.setdefault(name, _Kinds(name in form.label_columns)) for name in header]
             while rows := list(islice(checked, _ROWS)):
@@ -166,6 +167,10 @@ def _is_note_of_excel(line: str, form: FileFormat) -> bool:
 
 def _check_header(header: list[str], form: FileFormat) -> None:
     other = next((mark for mark in _SEPARATORS if mark in header[0]), None) if len(header) == 1 else None
+    if len(header) == 1 and form.delimiter == "\t" and "," in header[0]:
+        raise ValueError(
+            f"its header {header[0]!r} is one field and looks separated by ','. Call it .csv, or separate by tabs"
+        )
     if other is not None and form.delimiter not in _SEPARATORS:
         shown = "\\t" if other == "\t" else other
         raise ValueError(
