@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from datasets import Dataset, Features, IterableDataset, load_dataset, load_dataset_builder
 from datasets.table import table_cast
@@ -23,6 +24,7 @@ from hf_llambert.reading import (
     MixedTypes,
     check_labels,
     csv_types,
+    is_wider,
     joined_schema,
     plain_schema,
     plain_types,
@@ -161,23 +163,34 @@ def cast_table(table: pa.Table, features: Features, start: int = 0, whole: bool 
 
 
 def _cast(column: pa.Table, schema: pa.Schema, features: Features) -> pa.Table:
+    """
+    A column of another type, where its values are the same in both: a wider type of its kind, or another one for numbers
+    that it holds exactly.
+
+    Raises:
+        ValueError: They would not be.
+    """
     name = schema.names[0]
-    if column.schema.field(name).type == schema.field(name).type:
+    read, kept, values = column.schema.field(name).type, schema.field(name).type, column[name]
+    if read == kept:
         return column
-    read, values = column.schema.field(name).type, column[name]
-    if _is_string(schema.field(name).type) and values.null_count < len(values) and _is_number(read):
-        raise ValueError("as strings they would not be what is written")
+    if values.null_count < len(values) and not is_wider(kept, read):
+        if not (_is_number(read) and _is_number(kept)):
+            raise ValueError(f"as {kept} it would not be what is written")
+        if not _same(values, values.cast(kept).cast(read)):
+            raise ValueError(f"{kept} cannot hold it exactly")
     known = Features({name: features[name]})
     return table_cast(column.replace_schema_metadata(None), known.arrow_schema)
 
 
-def _is_string(kind: pa.DataType) -> bool:
-    return pa.types.is_string(kind) or pa.types.is_large_string(kind)
+def _same(values: pa.ChunkedArray, others: pa.ChunkedArray) -> bool:
+    is_float = pa.types.is_floating(values.type)
+    equal = pc.or_(pc.equal(values, others), pc.and_(pc.is_nan(values), pc.is_nan(others))) if is_float else None
+    return pc.all(pc.equal(values, others) if equal is None else equal).as_py() is not False
 
 
 def _is_number(kind: pa.DataType) -> bool:
-    kinds = (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal, pa.types.is_boolean, pa.types.is_temporal)
-    return any(is_kind(kind) for is_kind in kinds)
+    return any(is_kind(kind) for is_kind in (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal))
 
 
 def column_values(column: pa.ChunkedArray) -> list[object]:

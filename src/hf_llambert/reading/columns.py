@@ -9,7 +9,10 @@ import pyarrow as pa
 
 
 def plain_types(table: pa.Table) -> pa.Table:
-    """The same table with its views of strings and bytes as plain strings and bytes, which `datasets` knows."""
+    """
+    The same table with its views of strings and bytes as plain strings and bytes, which `datasets` knows, and its
+    dictionaries (categories of pandas) as what they stand for.
+    """
     schema = plain_schema(table.schema)
     return table if schema == table.schema else table.cast(schema)
 
@@ -20,6 +23,8 @@ def plain_schema(schema: pa.Schema) -> pa.Schema:
 
 
 def _plain(kind: pa.DataType) -> pa.DataType:
+    if pa.types.is_dictionary(kind):
+        return _plain(kind.value_type)
     if pa.types.is_string_view(kind):
         return pa.large_string()
     if pa.types.is_binary_view(kind):
@@ -99,6 +104,28 @@ def joined_schema(first: pa.Schema, second: pa.Schema) -> pa.Schema:
         except (pa.ArrowTypeError, pa.ArrowInvalid) as error:
             raise MixedTypes(field.name, f"column '{field.name}' holds {field.type}, expected {known.type}") from error
     return pa.schema(list(fields.values()), first.metadata)
+
+
+def is_wider(kept: pa.DataType, read: pa.DataType) -> bool:
+    """Whether a type is another, or takes all values of another as they are, such as int64 those of int32."""
+    kept, read = _bare(kept), _bare(read)
+    with suppress(MixedTypes):
+        one, other = (pa.schema([pa.field("it", kind)]) for kind in (kept, read))
+        return joined_schema(one, other).field(0).type == kept
+    return False
+
+
+def _bare(kind: pa.DataType) -> pa.DataType:
+    """A type without what makes no difference to its values: how long its offsets are, what the parts of lists are called."""
+    if pa.types.is_large_string(kind):
+        return pa.string()
+    if pa.types.is_large_binary(kind):
+        return pa.binary()
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        return pa.list_(_bare(kind.value_type))
+    if pa.types.is_struct(kind):
+        return pa.struct([pa.field(field.name, _bare(field.type)) for field in kind])
+    return kind
 
 
 def fitted(table: pa.Table, schema: pa.Schema) -> pa.Table:
