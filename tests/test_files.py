@@ -201,7 +201,7 @@ def test_a_pool_is_cast_only_in_what_is_kept(student_dir, tmp_path):
     with pytest.raises(RuntimeError, match=r"'2.parquet' cannot be read: expected the columns \['id', 'text', 'x'\]"):
         label_pool(pool, labeler, tmp_path / "all", show_progress=False)
     pq.write_table(pa.table({"id": [2, 3], "text": ["a", "b"], "x": ["7", "one"]}), pool / "2.parquet")
-    with pytest.raises(RuntimeError, match="'2.parquet' cannot be read: column 'x' of row 2 holds string where int64"):
+    with pytest.raises(RuntimeError, match="'2.parquet' cannot be read: column 'x' of row 1 holds string where int64"):
         label_pool(pool, labeler, tmp_path / "typed", show_progress=False)
 
 
