@@ -336,7 +336,7 @@ def test_texts_of_a_pool_stay_as_written_where_later_ones_look_like_numbers(stud
     assert rows["n"][:] == [1, 2, 3, 4]
 
 
-@pytest.mark.parametrize("value", ["7", "1.5", "true", '"2020-01-01"'])
+@pytest.mark.parametrize("value", ["7", "1.5", "true"])
 def test_a_pool_turns_no_other_values_to_texts(value, student_dir, tmp_path):
     pool = tmp_path / "pool"
     pool.mkdir()

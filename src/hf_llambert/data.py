@@ -10,7 +10,6 @@ import tempfile
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 import datasets
@@ -25,10 +24,10 @@ from hf_llambert.reading import (
     FileFormat,
     MixedTypes,
     check_labels,
-    csv_types,
     fitted,
     joined_schema,
     read_tables,
+    suited,
 )
 from hf_llambert.reading.folders import data_files, is_saved_dataset
 from hf_llambert.stages import STAGE_FILE, claim_stage, note_stage, scratch_folder, stage_results, whole_folder
@@ -328,7 +327,7 @@ def read_files(kind: str, files: Sequence[Path], form: FileFormat = PLAIN) -> Da
         copy.parent.mkdir(parents=True, exist_ok=True)
         part = copy.with_name(f".{copy.name}.{uuid.uuid4().hex[:8]}.part")
         try:
-            read = replace(form, column_types=csv_types(files, form)) if kind == "csv" else form
+            read = suited(kind, files, form)
             wider = _copy_tables(kind, files, read, part, None)
             while wider is not None:
                 wider = _copy_tables(kind, files, read, part, wider)

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -23,13 +23,13 @@ from hf_llambert.reading import (
     FileFormat,
     MixedTypes,
     check_labels,
-    csv_types,
     is_wider,
     joined_schema,
     plain_schema,
     plain_types,
     read_parquet,
     read_tables,
+    suited,
 )
 
 _READ = 1000  # rows that are read at once
@@ -89,7 +89,7 @@ def pool_pieces(
             raise ValueError(f"'{pool}' is here and has no configurations. Leave config (--config) out.")
         kind, files = data_files(pool)
         _check_labels(kind, files, path)
-        read = replace(form, column_types=csv_types(files, form)) if kind == "csv" else form
+        read = suited(kind, files, form)
         return [_file_piece(kind, path, Path(pool), form, read) for path in files]
     kind, urls = _hub_files(str(pool), split, config)
     return [Piece(url, url, None, partial(_read_url, kind, url)) for url in urls]  # the commit is part of the address
@@ -174,7 +174,9 @@ def _cast(column: pa.Table, schema: pa.Schema, features: Features) -> pa.Table:
     read, kept, values = column.schema.field(name).type, schema.field(name).type, column[name]
     if read == kept:
         return column
-    if values.null_count < len(values) and not is_wider(kept, read):
+    if values.null_count == len(values):
+        return pa.table({name: pa.nulls(len(values), kept)})
+    if not is_wider(kept, read):
         if not (_is_number(read) and _is_number(kept)):
             raise ValueError(f"as {kept} it would not be what is written")
         if not _same(values, values.cast(kept).cast(read)):
@@ -253,7 +255,7 @@ def _file_piece(kind: str, path: Path, root: Path, form: FileFormat, read: FileF
     digest_file(path, digest, sampled=True)
     if form != PLAIN and kind in ("csv", "json"):
         digest.update(repr(form).encode())
-    if kind == "csv":  # another file beside it may turn its numbers to strings
+    if kind in ("csv", "json"):  # another file beside it may change its types
         with suppress(Exception):  # reading it says why not
             digest.update(str(next(read_tables(kind, path, read)).schema).encode())
     identity = digest.hexdigest()[:32]

@@ -9,16 +9,14 @@ from hf_llambert.reading.columns import (
     plain_schema,
     plain_types,
 )
-from hf_llambert.reading.csv_rows import csv_types
 from hf_llambert.reading.formats import PLAIN, FileFormat
-from hf_llambert.reading.tables import read_parquet, read_tables
+from hf_llambert.reading.tables import read_parquet, read_tables, suited
 
 __all__ = [
     "PLAIN",
     "FileFormat",
     "MixedTypes",
     "check_labels",
-    "csv_types",
     "fitted",
     "is_wider",
     "joined_schema",
@@ -26,4 +24,5 @@ __all__ = [
     "plain_types",
     "read_parquet",
     "read_tables",
+    "suited",
 ]

@@ -30,8 +30,8 @@ class FileFormat:
             they are written: `01` and `1.0` stay that; an empty cell and a JSON null are null.
         text_column (`str`, defaults to `"text"`): Column whose rows are unusable where JSON has half a character (a lone
             surrogate); elsewhere U+FFFD stands for it.
-        column_types (`Mapping[str, pa.DataType]`, *optional*): Types of the columns of a CSV, from [`csv_types`]. Defaults to
-            those that suit this very file. No part of what a file is known by.
+        column_types (`Mapping[str, pa.DataType]`, *optional*): Types of the columns of CSV and JSON, from [`suited`].
+            Defaults to those that suit this very file. No part of what a file is known by.
 
     Raises:
         ValueError: No such encoding, or a delimiter of several characters.
