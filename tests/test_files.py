@@ -269,7 +269,7 @@ def test_a_dataset_with_several_configurations_names_them(message, monkeypatch):
     def load(name, config, **kwargs):
         raise ValueError(message)
 
-    monkeypatch.setattr("hf_llambert.data.load_dataset", load)
+    monkeypatch.setattr("hf_llambert.data.load_dataset_builder", load)
     with pytest.raises(ValueError, match=r"'our/data' has the configurations \['de', 'en'\]; .* \(--config\)"):
         load_data("our/data", config="fr")
 

@@ -4,9 +4,12 @@ import logging
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from datasets import Dataset
+from datasets import Dataset, load_dataset, load_dataset_builder
 
+import hf_llambert.data
 from hf_llambert import StudentLabeler, label_pool, load_data, read_pool
+from hf_llambert.pool.sources import _read_url
+from hf_llambert.reading import FileFormat
 
 
 def _folder(path, **files):
@@ -94,3 +97,16 @@ def test_notes_of_datasets_beside_files_are_no_data(note, tmp_path):
     Dataset.from_dict({"text": ["saved"]}).save_to_disk(tmp_path / "saved")
     (tmp_path / "saved" / "seen.csv").write_text("text\nno\n")
     assert load_data(tmp_path / "saved")[:] == {"text": ["saved"]}
+
+
+@pytest.mark.parametrize("split", [None, "train"])
+def test_a_csv_of_the_hub_is_read_as_one_that_is_here(split, tmp_path, monkeypatch):
+    rows = "text,label,n\nNA,01,1\nNone,NA,2\nnull,1.0,\n1.50,null,4\n"
+    folder = _folder(tmp_path / "hub", **{"train.csv": rows})
+    monkeypatch.setattr(hf_llambert.data, "load_dataset", lambda name, *a, **k: load_dataset(str(folder), *a, **k))
+    monkeypatch.setattr(hf_llambert.data, "load_dataset_builder", lambda *a: load_dataset_builder(str(folder)))
+    read = load_data("some/where", split, label_columns=["label"])[:]
+    assert read == load_data(folder, label_columns=["label"])[:]
+    assert read["text"] == ["NA", "None", "null", "1.50"] and read["label"] == ["01", "NA", "1.0", "null"]
+    (table,) = _read_url("csv", str(folder / "train.csv"), FileFormat(label_columns=["label"]), 0)
+    assert table["text"].to_pylist() == read["text"] and table["label"].to_pylist() == read["label"]

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import datasets
 import pyarrow as pa
-from datasets import ClassLabel, Dataset, DatasetDict, Features, load_dataset, load_from_disk
+from datasets import ClassLabel, Dataset, DatasetDict, Features, load_dataset, load_dataset_builder, load_from_disk
 from datasets.exceptions import DatasetNotFoundError
 
 from hf_llambert import __version__
@@ -261,9 +261,20 @@ def _read(source: str | Path, split: str | None, config: str | None, form: FileF
     if path.exists():
         return read_files(*data_files(path), form)
     with hub_errors(source, config):
+        builder = load_dataset_builder(str(source), config)
+        options = csv_options(form) if builder.name == "csv" and builder.info.features is None else {}
         if split is None:
-            return _one_split(load_dataset(str(source), config), source, None)
-        return load_dataset(str(source), config, split=split)
+            return _one_split(load_dataset(str(source), config, **options), source, None)
+        return load_dataset(str(source), config, split=split, **options)
+
+
+def csv_options(form: FileFormat) -> dict:
+    """How pandas reads a CSV of the Hub as those here are read: "NA" and "null" are texts, and labels stay as written."""
+    return {
+        "keep_default_na": False,
+        "na_values": [""],
+        "converters": dict.fromkeys((form.text_column, *form.label_columns), str),
+    }
 
 
 @contextmanager

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from datasets import Dataset, Features, IterableDataset, load_dataset, load_dataset_builder
 from datasets.table import table_cast
 
-from hf_llambert.data import content_hash, data_files, hub_errors, is_saved_dataset, load_data
+from hf_llambert.data import content_hash, csv_options, data_files, hub_errors, is_saved_dataset, load_data
 from hf_llambert.models import digest_file
 from hf_llambert.reading import (
     PLAIN,
@@ -92,7 +92,9 @@ def pool_pieces(
         read = suited(kind, files, form)
         return [_file_piece(kind, path, Path(pool), form, read) for path in files]
     kind, urls = _hub_files(str(pool), split, config)
-    return [Piece(url, url, None, partial(_read_url, kind, url)) for url in urls]  # the commit is part of the address
+    return [
+        Piece(url, url, None, partial(_read_url, kind, url, form)) for url in urls
+    ]  # the commit is part of the address
 
 
 def pool_features(pieces: Sequence[Piece]) -> Features:
@@ -276,9 +278,9 @@ def _read_parquet(path: Path, start: int) -> Iterator[pa.Table]:
         yield from read_parquet(file, start, _READ)
 
 
-def _read_url(kind: str, url: str, start: int) -> Iterator[pa.Table]:
-    missing = {"keep_default_na": False, "na_values": [""]} if kind == "csv" else {}  # as `read_tables` has it
-    stream = load_dataset(kind, data_files=[url], split="train", streaming=True, **missing)
+def _read_url(kind: str, url: str, form: FileFormat, start: int) -> Iterator[pa.Table]:
+    options = csv_options(form) if kind == "csv" else {}
+    stream = load_dataset(kind, data_files=[url], split="train", streaming=True, **options)
     yield from map(plain_types, _read_stream(stream, start))
 
 
