@@ -121,6 +121,20 @@ INNER = [
     ("annotated/stage.json", "results.quality.confusion", [[1]], "expected figures of 2 labels at 'results.quality'"),
     ("annotated/stage.json", "results.quality.per_class", [], "expected an object at 'results.quality.per_class'"),
     ("annotated/stage.json", "results.quality.reliability", [[1]], "expected a list of bins"),
+    ("annotated/stage.json", "results", {}, "expected a whole number at 'results.n_rows', which is missing"),
+    ("student/stage.json", "results", {}, "expected an object at 'results.train', which is missing"),
+    (
+        "annotated/stage.json",
+        "results.quality.per_class.positive.precision_low",
+        [],
+        "expected a number or null at 'results.quality.per_class.positive.precision_low', got a list",
+    ),
+    (
+        "student/stage.json",
+        "results.eval.per_class.positive.recall_high",
+        "x",
+        "'results.eval.per_class.positive.recall",
+    ),
     (
         "annotated/stage.json",
         "results.calibration",

@@ -10,12 +10,11 @@ import tempfile
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 import datasets
 import pyarrow as pa
-from datasets import ClassLabel, Dataset, DatasetDict, Features, load_dataset, load_from_disk
+from datasets import ClassLabel, Dataset, DatasetDict, Features, load_dataset, load_dataset_builder, load_from_disk
 from datasets.exceptions import DatasetNotFoundError
 
 from hf_llambert import __version__
@@ -25,11 +24,13 @@ from hf_llambert.reading import (
     FileFormat,
     MixedTypes,
     check_labels,
-    csv_types,
     fitted,
     joined_schema,
     read_tables,
+    refuse_look_alikes,
+    suited,
 )
+from hf_llambert.reading.folders import data_files, is_saved_dataset
 from hf_llambert.stages import STAGE_FILE, claim_stage, note_stage, scratch_folder, stage_results, whole_folder
 from hf_llambert.tasks.label_names import look_alikes
 from hf_llambert.tasks.questions import ABSTAIN, LabelValues, label_ids, label_reading, warn_about_gold
@@ -60,9 +61,6 @@ __all__ = [
     "write_whole",
 ]
 
-_FORMATS = {".jsonl": "json", ".json": "json", ".csv": "csv", ".parquet": "parquet", ".arrow": "arrow"}
-_COMPRESSED = (".gz", ".zst", ".bz2", ".xz")
-
 
 def load_data(
     source: str | Path,
@@ -80,8 +78,8 @@ def load_data(
     Read a dataset.
 
     Args:
-        source (`str` or `Path`): A .parquet, .jsonl, .json, .csv or .arrow file (compressed or not), a directory of such
-            files, a dataset written by `save_to_disk`, or a Hub id.
+        source (`str` or `Path`): A .parquet, .jsonl, .ndjson, .json, .csv, .tsv or .arrow file (compressed or not), a directory
+            of such files, a dataset written by `save_to_disk`, or a Hub id.
         split (`str`, *optional*): Split of a Hub dataset or a saved `DatasetDict`. Needed when there are several.
         num_rows (`int`, *optional*): Take a random sample of so many rows. A larger sample with the same seed begins
             with the rows of a smaller one.
@@ -89,7 +87,7 @@ def load_data(
         label_columns (`Sequence[str]`, defaults to none): Columns of CSV and JSON to read as strings, as they are written:
             `01` stays `01`. An empty cell of a CSV and a JSON null are null.
         encoding (`str`, defaults to `"utf-8"`): Encoding of CSV and JSON files.
-        delimiter (`str`, defaults to `","`): What stands between the fields of a CSV.
+        delimiter (`str`, defaults to `","`): What stands between the fields of a CSV; in a .tsv it is a tab.
         config (`str`, *optional*): Configuration of a Hub dataset. Needed when there are several.
         text_column (`str`, defaults to `"text"`): Column of the texts. Half a character in JSON (a lone surrogate) makes its
             row unusable there; in other columns U+FFFD stands for it.
@@ -266,9 +264,20 @@ def _read(source: str | Path, split: str | None, config: str | None, form: FileF
     if path.exists():
         return read_files(*data_files(path), form)
     with hub_errors(source, config):
+        builder = load_dataset_builder(str(source), config)
+        options = csv_options(form) if builder.name == "csv" and builder.info.features is None else {}
         if split is None:
-            return _one_split(load_dataset(str(source), config), source, None)
-        return load_dataset(str(source), config, split=split)
+            return _one_split(load_dataset(str(source), config, **options), source, None)
+        return load_dataset(str(source), config, split=split, **options)
+
+
+def csv_options(form: FileFormat) -> dict:
+    """How pandas reads a CSV of the Hub as those here are read: "NA" and "null" are texts, and labels stay as written."""
+    return {
+        "keep_default_na": False,
+        "na_values": [""],
+        "converters": dict.fromkeys((form.text_column, *form.label_columns), str),
+    }
 
 
 @contextmanager
@@ -318,42 +327,6 @@ def _load_saved(path: Path) -> Dataset | DatasetDict:
         return load_from_disk(str(plain))
 
 
-def is_saved_dataset(path: Path) -> bool:
-    """Whether a folder was written by `save_to_disk`."""
-    return (path / "state.json").is_file() or (path / "dataset_dict.json").is_file()
-
-
-def data_files(source: str | Path) -> tuple[str, list[Path]]:
-    """
-    The kind (`parquet`, `json`, `csv` or `arrow`) and the files of a file or directory, in the order of their names.
-
-    Raises:
-        FileNotFoundError: The directory holds none.
-        ValueError: A file of another kind, or files of several kinds.
-    """
-    path = Path(source)
-    if path.is_file():
-        files = [path]
-        if _kind(path) is None:
-            raise ValueError(f"'{path}' is not one of {', '.join(_FORMATS)}.")
-    else:
-        visible = (p for p in path.rglob("*") if not any(part.startswith(".") for part in p.relative_to(path).parts))
-        files = sorted(p for p in visible if _kind(p) and p.name != STAGE_FILE)
-    if not files:
-        raise FileNotFoundError(f"'{path}' holds no {', '.join(_FORMATS)} file and no saved dataset.")
-    kinds = {str(_kind(p)) for p in files}
-    if len(kinds) > 1:
-        raise ValueError(f"'{path}' mixes {sorted(kinds)} files. Keep files of one kind in a directory.")
-    if not any(p.stat().st_size for p in files):
-        raise ValueError(f"'{path}' is empty.")
-    return kinds.pop(), files
-
-
-def _kind(path: Path) -> str | None:
-    name = path.with_suffix("") if path.suffix in _COMPRESSED else path
-    return _FORMATS.get(name.suffix)
-
-
 def read_files(kind: str, files: Sequence[Path], form: FileFormat = PLAIN) -> Dataset:
     """
     The rows of files, with the columns of all; mapped into memory from a copy among the caches of `datasets`.
@@ -368,7 +341,7 @@ def read_files(kind: str, files: Sequence[Path], form: FileFormat = PLAIN) -> Da
         copy.parent.mkdir(parents=True, exist_ok=True)
         part = copy.with_name(f".{copy.name}.{uuid.uuid4().hex[:8]}.part")
         try:
-            read = replace(form, column_types=csv_types(files, form)) if kind == "csv" else form
+            read = suited(kind, files, form)
             wider = _copy_tables(kind, files, read, part, None)
             while wider is not None:
                 wider = _copy_tables(kind, files, read, part, wider)
@@ -390,6 +363,7 @@ def _copy_tables(
                 for table in read_tables(kind, path, form):
                     check_labels(labels, table.schema, str(path))
                     schema = table.schema if schema is None else schema
+                    refuse_look_alikes(schema.names, table.schema.names)
                     wider = joined_schema(schema, table.schema)
                     if wider != schema:
                         if not writer:

@@ -70,7 +70,14 @@ QUALITY: Shape = {
     "ece?": float,
     "reliability?": bins_shape,
     "macro_f1_classes?": [str],
-    "per_class": {ANY: {"precision": float, "recall": float, "f1": float, "support": int}},
+    "coverage?": float,
+    "per_class": {
+        ANY: {
+            **dict.fromkeys(("precision", "recall", "f1"), float),
+            **dict.fromkeys(("precision_low?", "precision_high?", "recall_low?", "recall_high?"), (float, None)),
+            "support": int,
+        }
+    },
     "confusion": matrix_shape,
 }
 _COUNTS: Shape = {
@@ -164,13 +171,15 @@ def read_stage(path: Path, kind: str) -> dict:
         kind (`str`): `annotated`, `student`, `labels` or `cascade`.
 
     Returns:
-        `dict`: `config`, `results` (empty where the stage is not done) and, but for old ones, `made`.
+        `dict`: `config`, `results` (of labels and a cascade empty where they are not done) and, but for old ones, `made`.
 
     Raises:
         OSError: There is none, or it is damaged.
     """
     config, results = _STAGES[kind]
-    return read_note(path, {"config": config, "results": (results, empty_shape), "made?": _MADE})
+    if kind in ("labels", "cascade"):  # the others appear when they are done
+        results = (results, empty_shape)
+    return read_note(path, {"config": config, "results": results, "made?": _MADE})
 
 
 def read_note(path: Path, shape: Shape = dict, advice: str | None = None) -> dict:

@@ -76,7 +76,7 @@ def label_pool(
             so: each is then started, and started again, by itself, and none waits for another.
         on_shard (`Callable`, *optional*): Called with the path of each finished shard, also of those found finished.
         encoding (`str`, defaults to `"utf-8"`): Encoding of CSV and JSON files.
-        delimiter (`str`, defaults to `","`): What stands between the fields of a CSV.
+        delimiter (`str`, defaults to `","`): What stands between the fields of a CSV; in a .tsv it is a tab.
         config (`str`, *optional*): Configuration of a Hub id.
         label_columns (`Sequence[str]`, defaults to none): Columns to read as strings; see [`load_data`].
 

@@ -6,28 +6,30 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from datasets import Dataset, Features, IterableDataset, load_dataset, load_dataset_builder
 from datasets.table import table_cast
 
-from hf_llambert.data import content_hash, data_files, hub_errors, is_saved_dataset, load_data
+from hf_llambert.data import content_hash, csv_options, data_files, hub_errors, is_saved_dataset, load_data
 from hf_llambert.models import digest_file
 from hf_llambert.reading import (
     PLAIN,
     FileFormat,
     MixedTypes,
     check_labels,
-    csv_types,
+    is_wider,
     joined_schema,
     plain_schema,
     plain_types,
     read_parquet,
     read_tables,
+    suited,
 )
 
 _READ = 1000  # rows that are read at once
@@ -64,9 +66,9 @@ def pool_pieces(
     The pieces of a pool, in order.
 
     Args:
-        pool: A dataset; a stream, which is known again by its first rows; a .parquet, .jsonl, .json, .csv or .arrow file
-            (compressed or not), a directory of such files of one kind; a saved dataset or a run's folder; or a Hub id, whose
-            files are streamed. Files are never copied, and told apart by size and 64 places in each.
+        pool: A dataset; a stream, which is known again by its first rows; a .parquet, .jsonl, .ndjson, .json, .csv, .tsv or
+            .arrow file (compressed or not), a directory of such files of one kind; a saved dataset or a run's folder; or a
+            Hub id, whose files are streamed. Files are never copied, and told apart by size and 64 places in each.
         split (`str`, *optional*): Split of a Hub id or a saved dataset.
         form (`FileFormat`, *optional*): Encoding and delimiter of files that are here.
         config (`str`, *optional*): Configuration of a Hub id.
@@ -87,10 +89,12 @@ def pool_pieces(
             raise ValueError(f"'{pool}' is here and has no configurations. Leave config (--config) out.")
         kind, files = data_files(pool)
         _check_labels(kind, files, path)
-        read = replace(form, column_types=csv_types(files, form)) if kind == "csv" else form
+        read = suited(kind, files, form)
         return [_file_piece(kind, path, Path(pool), form, read) for path in files]
     kind, urls = _hub_files(str(pool), split, config)
-    return [Piece(url, url, None, partial(_read_url, kind, url)) for url in urls]  # the commit is part of the address
+    return [
+        Piece(url, url, None, partial(_read_url, kind, url, form)) for url in urls
+    ]  # the commit is part of the address
 
 
 def pool_features(pieces: Sequence[Piece]) -> Features:
@@ -161,23 +165,36 @@ def cast_table(table: pa.Table, features: Features, start: int = 0, whole: bool 
 
 
 def _cast(column: pa.Table, schema: pa.Schema, features: Features) -> pa.Table:
+    """
+    A column of another type, where its values are the same in both: a wider type of its kind, or another one for numbers
+    that it holds exactly.
+
+    Raises:
+        ValueError: They would not be.
+    """
     name = schema.names[0]
-    if column.schema.field(name).type == schema.field(name).type:
+    read, kept, values = column.schema.field(name).type, schema.field(name).type, column[name]
+    if read == kept:
         return column
-    read, values = column.schema.field(name).type, column[name]
-    if _is_string(schema.field(name).type) and values.null_count < len(values) and _is_number(read):
-        raise ValueError("as strings they would not be what is written")
+    if values.null_count == len(values):
+        return pa.table({name: pa.nulls(len(values), kept)})
+    if not is_wider(kept, read):
+        if not (_is_number(read) and _is_number(kept)):
+            raise ValueError(f"as {kept} it would not be what is written")
+        if not _same(values, values.cast(kept).cast(read)):
+            raise ValueError(f"{kept} cannot hold it exactly")
     known = Features({name: features[name]})
     return table_cast(column.replace_schema_metadata(None), known.arrow_schema)
 
 
-def _is_string(kind: pa.DataType) -> bool:
-    return pa.types.is_string(kind) or pa.types.is_large_string(kind)
+def _same(values: pa.ChunkedArray, others: pa.ChunkedArray) -> bool:
+    is_float = pa.types.is_floating(values.type)
+    equal = pc.or_(pc.equal(values, others), pc.and_(pc.is_nan(values), pc.is_nan(others))) if is_float else None
+    return pc.all(pc.equal(values, others) if equal is None else equal).as_py() is not False
 
 
 def _is_number(kind: pa.DataType) -> bool:
-    kinds = (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal, pa.types.is_boolean, pa.types.is_temporal)
-    return any(is_kind(kind) for is_kind in kinds)
+    return any(is_kind(kind) for is_kind in (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal))
 
 
 def column_values(column: pa.ChunkedArray) -> list[object]:
@@ -223,7 +240,7 @@ def _check_labels(kind: str, files: Sequence[Path], root: Path) -> None:
     for path in files if kind in ("parquet", "arrow") and len(files) > 1 else ():
         schema = None
         with suppress(Exception):  # reading it says why not
-            if path.suffix == ".parquet":
+            if path.suffix.lower() == ".parquet":
                 schema = pq.read_schema(path)
             elif (table := next(read_tables(kind, path, PLAIN), None)) is not None:
                 schema = table.schema
@@ -240,11 +257,11 @@ def _file_piece(kind: str, path: Path, root: Path, form: FileFormat, read: FileF
     digest_file(path, digest, sampled=True)
     if form != PLAIN and kind in ("csv", "json"):
         digest.update(repr(form).encode())
-    if kind == "csv":  # another file beside it may turn its numbers to strings
+    if kind in ("csv", "json"):  # another file beside it may change its types
         with suppress(Exception):  # reading it says why not
             digest.update(str(next(read_tables(kind, path, read)).schema).encode())
     identity = digest.hexdigest()[:32]
-    if kind != "parquet" or path.suffix != ".parquet":
+    if kind != "parquet" or path.suffix.lower() != ".parquet":
         return Piece(name, identity, None, partial(read_tables, kind, path, read, size=_READ))
     num_rows = features = None
     with suppress(pa.ArrowException, OSError), pq.ParquetFile(path) as file:  # reading it says why not
@@ -261,9 +278,9 @@ def _read_parquet(path: Path, start: int) -> Iterator[pa.Table]:
         yield from read_parquet(file, start, _READ)
 
 
-def _read_url(kind: str, url: str, start: int) -> Iterator[pa.Table]:
-    missing = {"keep_default_na": False, "na_values": [""]} if kind == "csv" else {}  # as `read_tables` has it
-    stream = load_dataset(kind, data_files=[url], split="train", streaming=True, **missing)
+def _read_url(kind: str, url: str, form: FileFormat, start: int) -> Iterator[pa.Table]:
+    options = csv_options(form) if kind == "csv" else {}
+    stream = load_dataset(kind, data_files=[url], split="train", streaming=True, **options)
     yield from map(plain_types, _read_stream(stream, start))
 
 

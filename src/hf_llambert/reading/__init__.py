@@ -4,24 +4,27 @@ from hf_llambert.reading.columns import (
     MixedTypes,
     check_labels,
     fitted,
+    is_wider,
     joined_schema,
     plain_schema,
     plain_types,
+    refuse_look_alikes,
 )
-from hf_llambert.reading.csv_rows import csv_types
 from hf_llambert.reading.formats import PLAIN, FileFormat
-from hf_llambert.reading.tables import read_parquet, read_tables
+from hf_llambert.reading.tables import read_parquet, read_tables, suited
 
 __all__ = [
     "PLAIN",
     "FileFormat",
     "MixedTypes",
     "check_labels",
-    "csv_types",
     "fitted",
+    "is_wider",
     "joined_schema",
     "plain_schema",
     "plain_types",
     "read_parquet",
+    "refuse_look_alikes",
     "read_tables",
+    "suited",
 ]

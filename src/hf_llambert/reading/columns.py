@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from contextlib import suppress
 
 import pyarrow as pa
@@ -11,7 +12,10 @@ from hf_llambert.tasks.label_names import look_alikes
 
 
 def plain_types(table: pa.Table) -> pa.Table:
-    """The same table with its views of strings and bytes as plain strings and bytes, which `datasets` knows."""
+    """
+    The same table with its views of strings and bytes as plain strings and bytes, which `datasets` knows, and its
+    dictionaries (categories of pandas) as what they stand for.
+    """
     schema = plain_schema(table.schema)
     return table if schema == table.schema else table.cast(schema)
 
@@ -22,6 +26,8 @@ def plain_schema(schema: pa.Schema) -> pa.Schema:
 
 
 def _plain(kind: pa.DataType) -> pa.DataType:
+    if pa.types.is_dictionary(kind):
+        return _plain(kind.value_type)
     if pa.types.is_string_view(kind):
         return pa.large_string()
     if pa.types.is_binary_view(kind):
@@ -84,20 +90,23 @@ class MixedTypes(ValueError):
         self.column = column
 
 
+def refuse_look_alikes(first: Sequence[str], second: Sequence[str]) -> None:
+    """Raise `ValueError` where a column of a file is called as one of those before it but for case, blanks or invisible signs."""
+    for name in second:
+        if name not in first and (like := [n for n in look_alikes(name, first) if n not in second]):
+            raise ValueError(
+                f"it has the column {name!r}, and files before it {like[0]!r}, which would be two columns with gaps. Give them "
+                f"one name"
+            )
+
+
 def joined_schema(first: pa.Schema, second: pa.Schema) -> pa.Schema:
     """
     One schema for the rows of two, as written to one table: columns of both; null and whole numbers give way.
 
     Raises:
         MixedTypes: A column has types that do not go together; the message names it and both types.
-        ValueError: A column of one is called as one of the other but for case, blanks or invisible signs.
     """
-    for name in second.names:
-        if name not in first.names and (like := [n for n in look_alikes(name, first.names) if n not in second.names]):
-            raise ValueError(
-                f"it has the column {name!r}, and files before it {like[0]!r}, which would be two columns with gaps. Give them "
-                f"one name"
-            )
     fields = {field.name: field for field in first}
     for field in second:
         known = fields.get(field.name, field)
@@ -108,6 +117,28 @@ def joined_schema(first: pa.Schema, second: pa.Schema) -> pa.Schema:
         except (pa.ArrowTypeError, pa.ArrowInvalid) as error:
             raise MixedTypes(field.name, f"column '{field.name}' holds {field.type}, expected {known.type}") from error
     return pa.schema(list(fields.values()), first.metadata)
+
+
+def is_wider(kept: pa.DataType, read: pa.DataType) -> bool:
+    """Whether a type is another, or takes all values of another as they are, such as int64 those of int32."""
+    kept, read = _bare(kept), _bare(read)
+    with suppress(MixedTypes):
+        one, other = (pa.schema([pa.field("it", kind)]) for kind in (kept, read))
+        return joined_schema(one, other).field(0).type == kept
+    return False
+
+
+def _bare(kind: pa.DataType) -> pa.DataType:
+    """A type without what makes no difference to its values: how long its offsets are, what the parts of lists are called."""
+    if pa.types.is_large_string(kind):
+        return pa.string()
+    if pa.types.is_large_binary(kind):
+        return pa.binary()
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        return pa.list_(_bare(kind.value_type))
+    if pa.types.is_struct(kind):
+        return pa.struct([pa.field(field.name, _bare(field.type)) for field in kind])
+    return kind
 
 
 def fitted(table: pa.Table, schema: pa.Schema) -> pa.Table:

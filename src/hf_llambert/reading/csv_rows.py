@@ -25,6 +25,7 @@ _TRUTH = (("True", "False"), ("true", "false"), ("TRUE", "FALSE"))
 def csv_tables(path: Path, form: FileFormat) -> Iterator[pa.Table]:
     """The rows of a CSV. Its types are those of the format, else those that suit the whole file."""
     types = csv_types([path], form) if form.column_types is None else form.column_types
+    form = form.of(path)
     with open_text(path, form) as text:
         checked = _checked_rows(text, form)
         header = next(checked, None)
@@ -51,7 +52,7 @@ def csv_types(files: Sequence[Path], form: FileFormat) -> dict[str, pa.DataType]
     found: dict[str, _Kinds] = {}
     for path in files:
         with suppress(ValueError, OSError, EOFError), open_text(path, form) as text:  # reading it says why not
-            checked = _checked_rows(text, form)
+            checked = _checked_rows(text, form.of(path))
             header = next(checked, [])
             kinds = [found.setdefault(name, _Kinds(name in form.label_columns)) for name in header]
             while rows := list(islice(checked, _ROWS)):
@@ -116,24 +117,19 @@ def _checked_rows(text: IO[str], form: FileFormat) -> Iterator[list[str]]:
     and shifts the rest. An empty line is no row.
     """
     csv.field_size_limit(2**31 - 1)
-    ended = False
+    ended, raw = False, list[str]()  # the lines of the row that is read
 
     def lines() -> Iterator[str]:
         nonlocal ended
-        first = next(text, None)
-        if first is not None:
-            yield "\n" if _is_note_of_excel(first, form) else first
-        yield from text
+        for number, one in enumerate(text):
+            raw.append("\n" if number == 0 and _is_note_of_excel(one, form) else one)
+            yield raw[-1]
         ended = True
 
-    rows = csv.reader(lines(), delimiter=form.delimiter)
+    rows = csv.reader(lines(), delimiter=form.delimiter, strict=True)  # else a stray quote swallows the rows behind it
     header, line = None, 1
     try:
         for row in rows:
-            if ended:  # the last row ends with its line, unless that is inside quotes
-                raise ValueError(
-                    f"line {line:,} opens a double quote that nothing closes. Write it twice inside a field"
-                )
             if not row or (len(row) == 1 and not row[0].strip(" \t") and (header is None or len(header) > 1)):
                 pass  # an empty line
             elif header is None:
@@ -142,14 +138,37 @@ def _checked_rows(text: IO[str], form: FileFormat) -> Iterator[list[str]]:
                 yield row
             elif len(row) != len(header):
                 raise ValueError(
-                    f"line {line:,} has {len(row)} fields, the header {len(header)}: {header}. Put a field that holds "
-                    f"{form.delimiter!r} or a line break in double quotes, or pass the right delimiter (--delimiter)"
+                    f"line {line:,} has {len(row)} fields, the header {len(header)}: {header}. "
+                    + _backslashes(raw)
+                    + f"Put a field that holds {form.delimiter!r} or a line break in double quotes, or pass the right delimiter "
+                    f"(--delimiter)"
                 )
             else:
                 yield row
             line = rows.line_num + 1
+            raw.clear()
     except csv.Error as error:
-        raise ValueError(f"line {line:,} is no CSV ({error})") from error
+        if ended:
+            said = f"line {line:,} opens a double quote that nothing closes. {_backslashes(raw)}Write it twice inside a field"
+        elif "expected after" in str(error):
+            said = (
+                f"line {line:,} opens a double quote whose field goes on behind the one that closes it, in line "
+                f"{rows.line_num:,}. {_backslashes(raw)}Write a quote inside a quoted field twice, and a first one that is text "
+                f'as """"'
+            )
+        else:
+            said = f"line {line:,} is no CSV ({error})"
+        raise ValueError(said) from error
+
+
+def _backslashes(raw: Sequence[str]) -> str:
+    """What to say of lines where a backslash stands before a quote, as Spark and MySQL write it; it may be a text's own."""
+    if not any('\\"' in line for line in raw):
+        return ""
+    return (
+        'It holds \\", as Spark and MySQL write a quote: write the file with "" for it '
+        "(in Spark option('escape', '\"')). "
+    )
 
 
 def _is_note_of_excel(line: str, form: FileFormat) -> bool:
@@ -166,6 +185,10 @@ def _is_note_of_excel(line: str, form: FileFormat) -> bool:
 
 def _check_header(header: list[str], form: FileFormat) -> None:
     other = next((mark for mark in _SEPARATORS if mark in header[0]), None) if len(header) == 1 else None
+    if len(header) == 1 and form.delimiter == "\t" and "," in header[0]:
+        raise ValueError(
+            f"its header {header[0]!r} is one field and looks separated by ','. Call it .csv, or separate by tabs"
+        )
     if other is not None and form.delimiter not in _SEPARATORS:
         shown = "\\t" if other == "\t" else other
         raise ValueError(

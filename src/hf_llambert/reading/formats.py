@@ -8,7 +8,7 @@ import gzip
 import io
 import lzma
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from dataclasses import field as data_field
 from pathlib import Path
 from typing import IO, BinaryIO, cast
@@ -25,13 +25,13 @@ class FileFormat:
 
     Args:
         encoding (`str`, defaults to `"utf-8"`): Of CSV and JSON, by the names of Python. A byte order mark is no text.
-        delimiter (`str`, defaults to `","`): What stands between the fields of a CSV.
+        delimiter (`str`, defaults to `","`): What stands between the fields of a CSV; in a .tsv it is a tab.
         label_columns (`Sequence[str]`, defaults to none): Columns of CSV and JSON whose values are read as strings, as
             they are written: `01` and `1.0` stay that; an empty cell and a JSON null are null.
         text_column (`str`, defaults to `"text"`): Column whose rows are unusable where JSON has half a character (a lone
             surrogate); elsewhere U+FFFD stands for it.
-        column_types (`Mapping[str, pa.DataType]`, *optional*): Types of the columns of a CSV, from [`csv_types`]. Defaults to
-            those that suit this very file. No part of what a file is known by.
+        column_types (`Mapping[str, pa.DataType]`, *optional*): Types of the columns of CSV and JSON, from [`suited`].
+            Defaults to those that suit this very file. No part of what a file is known by.
 
     Raises:
         ValueError: No such encoding, or a delimiter of several characters.
@@ -55,6 +55,22 @@ class FileFormat:
         if len(self.delimiter) != 1 or self.delimiter in '"\r\n':
             raise ValueError(f"delimiter (--delimiter) must be one character, such as ';', got {self.delimiter!r}.")
 
+    def of(self, path: Path) -> FileFormat:
+        """
+        The format of one file: the fields of a .tsv stand between tabs.
+
+        Raises:
+            ValueError: Another delimiter was passed for it.
+        """
+        if not any(suffix.lower() == ".tsv" for suffix in path.suffixes[-2:]) or self.delimiter == "\t":
+            return self
+        if self.delimiter != ",":
+            raise ValueError(
+                f"it is called .tsv, whose fields stand between tabs, and the delimiter {self.delimiter!r} was passed. Leave "
+                f"delimiter (--delimiter) out, or call it .csv"
+            )
+        return replace(self, delimiter="\t")
+
     @property
     def codec(self) -> str:
         """The encoding, a byte order mark left out."""
@@ -67,15 +83,16 @@ PLAIN = FileFormat()
 
 def open_bytes(path: Path) -> IO[bytes]:
     """A file's bytes, decompressed."""
-    if path.suffix == ".zst":
+    suffix = path.suffix.lower()
+    if suffix == ".zst":
         return cast(IO[bytes], io.BufferedReader(pa.input_stream(str(path), compression="zstd")))
-    opened = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}.get(path.suffix, open)
+    opened = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}.get(suffix, open)
     return cast(IO[bytes], opened(path, "rb"))  # type: ignore[operator]
 
 
 def seekable(path: Path) -> BinaryIO | Path:
     """A file to seek in."""
-    if path.suffix not in (".gz", ".bz2", ".xz", ".zst"):
+    if path.suffix.lower() not in (".gz", ".bz2", ".xz", ".zst"):
         return path
     with open_bytes(path) as file:
         return io.BytesIO(file.read())

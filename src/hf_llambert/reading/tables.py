@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from hf_llambert.reading.columns import plain_types
-from hf_llambert.reading.csv_rows import csv_tables
+from hf_llambert.reading.csv_rows import csv_tables, csv_types
 from hf_llambert.reading.encodings import wrong_encoding
 from hf_llambert.reading.formats import FileFormat, open_bytes, seekable
-from hf_llambert.reading.json_rows import json_tables
+from hf_llambert.reading.json_rows import json_form, json_tables
 
 _ROWS = 10_000  # that are read at once
+
+
+def suited(kind: str, files: Sequence[Path], form: FileFormat) -> FileFormat:
+    """The format with the types of columns that suit all of some files, where these do not say them."""
+    if kind == "csv":
+        return replace(form, column_types=csv_types(files, form))
+    return json_form(files, form) if kind == "json" else form
 
 
 def read_tables(kind: str, path: Path, form: FileFormat, start: int = 0, size: int = _ROWS) -> Iterator[pa.Table]:
