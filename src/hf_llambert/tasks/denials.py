@@ -4,42 +4,14 @@ from __future__ import annotations
 
 import re
 
-_NEGATION = (
-    r"(?:not|no|non|never|neither|nor|none|nothing|nowhere|without|hardly|barely|rarely|seldom|scarcely|few|cannot|unable|"
-    r"unsure|unclear|uncertain|unlikely|impossible|difficult|doubt\w*|disagree|opposite|reverse|whether|if|false|"
-    r"fails? to|lacks?|lacking|wrong|incorrect|incorrectly|untrue|inaccurate|misleading|except|"
-    r"exclud\w+|rejected|rul(?:e|es|ed|ing) out|avoid\w*|discard\w*|refus\w+|least likely|away from|antithesis|stretch|"
-    r"nope|everything but|all but|instead of|rather than|far from|anything but|less than|wish\w*|pretend\w*|"
-    r"hesitat\w*|reluctant\w*|unlike|disagree\w*|reject\w*|expected|hoped|hoping|anticipated|used to|(?:was|were) going to|"
-    r"almost said|(?:worse|better) than|definition of|asked for|wants? (?:me )?to say|instructions?|possible labels?|"
-    r"let me think|(?:first|second|third|last|other|possible) (?:option|choice)s?|(?:can|could|might|may) be(?= x)|besides|"
-    r"aside from|apart from|marginally|nothing to do|\A\W*(?:say|write|choose|use|output|print|type)(?= x)|"
-    r"previous(?:ly)?|former(?:ly)?|earlier|other (?:review\w*|people|critics|users|guests|customers|labels?|answers?)|"
-    r"others|the words?|"
-    r"the term|mix(?:ture)? of|neutral|ambivalent|ambiguous|"
-    r"(?:suppos|mean|intend|tri|try|claim|expect)\w* to (?:be|sound)|(?:should|would|could|might) have been|\w+n't|"
-    r"(?:is|was|are|were|do|does|did|has|have|would|could|should|ca|wo|ai)nt)"
+_NEGATED_BEFORE = re.compile(
+    r"(?<!\w)(?:not|no|non|never|neither|nor|none|nothing|nowhere|without|hardly|barely|rarely|seldom|scarcely|cannot|unable|"
+    r"unlikely|impossible|doubt\w*|opposite|whether|if|false|wrong|incorrect\w*|untrue|misleading|except|far from|instead of|"
+    r"(?:rather|less|more) than|anything but|everything but|all but|\w+n't|(?:is|was|are|were|do|does|did|ca|wo)nt)(?!\w)"
 )
-_NEGATED_BEFORE = re.compile(rf"(?<!\w){_NEGATION}(?!\w)")
 _NEGATED_AFTER = re.compile(
-    r"[^\w\n]{0,3}[?¿؟՞]|['\"]?\s*[:=]\s*['\"]?(?:no\b|not\b|none\b|false|never|hardly|unlikely|\d)|"
-    r"\W{0,6}(?:(?:is|was|would be|seems|does|do|can|could|would|will|may|might)\s+"
-    r"(?:not\b|be ruled out|be excluded|unlikely|doubtful|wrong|incorrect|false|hardly|untrue|inaccurate|misleading|"
-    r"a stretch|the (?:wrong|opposite|antithesis|least likely))|"
-    r"(?:is|was|be|been|being|are|were)\s+(?:rejected|excluded|ruled out|discarded|avoided|refused)\b|"
-    r"\w+\s+be(?:en)?\s+(?:rejected|excluded|ruled out|discarded|avoided|refused)\b|"
-    r"(?:not|nope|nah|no|wrong|incorrect|untrue|false)(?=\W*(?:\n|\Z)|[.!)])|"
-    r"(?:is|was|does|do|would|could|ca|wo|ai)n't\b|cannot\b)|\s+(?:that|about)\b|"
-    r"\W{0,3}(?:and )?then\b|\s+(?:if|until|unless|at first|initially|or not|reviews|reviewers|critics)\b|\s+is the last\b|"
-    r"\s*=|\s+(?:means|would mean|could be|can be|might be|words?|of|as usual|is (?:unclear|uncertain|ambiguous))\b|"
-    r"(?<=xx) +(?:it|he|she|they|we|you|the|this|these|those|there)\b|"
-    r"\s+(?:is|was|are|were) (?:gone|absent|missing|lost|over|lacking|too|minimal)\b|"
-    r"\s+would be (?:generous|an? (?:exaggeration|lie|mistake)|too much|odd|strange|exaggerated)\b|"
-    r"\s+to be\b|\W{0,3}(?:or|and|nor|vs)\W*\Z"
-)
-_NOT_THEN = re.compile(
-    r"(?<!\w)(?:(?:not|never|nope)\s?[:;.…]{1,4}|(?:wrong|incorrect|excluded|rejected|opposite|anything but|everything but|"
-    r"all but|far from|false|untrue|except|unlikely|instead of|rather than)\s?:)[\s'\"(]*$"
+    r"[^\w\n]{0,3}[?¿؟՞]|\W{0,6}(?:(?:is|was|would be|seems|does|do|can|could|would|may|might)\s+(?:not\b|be ruled out|unlikely|"
+    r"wrong|incorrect|false|hardly|untrue|misleading)|(?:is|was|does|do|would|could|ca|wo|ai)n't\b|cannot\b)"
 )
 # A Greek question ends with a semicolon.
 ASKS = re.compile(r"[?¿؟՞⁇]|[\u0370-\u03ff]\W*;\W*\Z")
@@ -57,10 +29,7 @@ REFUSED = re.compile(
     r"please (?:provide|share|give|send|paste|enter|specify|clarify|ask|rephrase|wait)|"
     r"(?:could|can|would) you (?:please )?(?:provide|share|clarify)|"
     r"(?:need|require)s? (?:more|additional|further) (?:information|context|details)|"
-    r"(?:not enough|insufficient) (?:information|context)|"
-    r"\A\W*(?:please )?(?:classify|label|categori[sz]e|determine|decide|choose|select|pick|identify|rate|tell me|answer|"
-    r"read|say|reply|"
-    r"respond)\s+(?:the|this|whether|if|one|between|with|from|either|only)(?!\w)|(?<!\w)(?:options|choices)(?: are|\s?[:=])"
+    r"(?:not enough|insufficient) (?:information|context)"
 )
 # A name beside one of these may say how sure the answer is.
 _MEASURE_BEFORE = re.compile(
@@ -96,11 +65,7 @@ def denies(rest: str, spans: list[re.Match[str]]) -> bool:
     for span in spans:
         while k < len(marks) and marks[k][0] <= span.start():
             denied, k = marks[k][1], k + 1
-        if (
-            denied
-            or _NEGATED_AFTER.match(rest, span.end())
-            or _NOT_THEN.search(rest[max(0, span.start() - 20) : span.start()])
-        ):
+        if denied or _NEGATED_AFTER.match(rest, span.end()):
             return True
     return False
 

@@ -20,6 +20,7 @@ _LESS_AFTER = re.compile(
     r"(?:is|means|being) (?:the )?(?:best|worst|good|bad|great|highest|lowest)|if not|"
     r"and (?:up|over|above|a bit)|hotels?|restaurants?|resorts?|chefs?|places?|generals?)(?!\w)|\s?[×*] ?\w"
 )
+_STARS = "sterne?n?|étoiles?|estrellas?|stelle|sterren|stjärnor|stjerner|yıldız|звёзды?|звезды?|звезд|gwiazdki|gwiazdek|estrelas?"
 _LIST_NUMBER = re.compile(r"(?:\A|\n)\s*1[.)]\s+\w")
 _CONFIDENCE = re.compile(
     r"\s?[,;(\[–—-]\s{0,3}(?:(?:with |my |i'm |i am )?(?:about |a )?(?:confidence|certainty|probability)?"
@@ -57,6 +58,8 @@ def plain_grades(text: str, top: int) -> str:
         return text
     text = re.sub(rf"(?:on )?an? (?:scale|range) (?:of|from) \d (?:to|-) {top}(?!\d)", " ", text)
     text = re.sub(r"(?<![\d.,/-])(\d{1,9})\.0{1,2}(?![.,]?\d|\w|%)", r"\1", text)
+    text = re.sub(rf"(?<=\d) (?:von|sur|de|van|di|su|из|av|z|/) (?={top}(?![\d.,]))", " of ", text)
+    text = re.sub(rf"(?<=\d)(?:\s?(?:{_STARS})(?!\w)|\s?(?:个|個)?[星点點점](?!\w))", "", text)
     text = re.sub(r"(?<=\d)\s?-\s?(?=(?:stars?|points?)(?!\w))", " ", text)
     scale = rf"\s{{0,3}}/\s{{0,3}}{top}(?!\s?[./,-]\s?\d|\w)" if top > 2 else r"(?!)"
     return re.sub(
