@@ -158,3 +158,18 @@ def test_statement_and_its_explanation_are_read(labels, name, answer):
 )  # fmt: skip
 def test_json_with_one_ordinary_key_or_an_object_of_its_own_is_read(labels, name, answer):
     check(labels, name, answer)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "Sentiment: positive\nFinal label: mixed",
+        "Positive. Overall sentiment: mixed",
+        "I am not sure about this one. Positive.",
+        "Positive. It could also be seen as the opposite.",
+        "The sentiment is positive because it is sarcastic and means the reverse.",
+        "Positive. But the rest says otherwise.",
+    ],
+)
+def test_another_statement_or_a_doubt_beside_the_first_abstains(answer):
+    check(SENTIMENT, None, answer)

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from hf_llambert.tasks.denials import ASKS, REFUSED, STRUCK, denies, is_measure, may_deny, takes_back
 from hf_llambert.tasks.frames import (
     clean,
+    has_doubts,
     is_foreign_denial,
-    is_harmless,
     is_statement,
     is_yes_or_no,
     may_follow,
@@ -28,7 +28,7 @@ from hf_llambert.tasks.names import (
     stands_alone,
     vocabulary,
 )
-from hf_llambert.tasks.numbers import highest, is_other_number, plain_grades, without_confidence
+from hf_llambert.tasks.numbers import highest, is_count, is_other_number, plain_grades, without_confidence
 from hf_llambert.tasks.thoughts import without_thoughts
 
 LONGEST_ANSWER = 20_000
@@ -114,7 +114,7 @@ def _stated_labels(text: str, ids: dict[str, int]) -> list[tuple[set[int], str |
     lines = [(line, _ANSWER_LINE.match(line)) for line in text.splitlines()]
     stated = [label_of(match[1], ids) for _, match in lines if match]
     others = [line for line, match in lines if not match]
-    if not stated or None in stated or takes_back(text) or not all(map(is_harmless, others)):
+    if not stated or None in stated or takes_back(text) or not all(map(may_follow, others)):
         return []
     return [({label}, None) for label in (*stated, *(label_of(line, ids) for line in others)) if label is not None]
 
@@ -165,16 +165,16 @@ def _text_labels(text: str, ids: dict[str, int], pattern: re.Pattern[str]) -> tu
         return set(), None
     first_end = next((stop.end() for stop in _SENTENCE.finditer(text, spans[0].end())), len(text))
     # In an explanation a number may count something: "2. It broke after 3 weeks."
-    spans = [span for span in spans if span.start() < first_end or not is_other_number(span, ids, top)]
+    spans = [span for span in spans if span.start() < first_end or not is_count(span)]
     labels = {label for span in spans if (label := label_by_name[span[0]]) is not None}
     if any(label_by_name[span[0]] not in labels for span in all_spans if is_spoken_of(span)):
         return labels, "names several labels"
-    return labels, next(_doubts(text, spans, ids, top), None)
+    return labels, next(_doubts(text, spans, ids), None)
 
 
-def _doubts(text: str, spans: list[re.Match[str]], ids: dict[str, int], top: int) -> Iterator[str]:
+def _doubts(text: str, spans: list[re.Match[str]], ids: dict[str, int]) -> Iterator[str]:
     """Reasons for not believing the labels at `spans`."""
-    if any(is_other_number(span, ids, top) for span in spans):
+    if any(is_other_number(span, ids) for span in spans):
         yield "may be another number"
     if any(is_part_of_name(span, ids) for span in spans[:100]):
         yield "may be a part of another label"
@@ -189,7 +189,7 @@ def _doubts(text: str, spans: list[re.Match[str]], ids: dict[str, int], top: int
     rest = "".join(blanked)
     if denies(rest, spans[1:]) or takes_back(rest[spans[0].end() :], spans[0][0]):
         yield "denies a label"
-    if not (_is_option(rest, spans) or _is_stated(rest, spans)):
+    if not (_is_option(rest, spans) or _is_stated(rest, spans)) or has_doubts(rest):
         yield "says more than a known frame"
 
 
@@ -206,7 +206,7 @@ def _is_option(rest: str, spans: list[re.Match[str]]) -> bool:
     own = rest[first.end() :]
     if code:
         own = re.sub(r"(?<!\w)(?:without|not) (?:complications|specified|elsewhere)", "", own)
-        if re.search(r"[a-z]\d", own):
+        if re.search(r"[a-z]\d|(?<!\w)(?:see|ruled?|excluded|excludes|history|suspected)(?!\w)", own):
             return False
     return is_statement(rest[: first.start()], "", "") and not (may_deny(own) or is_foreign_denial(own))
 

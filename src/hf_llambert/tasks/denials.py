@@ -36,10 +36,9 @@ _MEASURE_BEFORE = re.compile(
     r"(?:confidence|certainty|probability|likelihood|sureness)(?: level| score| rating)?\s?(?:is|was|:|=|-)?\W{0,4}$"
 )
 _MEASURE_AFTER = re.compile(r"[ \"'*-]{0,3}(?:confidence|certainty|probability|likelihood)(?!\w)")
-_TURN = re.compile(r"(?<!\w)(?:(?<!anything )but|however|yet|rather|instead)(?!\w)(?! (?:of|than))")
 # "No, that is wrong" says no of what was asked.
 _AGREES = re.compile(r"\s?[,;–—-]\s?(?:that|this|it)(?: is|'s)(?: not|n't)? \w+(?=\s*(?:[.!,;\n]|\Z))")
-_CLAUSE_END = re.compile(r"[.!?;:\n]|,\s?(?:and )?(?:so|therefore|thus|hence|which means)(?!\w)")
+_CLAUSE_END = re.compile(r"[.!?;:\n]|,\s?(?:and )?(?:so|therefore|thus|hence|but|yet)(?!\w)")
 _IT = r"(?:this|that|it|the above|(?:the|my|this|that) (?:answer|label|category|classification))"
 _TAKEN_BACK = re.compile(
     rf"(?:\A|(?<=[.!?;:,\n(-]))\W{{0,4}}(?:(?:but|no|wait|actually|sorry|well|however|so|and)[ ,]{{1,3}}){{0,3}}(?:"
@@ -57,15 +56,9 @@ _TAKEN_BACK = re.compile(
 
 def denies(rest: str, spans: list[re.Match[str]]) -> bool:
     """Whether an English word of denial stands before a label in its clause, or after it."""
-    marks = [(match.end(), True) for match in _NEGATED_BEFORE.finditer(rest)]
-    marks += [(match.end(), False) for match in _CLAUSE_END.finditer(rest)]
-    marks += [(match.end(), False) for match in _TURN.finditer(rest)]
-    marks.sort()
-    denied, k = False, 0
     for span in spans:
-        while k < len(marks) and marks[k][0] <= span.start():
-            denied, k = marks[k][1], k + 1
-        if denied or _NEGATED_AFTER.match(rest, span.end()):
+        clause = _CLAUSE_END.split(rest[max(0, span.start() - 150) : span.start()])[-1]
+        if _NEGATED_BEFORE.search(clause) or _NEGATED_AFTER.match(rest, span.end()):
             return True
     return False
 

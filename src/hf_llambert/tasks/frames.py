@@ -60,7 +60,7 @@ def _known() -> _Frames:
 
 
 _BEGINS = ("reasons", "explains", "turns", "clauses", "therefore", "closers", "answers", "musing")
-_HOLDS = ("denials", "slips", "dodges", "mentions")
+_HOLDS = ("denials", "slips", "dodges", "mentions", "doubts", "heads")
 
 
 def _template(frame: str, gap: str, slots: dict[str, str]) -> str:
@@ -86,7 +86,8 @@ def _options(words: str, slots: dict[str, str]) -> str:
 
 def _whole_word(word: str) -> str:
     word = word.casefold()
-    return re.escape(word) if re.match(rf"[{UNSPACED}]", word) else rf"(?<!\w){re.escape(word)}(?!\w)"
+    end = "" if word.endswith(":") else r"(?!\w)"
+    return re.escape(word) if re.match(rf"[{UNSPACED}]", word) else rf"(?<!\w){re.escape(word)}{end}"
 
 
 def clean(text: str) -> str:
@@ -107,7 +108,7 @@ def is_statement(before: str, name: str, after: str) -> bool:
     if before.split(" ")[0] == "no" and name[:2] in ("no", "un", "in"):
         before = before[2:].strip()  # "No, the comment is not toxic."
     if name in known.prepositions:
-        after = re.sub(r"\A (?:of )?[\w ]{1,40}(?=\s*(?:[.,!;\n]|\Z))", "", after)
+        after = re.sub(r"\A (?:of )?(?!those|all |any|people)[\w ]{1,40}(?=\s*(?:[.,!;\n]|\Z))", "", after)
     yes_or_no = is_yes_or_no(name)
     ends = [(len(after), len(after))]
     ends += [pause.span() for pause in _PAUSE.finditer(after, 0, min(len(after), _LONGEST_BESIDE))][:24]
@@ -151,7 +152,7 @@ def _clause_start(before: str) -> int | None:
 def _explains(pause: str, tail: str, after: str) -> bool:
     """Whether what stands after a frame and a pause explains it."""
     known = _known()
-    if not re.search(r"[^\W\d_]", tail) or known.begins["turns"].match(tail):
+    if not re.search(r"[^\W\d_]", tail) or known.begins["turns"].match(tail) or "?" in tail:
         return False
     if known.begins["reasons"].match(tail):
         return not is_foreign_denial(tail)
@@ -206,6 +207,11 @@ def is_harmless(sentence: str) -> bool:
     return bool(known.begins["reasons"].match(sentence)) or not words or 2 * sum(map(is_usual, words)) > len(words)
 
 
+def has_doubts(text: str) -> bool:
+    """Whether a text says in English that its label may be another."""
+    return _known().holds["doubts"].search(text) is not None
+
+
 def may_precede(sentence: str) -> bool:
     """Whether a sentence without a label may stand before the one that states it: it states nothing else."""
     known = _known()
@@ -224,7 +230,9 @@ def may_follow(sentence: str) -> bool:
     known = _known()
     if known.begins["closers"].match(sentence):
         return True
-    return "?" not in sentence and not known.begins["musing"].match(sentence) and is_harmless(sentence)
+    if "?" in sentence or known.begins["musing"].match(sentence) or known.holds["heads"].search(sentence):
+        return False
+    return is_harmless(sentence)
 
 
 def _is_foreign_letter(letter: str) -> bool:
