@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from hf_llambert.tasks.denials import ASKS, REFUSED, STRUCK, denies, is_measure, may_deny, takes_back
 from hf_llambert.tasks.frames import (
     clean,
-    has_doubts,
     is_foreign_denial,
     is_statement,
     is_yes_or_no,
@@ -189,7 +188,7 @@ def _doubts(text: str, spans: list[re.Match[str]], ids: dict[str, int]) -> Itera
     rest = "".join(blanked)
     if denies(rest, spans[1:]) or takes_back(rest[spans[0].end() :], spans[0][0]):
         yield "denies a label"
-    if not (_is_option(rest, spans) or _is_stated(rest, spans)) or has_doubts(rest):
+    if not (_is_option(rest, spans) or _is_stated(rest, spans)):
         yield "says more than a known frame"
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from hf_llambert.tasks.frames import has_doubts
+
 _NEGATED_BEFORE = re.compile(
     r"(?<!\w)(?:not|no|non|never|neither|nor|none|nothing|nowhere|without|hardly|barely|rarely|seldom|scarcely|cannot|unable|"
     r"unlikely|impossible|doubt\w*|opposite|whether|if|false|wrong|incorrect\w*|untrue|misleading|except|far from|instead of|"
@@ -17,19 +19,12 @@ _NEGATED_AFTER = re.compile(
 ASKS = re.compile(r"[?¿؟՞⁇]|[\u0370-\u03ff]\W*;\W*\Z")
 STRUCK = re.compile(r"~~|❌|✗|✘|✖|❎|🚫|⛔|👎|\[ \]")
 REFUSED = re.compile(
-    r"(?:cannot|can not|can't|could not|couldn't|unable to|not able to|impossible to|won't|will not|would not|wouldn't|"
-    r"not allowed to|"
-    r"(?:must|have to|will|would) decline to|i decline to|i refuse to)\s+(?:really |in good conscience |be able to )?(?:answer|"
-    r"tell|"
-    r"determine|say|judge|decide|know|assist|help|classify|label|provide|assign|comply|fulfill?|categori[sz]e|analy[sz]e|process|"
-    r"access|continue|engage|complete|rate|evaluate|assess|respond|discuss|call|give|have|offer|form|express)(?!\w)|"
-    r"(?<!\w)as an? (?:ai|artificial intelligence|large language model|language model|llm|virtual assistant|chatbot)(?!\w)|"
-    r"i(?:'m| am)(?: just| only)? an? (?:ai|language model|large language model|chatbot)(?!\w)|"
-    r"i don't have (?:feelings|opinions|access)|"
-    r"please (?:provide|share|give|send|paste|enter|specify|clarify|ask|rephrase|wait)|"
-    r"(?:could|can|would) you (?:please )?(?:provide|share|clarify)|"
-    r"(?:need|require)s? (?:more|additional|further) (?:information|context|details)|"
-    r"(?:not enough|insufficient) (?:information|context)"
+    r"(?<!\w)(?:i(?:'m| am)? (?:cannot|can not|can't|could not|couldn't|won't|will not|would not|wouldn't|"
+    r"decline|refuse|not allowed|(?:must|have to|will|would) decline|don't have (?:feelings|opinions|access))|"
+    r"(?:unable|not able|impossible|not possible) to|"
+    r"(?:as|i am|i'm)(?: just| only)? an? (?:ai|artificial intelligence|(?:large )?language model|llm|virtual assistant|chatbot)|"
+    r"please (?:provide|share|give|send|paste|enter|specify|clarify|ask|rephrase|wait)|(?:not enough|insufficient) information|"
+    r"(?:need|require)s? (?:more|additional|further) (?:information|context|details))(?!\w)"
 )
 # A name beside one of these may say how sure the answer is.
 _MEASURE_BEFORE = re.compile(
@@ -47,9 +42,6 @@ _TAKEN_BACK = re.compile(
     r"(?:\s(?:answer|label|category|class|classification|choice|one))?\s*(?:[.!;,)\n]|\Z)|"
     rf"(?:because|since|as|for)\s{_IT}\s?(?:is|was|'s)\s?(?:not (?:correct|right|true)|wrong|incorrect|untrue|false)"
     r"\s*(?:[.!;,)\n]|\Z)|"
-    r"(?:scratch|strike|ignore|disregard|forget)\s(?:that|this|it|the above)\b|(?:just )?(?:kidding|joking)\b|never ?mind\b|"
-    r"on second thought|i (?:take (?:that|it|this) back|was wrong|made a mistake|changed my mind)|my (?:mistake|bad)\b|"
-    r"(?:correction|edit|edited|update|erratum)\s?[:–—-]|(?:oops|whoops)\b|"
     r"(?:wrong|incorrect|nope|not|no|untrue|false)\s*(?:[.!\n]|\Z))"
 )
 
@@ -77,4 +69,4 @@ def may_deny(text: str) -> bool:
 def takes_back(text: str, label: str = "") -> bool:
     """Whether an English text after a label says that the label is wrong: "This is not correct", "Scratch that"."""
     agrees = _AGREES.match(text) if label == "no" else None
-    return _TAKEN_BACK.search(text, agrees.end() if agrees else 0) is not None
+    return has_doubts(text) or _TAKEN_BACK.search(text, agrees.end() if agrees else 0) is not None

@@ -216,6 +216,8 @@ def may_precede(sentence: str) -> bool:
     """Whether a sentence without a label may stand before the one that states it: it states nothing else."""
     known = _known()
     said = clean(sentence)
+    if has_doubts(sentence):
+        return False
     if not said or said in known.openers or known.spaced.fullmatch(said + " \n") or sentence.lstrip().startswith("#"):
         return True
     if sentence.rstrip().endswith(":"):
