@@ -6,18 +6,18 @@ import re
 from collections.abc import Iterator
 
 from hf_llambert.tasks.denials import ASKS, REFUSED, STRUCK, denies, is_measure, may_deny, takes_back
-from hf_llambert.tasks.english import all_usual_beside, ends_in_unknown
 from hf_llambert.tasks.frames import (
     clean,
-    is_english,
     is_foreign_denial,
-    is_frame,
-    is_harmless,
-    is_yes_or_no_explained,
+    is_statement,
+    is_yes_or_no,
+    may_follow,
+    may_precede,
 )
 from hf_llambert.tasks.json_answers import ANSWER_KEYS, NUMBER_KEYS, json_answers
 from hf_llambert.tasks.names import (
     fold,
+    is_code,
     is_letter,
     is_part_of_name,
     is_spoken_of,
@@ -27,14 +27,14 @@ from hf_llambert.tasks.names import (
     stands_alone,
     vocabulary,
 )
-from hf_llambert.tasks.numbers import highest, is_other_number, plain_grades, without_confidence
+from hf_llambert.tasks.numbers import highest, is_count, is_other_number, plain_grades, without_confidence
 from hf_llambert.tasks.thoughts import without_thoughts
 
 LONGEST_ANSWER = 20_000
 """Characters of an answer, without its thoughts, that are read. A longer one abstains: its rest may take back its start."""
 
 _TAGS = re.compile(
-    r"</?(?:b|i|u|em|strong|code|span|p|div|br|li|(?:(?:final|predicted|overall) )?(?:"
+    r"</?(?:response|b|i|u|em|strong|code|span|p|div|br|li|(?:(?:final|predicted|overall) )?(?:"
     + "|".join(sorted(ANSWER_KEYS | NUMBER_KEYS))
     + r"))\b[^<>]{0,200}>|<\|[^|<>\n]{1,40}\|>|</?(?:s|eos|bos|end_of_turn|end of turn)>"
 )
@@ -55,7 +55,10 @@ _NEXT_EXAMPLE = re.compile(
     r"\n\s*(?:<\|(?:user|im_start)\|?>|\[inst\]|#{2,4}\s)"
 )
 _OPTION_END = re.compile(r"\s?[).:\]}*–—-]{1,4}\s")
+_CODE_END = re.compile(r"\s?[).:\]}*,–—-]{1,4}\s|\*{0,2}\s\((?=\w)")
 _BOXED = re.compile(r"\$*\\boxed\s?\{\s?(?:\\text\w{0,4}\s?\{)?([^{}]{0,200})\}{1,2}\$*")
+_NOT_OTHER = re.compile(r"(?<=\w) \(not (?:an? )?([^()\n]{1,60})\)")
+_MOST_BEFORE = 60  # sentences before the one that states the label
 _SENTENCE = re.compile(r"(?<=[.!?])\s+|\n+|(?<=[。｡।۔؟])")
 _QUOTED = re.compile(r"\"([^\"\n]*)\"|(?<!\w)'([^'\n]*)'(?!\w)|`([^`\n]*)`")
 
@@ -110,7 +113,7 @@ def _stated_labels(text: str, ids: dict[str, int]) -> list[tuple[set[int], str |
     lines = [(line, _ANSWER_LINE.match(line)) for line in text.splitlines()]
     stated = [label_of(match[1], ids) for _, match in lines if match]
     others = [line for line, match in lines if not match]
-    if not stated or None in stated or takes_back(text) or not all(map(is_harmless, others)):
+    if not stated or None in stated or takes_back(text) or not all(map(may_follow, others)):
         return []
     return [({label}, None) for label in (*stated, *(label_of(line, ids) for line in others)) if label is not None]
 
@@ -123,6 +126,8 @@ def _whole_answer(text: str, ids: dict[str, int]) -> tuple[int | None, str | Non
     if ASKS.search(text) and name[-1] not in "?;":
         return None, "asks instead of answering"
     bare = re.sub(r"\s+", "", _EMPHASIS.sub(r"\2", text))
+    if is_code(name) and re.search(r"\d(?:[!†‡*]|\.[*-])", bare):
+        return None, "may be a part of another label"
     if any(other_label != label and len(other) > len(name) and other in bare for other, other_label in ids.items()):
         return None, "names several labels"
     return label, None
@@ -132,7 +137,7 @@ def _beside_labels(beside: str, ids: dict[str, int], pattern: re.Pattern[str]) -
     """The labels that the words beside JSON name, and a reason for not believing the JSON."""
     labels = {label_of(span[0], ids) for span in pattern.finditer(beside) if stands_alone(span)}
     objects = list(re.finditer("\0", beside))
-    denied = denies(beside, objects) or takes_back(beside[objects[0].end() :])
+    denied = not _is_stated(beside, objects) or takes_back(beside[objects[0].end() :])
     return {label for label in labels if label is not None}, "denies a label" if denied else None
 
 
@@ -149,23 +154,26 @@ def _only(found: list[tuple[set[int], str | None]]) -> tuple[int | None, str | N
 def _text_labels(text: str, ids: dict[str, int], pattern: re.Pattern[str]) -> tuple[set[int], str | None]:
     """The labels that a text names, and a reason for not believing it."""
     text = _QUOTED.sub(lambda match: _unquote(match, ids), text)
+    text = _NOT_OTHER.sub(lambda match: "" if key(match[1]) in ids else match[0], text)
     top = highest(ids)
     text = without_confidence(plain_grades(text, top), top)
     all_spans = list(pattern.finditer(text))
     spans = [span for span in all_spans if stands_alone(span)]
     label_by_name = {name: label_of(name, ids) for name in {span[0] for span in all_spans}}
-    named = [label_by_name[span[0]] for span in spans]
-    labels = {label for label in named if label is not None}
-    if not labels or None in named:
+    if not spans or any(label_by_name[span[0]] is None for span in spans):
         return set(), None
+    first_end = next((stop.end() for stop in _SENTENCE.finditer(text, spans[0].end())), len(text))
+    # In an explanation a number may count something: "2. It broke after 3 weeks."
+    spans = [span for span in spans if span.start() < first_end or not is_count(span)]
+    labels = {label for span in spans if (label := label_by_name[span[0]]) is not None}
     if any(label_by_name[span[0]] not in labels for span in all_spans if is_spoken_of(span)):
         return labels, "names several labels"
-    return labels, next(_doubts(text, spans, ids, top), None)
+    return labels, next(_doubts(text, spans, ids), None)
 
 
-def _doubts(text: str, spans: list[re.Match[str]], ids: dict[str, int], top: int) -> Iterator[str]:
+def _doubts(text: str, spans: list[re.Match[str]], ids: dict[str, int]) -> Iterator[str]:
     """Reasons for not believing the labels at `spans`."""
-    if any(is_other_number(span, ids, top) for span in spans):
+    if any(is_other_number(span, ids) for span in spans):
         yield "may be another number"
     if any(is_part_of_name(span, ids) for span in spans[:100]):
         yield "may be a part of another label"
@@ -178,47 +186,54 @@ def _doubts(text: str, spans: list[re.Match[str]], ids: dict[str, int], top: int
     for span in spans:
         blanked[span.start() : span.end()] = "x" * len(span[0])
     rest = "".join(blanked)
-    if ASKS.search(rest, spans[0].end()):
-        yield "asks instead of answering"
-    if denies(rest, spans) or takes_back(rest[spans[0].end() :], spans[0][0]):
+    if denies(rest, spans[1:]) or takes_back(rest[spans[0].end() :], spans[0][0]):
         yield "denies a label"
-    name, (start, end) = spans[0][0], spans[0].span()
-    explained = len(spans) == 1 and is_yes_or_no_explained(name, rest[:start], rest[end:])
-    if not (explained or _is_option(rest, spans) or _is_known(rest, spans)):
+    if not (_is_option(rest, spans) or _is_stated(rest, spans)):
         yield "says more than a known frame"
 
 
 def _is_option(rest: str, spans: list[re.Match[str]]) -> bool:
-    """Whether an answer is the letter of an option and then the option's own text, which denies nothing."""
+    """Whether an answer is the letter or code of an option and then the option's own text, which denies nothing."""
     first = spans[0]
-    if not is_letter(first[0]) or len(spans) > 1 or not _OPTION_END.match(rest, first.end()):
+    code = is_code(first[0])
+    if (
+        not (code or is_letter(first[0]))
+        or len(spans) > 1
+        or not (_CODE_END if code else _OPTION_END).match(rest, first.end())
+    ):
         return False
-    return is_frame(rest[: first.start()], "") and not (
-        may_deny(rest[first.end() :]) or is_foreign_denial(rest[first.end() :])
-    )
-
-
-def _is_known(rest: str, spans: list[re.Match[str]]) -> bool:
-    """Whether each sentence with a label is English or a known frame, and no other sentence can take it back."""
-    bounds = [0, *(match.end() for match in _SENTENCE.finditer(rest)), len(rest)]
-    k, english = 0, []
-    for start, end in zip(bounds, bounds[1:], strict=False):
-        inside = []
-        while k < len(spans) and spans[k].start() < end:
-            inside.append(spans[k])
-            k += 1
-        if not inside:
-            if not is_harmless(rest[start:end]):
-                return False
-            continue
-        first, last = inside[0], inside[-1]
-        apart = any(clean(rest[a.end() : b.start()]) for a, b in zip(inside, inside[1:], strict=False))
-        if not apart and is_frame(rest[start : first.start()], rest[last.end() : end]):
-            continue
-        if not is_english(rest[start:end]) or ends_in_unknown(rest[last.end() : end]):
+    own = rest[first.end() :]
+    if code:
+        own = re.sub(r"(?<!\w)(?:without|not) (?:complications|specified|elsewhere)", "", own)
+        if re.search(r"[a-z]\d|(?<!\w)(?:see|ruled?|excluded|excludes|history|suspected)(?!\w)", own):
             return False
-        english += inside
-    return all_usual_beside(rest, english)
+    return is_statement(rest[: first.start()], "", "") and not (may_deny(own) or is_foreign_denial(own))
+
+
+def _is_stated(rest: str, spans: list[re.Match[str]]) -> bool:
+    """Whether the first sentence with a label is a known frame, and no other sentence states something else or takes it back."""
+    bounds = [0, *(match.end() for match in _SENTENCE.finditer(rest)), len(rest)]
+    first, last = spans[0], spans[0]
+    for span in spans[1:]:
+        if clean(rest[last.end() : span.start()]):
+            break
+        last = span
+    stated = False
+    for k, (start, end) in enumerate(zip(bounds, bounds[1:], strict=False)):
+        sentence = rest[start:end]
+        if end <= first.start():
+            if k > _MOST_BEFORE or not may_precede(sentence):
+                return False
+        elif not stated:
+            stop = max(end, next(bound for bound in bounds if bound >= last.end()))
+            if is_yes_or_no(first[0]) and not clean(rest[start : first.start()]):
+                stop = len(rest)  # an explanation in another sentence must be one of a yes or a no, too
+            stated = is_statement(rest[start : first.start()], first[0], rest[last.end() : stop])
+            if not stated:
+                return False
+        elif start >= last.end() and not may_follow(sentence):
+            return False
+    return stated
 
 
 def _unquote(match: re.Match[str], ids: dict[str, int]) -> str:

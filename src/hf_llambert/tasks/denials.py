@@ -4,73 +4,36 @@ from __future__ import annotations
 
 import re
 
-_NEGATION = (
-    r"(?:not|no|non|never|neither|nor|none|nothing|nowhere|without|hardly|barely|rarely|seldom|scarcely|few|cannot|unable|"
-    r"unsure|unclear|uncertain|unlikely|impossible|difficult|doubt\w*|disagree|opposite|reverse|whether|if|false|"
-    r"fails? to|lacks?|lacking|wrong|incorrect|incorrectly|untrue|inaccurate|misleading|except|"
-    r"exclud\w+|rejected|rul(?:e|es|ed|ing) out|avoid\w*|discard\w*|refus\w+|least likely|away from|antithesis|stretch|"
-    r"nope|everything but|all but|instead of|rather than|far from|anything but|less than|wish\w*|pretend\w*|"
-    r"hesitat\w*|reluctant\w*|unlike|disagree\w*|reject\w*|expected|hoped|hoping|anticipated|used to|(?:was|were) going to|"
-    r"almost said|(?:worse|better) than|definition of|asked for|wants? (?:me )?to say|instructions?|possible labels?|"
-    r"let me think|(?:first|second|third|last|other|possible) (?:option|choice)s?|(?:can|could|might|may) be(?= x)|besides|"
-    r"aside from|apart from|marginally|nothing to do|\A\W*(?:say|write|choose|use|output|print|type)(?= x)|"
-    r"previous(?:ly)?|former(?:ly)?|earlier|other (?:review\w*|people|critics|users|guests|customers|labels?|answers?)|"
-    r"others|the words?|"
-    r"the term|mix(?:ture)? of|neutral|ambivalent|ambiguous|"
-    r"(?:suppos|mean|intend|tri|try|claim|expect)\w* to (?:be|sound)|(?:should|would|could|might) have been|\w+n't|"
-    r"(?:is|was|are|were|do|does|did|has|have|would|could|should|ca|wo|ai)nt)"
+from hf_llambert.tasks.frames import has_doubts
+
+_NEGATED_BEFORE = re.compile(
+    r"(?<!\w)(?:not|no|non|never|neither|nor|none|nothing|nowhere|without|hardly|barely|rarely|seldom|scarcely|cannot|unable|"
+    r"unlikely|impossible|doubt\w*|opposite|whether|if|false|wrong|incorrect\w*|untrue|misleading|except|far from|instead of|"
+    r"(?:rather|less|more) than|anything but|everything but|all but|\w+n't|(?:is|was|are|were|do|does|did|ca|wo)nt)(?!\w)"
 )
-_NEGATED_BEFORE = re.compile(rf"(?<!\w){_NEGATION}(?!\w)")
 _NEGATED_AFTER = re.compile(
-    r"[^\w\n]{0,3}[?¿؟՞]|['\"]?\s*[:=]\s*['\"]?(?:no\b|not\b|none\b|false|never|hardly|unlikely|\d)|"
-    r"\W{0,6}(?:(?:is|was|would be|seems|does|do|can|could|would|will|may|might)\s+"
-    r"(?:not\b|be ruled out|be excluded|unlikely|doubtful|wrong|incorrect|false|hardly|untrue|inaccurate|misleading|"
-    r"a stretch|the (?:wrong|opposite|antithesis|least likely))|"
-    r"(?:is|was|be|been|being|are|were)\s+(?:rejected|excluded|ruled out|discarded|avoided|refused)\b|"
-    r"\w+\s+be(?:en)?\s+(?:rejected|excluded|ruled out|discarded|avoided|refused)\b|"
-    r"(?:not|nope|nah|no|wrong|incorrect|untrue|false)(?=\W*(?:\n|\Z)|[.!)])|"
-    r"(?:is|was|does|do|would|could|ca|wo|ai)n't\b|cannot\b)|\s+(?:that|about)\b|"
-    r"\W{0,3}(?:and )?then\b|\s+(?:if|until|unless|at first|initially|or not|reviews|reviewers|critics)\b|\s+is the last\b|"
-    r"\s*=|\s+(?:means|would mean|could be|can be|might be|words?|of|as usual|is (?:unclear|uncertain|ambiguous))\b|"
-    r"(?<=xx) +(?:it|he|she|they|we|you|the|this|these|those|there)\b|"
-    r"\s+(?:is|was|are|were) (?:gone|absent|missing|lost|over|lacking|too|minimal)\b|"
-    r"\s+would be (?:generous|an? (?:exaggeration|lie|mistake)|too much|odd|strange|exaggerated)\b|"
-    r"\s+to be\b|\W{0,3}(?:or|and|nor|vs)\W*\Z"
-)
-_NOT_THEN = re.compile(
-    r"(?<!\w)(?:(?:not|never|nope)\s?[:;.…]{1,4}|(?:wrong|incorrect|excluded|rejected|opposite|anything but|everything but|"
-    r"all but|far from|false|untrue|except|unlikely|instead of|rather than)\s?:)[\s'\"(]*$"
+    r"[^\w\n]{0,3}[?¿؟՞]|\W{0,6}(?:(?:is|was|would be|seems|does|do|can|could|would|may|might)\s+(?:not\b|be ruled out|unlikely|"
+    r"wrong|incorrect|false|hardly|untrue|misleading)|(?:is|was|does|do|would|could|ca|wo|ai)n't\b|cannot\b)"
 )
 # A Greek question ends with a semicolon.
 ASKS = re.compile(r"[?¿؟՞⁇]|[\u0370-\u03ff]\W*;\W*\Z")
 STRUCK = re.compile(r"~~|❌|✗|✘|✖|❎|🚫|⛔|👎|\[ \]")
 REFUSED = re.compile(
-    r"(?:cannot|can not|can't|could not|couldn't|unable to|not able to|impossible to|won't|will not|would not|wouldn't|"
-    r"not allowed to|"
-    r"(?:must|have to|will|would) decline to|i decline to|i refuse to)\s+(?:really |in good conscience |be able to )?(?:answer|"
-    r"tell|"
-    r"determine|say|judge|decide|know|assist|help|classify|label|provide|assign|comply|fulfill?|categori[sz]e|analy[sz]e|process|"
-    r"access|continue|engage|complete|rate|evaluate|assess|respond|discuss|call|give|have|offer|form|express)(?!\w)|"
-    r"(?<!\w)as an? (?:ai|artificial intelligence|large language model|language model|llm|virtual assistant|chatbot)(?!\w)|"
-    r"i(?:'m| am)(?: just| only)? an? (?:ai|language model|large language model|chatbot)(?!\w)|"
-    r"i don't have (?:feelings|opinions|access)|"
-    r"please (?:provide|share|give|send|paste|enter|specify|clarify|ask|rephrase|wait)|"
-    r"(?:could|can|would) you (?:please )?(?:provide|share|clarify)|"
-    r"(?:need|require)s? (?:more|additional|further) (?:information|context|details)|"
-    r"(?:not enough|insufficient) (?:information|context)|"
-    r"\A\W*(?:please )?(?:classify|label|categori[sz]e|determine|decide|choose|select|pick|identify|rate|tell me|answer|"
-    r"read|say|reply|"
-    r"respond)\s+(?:the|this|whether|if|one|between|with|from|either|only)(?!\w)|(?<!\w)(?:options|choices)(?: are|\s?[:=])"
+    r"(?<!\w)(?:i(?:'m| am)? (?:cannot|can not|can't|could not|couldn't|won't|will not|would not|wouldn't|"
+    r"decline|refuse|not allowed|(?:must|have to|will|would) decline|don't have (?:feelings|opinions|access))|"
+    r"(?:unable|not able|impossible|not possible) to|"
+    r"(?:as|i am|i'm)(?: just| only)? an? (?:ai|artificial intelligence|(?:large )?language model|llm|virtual assistant|chatbot)|"
+    r"please (?:provide|share|give|send|paste|enter|specify|clarify|ask|rephrase|wait)|(?:not enough|insufficient) information|"
+    r"(?:need|require)s? (?:more|additional|further) (?:information|context|details))(?!\w)"
 )
 # A name beside one of these may say how sure the answer is.
 _MEASURE_BEFORE = re.compile(
     r"(?:confidence|certainty|probability|likelihood|sureness)(?: level| score| rating)?\s?(?:is|was|:|=|-)?\W{0,4}$"
 )
 _MEASURE_AFTER = re.compile(r"[ \"'*-]{0,3}(?:confidence|certainty|probability|likelihood)(?!\w)")
-_TURN = re.compile(r"(?<!\w)(?:(?<!anything )but|however|yet|rather|instead)(?!\w)(?! (?:of|than))")
 # "No, that is wrong" says no of what was asked.
 _AGREES = re.compile(r"\s?[,;–—-]\s?(?:that|this|it)(?: is|'s)(?: not|n't)? \w+(?=\s*(?:[.!,;\n]|\Z))")
-_CLAUSE_END = re.compile(r"[.!?;:\n]|,\s?(?:and )?(?:so|therefore|thus|hence|which means)(?!\w)")
+_CLAUSE_END = re.compile(r"[.!?;:\n]|,\s?(?:and )?(?:so|therefore|thus|hence|but|yet)(?!\w)")
 _IT = r"(?:this|that|it|the above|(?:the|my|this|that) (?:answer|label|category|classification))"
 _TAKEN_BACK = re.compile(
     rf"(?:\A|(?<=[.!?;:,\n(-]))\W{{0,4}}(?:(?:but|no|wait|actually|sorry|well|however|so|and)[ ,]{{1,3}}){{0,3}}(?:"
@@ -79,28 +42,15 @@ _TAKEN_BACK = re.compile(
     r"(?:\s(?:answer|label|category|class|classification|choice|one))?\s*(?:[.!;,)\n]|\Z)|"
     rf"(?:because|since|as|for)\s{_IT}\s?(?:is|was|'s)\s?(?:not (?:correct|right|true)|wrong|incorrect|untrue|false)"
     r"\s*(?:[.!;,)\n]|\Z)|"
-    r"(?:scratch|strike|ignore|disregard|forget)\s(?:that|this|it|the above)\b|(?:just )?(?:kidding|joking)\b|never ?mind\b|"
-    r"on second thought|i (?:take (?:that|it|this) back|was wrong|made a mistake|changed my mind)|my (?:mistake|bad)\b|"
-    r"(?:correction|edit|edited|update|erratum)\s?[:–—-]|(?:oops|whoops)\b|"
     r"(?:wrong|incorrect|nope|not|no|untrue|false)\s*(?:[.!\n]|\Z))"
 )
 
 
 def denies(rest: str, spans: list[re.Match[str]]) -> bool:
     """Whether an English word of denial stands before a label in its clause, or after it."""
-    marks = [(match.end(), True) for match in _NEGATED_BEFORE.finditer(rest)]
-    marks += [(match.end(), False) for match in _CLAUSE_END.finditer(rest)]
-    marks += [(match.end(), False) for match in _TURN.finditer(rest)]
-    marks.sort()
-    denied, k = False, 0
     for span in spans:
-        while k < len(marks) and marks[k][0] <= span.start():
-            denied, k = marks[k][1], k + 1
-        if (
-            denied
-            or _NEGATED_AFTER.match(rest, span.end())
-            or _NOT_THEN.search(rest[max(0, span.start() - 20) : span.start()])
-        ):
+        clause = _CLAUSE_END.split(rest[max(0, span.start() - 150) : span.start()])[-1]
+        if _NEGATED_BEFORE.search(clause) or _NEGATED_AFTER.match(rest, span.end()):
             return True
     return False
 
@@ -119,4 +69,4 @@ def may_deny(text: str) -> bool:
 def takes_back(text: str, label: str = "") -> bool:
     """Whether an English text after a label says that the label is wrong: "This is not correct", "Scratch that"."""
     agrees = _AGREES.match(text) if label == "no" else None
-    return _TAKEN_BACK.search(text, agrees.end() if agrees else 0) is not None
+    return has_doubts(text) or _TAKEN_BACK.search(text, agrees.end() if agrees else 0) is not None

@@ -1,4 +1,4 @@
-"""What may stand beside a label: known frames of many languages, read from frames.yaml, and what is evidently English."""
+"""What may stand beside a label: known frames of many languages and explanations behind them, read from frames.yaml."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from importlib import resources
 
 import yaml
 
-from hf_llambert.tasks.english import WORDS, is_usual, looks_english
+from hf_llambert.tasks.english import WORDS, ends_in_unknown, is_usual, looks_english
 
 UNSPACED = (
     "\u0e00-\u0eff\u1000-\u109f\u1100-\u11ff\u1780-\u17ff\u3005-\u3007\u3040-\u30ff\u3105-\u318f\u31a0-\u31ff"
@@ -20,67 +20,74 @@ UNSPACED = (
 
 _MARKS = re.compile(r"[\"'`´’‘“”„«»「」『』【】《》〈〉(){}\[\]<>:=,、،؛;~|#*_→⇒\\/–—-]+")
 _STOPS = " \t\n\r.!。｡।۔…·•¡"
+_PAUSE = re.compile(r"[,;:(.\n–—\- 。、，]+")
+_LONGEST_BESIDE = 400  # characters before a label, and of pauses after it, in which a frame is looked for
 
 
 @dataclass(frozen=True)
 class _Frames:
     spaced: re.Pattern[str]
     unspaced: re.Pattern[str]
-    reason: re.Pattern[str]
+    stated: re.Pattern[str]
+    begins: dict[str, re.Pattern[str]]
+    holds: dict[str, re.Pattern[str]]
     openers: frozenset[str]
+    claims: frozenset[str]
     foreign: frozenset[str]
-    denials: re.Pattern[str]
+    prepositions: frozenset[str]
     yes: frozenset[str]
     no: frozenset[str]
-    slips: re.Pattern[str]
 
 
 @lru_cache(maxsize=1)
 def _known() -> _Frames:
     text = (resources.files("hf_llambert") / "tasks" / "frames.yaml").read_text(encoding="utf-8")
     data = yaml.safe_load(unicodedata.normalize("NFKC", text))
-    spaced = [_template(frame, " ") for frames in data["frames"].values() for frame in frames]
-    unspaced = [_template(frame, "") for frames in data["unspaced_frames"].values() for frame in frames]
-    reasons = [rf"{re.escape(word.casefold())}(?!\w)" for word in data["reasons"]]
-    reasons += [re.escape(word.casefold()) for word in data["unspaced_reasons"]]
+    slots = {name: _options(words, {}) for name, words in data["slots"].items()}
+    stated = [_template(frame, " ", slots) for frame in data["frames"]["stated"]]
+    spaced = [_template(frame, " ", slots) for frames in data["frames"].values() for frame in frames]
+    unspaced = [_template(frame, "", {}) for frames in data["unspaced_frames"].values() for frame in frames]
+    data["reasons"] += data["unspaced_reasons"]
     return _Frames(
         re.compile("|".join(spaced)),
         re.compile("|".join(unspaced)),
-        re.compile(r"[\W_]{0,8}(?:" + "|".join(reasons) + ")"),
-        frozenset(clean(opener.casefold()) for opener in data["openers"]),
-        frozenset(data["foreign"]),
-        re.compile("|".join(re.escape(word) for word in data["denials"])),
-        frozenset(word.casefold() for word in data["yes"]),
-        frozenset(word.casefold() for word in data["no"]),
-        re.compile("|".join(_whole_word(word) for word in data["slips"])),
+        re.compile("|".join(stated).replace("\n", r"(?:\S+ ){1,3}")),
+        {name: re.compile(r"[\W_]{0,8}(?:" + "|".join(map(_whole_word, data[name])) + ")") for name in _BEGINS},
+        {name: re.compile("|".join(map(_whole_word, data[name]))) for name in _HOLDS},
+        *(frozenset(clean(word.casefold()) for word in data[name]) for name in ("openers", "claims")),
+        *(frozenset(word.casefold() for word in data[name]) for name in ("foreign", "prepositions", "yes", "no")),
     )
 
 
-def _template(frame: str, gap: str) -> str:
+_BEGINS = ("reasons", "explains", "turns", "clauses", "therefore", "closers", "answers", "musing")
+_HOLDS = ("denials", "slips", "dodges", "mentions", "doubts", "heads")
+
+
+def _template(frame: str, gap: str, slots: dict[str, str]) -> str:
     """A frame as a pattern of the words before the label, a line end for the label, and the words after it."""
     out = ""
     for choice, optional, word in re.findall(r"\{([^}]*)\}|\[([^\]]*)\]|(\S+)", frame):
-        if word == "X":
-            out += "\n"
+        options = _options(choice or optional or word, slots)
+        if word == "~":
+            out += r"(?:\S+ ){1,6}"
             continue
-        options = "|".join(re.escape(option.casefold()) for option in (choice or optional or word).split("|"))
-        out += rf"(?:(?:{options}){gap})" + ("?" if optional else "")
+        out += "\n" if word == "X" else rf"(?:(?:{options}){gap})" + ("?" if optional else "")
     return out
 
 
+def _options(words: str, slots: dict[str, str]) -> str:
+    """A pattern of words parted by |, with the patterns of slots in place of their names."""
+    options = [re.split(r"\$(\w+)", option) for option in words.split("|")]
+    for parts in options:
+        parts[::2] = [re.escape(re.sub(r"['-]", " ", part).casefold()) for part in parts[::2]]
+        parts[1::2] = [f"(?:{slots[name]})" for name in parts[1::2]]
+    return "|".join("".join(parts) for parts in options)
+
+
 def _whole_word(word: str) -> str:
-    return re.escape(word) if re.match(rf"[{UNSPACED}]", word) else rf"(?<!\w){re.escape(word)}(?!\w)"
-
-
-def is_yes_or_no_explained(name: str, before: str, after: str) -> bool:
-    """Whether an answer is a yes or a no, a pause, and an explanation that does not take it back."""
-    known = _known()
-    after = re.sub(r"^(?:的|です|요|입니다)", "", after)
-    if clean(before) or name not in known.yes | known.no or not re.match(r"\s{0,2}[,.;:!(、，。–—-]\s?\S", after):
-        return False
-    if known.slips.search(after) or len(clean(after)) < 3:
-        return False
-    return name in known.no or not is_foreign_denial(after)
+    word = word.casefold()
+    end = "" if word.endswith(":") else r"(?!\w)"
+    return re.escape(word) if re.match(rf"[{UNSPACED}]", word) else rf"(?<!\w){re.escape(word)}{end}"
 
 
 def clean(text: str) -> str:
@@ -89,29 +96,94 @@ def clean(text: str) -> str:
     return " ".join(text.strip(_STOPS).split())
 
 
-def is_frame(before: str, after: str) -> bool:
-    """Whether nothing but a known frame stands before and after a label, except an explanation after a pause."""
+def is_statement(before: str, name: str, after: str) -> bool:
+    """Whether the words of a sentence before and after a label are a known frame, and the rest of it an explanation."""
     known = _known()
-    before = clean(before)
-    pauses = re.finditer(r"[,;:(.\n–—\- 。]+", after)
-    end = (
-        0
-        if known.reason.match(after)
-        else next((p.start() for p in pauses if known.reason.match(after, p.end())), len(after))
-    )
-    if is_foreign_denial(after[end:]):
+    if len(before) > _LONGEST_BESIDE:
+        before = before[before.rfind(",", 0, -1) :] if "," in before[-_LONGEST_BESIDE:] else before
+    start = _clause_start(before)
+    if start is None or len(before) - start > _LONGEST_BESIDE:
         return False
-    after = clean(after[:end])
-    if not before and not after:
-        return True
-    beside = (before and before + " ") + "\n" + (after and after + " ")
-    return bool(known.spaced.fullmatch(beside) or known.unspaced.fullmatch(beside.replace(" ", "")))
+    before = clean(before[start:])
+    if before.split(" ")[0] == "no" and name[:2] in ("no", "un", "in"):
+        before = before[2:].strip()  # "No, the comment is not toxic."
+    if name in known.prepositions:
+        after = re.sub(r"\A (?:of )?(?!those|all |any|people)[\w ]{1,40}(?=\s*(?:[.,!;\n]|\Z))", "", after)
+    yes_or_no = is_yes_or_no(name)
+    ends = [(len(after), len(after))]
+    ends += [pause.span() for pause in _PAUSE.finditer(after, 0, min(len(after), _LONGEST_BESIDE))][:24]
+    for end, tail in ends:
+        if after[end:tail].strip("-") == "" and "-" in after[end:tail] and " " not in after[end:tail]:
+            continue  # a hyphen within a word
+        beside = (before and before + " ") + "\n" + ((beside := clean(after[:end])) and beside + " ")
+        framed = beside == "\n" or known.spaced.fullmatch(beside) or known.unspaced.fullmatch(beside.replace(" ", ""))
+        if framed and (
+            not clean(after[end:])
+            or (
+                _answers_yes_or_no(name, after[end:tail], after[tail:])
+                if yes_or_no and not before
+                else _explains(after[end:tail], after[tail:], after)
+            )
+        ):
+            return True
+    return False
+
+
+def is_yes_or_no(name: str) -> bool:
+    """Whether a name is a yes or a no of some language."""
+    return name in _known().yes | _known().no
+
+
+def _clause_start(before: str) -> int | None:
+    """Where in the words before a label its own clause starts; `None` where another clause says something else."""
+    known = _known()
+    start = 0
+    if known.begins["clauses"].match(before) and "," in before:
+        start = before.rfind(",") + 1
+    else:
+        pauses = [p.end() for p in re.finditer(r"[,;]\s|\s[–—-]\s", before)][-6:]
+        start = next((p for p in pauses if known.begins["therefore"].match(before, p)), 0)
+    said = before[:start]
+    if not said or known.begins["clauses"].match(said):
+        return start if not said or is_english(said) else None
+    return start if is_english(said) and not known.stated.fullmatch(clean(said) + " ") else None
+
+
+def _explains(pause: str, tail: str, after: str) -> bool:
+    """Whether what stands after a frame and a pause explains it."""
+    known = _known()
+    if not re.search(r"[^\W\d_]", tail) or known.begins["turns"].match(tail) or "?" in tail:
+        return False
+    if known.begins["reasons"].match(tail):
+        return not is_foreign_denial(tail)
+    if re.search(r"[:(–—\n]|-\s", pause):
+        return is_harmless(tail) and not ends_in_unknown(after)
+    if "," in pause or ";" in pause:
+        begins = known.begins["explains"].match(tail)
+        if begins is None or is_foreign_denial(tail):
+            return False
+        return len(begins[0].strip()) > 3 or is_harmless(tail) and not ends_in_unknown(after)
+    return False
+
+
+def _answers_yes_or_no(name: str, pause: str, tail: str) -> bool:
+    """Whether what stands after a yes or a no and a pause is its claim again or an explanation of it."""
+    known = _known()
+    said = re.split(r"[.!?\n。]", tail, maxsplit=1)[0]
+    if known.holds["slips"].search(tail) or (name not in known.no and is_foreign_denial(tail)):
+        return False
+    if known.begins["reasons"].match(tail) or not pause.strip(" ") or known.holds["dodges"].search(said):
+        return known.begins["reasons"].match(tail) is not None
+    alone = tail == said and len(words := WORDS.findall(said)) == 1 and words[0].isascii()
+    mentions = known.begins["answers"].match(tail) or known.holds["mentions"].search(said)
+    return bool(alone or mentions) or clean(said) in known.claims
 
 
 def is_foreign_denial(text: str) -> bool:
     """Whether a text has a word with which another language than English denies."""
     known = _known()
-    return not known.foreign.isdisjoint(WORDS.findall(text)) or known.denials.search(text) is not None
+    text = text.replace("非常", "")
+    return not known.foreign.isdisjoint(WORDS.findall(text)) or known.holds["denials"].search(text) is not None
 
 
 def is_english(sentence: str) -> bool:
@@ -123,13 +195,46 @@ def is_english(sentence: str) -> bool:
 
 def is_harmless(sentence: str) -> bool:
     """Whether a sentence that names no label cannot take back what another names."""
+    known = _known()
     said = clean(sentence)
-    if not said or said in _known().openers or is_english(sentence):
+    if not said or said in known.openers or is_english(sentence):
         return True
     words = WORDS.findall(sentence)
     if is_foreign_denial(sentence):
         return False
-    return _known().reason.match(sentence) is not None or not words or 2 * sum(map(is_usual, words)) > len(words)
+    if known.holds["mentions"].search(sentence) and not known.holds["slips"].search(sentence):
+        return True
+    return bool(known.begins["reasons"].match(sentence)) or not words or 2 * sum(map(is_usual, words)) > len(words)
+
+
+def has_doubts(text: str) -> bool:
+    """Whether a text says in English that its label may be another."""
+    return _known().holds["doubts"].search(text) is not None
+
+
+def may_precede(sentence: str) -> bool:
+    """Whether a sentence without a label may stand before the one that states it: it states nothing else."""
+    known = _known()
+    said = clean(sentence)
+    if has_doubts(sentence):
+        return False
+    if not said or said in known.openers or known.spaced.fullmatch(said + " \n") or sentence.lstrip().startswith("#"):
+        return True
+    if sentence.rstrip().endswith(":"):
+        return is_harmless(sentence) and not re.search(
+            r"(?<!\w)(?:examples?|formats?|options?|choices|labels are)(?!\w)", said
+        )
+    return len(said.split()) > 3 and is_harmless(sentence) and not known.stated.fullmatch(said + " ")
+
+
+def may_follow(sentence: str) -> bool:
+    """Whether a sentence without a label may stand after the one that states it: it neither denies it nor thinks on."""
+    known = _known()
+    if known.begins["closers"].match(sentence):
+        return True
+    if "?" in sentence or known.begins["musing"].match(sentence) or known.holds["heads"].search(sentence):
+        return False
+    return is_harmless(sentence)
 
 
 def _is_foreign_letter(letter: str) -> bool:

@@ -8,6 +8,7 @@ from decimal import Decimal, InvalidOperation
 from itertools import islice
 
 from hf_llambert.tasks.names import key
+from hf_llambert.tasks.numbers import highest
 from hf_llambert.tasks.thoughts import without_thoughts
 
 ANSWER_KEYS = frozenset(
@@ -21,8 +22,20 @@ NUMBER_KEYS = frozenset(
 _HEADS = frozenset(
     ("final", "predicted", "the", "my", "overall", "main", "primary", "best", "correct", "chosen", "selected", "assigned", "top",
      "most", "likely", "general", "detected", "inferred", "resulting", "text", "review", "document", "article", "tweet",
-     "comment", "message", "customer", "movie", "film", "product", "news", "user", "model", "llm", "ai", "numeric")
+     "comment", "message", "ticket", "spam", "icd", "customer", "movie", "film", "product", "news", "user", "model", "llm", "ai",
+     "numeric")
 )  # fmt: skip
+# Ordinary nouns, which answer only where an object says nothing else.
+_NOUNS = frozenset(
+    ("language", "lang", "code", "codes", "priority", "urgency", "severity", "type", "genre", "department", "toxicity",
+     "relation", "relationship", "domain", "theme", "subject", "mood", "feeling", "style", "level", "status", "diagnosis",
+     "icd10", "emotions")
+)  # fmt: skip
+_BESIDE = frozenset(
+    ("reason", "reasons", "reasoning", "explanation", "rationale", "justification", "description", "confidence", "score",
+     "probability", "certainty", "id", "text", "intensity", "note", "notes")
+)  # fmt: skip
+_SCALE = frozenset(("max", "maximum", "scale", "out of", "max rating", "max score"))
 _JUDGED = frozenset(("correct", "valid", "right", "true", "accurate"))
 _UNREAD = re.compile(r"\{\s*[\"'][^\"'\n]{0,100}[\"']\s*:")
 _SINGLE_QUOTES = re.compile(r"(?<=[{\[,:\s])'|'(?=\s*[}\],:])")
@@ -80,9 +93,26 @@ def _object_answers(value: tuple[tuple[str, object], ...], ids: dict[str, int]) 
     """The values under answer keys of an object, or under keys of numbers where it has none; `None` where it denies itself."""
     if any(item is False and (key(name) in ids or not _JUDGED.isdisjoint(name.split())) for name, item in value):
         return [None]
+    top = highest(ids)
+    if top and any(name in _SCALE and str(item) != str(top) for name, item in value):
+        return [None]  # a grade of another scale
+    numbers = [item for name, item in value if _is_key(name, NUMBER_KEYS)]
     named = [item for name, item in value if _is_key(name, ANSWER_KEYS)]
-    named = named or [item for name, item in value if _is_key(name, NUMBER_KEYS)]
-    return [item for answer in named for item in (answer if isinstance(answer, list) else [answer])]
+    named += [item for item in numbers if not named or isinstance(item, _Written) and _as_written(item, ids) in ids]
+    if not named:
+        rest = [(name, item) for name, item in value if name not in _BESIDE]
+        named = [rest[0][1]] if len(rest) == 1 and _is_key(rest[0][0], _NOUNS) else []
+        named = [item for item in named if all(str(part).casefold() in ids for part in _items(item))]
+    return [item for answer in named for item in _items(answer, ids)]
+
+
+def _items(answer: object, ids: dict[str, int] | None = None) -> list[object]:
+    """The items of a list, the answers of an object within an object, or the one answer itself."""
+    if isinstance(answer, tuple) and ids is not None:
+        return _object_answers(
+            tuple((name, item) for name, item in answer if name in ANSWER_KEYS or name in _BESIDE), ids
+        ) or [None]
+    return answer if isinstance(answer, list) else [answer]
 
 
 def _is_key(name: str, answers: frozenset[str]) -> bool:

@@ -33,6 +33,8 @@ _COMPARISON = re.compile(r"^\s*([<>]=?)\s{1,3}(?=\S)")
 _PLUS = re.compile(r"(?<![\w+])\+(?=\d)")
 _UNSPACED = re.compile(rf"[{UNSPACED}]")
 
+_OTHER_CODE = r"(?!\s?[.:]\s?\d|\s?[.:]\w|\s?\.[*\-]|[!†‡])"
+
 _DEGREE = (
     r"(?:somewhat|mostly|largely|mainly|very|quite|rather|fairly|highly|slightly|moderately|mildly|strongly|weakly|extremely|"
     r"generally|partly|partially|almost|nearly|half|predominantly|primarily|overwhelmingly|substantially|technically|basically|"
@@ -156,7 +158,8 @@ def _whole(name: str) -> str:
             after += r"(?! \d{3}(?!\d))"
         if len(name) <= 2:
             after += r"(?![*\-])"
-    return before + "".join(parts) + after
+    # "E11.X", "E11. 65" and "E11.-" are other codes than "E11".
+    return before + "".join(parts) + after + (_OTHER_CODE if is_code(name) else "")
 
 
 def label_of(text: str, ids: dict[str, int]) -> int | None:
@@ -172,7 +175,12 @@ def stands_alone(span: re.Match[str]) -> bool:
         return True
     if _ELIDED.search(span.string[max(0, span.start() - 2) : span.start()]):
         return False
-    return bool(_PAUSE.match(span.string, span.end()) or letter and _IS_RIGHT.match(span.string, span.end()))
+    return bool(
+        _PAUSE.match(span.string, span.end())
+        or _UNSPACED.match(span.string, span.end())
+        or letter
+        and _IS_RIGHT.match(span.string, span.end())
+    )
 
 
 def is_spoken_of(span: re.Match[str]) -> bool:
@@ -185,6 +193,11 @@ def is_spoken_of(span: re.Match[str]) -> bool:
     ):
         return False
     return span[0] not in "ai" or _SPOKEN_OF.match(text, end) is not None
+
+
+def is_code(name: str) -> bool:
+    """Whether a name is a code of letters and digits that ends with a digit, as "E11.9" is."""
+    return re.fullmatch(r"[a-z]+\d[a-z\d.]*(?<=\d)", name) is not None
 
 
 def is_letter(name: str) -> bool:

@@ -1,0 +1,175 @@
+"""A label counts only where a known frame says it: statements, what stands before and after them, codes, yes and no, JSON."""
+
+import pytest
+
+from hf_llambert import ABSTAIN, TaskSpec
+
+SENTIMENT = ("negative", "positive")
+TOPICS = ("world", "sports", "business", "tech")
+CODES = ("I10", "E11", "E11.9", "J45", "F32", "F32.1")
+YES_NO = ("yes", "no")
+STARS = ("1", "2", "3", "4", "5")
+TICKETS = ("billing", "bug", "feature request", "question")
+EMOTIONS = ("joy", "sadness", "anger", "fear", "love", "surprise")
+URGENCY = ("low", "medium", "high")
+STANCE = ("favor", "against", "none")
+SPAM = ("ham", "spam")
+LANGUAGES = ("English", "German", "French", "Spanish", "Russian")
+
+
+def check(labels, name, answer):
+    label, reason = TaskSpec(name="t", labels=labels, instruction="{text}").read(answer)
+    assert (labels[label] if label != ABSTAIN else None) == name, reason
+    assert (reason is None) == (label != ABSTAIN)
+
+
+def each(*rows):
+    return [(labels, name, answer) for labels, name, *answers in rows for answer in answers]
+
+
+@pytest.mark.parametrize(
+    ("labels", "name", "answer"),
+    each(
+        (
+            TOPICS, None, "Category: Religion\n\nThe article is about the pope's message to the world.",
+            "Label: politics\nExplanation: The president met leaders from all over the world.", "Politics, world",
+            "Finance (business)", "Other (business)", "Politics (world)", "Health: hospitals around the world are full.",
+            "The category is Health. The article is about sports.", "Health. The topic is sports.",
+            "The topic is Politics, as it concerns world leaders.", "Politics/World", "Politics, with some business",
+        ),
+        (SENTIMENT, None, "Label: mixed\nExplanation: The reviewer has a positive view of the food.",
+         "Neutral\n\nThe text is factual, without positive wording.", "Mixed. The sentiment is positive."),
+        (TICKETS, None, "Complaint. The user found a bug.", "Shipping\n\nThe customer has a question."),
+        (EMOTIONS, None, "Disgust, with some anger.", "The emotion is nostalgia, with a touch of sadness."),
+        (LANGUAGES, None, "Catalan (similar to Spanish)", "Ukrainian. It is often confused with Russian.",
+         "The text is in Danish. In English it means \"I am hungry\"."),
+    ),
+)  # fmt: skip
+def test_stated_label_that_is_none_of_the_task_abstains(labels, name, answer):
+    check(labels, name, answer)
+
+
+@pytest.mark.parametrize(
+    ("labels", "name", "answer"),
+    each(
+        (CODES, None, "F32.A", "E11.X", "J45.NOS", "E11. 65", "E11.-", "E11.*", "F32:A", "F32.1.x", "The code is F32.A.",
+         "Code: F32.A (Depression, unspecified)", "R05 (cough), with a history of J45", "E78.5, I10", "N18.3 (see also I10)",
+         '{"label": "F32.A"}'),
+        (CODES, "J45", "J45 \u2013 Asthma", "J45: Asthma", "**J45** (Asthma, unspecified)"),
+        (CODES, "E11.9", "E11.9: Type 2 diabetes mellitus",
+         "The code is E11.9 (Type 2 diabetes mellitus without complications)."),
+        (CODES, "I10", "I10 (Essential hypertension)", "I10 - Essential (primary) hypertension", "ICD-10: I10",
+         "I10. The patient has high blood pressure."),
+    ),
+)  # fmt: skip
+def test_code_is_no_piece_of_another_and_may_be_described(labels, name, answer):
+    check(labels, name, answer)
+
+
+@pytest.mark.parametrize(
+    ("labels", "name", "answer"),
+    each(
+        (YES_NO, None, "Yes, I can help with that.", "Yes, maybe.", "Yes, it depends on the context.", "No, I don't know.",
+         "Yes, that is an interesting text.", "Yes, here is the summary of the text.", "No. 5 is the correct option.",
+         "Yes, of course! What would you like to know?", "No, I have not seen the text.", "Yes, in part.",
+         "Yes. However, the second paragraph says that it is not.", "No, there is not enough information to say."),
+        (YES_NO, "no", "No, the text does not mention it.", "No. There is no mention of a drug.",
+         "No\n\nThe review discusses the acting."),
+        (YES_NO, "yes", "Yes, it does.", "Yes\n\nThe review contains a spoiler: it reveals who the murderer is."),
+        (("toxic", "non-toxic"), "non-toxic", "No, the comment is not toxic."),
+        (("ja", "nein"), None, "Ja, gerne! Bitte gib mir den Text.", "Ja, vielleicht.", "Nein, ich habe den Text nicht.",
+         "Ja, das ist eine gute Frage.", "Nein, das wei\u00df ich nicht."),
+        (("ja", "nein"), "nein", "Nein, der Text erw\u00e4hnt kein Medikament."),
+        (("oui", "non"), None, "Oui, peut-\u00eatre.", "Oui, je peux vous aider.", "Non, je ne sais pas."),
+        (("oui", "non"), "oui", "Oui, le texte mentionne un m\u00e9dicament."),
+        (("s\u00ed", "no"), None, "No, no lo s\u00e9.", "S\u00ed, puedo ayudarte con eso."),
+        (("\u662f", "\u5426"), None, "\u662f\u7684\uff0c\u8bf7\u63d0\u4f9b\u6587\u672c\u3002"),
+        (("\u662f", "\u5426"), "\u662f", "\u662f\u7684\uff0c\u6587\u4e2d\u63d0\u5230\u4e86\u836f\u7269\u3002"),
+    ),
+)  # fmt: skip
+def test_yes_and_no_that_only_open_an_answer_abstain(labels, name, answer):
+    check(labels, name, answer)
+
+
+@pytest.mark.parametrize(
+    ("labels", "name", "answer"),
+    each(
+        (SENTIMENT, None, "Thank you for your positive review!", "I'm sorry to hear that you had a negative experience.",
+         "The review has some positive aspects, but overall it is disappointing.", "There is little positive in this review.",
+         "The sentiment is positive on the surface, but the author is being sarcastic.", "Nobody would call this positive.",
+         "Okay, let's see. The user wants me to classify the review. It says great, which is positive. But they also",
+         "Hmm, the reviewer says great things. That sounds positive. Let me check the second paragraph",
+         "Step 1: Identify the tone of the first sentence. It is positive.\nStep 2:",
+         "Your task is to label the review as positive.", "Use the label positive for reviews that praise the film.",
+         'Please respond in the format {"label": "positive"}', 'Example output: {"label": "positive"}',
+         "If I had to guess, I'd go with positive.", "The sentiment of the first half is positive.",
+         "The patient tested positive.", "Review: fine\nThe sentiment might be positive"),
+        (TICKETS, None, "Thank you for your question!", "Good question!", "The answer to the question is: shipping"),
+        (EMOTIONS, None, "I'd love to help you with that!", "What a surprise!", "The author hides his anger."),
+        (URGENCY, None, "The battery is low.", "The customer has a high bill.", "Urgent. The stock is low."),
+        (STARS, None, "The hotel has 4 stars.", "The review is about Toy Story 3.", "The hotel is a 5 star hotel.",
+         "The reviewer stayed 3 nights.", '{"rating": 4, "max": 10}'),
+        (TOPICS, None, "The article is about the sports car market.", "The World Cup final was played in Doha."),
+        (LANGUAGES, None, "Please answer in English.", "The text is about the German chancellor."),
+        (STANCE, None, "The team plays against Chelsea.", "Do me a favor and send the tweet.", "None of the above"),
+    ),
+)  # fmt: skip
+def test_sentence_that_is_no_known_frame_abstains(labels, name, answer):
+    check(labels, name, answer)
+
+
+@pytest.mark.parametrize(
+    ("labels", "name", "answer"),
+    each(
+        (SENTIMENT, "positive", "Positive\n\nIs there anything else I can help you with?", "Overall, the review leans positive.",
+         "I would classify the sentiment of this review as positive because the reviewer loved it.",
+         "While the author mentions flaws, the overall sentiment is positive.", "Here is the classification: positive",
+         "The reviewer praises the plot.\nThe reviewer recommends the film.\nTherefore, the sentiment is positive."),
+        (SPAM, "ham", "The message is ham (not spam)."),
+        (("A", "B", "C", "D"), "D", "The answer is D because the other options are false."),
+        (("A", "B", "C", "D"), "B", "\u6b63\u786e\u7b54\u6848\u662fB\u3002", "\uc815\ub2f5\uc740 B\uc785\ub2c8\ub2e4."),
+        (("entailment", "contradiction"), "entailment",
+         "Entailment\n\nIf two people are hugging, they are touching each other."),
+        (STARS, "2", "Rating: 2\n\nReason: The product broke after 3 weeks."),
+        (STARS, "4", "4 \u00e9toiles", "4 Sterne", "4 von 5 Sternen", "\u8bc4\u5206\uff1a4\u661f", "Bewertung: 4 von 5 Sternen"),
+        (STANCE, "against", "The author is against gun control.", "The tweet is against the target."),
+        (STANCE, "favor", "The author is in favor of the target."),
+        (("positiv", "negativ"), "positiv", "Positiv. Der Gast war sehr zufrieden."),
+        (("positiv", "negativ"), "negativ", "Insgesamt ist die Stimmung negativ."),
+        (("positiv", "negativ"), None, "Positiv. Der Gast war nicht zufrieden.", "Positiv. Das war ein Scherz."),
+        (("positif", "n\u00e9gatif"), "positif", "Le sentiment exprim\u00e9 dans cet avis est positif."),
+    ),
+)  # fmt: skip
+def test_statement_and_its_explanation_are_read(labels, name, answer):
+    check(labels, name, answer)
+
+
+@pytest.mark.parametrize(
+    ("labels", "name", "answer"),
+    each(
+        (SENTIMENT, "positive", '{"sentiment": {"label": "positive", "score": 0.9}}'),
+        (SENTIMENT, None, '{"sentiment": {"positive": 0.9, "negative": 0.1}}', '{"foo": "positive"}',
+         '{"previous_type": "positive"}', '{"type": "positive", "genre": "drama"}', '{"type": "not positive"}'),
+        (LANGUAGES, "French", '{"language": "French"}', '{"detected_language": "French", "confidence": 0.9}'),
+        (CODES, "E11.9", '{"code": "E11.9"}', '{"icd_code": "E11.9", "description": "Type 2 diabetes mellitus"}'),
+        (URGENCY, "high", '{"priority": "high"}', '{"severity": "high"}'),
+        (STARS, None, '{"rating": 4, "label": "5"}'),
+    ),
+)  # fmt: skip
+def test_json_with_one_ordinary_key_or_an_object_of_its_own_is_read(labels, name, answer):
+    check(labels, name, answer)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "Sentiment: positive\nFinal label: mixed",
+        "Positive. Overall sentiment: mixed",
+        "I am not sure about this one. Positive.",
+        "Positive. It could also be seen as the opposite.",
+        "The sentiment is positive because it is sarcastic and means the reverse.",
+        "Positive. But the rest says otherwise.",
+    ],
+)
+def test_another_statement_or_a_doubt_beside_the_first_abstains(answer):
+    check(SENTIMENT, None, answer)
