@@ -3,6 +3,7 @@
 import pytest
 
 from hf_llambert import ABSTAIN, TaskSpec
+from hf_llambert.tasks.answers import read_answer
 
 SENTIMENT = ("negative", "positive")
 TOPICS = ("world", "sports", "business", "tech")
@@ -173,3 +174,54 @@ def test_json_with_one_ordinary_key_or_an_object_of_its_own_is_read(labels, name
 )
 def test_another_statement_or_a_doubt_beside_the_first_abstains(answer):
     check(SENTIMENT, None, answer)
+
+
+BEFORE_AN_ANSWER_LINE = [
+    "The sentiment is neutral.\n\nLabel: positive",
+    "I'm sorry, but I can't help with that.\n\nLabel: positive",
+    "Mixed\n\nSentiment: positive",
+    "Answer format:\nLabel: positive",
+    "The format should be:\nSentiment: negative",
+    "Example:\nThe food was cold.\nSentiment: negative",
+    'Here is another review: "I hated this."\nSentiment: negative',
+    "I cannot determine the sentiment of this text.\n\nSentiment: negative",
+    "I'm unable to classify this text.\n\nLabel: negative",
+    "I don't know. Answer: positive",
+    "There is no review to rate.\n\nSentiment: negative",
+    "None of the categories fit.\n\nCategory: positive",
+    "Label: positive\n\nThis is only an example of the format.",
+    "Label: positive\n\nI can't determine the sentiment, though.",
+    "No text was provided. The sentiment is positive.",
+    "None of the options is correct. The answer is positive.",
+    "The text is too short to tell. The sentiment is negative.",
+    "I do not have access to the text.\n\nAnswer: negative",
+]
+
+
+@pytest.mark.parametrize("answer", BEFORE_AN_ANSWER_LINE)
+def test_answer_line_counts_only_where_nothing_beside_it_says_otherwise(answer):
+    assert read_answer(answer, (("negative",), ("positive",)))[0] is None
+
+
+def test_another_topic_before_the_answer_is_another_answer():
+    words = (("world",), ("business",), ("health care",))
+    assert read_answer("This article is about health. The category is business.", words)[0] is None
+    assert read_answer("This article is about a merger of two large banks. The category is business.", words)[0] == 1
+
+
+@pytest.mark.parametrize(
+    ("answer", "label"),
+    [
+        ("Sure! Here is the classification:\n\nLabel: positive", 1),
+        ("Positive\n\nLabel: positive", 1),
+        ("The reviewer praises the acting and the story.\n\nSentiment: positive", 1),
+        ("Label: positive\nExplanation: the reviewer can hardly wait to see it again.", 1),
+        ("Ich würde den Text als positive einstufen.", 1),
+        ("Je classerais ce texte comme positive.", 1),
+        ("El texto expresa un sentimiento negative.", 0),
+        ("Эта статья относится к категории positive.", 1),
+        ("这条评论表达了positive情感。", 1),
+    ],
+)
+def test_ordinary_words_around_an_answer_leave_it(answer, label):
+    assert read_answer(answer, (("negative",), ("positive",))) == (label, None)

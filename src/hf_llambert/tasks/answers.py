@@ -112,10 +112,15 @@ def _stated_labels(text: str, ids: dict[str, int]) -> list[tuple[set[int], str |
     """The labels that lines like "Answer: x" and lines of a label alone name; nothing where another line may take them back."""
     lines = [(line, _ANSWER_LINE.match(line)) for line in text.splitlines()]
     stated = [label_of(match[1], ids) for _, match in lines if match]
-    others = [line for line, match in lines if not match]
-    if not stated or None in stated or takes_back(text) or not all(map(may_follow, others)):
+    if not stated or None in stated or takes_back(text) or REFUSED.search(text):
         return []
-    return [({label}, None) for label in (*stated, *(label_of(line, ids) for line in others)) if label is not None]
+    first = next(k for k, (_, match) in enumerate(lines) if match)
+    named = [label_of(line, ids) for line, match in lines if not match]
+    fits = (may_precede if k < first else may_follow for k, (_, match) in enumerate(lines) if not match)
+    others = [line for line, match in lines if not match]
+    if not all(label is not None or may(line) for label, may, line in zip(named, fits, others, strict=True)):
+        return []
+    return [({label}, None) for label in (*stated, *named) if label is not None]
 
 
 def _whole_answer(text: str, ids: dict[str, int]) -> tuple[int | None, str | None] | None:

@@ -60,7 +60,7 @@ def _known() -> _Frames:
 
 
 _BEGINS = ("reasons", "explains", "turns", "clauses", "therefore", "closers", "answers", "musing")
-_HOLDS = ("denials", "slips", "dodges", "mentions", "doubts", "heads")
+_HOLDS = ("denials", "slips", "dodges", "mentions", "doubts", "heads", "nothing", "invented")
 
 
 def _template(frame: str, gap: str, slots: dict[str, str]) -> str:
@@ -216,14 +216,12 @@ def may_precede(sentence: str) -> bool:
     """Whether a sentence without a label may stand before the one that states it: it states nothing else."""
     known = _known()
     said = clean(sentence)
-    if has_doubts(sentence):
+    if has_doubts(sentence) or any(known.holds[name].search(sentence) for name in ("nothing", "invented")):
         return False
     if not said or said in known.openers or known.spaced.fullmatch(said + " \n") or sentence.lstrip().startswith("#"):
         return True
     if sentence.rstrip().endswith(":"):
-        return is_harmless(sentence) and not re.search(
-            r"(?<!\w)(?:examples?|formats?|options?|choices|labels are)(?!\w)", said
-        )
+        return is_harmless(sentence)
     return len(said.split()) > 3 and is_harmless(sentence) and not known.stated.fullmatch(said + " ")
 
 
