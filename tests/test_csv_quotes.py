@@ -65,3 +65,10 @@ def test_quotes_behind_backslashes_are_refused_with_who_writes_them(rows, tmp_pa
         ValueError, match=r'line 3 .* It holds \\", as Spark and MySQL write a quote: write the file with ""'
     ):
         load_data(path)
+
+
+def test_a_quote_that_may_have_swallowed_rows_of_a_table_of_tabs_is_warned_of(tmp_path, caplog):
+    path = tmp_path / "t.tsv"
+    path.write_text('text\tlabel\n"Great TV, 40 inches\tpositive\nBought the 42"\tnegative\n"two\nlines"\tpositive\n')
+    assert load_data(path)["label"][:] == ["negative", "positive"]
+    assert "A field of line 2 goes on to line 3" in caplog.text and "line 4" not in caplog.text

@@ -14,6 +14,9 @@ from typing import IO
 import pyarrow as pa
 
 from hf_llambert.reading.formats import FileFormat, open_text
+from hf_llambert.tasks.logs import get_logger
+
+logger = get_logger(__name__)
 
 _ROWS = 10_000  # that are read at once
 _SEPARATORS = ";\t|"
@@ -144,6 +147,14 @@ def _checked_rows(text: IO[str], form: FileFormat) -> Iterator[list[str]]:
                     f"(--delimiter)"
                 )
             else:
+                if form.delimiter != "," and any("\n" in one and form.delimiter in one for one in row):
+                    logger.warning(
+                        "A field of line %s goes on to line %s with %r in it. If its first double quote is a text's own, it "
+                        'has swallowed rows: write it as """".',
+                        f"{line:,}",
+                        f"{rows.line_num:,}",
+                        form.delimiter,
+                    )
                 yield row
             line = rows.line_num + 1
             raw.clear()
