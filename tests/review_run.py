@@ -29,7 +29,11 @@ def make_run(folder: Path, task, n=40, column="text", text="text ", wrong=()) ->
         ),
     )
     annotated.save_to_disk(str(folder / "annotated"))
-    note_stage(folder / "annotated", {"task": task.to_dict(), "text_column": column, "gold_column": None}, {})
+    counts = {"n_rows": n, "n_ok": n - 2, "n_abstained": 2, "n_failed": 0, "n_truncated": 0, "coverage": (n - 2) / n}
+    results = {**counts, "reasons": {}, "labels": {name: teacher.count(i) for i, name in enumerate(task.labels)}}
+    results |= {"seconds": 1.0, "texts_per_second": float(n), "settings": {}, "input_tokens": 0, "output_tokens": 0}
+    results |= {"label_mass": None, "calibration": None, "mode": "generate"}
+    note_stage(folder / "annotated", {"task": task.to_dict(), "text_column": column, "gold_column": None}, results)
     (folder / "compared").mkdir()
     student = [i % 2 if i % 5 else 1 - i % 2 for i in range(n)]
     compared = Dataset.from_dict({"student_label": student, "student_confidence": [0.9] * n})

@@ -41,9 +41,11 @@ def test_most_uncertain_rows_come_first(by):
     assert uncertain_rows(np.log(p), 2, by) == {"entropy": [1, 3], "margin": [2, 1]}[by]
 
 
-def test_text_between_the_labels_is_asked_about_next(student):
-    assert next_to_annotate(TEXTS, 1, student, "margin") == [2]
-    assert next_to_annotate([None, *TEXTS], 1, student, "entropy") == [3]
+def test_text_that_the_student_is_least_sure_of_is_asked_about_next(student):
+    p = np.sort(np.exp(student.label(TEXTS)["student_scores"]), axis=1)
+    least = int(np.argmin(p[:, -1] - p[:, -2]))
+    assert next_to_annotate(TEXTS, 1, student, "margin") == [least]
+    assert next_to_annotate([None, *TEXTS], 1, student, "entropy") == [least + 1]
 
 
 @pytest.mark.parametrize("strategy", ["random", "entropy", "margin", "diverse"])

@@ -142,7 +142,8 @@ def test_nothing_below_the_threshold_asks_nobody_and_all_below_asks_about_every_
 
 
 def test_interrupted_cascade_goes_on_and_asks_nothing_twice(labels, labeler, teacher, tmp_path, monkeypatch):
-    monkeypatch.setattr("hf_llambert.pool.cascade._WINDOW", 5)
+    for module in ("cascade", "cascade_shards"):
+        monkeypatch.setattr(f"hf_llambert.pool.{module}.WINDOW", 5)
     whole, dying = CountingTeacher.ask, 7
 
     def interrupted(self, task, texts, rank=None):
@@ -528,13 +529,16 @@ def test_guarantee_by_a_column_that_only_gold_has_measures_no_pool(command, tmp_
 
 
 def test_gold_means_the_same_in_every_shard(labels, labeler, tmp_path):
-    """Alone, the last shard's 1 could be a name; the first shard's 0 shows that all are ids."""
+    """Alone, the last shard's 1 would be a name; the first shard's 0 shows that all may be ids."""
     task = TaskSpec("t", ("1", "2"), "{text}", chat=False)
     rows = read_pool(labels).to_dict()
     rows["id"] = [0] * (N // 2) + [1] * (N - N // 2)
     numbered = write_labels(tmp_path / "numbered", rows, names=task.labels)
     numbers = LLMLabeler(task, labeler.teacher, tmp_path / "numbers")
-    found = run(numbered, numbers, tmp_path / "out", below=0, gold_column="id")["gold"]["all"]
+    with pytest.raises(ValueError, match="'1' can be names of the labels .*'0' is none of them; or all are ids"):
+        run(numbered, numbers, tmp_path / "out", below=0, gold_column="id")
+    asked = {"below": 0, "gold_column": "id", "label_values": "ids"}
+    found = run(numbered, numbers, tmp_path / "out", **asked)["gold"]["all"]
     right = [a == b for a, b in zip(rows["student_label"], rows["id"], strict=True) if a >= 0]
     assert (found["n"], found["student"]["value"]) == (len(right), pytest.approx(sum(right) / len(right)))
 

@@ -1,11 +1,13 @@
 import ast
 import io
 import logging
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 import hf_llambert
 from hf_llambert.cli.plan import show_plan
@@ -24,6 +26,7 @@ def terminal(monkeypatch):
     """A wide terminal with colors."""
     for name, value in {"COLUMNS": "400", "FORCE_COLOR": "1", "TERM": "xterm-256color"}.items():
         monkeypatch.setenv(name, value)
+    monkeypatch.setattr(Console, "_environ", os.environ)  # rich keeps the one of its import
 
 
 def plain(shown: str) -> str:

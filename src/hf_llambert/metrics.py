@@ -43,7 +43,8 @@ def wilson_interval(hits: float, n: float) -> tuple[float, float]:
     z2 = float(norm.ppf(0.975)) ** 2
     share = hits / n
     centre, half = share + z2 / (2 * n), math.sqrt(z2 * (share * (1 - share) / n + z2 / (4 * n * n)))
-    return max(0.0, (centre - half) / (1 + z2 / n)), min(1.0, (centre + half) / (1 + z2 / n))
+    low, high = (centre - half) / (1 + z2 / n), (centre + half) / (1 + z2 / n)
+    return (0.0 if hits <= 0 else max(0.0, low)), (1.0 if hits >= n else min(1.0, high))
 
 
 def mean_interval(values: Sequence[float]) -> tuple[float, float, float]:

@@ -104,22 +104,27 @@ def cascade(
         "gold_column": gold_column,
         **gold_reading(label_map, label_values),
     }
+    gold = None
+    if gold_column is not None:  # before anything is claimed or paid for
+        gold = (gold_column, pool_gold(labels, labeler.task.labels, gold_column, label_map, label_values))
     state, output = process_state(), Path(output)
     with asking_turn([labeler], output) if state.is_main_process else nullcontext():
         if state.is_main_process:
             _claim(output, config, overwrite)
         state.wait_for_everyone()  # nobody asks before the main process has its turn
-        return _in_turn(files, labeler, output, config, show_progress)
+        return _in_turn(files, labeler, output, config, gold, show_progress)
 
 
-def _in_turn(files: list[Path], labeler: LLMLabeler, output: Path, config: dict, show_progress: bool) -> dict:
-    """As [`cascade`], with its arguments in `config`."""
-    state, below, max_asked, gold_column = (
-        process_state(),
-        config["below"],
-        config["max_asked"],
-        config["gold_column"],
-    )
+def _in_turn(
+    files: list[Path],
+    labeler: LLMLabeler,
+    output: Path,
+    config: dict,
+    gold: tuple[str, Mapping[tuple[str, object], int]] | None,
+    show_progress: bool,
+) -> dict:
+    """As [`cascade`], with its arguments in `config` and what gold means."""
+    state, below, max_asked = process_state(), config["below"], config["max_asked"]
     done = stage_results(output, config, (CASCADED, empty_shape))
     confidence = _confidences(files)
     chosen, threshold = choose_rows(confidence, below, max_asked)
@@ -128,10 +133,6 @@ def _in_turn(files: list[Path], labeler: LLMLabeler, output: Path, config: dict,
     state.wait_for_everyone()  # all have looked before one writes
     if done and all(finished):
         return done
-    gold = None
-    if gold_column is not None:  # before anything is paid for
-        reading = config.get("label_map"), config.get("label_values", "auto")
-        gold = (gold_column, pool_gold(files[0].parent, labeler.task.labels, gold_column, *reading))
     mine = [s for s, there in zip(shards, finished, strict=True) if not there]
     mine = mine[state.process_index :: state.num_processes]
     with progress_bar(
