@@ -1,13 +1,12 @@
 import ast
 import io
 import logging
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from rich.console import Console
+from rich.console import Console, ConsoleDimensions
 
 import hf_llambert
 from hf_llambert.cli.plan import show_plan
@@ -26,7 +25,8 @@ def terminal(monkeypatch):
     """A wide terminal with colors."""
     for name, value in {"COLUMNS": "400", "FORCE_COLOR": "1", "TERM": "xterm-256color"}.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(Console, "_environ", os.environ)  # rich keeps the one of its import
+    wide = property(lambda self: ConsoleDimensions(self._width or 400, 50))
+    monkeypatch.setattr(Console, "size", wide)  # whatever the environment was when rich was imported
 
 
 def plain(shown: str) -> str:
