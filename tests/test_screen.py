@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from rich.console import Console, ConsoleDimensions
+from rich.console import Console
 
 import hf_llambert
 from hf_llambert.cli.plan import show_plan
@@ -22,11 +22,14 @@ SHOWN = "[red]x[/red] [link=http://e]y[/link] :bomb: ␛[2J␛]8;;http://e␇‹
 
 @pytest.fixture
 def terminal(monkeypatch):
-    """A wide terminal with colors."""
-    for name, value in {"COLUMNS": "400", "FORCE_COLOR": "1", "TERM": "xterm-256color"}.items():
+    """
+    A wide terminal with colors, wherever the console looks: `datasets` replaces `os.environ` by a copy after a
+    `map` in several processes, and `rich` keeps the one that it was imported with.
+    """
+    variables = {"COLUMNS": "400", "LINES": "50", "FORCE_COLOR": "1", "TERM": "xterm-256color"}
+    for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    wide = property(lambda self: ConsoleDimensions(self._width or 400, 50))
-    monkeypatch.setattr(Console, "size", wide)  # whatever the environment was when rich was imported
+    monkeypatch.setattr(Console, "_environ", variables)
 
 
 def plain(shown: str) -> str:
