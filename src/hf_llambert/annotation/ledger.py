@@ -44,7 +44,7 @@ COLUMNS = (
     "finish",
     "structured",
 )
-_ADDED = {1: ("input_tokens", "output_tokens", "identity"), 2: ("finish", "structured")}
+_SELECTED = ", ".join(COLUMNS)
 _LOOKUP = 500  # keys in one SELECT, below SQLite's limit on variables
 _MOST_TOKENS = 2**53
 _KEPT_OPEN = 16  # files; each takes up to three descriptors
@@ -78,7 +78,7 @@ class Ledger:
         """The replies that are known among `keys`."""
         missing, found = list(dict.fromkeys(keys)), {}
         for path, connection in self._connections():
-            for row in _rows(path, connection, "replies", readable_columns(connection), missing):
+            for row in _rows(path, connection, "replies", _SELECTED, missing):
                 key, scores, response, truncated, seconds, _, tokens_in, tokens_out, _, finish, structured = row
                 found[key] = Reply(
                     tuple(json.loads(scores)) if scores else None,
@@ -267,7 +267,7 @@ def open_ledger_file(path: Path) -> sqlite3.Connection:
     Open a file of a ledger for reading, also on a disk or in a folder that cannot be written.
 
     Raises:
-        OSError: It is damaged, or of a newer version.
+        OSError: It is damaged, or of another layout.
     """
     try:
         # A killed process may have left a write-ahead log: opening for writing lets SQLite recover it.
@@ -281,24 +281,17 @@ def open_ledger_file(path: Path) -> sqlite3.Connection:
                     f"nothing can be written. Copy the ledger to a place that can be written."
                 )
             connection = _connect(path, "ro&immutable=1")
+        connection.execute("SELECT key FROM replies LIMIT 0")  # fails here if it is a database of something else
         layout = connection.execute("PRAGMA user_version").fetchone()[0]
     except sqlite3.DatabaseError as error:
         raise unreadable(path, error) from error
-    if layout > _LAYOUT:
+    if layout != _LAYOUT:
         connection.close()
         raise OSError(
-            f"The ledger file '{path}' was written by a newer hf_llambert (layout {layout}; this version reads up to "
-            f"{_LAYOUT}). Update hf_llambert, or use another ledger."
+            f"The ledger file '{path}' was written by {'a newer' if layout > _LAYOUT else 'an unreleased'} hf_llambert "
+            f"(layout {layout}; this version reads {_LAYOUT}). Use the version that wrote it, or another ledger."
         )
     return connection
-
-
-def readable_columns(connection: sqlite3.Connection, columns: Iterable[str] = COLUMNS) -> str:
-    """What to SELECT from `replies`, whatever layout the file has."""
-    layout = connection.execute("PRAGMA user_version").fetchone()[0]
-    absent = {name for since, names in _ADDED.items() if layout < since for name in names}
-    defaults = {"identity": "NULL", "finish": "NULL"}
-    return ", ".join(f"{defaults.get(name, '0')} AS {name}" if name in absent else name for name in columns)
 
 
 def _rows(

@@ -22,7 +22,6 @@ from hf_llambert.annotation.ledger import (
     create_ledger_file,
     ledger_files,
     open_ledger_file,
-    readable_columns,
     unreadable,
 )
 
@@ -39,7 +38,7 @@ def ledger_stats(folder: str | Path) -> dict:
 
     Raises:
         FileNotFoundError: There is no ledger in `folder`.
-        OSError: A file is damaged, or of a newer version.
+        OSError: A file is damaged, or of another layout.
     """
     files = _files(folder)
     whole = {"replies": 0, "input_tokens": 0, "output_tokens": 0, "seconds": 0.0}
@@ -51,7 +50,7 @@ def ledger_stats(folder: str | Path) -> dict:
         for name in ("input_tokens", "output_tokens", "seconds"):
             whole[name] += reply[name]
         times = [min([*times[:1], reply["asked_at"]]), max([*times[1:], reply["asked_at"]])]
-        per_teacher[reply["identity"] or ""] += 1
+        per_teacher[reply["identity"]] += 1
     identities: dict[str, str] = {}
     failures = 0
     for path in files:
@@ -71,8 +70,7 @@ def ledger_stats(folder: str | Path) -> dict:
         "first": first,
         "last": last,
         "asked": [
-            {"identity": json.loads(identities[who]) if who in identities else None, "replies": count}
-            for who, count in per_teacher.most_common()
+            {"identity": json.loads(identities[who]), "replies": count} for who, count in per_teacher.most_common()
         ],
     }
 
@@ -182,7 +180,7 @@ def _merged(files: list[Path]) -> Iterator[tuple]:
 def _sorted(path: Path) -> Generator[tuple, None, None]:
     with closing(open_ledger_file(path)) as connection:
         try:
-            yield from connection.execute(f"SELECT {readable_columns(connection)} FROM replies ORDER BY key")
+            yield from connection.execute(f"SELECT {', '.join(COLUMNS)} FROM replies ORDER BY key")
         except sqlite3.DatabaseError as error:
             raise unreadable(path, error) from error
 

@@ -36,8 +36,8 @@ def stats(
     )
     say(f"{found['input_tokens']:,} tokens in, {found['output_tokens']:,} out, {found['seconds']:,.0f} s of asking")
     for asked in found["asked"]:
-        who = asked["identity"] or {"teacher": "unknown: asked by an older version"}
-        say(f"{asked['replies']:>10,}  {pairs({name: value for name, value in who.items() if value is not None})}")
+        who = {name: value for name, value in asked["identity"].items() if value is not None}
+        say(f"{asked['replies']:>10,}  {pairs(who)}")
 
 
 @ledger_app.command()
