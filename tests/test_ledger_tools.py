@@ -119,7 +119,7 @@ def count(inner):
         return inner(*args, **kwargs)
     return call
 ledger_tools._sorted = count(ledger_tools._sorted)
-Path.rename, Path.unlink = count(Path.rename), count(Path.unlink)
+Path.replace, Path.unlink = count(Path.replace), count(Path.unlink)
 os.fsync = count(os.fsync)
 ledger_tools.compact_ledger(sys.argv[1])
 """

@@ -1,7 +1,10 @@
 """Damaged notes through the commands that read them: a sentence with the file, what was expected and what came."""
 
+import errno
 import json
+import os
 import shutil
+import stat
 
 import pytest
 
@@ -25,7 +28,8 @@ from hf_llambert.annotation.published import published_note
 from hf_llambert.cli import main
 from hf_llambert.hub.cards import Publication
 from hf_llambert.hub.files import annotation_note
-from hf_llambert.notes import ANNOTATION, ANY, misfit, read_note, read_stage, task_shape, write_whole
+from hf_llambert.notes import ANNOTATION, ANY, misfit, read_note, read_stage, task_shape
+from hf_llambert.whole import write_whole
 
 BYTES = {
     "empty": b"",
@@ -304,3 +308,16 @@ def test_a_note_is_whole_or_not_there(tmp_path, monkeypatch):
         write_whole(path, '{"a": 2, "b": "..."}')
     assert read_note(path) == {"a": 1}
     assert [p.name for p in tmp_path.iterdir()] == ["n.json"]
+
+
+def test_a_folder_of_a_mounted_bucket_that_knows_no_fsync_is_no_fault(tmp_path, monkeypatch):
+    real = os.fsync
+
+    def fsync(number):
+        if stat.S_ISDIR(os.fstat(number).st_mode):
+            raise OSError(errno.EINVAL, "Invalid argument")
+        real(number)
+
+    monkeypatch.setattr("os.fsync", fsync)
+    write_whole(tmp_path / "n.json", "{}")
+    assert (tmp_path / "n.json").read_text() == "{}"

@@ -7,7 +7,6 @@ import json
 import os
 import re
 import tempfile
-import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +17,7 @@ from datasets import ClassLabel, Dataset, DatasetDict, Features, load_dataset, l
 from datasets.exceptions import DatasetNotFoundError
 
 from hf_llambert import __version__
-from hf_llambert.notes import damaged_note, read_note, write_whole
+from hf_llambert.notes import damaged_note, read_note
 from hf_llambert.reading import (
     PLAIN,
     FileFormat,
@@ -31,10 +30,11 @@ from hf_llambert.reading import (
     suited,
 )
 from hf_llambert.reading.folders import data_files, is_saved_dataset
-from hf_llambert.stages import STAGE_FILE, claim_stage, note_stage, scratch_folder, stage_results, whole_folder
+from hf_llambert.stages import STAGE_FILE, claim_stage, note_stage, stage_results
 from hf_llambert.tasks.label_names import look_alikes
 from hf_llambert.tasks.questions import ABSTAIN, LabelValues, label_ids, label_reading, warn_about_gold
 from hf_llambert.tasks.spec import TaskSpec
+from hf_llambert.whole import scratch_folder, whole_file, whole_folder, write_whole
 
 __all__ = [
     "STAGE_FILE",
@@ -339,15 +339,11 @@ def read_files(kind: str, files: Sequence[Path], form: FileFormat = PLAIN) -> Da
     copy = Path(datasets.config.HF_DATASETS_CACHE) / "hf_llambert" / f"{digest}.arrow"
     if not copy.is_file():
         copy.parent.mkdir(parents=True, exist_ok=True)
-        part = copy.with_name(f".{copy.name}.{uuid.uuid4().hex[:8]}.part")
-        try:
+        with whole_file(copy) as part:
             read = suited(kind, files, form)
             wider = _copy_tables(kind, files, read, part, None)
             while wider is not None:
                 wider = _copy_tables(kind, files, read, part, wider)
-            part.replace(copy)
-        finally:
-            part.unlink(missing_ok=True)
     return Dataset.from_file(str(copy))
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -287,15 +286,3 @@ def damaged_note(path: Path, reason: object, advice: str | None = None) -> OSErr
     """The error that says that a note is damaged, and what to do."""
     advice = advice or f"Restore it, or remove '{path.parent}' and make it again."
     return OSError(f"'{path}' is damaged ({reason}). {advice}")
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a file whole or not at all: on a full disk or after a kill the old one stays."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        part.write_text(text, encoding="utf-8")
-        with part.open("rb") as file:
-            os.fsync(file.fileno())
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)

@@ -1,60 +1,20 @@
-"""Folders that are written whole or not at all, and the note in each of how it was made and what came of it."""
+"""The note in each stage's folder: how it was made and what came of it."""
 
 from __future__ import annotations
 
 import json
 import os
-import platform
-import shutil
 import sys
-import uuid
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from hf_llambert import __version__
-from hf_llambert.notes import Shape, read_note, write_whole
+from hf_llambert.notes import Shape, read_note
 from hf_llambert.shown import shown_command
+from hf_llambert.whole import scratch_folder, write_whole
 
 STAGE_FILE = "stage.json"
-
-
-@contextmanager
-def scratch_folder(beside: Path) -> Iterator[Path]:
-    """A temporary folder beside another, removed at the end; that of a process that was killed goes with the next."""
-    beside.parent.mkdir(parents=True, exist_ok=True)
-    host = platform.node()
-    for litter in beside.parent.glob(f".{beside.name}.{host}.*.part"):
-        if not _alive(int(litter.name.split(".")[-2])):
-            shutil.rmtree(litter, ignore_errors=True)
-    part = beside.parent / f".{beside.name}.{host}.{uuid.uuid4().hex[:8]}.{os.getpid()}.part"
-    part.mkdir()
-    try:
-        yield part
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
-
-
-@contextmanager
-def whole_folder(folder: str | Path) -> Iterator[Path]:
-    """
-    A temporary folder beside `folder` that takes its name when the block ends without an error.
-
-    Raises:
-        FileExistsError: `folder` exists.
-    """
-    folder = Path(folder)
-    if folder.exists():
-        raise FileExistsError(f"'{folder}' exists already. Choose another output, or remove it.")
-    with scratch_folder(folder) as part:
-        yield part
-        for path in part.rglob("*"):
-            if path.is_file():
-                with path.open("rb") as file:
-                    os.fsync(file.fileno())
-        if folder.exists():
-            raise FileExistsError(f"'{folder}' was written by another process meanwhile. What it wrote is kept.")
-        part.rename(folder)
 
 
 def stage_results(folder: str | Path, config: Mapping[str, object], shape: Shape = dict) -> dict | None:
@@ -118,13 +78,3 @@ def _machine() -> str:
     if torch.cuda.is_available():
         return f"{torch.cuda.device_count()} × {torch.cuda.get_device_name()}"
     return f"CPU, {os.cpu_count()} cores"
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

@@ -18,6 +18,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from hf_llambert.teachers.base import Reply
+from hf_llambert.whole import whole_file
 
 _LAYOUT = 2
 _SCHEMA = f"""
@@ -242,24 +243,17 @@ def ledger_files(folder: Path) -> list[Path]:
 
 def create_ledger_file(path: Path, rows: Iterable[tuple] = ()) -> None:
     """Make a ledger file that other processes see only when it is complete. `rows` are (table, values)."""
-    part = path.with_suffix(".part")
-    try:
-        with closing(sqlite3.connect(part)) as connection:
-            connection.executescript(_SCHEMA)
-            with connection:
-                for table, values in rows:
-                    connection.execute(f"INSERT OR IGNORE INTO {table} VALUES ({','.join('?' * len(values))})", values)
-            connection.execute("PRAGMA journal_mode=WAL")
-    except BaseException:
-        for left in (part, part.with_name(part.name + "-journal")):
-            left.unlink(missing_ok=True)
-        raise
-    part.rename(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)  # the name, too, survives a power cut
-    finally:
-        os.close(folder)
+    with whole_file(path) as part:
+        try:
+            with closing(sqlite3.connect(part)) as connection:
+                connection.executescript(_SCHEMA)
+                with connection:
+                    for table, values in rows:
+                        places = ",".join("?" * len(values))
+                        connection.execute(f"INSERT OR IGNORE INTO {table} VALUES ({places})", values)
+                connection.execute("PRAGMA journal_mode=WAL")
+        finally:
+            part.with_name(part.name + "-journal").unlink(missing_ok=True)
 
 
 def open_ledger_file(path: Path) -> sqlite3.Connection:

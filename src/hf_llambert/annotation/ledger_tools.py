@@ -24,6 +24,7 @@ from hf_llambert.annotation.ledger import (
     open_ledger_file,
     unreadable,
 )
+from hf_llambert.whole import is_alive, whole_file
 
 _ROWS = 10_000  # in one group of a Parquet file
 
@@ -92,13 +93,8 @@ def export_ledger(folder: str | Path, output: str | Path) -> int:
         raise ValueError(f"Expected a name that ends in .jsonl or .parquet, got '{output}'.")
     rows = _exported(_files(folder))
     output.parent.mkdir(parents=True, exist_ok=True)
-    part = output.with_name(f".{output.name}.{uuid.uuid4().hex[:8]}.part")
-    try:
-        count = _write_jsonl(rows, part) if output.suffix == ".jsonl" else _write_parquet(rows, part)
-        part.replace(output)
-    finally:
-        part.unlink(missing_ok=True)
-    return count
+    with whole_file(output) as part:
+        return _write_jsonl(rows, part) if output.suffix == ".jsonl" else _write_parquet(rows, part)
 
 
 def compact_ledger(folder: str | Path, all_hosts: bool = False) -> dict[str, int]:
@@ -125,7 +121,7 @@ def compact_ledger(folder: str | Path, all_hosts: bool = False) -> dict[str, int
         with FileLock(folder / ".compact.lock" if folder.is_dir() else os.devnull, timeout=0):
             files = _files(folder)
             old = [path for path in files if not _may_be_written(path, all_hosts)]
-            for litter in folder.glob("compact-*.part*"):
+            for litter in folder.glob(".compact-*.part*"):
                 litter.unlink()
             if len(old) < 2:
                 return {"merged": 0, "left": len(files), "replies": 0}
@@ -154,13 +150,7 @@ def _may_be_written(path: Path, all_hosts: bool) -> bool:
         return False  # made by compact
     if name[1] != platform.node():
         return not all_hosts
-    try:
-        os.kill(int(name[2]), 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+    return is_alive(int(name[2]))
 
 
 def _merged(files: list[Path]) -> Iterator[tuple]:

@@ -24,7 +24,6 @@ from datasets import (
 )
 from filelock import FileLock, Timeout
 
-from hf_llambert.data import scratch_folder
 from hf_llambert.quality.review_answers import (
     Answer,
     checked_name,
@@ -32,10 +31,10 @@ from hf_llambert.quality.review_answers import (
     file_name,
     read_answers,
     standing_answers,
-    sync_folder,
 )
 from hf_llambert.quality.review_queue import GOLD_COLUMNS, Queue, read_queue
 from hf_llambert.tasks.questions import ABSTAIN
+from hf_llambert.whole import scratch_folder, sync
 
 
 class Review:
@@ -175,7 +174,7 @@ class ReviewSession:
             cut_torn_line(self._path, self._file)
             if not os.fstat(self._file).st_size:
                 self._append([{"reviewer": self.reviewer, "queue": review.queue.digest}])
-                sync_folder(folder)
+                sync(folder)
         except BaseException:
             self._lock.release()
             raise

@@ -95,12 +95,3 @@ def cut_torn_line(path: Path, file: int) -> None:
     content = path.read_bytes()
     if content and not content.endswith(b"\n"):
         os.ftruncate(file, content.rfind(b"\n") + 1)
-
-
-def sync_folder(folder: Path) -> None:
-    """Put the names in a folder on disk."""
-    number = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(number)  # the name, too, survives a power cut
-    finally:
-        os.close(number)
