@@ -4,12 +4,12 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: help install assets quickstart cards pages quality style test clean
+.PHONY: help install assets quickstart cards pages quality style test test-slow clean
 PAGES ?= build/pages
 SITE ?= build/site
 
 help: ## what can be made
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
 install: $(BIN)/.installed ## .venv with the package and its tested dependencies
 
@@ -48,8 +48,11 @@ style: install ## let ruff mend what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-test: quality assets ## quality, then every test, the real packaged models included, in two processes
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+test: quality assets ## quality, then the tests, the real packaged models included, in two processes
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m "not slow"
+
+test-slow: assets ## the tests that start many processes or train for long
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m slow
 
 clean: ## remove the environment, assets and runs
 	rm -rf $(VENV) assets build runs

@@ -213,6 +213,7 @@ def test_own_labels_are_taken_from_the_pool(student):
     assert set(own["text"]) <= set(TEXTS[:4])
 
 
+@pytest.mark.slow
 def test_two_processes_share_the_asking_and_agree_on_every_result(reviews, teacher_dir, student_dir, cloze, tmp_path):
     run_recipe(tmp_path, reviews, teacher_dir, student_dir, cloze, strategy="random")  # writes the files
     settings = {

@@ -30,6 +30,25 @@ def run(*arguments, expect=0, **kwargs) -> str:
     return done.stdout + done.stderr
 
 
+@pytest.fixture
+def main(monkeypatch, capsys):
+    """The command as a user types it, in this process: what it shows, and that it ends as expected."""
+
+    def run_main(*arguments, expect=0) -> str:
+        monkeypatch.setattr(sys, "argv", ["hf-llambert", *map(str, arguments)])
+        capsys.readouterr()
+        try:
+            cli.main()
+            code = 0
+        except SystemExit as stop:
+            code = stop.code or 0
+        shown = capsys.readouterr()
+        assert code == expect, shown.err
+        return shown.out + shown.err
+
+    return run_main
+
+
 def call(*arguments) -> None:
     """The command in this process: quicker, for what needs no process of its own."""
     cli.app([*map(str, arguments)], standalone_mode=False)
@@ -48,24 +67,24 @@ def data_file(reviews, tmp_path):
     return path
 
 
-def test_annotate_train_label_report(task_file, data_file, reviews, teacher_dir, student_dir, tmp_path):
+def test_annotate_train_label_report(task_file, data_file, reviews, teacher_dir, student_dir, tmp_path, main):
     folder = tmp_path / "run"
     common = ["--task", task_file, "--output", folder]
-    shown = run("annotate", *common, "--data", data_file, "--teacher", teacher_dir)
+    shown = main("annotate", *common, "--data", data_file, "--teacher", teacher_dir)
     assert "16 texts: 16 ok" in shown
     assert "agreement with gold" in shown
-    shown = run(
+    shown = main(
         "train", *common, "--silver", folder, "--student", student_dir, "--eval_data", data_file, "--max_length", 32,
         "--num_train_epochs", 2, "--use_cpu", "true", "--disable_tqdm", "true",
     )  # fmt: skip
     assert "trained on 16 labels" in shown
     assert json.loads((folder / "student" / "metrics.json").read_text())["train"]["epochs"] == 2
-    shown = run("label", "--student", folder / "student", "--data", data_file, "--output", folder)
+    shown = main("label", "--student", folder / "student", "--data", data_file, "--output", folder)
     assert "16 texts labelled, 0 unusable" in shown
     labels = load_dataset("parquet", data_files=str(folder / "labels" / "*.parquet"), split="train")
     assert labels["text"][:] == reviews["text"][:]
     assert {"student_label", "student_confidence", "student_scores", "label"} <= set(labels.column_names)
-    assert "16 annotated, 16 silver, 16 labelled" in run("report", folder)
+    assert "16 annotated, 16 silver, 16 labelled" in main("report", folder)
     assert (folder / "report.md").exists()
 
 
@@ -119,7 +138,8 @@ def test_selection_mixing_and_seeds_are_options_of_train_and_stand_in_the_report
     assert "over 2 seeds the accuracy is" in text
 
 
-def test_interrupted_annotation_goes_on_where_it_stopped(task_file, teacher_dir, tmp_path):
+@pytest.mark.slow
+def test_interrupted_annotation_goes_on_where_it_stopped(task_file, teacher_dir, tmp_path, main):
     Dataset.from_dict({"text": [f"review number {i} " + "very " * 40 for i in range(300)]}).to_csv(
         str(tmp_path / "d.csv")
     )
@@ -137,7 +157,7 @@ def test_interrupted_annotation_goes_on_where_it_stopped(task_file, teacher_dir,
     process.wait()
     kept = len(Ledger(tmp_path / "run" / "ledger"))
     assert 5 <= kept < 300
-    run(*command)
+    main(*command)
     assert len(load_data(tmp_path / "run")) == 300
     files = [len(_keys(path)) for path in (tmp_path / "run" / "ledger").glob("*.sqlite")]
     assert sum(files) == 300  # no reply is there twice
@@ -165,9 +185,7 @@ def _keys(path: Path) -> list:
         (["--gguf_file", "x.gguf"], "holds no model: expected x.gguf"),
     ],
 )
-def test_mistakes_of_annotate_are_one_sentence(
-    task_file, data_file, teacher_dir, tmp_path, change, message, capsys, monkeypatch
-):
+def test_mistakes_of_annotate_are_one_sentence(task_file, data_file, teacher_dir, tmp_path, change, message, main):
     arguments = {
         "--task": str(task_file),
         "--data": str(data_file),
@@ -175,11 +193,7 @@ def test_mistakes_of_annotate_are_one_sentence(
         "--output": str(tmp_path / "r"),
     }
     arguments |= {change[0]: change[1]}
-    monkeypatch.setattr(sys, "argv", ["hf-llambert", "annotate", *(x for pair in arguments.items() for x in pair)])
-    with pytest.raises(SystemExit) as stop:
-        cli.main()
-    assert stop.value.code == 1
-    shown = capsys.readouterr().err
+    shown = main("annotate", *(x for pair in arguments.items() for x in pair), expect=1)
     assert "Error: " in shown
     assert message in shown
     assert "Traceback" not in shown
@@ -205,10 +219,10 @@ def test_misspelt_training_argument_is_refused(task_file, data_file, student_dir
         call("train", "--task", task_file, "--student", student_dir, "--output", tmp_path)
 
 
-def test_misspelt_key_in_a_task_is_named(data_file, teacher_dir, tmp_path):
+def test_misspelt_key_in_a_task_is_named(data_file, teacher_dir, tmp_path, main):
     path = tmp_path / "task.yaml"
     path.write_text(yaml.safe_dump({"name": "t", "labels": ["a", "b"], "instructions": "{text}"}))
-    shown = run(
+    shown = main(
         "annotate", "--task", path, "--data", data_file, "--teacher", teacher_dir, "--output", tmp_path / "r", expect=1
     )
     assert "unknown key 'instructions'. Did you mean 'instruction'?" in shown
@@ -237,11 +251,11 @@ def test_help_lists_the_commands():
         assert command in shown
 
 
-def test_two_teachers_of_two_kinds_are_a_jury(task_file, data_file, reviews, teacher_dir, tmp_path):
+def test_two_teachers_of_two_kinds_are_a_jury(task_file, data_file, reviews, teacher_dir, tmp_path, main):
     recorded = tmp_path / "recorded.yaml"
     reviews.rename_column("label", "llm_label").to_csv(str(tmp_path / "labels.csv"))
     recorded.write_text(f"teacher: recorded\npath: {tmp_path / 'labels.csv'}\nmodel: people\n")
-    shown = run(
+    shown = main(
         "annotate", "--task", task_file, "--data", data_file, "--teacher", teacher_dir, "--teacher", recorded,
         "--max_text_tokens", 64, "--jury", "majority", "--output", tmp_path / "run",
     )  # fmt: skip
@@ -315,14 +329,14 @@ def test_mistakes_about_teachers_are_one_sentence(task_file, data_file, tmp_path
         )
 
 
-def test_files_are_labelled_piece_by_piece_and_a_broken_one_is_said(reviews, student_dir, tmp_path, capsys):
+def test_files_are_labelled_piece_by_piece_and_a_broken_one_is_said(reviews, student_dir, tmp_path, capsys, main):
     corpus, out = tmp_path / "corpus", tmp_path / "run"
     corpus.mkdir()
     for k in range(2):
         reviews.select(range(8 * k, 8 * k + 8)).to_parquet(str(corpus / f"{k}.parquet"))
     (corpus / "2.parquet").write_bytes(b"PAR1 no parquet PAR1")
     common = ["--data", corpus, "--student", student_dir, "--output", out, "--keep", "text", "--backend", "torch"]
-    shown = run("label", *common, expect=1)
+    shown = main("label", *common, expect=1)
     assert "Error: 1 of 3 pieces of the pool could not be read. '2.parquet' cannot be read" in shown
     (corpus / "2.parquet").unlink()
     call("label", *common)

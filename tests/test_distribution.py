@@ -66,6 +66,7 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
+@pytest.mark.slow
 def test_the_slurm_script_joins_two_machines(config, tmp_path, here):
     """The script as it is submitted; srun and scontrol are stand-ins that take two processes here for two nodes."""
     tools = tmp_path / "bin"
@@ -116,6 +117,7 @@ def labelled(folder: Path) -> dict[str, int]:
     return dict(zip(found["text"], found["student_label"], strict=True))
 
 
+@pytest.mark.slow
 def test_fleet_labels_a_pool_here_and_by_a_slurm_cluster(corpus, tmp_path):
     rows, arguments = corpus
     tools = tmp_path / "bin"
