@@ -521,6 +521,14 @@ def test_key_in_any_form_is_starred(form):
     assert redactor(SECRET)(f"Bearer {form}!") == "Bearer ***!"
 
 
+@pytest.mark.parametrize("before", ["", "s", "sk-"])
+def test_long_row_of_backslashes_is_read_once_and_the_key_behind_it_starred(before):
+    """From each backslash on it would be read for hours."""
+    row = before + "\\" * 300_000
+    shown = redactor(SECRET)(row + SECRET)
+    assert shown == row + "***"
+
+
 def test_key_that_the_server_echoes_is_kept_nowhere(monkeypatch, tmp_path, caplog):
     monkeypatch.setenv("MY_KEY", SECRET)
     long = json.dumps({"error": {"message": "x" * 190 + SECRET}}).encode()
@@ -743,6 +751,13 @@ def test_token_of_the_hub_goes_to_its_hosts_alone(hub, monkeypatch):
     monkeypatch.setenv("THEIRS", SECRET)  # a provider's own key goes to that provider
     assert ask_hub(provider="together", api_key_variable="THEIRS").response == "positive"
     assert str(requests[-1].url) == "https://api.together.xyz/v1/chat/completions"
+
+
+def test_no_cookie_is_kept(hub):
+    requests = hub(headers={"Set-Cookie": "a=b"})
+    for _ in EndpointTeacher("org/model", concurrency=1, **QUICK).ask(TASK, ["one", "two"]):
+        pass
+    assert ["cookie" in request.headers for request in requests] == [False, False]
 
 
 @pytest.mark.parametrize(

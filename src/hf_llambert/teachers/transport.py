@@ -44,8 +44,11 @@ class Answered:
 def make_client(key: str, timeout: float, url: str | None = None) -> httpx2.AsyncClient:
     """
     A client that follows no redirect, so that neither key nor texts go where nobody meant them to. In the clear they go to
-    no proxy of the environment (`HTTP_PROXY`, `ALL_PROXY`) either where a private host is asked.
+    no proxy of the environment (`HTTP_PROXY`, `ALL_PROXY`) either where a private host is asked. It keeps no cookies, which a
+    server could give without end.
     """
+    from http.cookiejar import CookieJar, DefaultCookiePolicy
+
     import httpx2
 
     headers = {
@@ -58,7 +61,12 @@ def make_client(key: str, timeout: float, url: str | None = None) -> httpx2.Asyn
     parts = urlsplit(url or "https://huggingface.co")
     straight = parts.scheme.lower() != "https" and is_private(parts.hostname or "")
     return httpx2.AsyncClient(
-        headers=headers, timeout=timeout, follow_redirects=False, limits=limits, trust_env=not straight
+        headers=headers,
+        timeout=timeout,
+        follow_redirects=False,
+        limits=limits,
+        trust_env=not straight,
+        cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
     )
 
 
