@@ -381,10 +381,18 @@ def test_pause_that_is_asked_for_is_a_number(header, seconds):
     assert retry_after(header) == seconds
 
 
-def test_endless_pause_stops_the_run():
-    answer = (429, {"Retry-After": "inf"}, b"{}")
-    with HostileServer(lambda body: answer) as server, pytest.raises(ConnectionError, match="left alone for inf s"):
+@pytest.mark.parametrize(("header", "shown"), [("inf", "inf"), ("1e308", r"1e\+308")])
+def test_endless_pause_stops_the_run(header, shown):
+    answer = (429, {"Retry-After": header}, b"{}")
+    with HostileServer(lambda body: answer) as server, pytest.raises(ConnectionError, match=f"alone for {shown} s"):
         ask(server)
+
+
+def test_server_that_is_overloaded_for_ever_stops_the_run():
+    with HostileServer(lambda body: (429, {}, b"{}")) as server:
+        with pytest.raises(ConnectionError, match=r"Stopped: 429 .*deadline 0.001 s\), 21 text\(s\) in a row"):
+            ask(server, [f"text {k}" for k in range(1000)], deadline=0.001, concurrency=2)
+        assert len(server.bodies) < 500
 
 
 def reasoning_model(body):

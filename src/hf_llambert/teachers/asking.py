@@ -174,11 +174,12 @@ class Asking:
             except Again as error:
                 attempts += not error.overloaded  # to be sent away is no failure; the deadline ends it
                 wait = max(error.pause, backoff(attempts, teacher.first_wait, 60.0))
-                if attempts >= teacher.max_attempts:
-                    self._check_that_some_succeed(str(error))
-                    return Reply(error=f"{error} (after {attempts} attempts)")
-                if time.monotonic() - start + wait > teacher.deadline:
-                    return Reply(error=f"{error} (given up: deadline {teacher.deadline:g} s)")
+                tried = f"after {attempts} attempts" if attempts >= teacher.max_attempts else None
+                if tried is None and time.monotonic() - start + wait > teacher.deadline:
+                    tried = f"given up: deadline {teacher.deadline:g} s"
+                if tried is not None:
+                    self._check_that_some_succeed(f"{error} ({tried})")
+                    return Reply(error=f"{error} ({tried})")
             if self.stopping:
                 raise _PutOff
             await asyncio.sleep(wait)
@@ -236,8 +237,8 @@ class Asking:
         self.lost += 1
         if self.lost > max(_FEW, 2 * self.pacer.most) or (not self.answered and _UNREACHABLE in reason):
             raise ConnectionError(
-                f"Stopped: {reason}, {self.lost} text(s) in a row after {self.teacher.max_attempts} attempts each. What was "
-                f"answered is kept; run again when the endpoint is well."
+                f"Stopped: {reason}, {self.lost} text(s) in a row. What was answered is kept; run again when the endpoint is "
+                f"well."
             )
 
     async def _post(self, payload: dict) -> object:
@@ -294,7 +295,7 @@ class Asking:
         pause = retry_after(headers.get("Retry-After"))
         if pause > self.teacher.deadline:
             return ConnectionError(
-                f"The endpoint asks to be left alone for {pause:,.0f} s ({status} {said}), longer than deadline allows. What was "
+                f"The endpoint asks to be left alone for {pause:,.6g} s ({status} {said}), longer than deadline allows. What was "
                 f"answered is kept; run again then."
             )
         return Again(f"{status} {said}".strip(), status in (429, 503), pause)
