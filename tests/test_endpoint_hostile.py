@@ -16,7 +16,8 @@ from hf_llambert.shown import is_private_host
 from hf_llambert.teachers import asking
 from hf_llambert.teachers.base import Reply
 from hf_llambert.teachers.keys import endpoint_key, is_private, redactor
-from hf_llambert.teachers.protocol import label_log_probabilities, retry_after
+from hf_llambert.teachers.logprobs import label_log_probabilities
+from hf_llambert.teachers.protocol import retry_after
 from hf_llambert.teachers.transport import MOST_BYTES, make_client
 
 TASK = TaskSpec("t", ("negative", "positive"), "Positive or negative?\n{text}")
@@ -226,6 +227,85 @@ def test_what_is_no_logprob_fails_its_row_alone(number):
         bad, good = ask(server, ["bad", "good"], mode="score")
     assert bad.error == "the answer cannot be used: a logprob must be a finite number not above 0"
     assert good.scores[1] == pytest.approx(-0.1)
+
+
+LISTED = '{"token": %s, "logprob": %s}'
+
+
+def first_token(content, *listed, finish="length"):
+    return (
+        f'{{"choices": [{{"finish_reason": "{finish}", "message": {{"content": "{content}"}}, "logprobs": {{"content": '
+        f'[{{"top_logprobs": [{", ".join(LISTED % one for one in listed)}]}}]}}}}]}}'
+    ).encode()
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "reason"),
+    [
+        (first_token("negative", ('"positive"', -0.1), ('"negative"', -3)), "failed", "text is another label"),
+        (first_token("negative", ("null", -0.1), ('"negative"', -3)), "failed", "a token must be a string"),
+        (first_token("negative", ('["negative"]', -0.1)), "failed", "a token must be a string"),
+        (first_token("x", *[(f'"{k}"', -20) for k in range(2000)]), "failed", "2,000 likeliest tokens came"),
+        (first_token("positive", ('"positive"', -0.1), finish="content_filter"), "abstained", "content_filter"),
+    ],
+)
+def test_first_tokens_that_say_two_things_are_no_label(tmp_path, body, status, reason):
+    with HostileServer({"bad": body, "good": scored({"positive": -0.1, "x": -3})}) as server:
+        out = LLMLabeler(TASK, EndpointTeacher("m", server.url, mode="score", **QUICK), tmp_path)(
+            {"text": ["bad", "good"]}
+        )
+    assert (out["llm_label"], out["llm_status"]) == ([-1, 1], [status, "ok"])
+    assert reason in out["llm_reason"][0]
+
+
+def test_tokens_that_are_written_alike_add_up_and_one_that_is_listed_twice_counts_once():
+    plan = {
+        "alike": first_token("positive", ('"positive"', -1.2), ('"positive"', -1.3), ('"negative"', -0.9)),
+        "twice": first_token("negative", ('"negative"', -0.5), ('"negative"', -0.5), ('"positive"', -1)),
+    }
+    with HostileServer(plan) as server:
+        alike, twice = ask(server, list(plan), mode="score", temperature=1.0)
+    assert alike.scores == pytest.approx((-0.9, math.log(math.exp(-1.2) + math.exp(-1.3))))
+    assert twice.scores == pytest.approx((-0.5, -1))
+
+
+TWICE = "the answer holds a field twice, with different values"
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        ('{"choices": [{"message": {"content": "positive", "content": "negative"}}]}', TWICE),
+        (
+            '{"choices": [{"finish_reason": "length", "finish_reason": "stop", "message": {"content": "negative"}}]}',
+            TWICE,
+        ),
+        (
+            '{"choices": [{"message": {"content": "negative"}}], "choices": [{"message": {"content": "positive"}}]}',
+            TWICE,
+        ),
+        (
+            '{"choices": [{"index": 1, "message": {"content": "negative"}}, {"index": 0, "message": {"content": "positive"}}]}',
+            "the answer has 2 choices, and one was asked for",
+        ),
+        ('{"choices": [{"message": {"content": "negative"}}], "usage": {"a": 1, "a": 1}}', None),
+    ],
+)
+def test_body_that_says_two_things_fails_its_row_at_once(body, reason):
+    with HostileServer({"bad": body.encode()}) as server:
+        bad, good = ask(server, ("bad", "good"))
+        assert len(server.bodies) == 2
+    assert (bad.error, good.response) == (reason, "positive")
+
+
+@pytest.mark.parametrize("extra", ['{"n": 2}', '{"stream": true}', '{"messages": []}', '{"model": "other"}'])
+def test_parameters_that_ask_something_else_are_refused(extra):
+    with pytest.raises(ValueError, match=r"extra_body must leave (n|stream|messages|model) as it is"):
+        EndpointTeacher("m", "http://h/v1", extra_body=extra)
+    assert EndpointTeacher("m", "http://h/v1", extra_body='{"n": 1, "stream": false}').extra() == {
+        "n": 1,
+        "stream": False,
+    }
 
 
 @pytest.mark.parametrize(

@@ -21,15 +21,14 @@ from hf_llambert.tasks.texts import GAP
 from hf_llambert.teachers.base import Reply
 from hf_llambert.teachers.hub_route import hub_request
 from hf_llambert.teachers.keys import redactor
+from hf_llambert.teachers.logprobs import NoLogprobs
 from hf_llambert.teachers.pacing import Budget, Pacer, backoff
 from hf_llambert.teachers.protocol import (
     Again,
-    LongNumber,
-    NoLogprobs,
     ParameterRefused,
     RowError,
+    Unreadable,
     obeys,
-    one_line,
     read_answer_body,
     read_json,
     refused_parameter,
@@ -37,7 +36,7 @@ from hf_llambert.teachers.protocol import (
     retry_after,
     server_message,
 )
-from hf_llambert.teachers.transport import TooLong, make_client, post
+from hf_llambert.teachers.transport import TooLong, make_client, one_line, post
 
 if TYPE_CHECKING:
     from hf_llambert.teachers.endpoint import EndpointTeacher
@@ -260,8 +259,10 @@ class Asking:
             answer = await asyncio.wait_for(post(self.client, url, content), teacher.timeout)
             if 200 <= answer.status < 300:
                 return read_json(answer.body)
-        except (TooLong, LongNumber) as error:
+        except TooLong as error:
             raise RowError(str(error), 0, billed=True) from None
+        except Unreadable as error:
+            raise RowError(f"the answer {error}", 0, billed=True) from None
         except RecursionError:
             raise RowError("the answer is nested too deeply", 0, billed=True) from None
         except (TimeoutError, asyncio.TimeoutError):

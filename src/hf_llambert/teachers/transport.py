@@ -104,3 +104,9 @@ def _unpacked(raw: bytes, encoding: str) -> bytes:
     if encoding not in ("gzip", "x-gzip", "deflate"):
         raise ValueError("unknown packing")
     return zlib.decompressobj(wbits=47).decompress(raw, MOST_BYTES + 1)
+
+
+def one_line(said: str) -> str:
+    """A server's message as it is shown: short, on one line, nothing in it that a terminal obeys."""
+    said = "".join(c if c.isprintable() else "\ufffd" for c in " ".join(said.split()))
+    return said[:200]
