@@ -15,8 +15,8 @@ from endpoint_server import FAULTS, EndpointServer
 from hf_llambert import EndpointTeacher, LLMLabeler, TaskSpec, annotate
 from hf_llambert.teachers import asking
 from hf_llambert.teachers.kinds import make_teacher
+from hf_llambert.teachers.logprobs import label_log_probabilities
 from hf_llambert.teachers.pacing import Budget, Pacer
-from hf_llambert.teachers.protocol import label_log_probabilities
 
 TASK = TaskSpec("t", ("negative", "positive"), "Positive or negative?\n{text}", system="One word.")
 QUICK = {"first_wait": 0.02, "timeout": 5.0, "max_attempts": 12}

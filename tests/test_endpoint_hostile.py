@@ -16,7 +16,8 @@ from hf_llambert.shown import is_private_host
 from hf_llambert.teachers import asking
 from hf_llambert.teachers.base import Reply
 from hf_llambert.teachers.keys import endpoint_key, is_private, redactor
-from hf_llambert.teachers.protocol import label_log_probabilities, retry_after
+from hf_llambert.teachers.logprobs import label_log_probabilities
+from hf_llambert.teachers.protocol import retry_after
 from hf_llambert.teachers.transport import MOST_BYTES, make_client
 
 TASK = TaskSpec("t", ("negative", "positive"), "Positive or negative?\n{text}")
@@ -228,6 +229,85 @@ def test_what_is_no_logprob_fails_its_row_alone(number):
     assert good.scores[1] == pytest.approx(-0.1)
 
 
+LISTED = '{"token": %s, "logprob": %s}'
+
+
+def first_token(content, *listed, finish="length"):
+    return (
+        f'{{"choices": [{{"finish_reason": "{finish}", "message": {{"content": "{content}"}}, "logprobs": {{"content": '
+        f'[{{"top_logprobs": [{", ".join(LISTED % one for one in listed)}]}}]}}}}]}}'
+    ).encode()
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "reason"),
+    [
+        (first_token("negative", ('"positive"', -0.1), ('"negative"', -3)), "failed", "text is another label"),
+        (first_token("negative", ("null", -0.1), ('"negative"', -3)), "failed", "a token must be a string"),
+        (first_token("negative", ('["negative"]', -0.1)), "failed", "a token must be a string"),
+        (first_token("x", *[(f'"{k}"', -20) for k in range(2000)]), "failed", "2,000 likeliest tokens came"),
+        (first_token("positive", ('"positive"', -0.1), finish="content_filter"), "abstained", "content_filter"),
+    ],
+)
+def test_first_tokens_that_say_two_things_are_no_label(tmp_path, body, status, reason):
+    with HostileServer({"bad": body, "good": scored({"positive": -0.1, "x": -3})}) as server:
+        out = LLMLabeler(TASK, EndpointTeacher("m", server.url, mode="score", **QUICK), tmp_path)(
+            {"text": ["bad", "good"]}
+        )
+    assert (out["llm_label"], out["llm_status"]) == ([-1, 1], [status, "ok"])
+    assert reason in out["llm_reason"][0]
+
+
+def test_tokens_that_are_written_alike_add_up_and_one_that_is_listed_twice_counts_once():
+    plan = {
+        "alike": first_token("positive", ('"positive"', -1.2), ('"positive"', -1.3), ('"negative"', -0.9)),
+        "twice": first_token("negative", ('"negative"', -0.5), ('"negative"', -0.5), ('"positive"', -1)),
+    }
+    with HostileServer(plan) as server:
+        alike, twice = ask(server, list(plan), mode="score", temperature=1.0)
+    assert alike.scores == pytest.approx((-0.9, math.log(math.exp(-1.2) + math.exp(-1.3))))
+    assert twice.scores == pytest.approx((-0.5, -1))
+
+
+TWICE = "the answer holds a field twice, with different values"
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        ('{"choices": [{"message": {"content": "positive", "content": "negative"}}]}', TWICE),
+        (
+            '{"choices": [{"finish_reason": "length", "finish_reason": "stop", "message": {"content": "negative"}}]}',
+            TWICE,
+        ),
+        (
+            '{"choices": [{"message": {"content": "negative"}}], "choices": [{"message": {"content": "positive"}}]}',
+            TWICE,
+        ),
+        (
+            '{"choices": [{"index": 1, "message": {"content": "negative"}}, {"index": 0, "message": {"content": "positive"}}]}',
+            "the answer has 2 choices, and one was asked for",
+        ),
+        ('{"choices": [{"message": {"content": "negative"}}], "usage": {"a": 1, "a": 1}}', None),
+    ],
+)
+def test_body_that_says_two_things_fails_its_row_at_once(body, reason):
+    with HostileServer({"bad": body.encode()}) as server:
+        bad, good = ask(server, ("bad", "good"))
+        assert len(server.bodies) == 2
+    assert (bad.error, good.response) == (reason, "positive")
+
+
+@pytest.mark.parametrize("extra", ['{"n": 2}', '{"stream": true}', '{"messages": []}', '{"model": "other"}'])
+def test_parameters_that_ask_something_else_are_refused(extra):
+    with pytest.raises(ValueError, match=r"extra_body must leave (n|stream|messages|model) as it is"):
+        EndpointTeacher("m", "http://h/v1", extra_body=extra)
+    assert EndpointTeacher("m", "http://h/v1", extra_body='{"n": 1, "stream": false}').extra() == {
+        "n": 1,
+        "stream": False,
+    }
+
+
 @pytest.mark.parametrize(
     ("tokens", "labels", "expected", "unclear"),
     [
@@ -381,10 +461,18 @@ def test_pause_that_is_asked_for_is_a_number(header, seconds):
     assert retry_after(header) == seconds
 
 
-def test_endless_pause_stops_the_run():
-    answer = (429, {"Retry-After": "inf"}, b"{}")
-    with HostileServer(lambda body: answer) as server, pytest.raises(ConnectionError, match="left alone for inf s"):
+@pytest.mark.parametrize(("header", "shown"), [("inf", "inf"), ("1e308", r"1e\+308")])
+def test_endless_pause_stops_the_run(header, shown):
+    answer = (429, {"Retry-After": header}, b"{}")
+    with HostileServer(lambda body: answer) as server, pytest.raises(ConnectionError, match=f"alone for {shown} s"):
         ask(server)
+
+
+def test_server_that_is_overloaded_for_ever_stops_the_run():
+    with HostileServer(lambda body: (429, {}, b"{}")) as server:
+        with pytest.raises(ConnectionError, match=r"Stopped: 429 .*deadline 0.001 s\), 21 text\(s\) in a row"):
+            ask(server, [f"text {k}" for k in range(1000)], deadline=0.001, concurrency=2)
+        assert len(server.bodies) < 500
 
 
 def reasoning_model(body):
@@ -519,6 +607,14 @@ def test_key_that_is_none_is_said_at_once_and_not_shown(key, monkeypatch):
 )
 def test_key_in_any_form_is_starred(form):
     assert redactor(SECRET)(f"Bearer {form}!") == "Bearer ***!"
+
+
+@pytest.mark.parametrize("before", ["", "s", "sk-"])
+def test_long_row_of_backslashes_is_read_once_and_the_key_behind_it_starred(before):
+    """From each backslash on it would be read for hours."""
+    row = before + "\\" * 300_000
+    shown = redactor(SECRET)(row + SECRET)
+    assert shown == row + "***"
 
 
 def test_key_that_the_server_echoes_is_kept_nowhere(monkeypatch, tmp_path, caplog):
@@ -743,6 +839,13 @@ def test_token_of_the_hub_goes_to_its_hosts_alone(hub, monkeypatch):
     monkeypatch.setenv("THEIRS", SECRET)  # a provider's own key goes to that provider
     assert ask_hub(provider="together", api_key_variable="THEIRS").response == "positive"
     assert str(requests[-1].url) == "https://api.together.xyz/v1/chat/completions"
+
+
+def test_no_cookie_is_kept(hub):
+    requests = hub(headers={"Set-Cookie": "a=b"})
+    for _ in EndpointTeacher("org/model", concurrency=1, **QUICK).ask(TASK, ["one", "two"]):
+        pass
+    assert ["cookie" in request.headers for request in requests] == [False, False]
 
 
 @pytest.mark.parametrize(

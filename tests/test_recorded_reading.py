@@ -110,7 +110,19 @@ def test_number_of_too_many_digits_is_its_rows_failure(tmp_path, question, place
     broken = json.dumps(line).replace('"MANY"', "9" * 5000)
     path = lines(tmp_path / "o.jsonl", answer(question, TEXTS[1], "negative"), broken.encode())
     bad, good = asked(RecordedTeacher(path, "m"), question, TEXTS[:2])
-    assert "line 2 of 'o.jsonl' holds a number of too many digits" in bad.error
+    assert "line 2 of 'o.jsonl' holds a number of thousands of digits" in bad.error
+    assert good.response == "negative"
+
+
+def test_answer_that_says_two_things_is_its_rows_failure(tmp_path, question):
+    twice, several = (json.dumps(answer(question, text)) for text in TEXTS[:2])
+    twice = twice.replace('"content": "positive"', '"content": "positive", "content": "negative"')
+    several = json.loads(several)
+    several["response"]["body"]["choices"] *= 2
+    path = lines(tmp_path / "o.jsonl", twice.encode(), several, answer(question, TEXTS[2], "negative"))
+    one, two, good = asked(RecordedTeacher(path, "m"), question, TEXTS[:3])
+    assert "line 1 of 'o.jsonl' holds a field twice, with different values" in one.error
+    assert two.error == "the answer has 2 choices, and one was asked for"
     assert good.response == "negative"
 
 

@@ -21,15 +21,14 @@ from hf_llambert.tasks.texts import GAP
 from hf_llambert.teachers.base import Reply
 from hf_llambert.teachers.hub_route import hub_request
 from hf_llambert.teachers.keys import redactor
+from hf_llambert.teachers.logprobs import NoLogprobs
 from hf_llambert.teachers.pacing import Budget, Pacer, backoff
 from hf_llambert.teachers.protocol import (
     Again,
-    LongNumber,
-    NoLogprobs,
     ParameterRefused,
     RowError,
+    Unreadable,
     obeys,
-    one_line,
     read_answer_body,
     read_json,
     refused_parameter,
@@ -37,7 +36,7 @@ from hf_llambert.teachers.protocol import (
     retry_after,
     server_message,
 )
-from hf_llambert.teachers.transport import TooLong, make_client, post
+from hf_llambert.teachers.transport import TooLong, make_client, one_line, post
 
 if TYPE_CHECKING:
     from hf_llambert.teachers.endpoint import EndpointTeacher
@@ -174,11 +173,12 @@ class Asking:
             except Again as error:
                 attempts += not error.overloaded  # to be sent away is no failure; the deadline ends it
                 wait = max(error.pause, backoff(attempts, teacher.first_wait, 60.0))
-                if attempts >= teacher.max_attempts:
-                    self._check_that_some_succeed(str(error))
-                    return Reply(error=f"{error} (after {attempts} attempts)")
-                if time.monotonic() - start + wait > teacher.deadline:
-                    return Reply(error=f"{error} (given up: deadline {teacher.deadline:g} s)")
+                tried = f"after {attempts} attempts" if attempts >= teacher.max_attempts else None
+                if tried is None and time.monotonic() - start + wait > teacher.deadline:
+                    tried = f"given up: deadline {teacher.deadline:g} s"
+                if tried is not None:
+                    self._check_that_some_succeed(f"{error} ({tried})")
+                    return Reply(error=f"{error} ({tried})")
             if self.stopping:
                 raise _PutOff
             await asyncio.sleep(wait)
@@ -236,8 +236,8 @@ class Asking:
         self.lost += 1
         if self.lost > max(_FEW, 2 * self.pacer.most) or (not self.answered and _UNREACHABLE in reason):
             raise ConnectionError(
-                f"Stopped: {reason}, {self.lost} text(s) in a row after {self.teacher.max_attempts} attempts each. What was "
-                f"answered is kept; run again when the endpoint is well."
+                f"Stopped: {reason}, {self.lost} text(s) in a row. What was answered is kept; run again when the endpoint is "
+                f"well."
             )
 
     async def _post(self, payload: dict) -> object:
@@ -259,8 +259,10 @@ class Asking:
             answer = await asyncio.wait_for(post(self.client, url, content), teacher.timeout)
             if 200 <= answer.status < 300:
                 return read_json(answer.body)
-        except (TooLong, LongNumber) as error:
+        except TooLong as error:
             raise RowError(str(error), 0, billed=True) from None
+        except Unreadable as error:
+            raise RowError(f"the answer {error}", 0, billed=True) from None
         except RecursionError:
             raise RowError("the answer is nested too deeply", 0, billed=True) from None
         except (TimeoutError, asyncio.TimeoutError):
@@ -294,7 +296,7 @@ class Asking:
         pause = retry_after(headers.get("Retry-After"))
         if pause > self.teacher.deadline:
             return ConnectionError(
-                f"The endpoint asks to be left alone for {pause:,.0f} s ({status} {said}), longer than deadline allows. What was "
+                f"The endpoint asks to be left alone for {pause:,.6g} s ({status} {said}), longer than deadline allows. What was "
                 f"answered is kept; run again then."
             )
         return Again(f"{status} {said}".strip(), status in (429, 503), pause)

@@ -17,6 +17,7 @@ from hf_llambert.teachers.keys import endpoint_key, is_plain_host, is_private
 from hf_llambert.teachers.transport import CONNECTIONS
 
 _FIXED = ("model", "messages", "prompt")
+_ONE = {"n": 1, "stream": False}  # one answer, whole
 
 
 @dataclass(frozen=True)
@@ -112,6 +113,7 @@ class EndpointTeacher:
             if self.provider:
                 raise ValueError(f"provider '{self.provider}' is one of the Hub's; drop it, or drop base_url.")
         extra = {} if self.extra_body is None else _json_object("extra_body", self.extra_body)
+        _check_extra(extra)
         if self.extra() and self.chat_template_kwargs is not None and "chat_template_kwargs" in extra:
             raise ValueError("chat_template_kwargs stands in extra_body too. Give it once.")
         self.parameters()
@@ -172,6 +174,10 @@ class EndpointTeacher:
             extra["chat_template_kwargs"] = _json_object("chat_template_kwargs", self.chat_template_kwargs)
         return extra
 
+    def greedy(self) -> bool:
+        """Whether the request asks for the likeliest token."""
+        return self.temperature == 0 and "temperature" not in self.extra() | self.parameters()
+
     def parameters(self) -> dict[str, str | None]:
         """New names of the request's parameters; `None` for those that are left out."""
         if self.request_parameters is None:
@@ -189,6 +195,16 @@ class EndpointTeacher:
     def key(self) -> str:
         """The key, read when it is needed and kept nowhere. See [`~teachers.keys.endpoint_key`]."""
         return endpoint_key(self.api_key_variable, self.url)
+
+
+def _check_extra(extra: dict) -> None:
+    """Raise a `ValueError` for parameters that ask something else than about one text, or for another answer than one."""
+    for name, value in extra.items():
+        if name in _FIXED or value != _ONE.get(name, value):
+            raise ValueError(
+                f"extra_body must leave {name} as it is: each request is about one text and gets one answer, got {name} "
+                f"{value!r:.60}. Drop it."
+            )
 
 
 def _check_address(address: str) -> None:

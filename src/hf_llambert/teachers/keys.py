@@ -107,7 +107,7 @@ def redactor(key: str) -> Callable[[str], str]:
     if not looks_like_key(key):
         return lambda text: text
     forms = [key, *_base64_forms(key)]
-    found = re.compile("|".join("".join(map(_any_form, form)) for form in forms), re.IGNORECASE)
+    found = re.compile("|".join(map(_any_spelling, forms)), re.IGNORECASE)
     return lambda text: found.sub("***", text)
 
 
@@ -120,9 +120,19 @@ def _base64_forms(key: str) -> Iterator[str]:
         yield sure.replace("+", "-").replace("/", "_")
 
 
-def _any_form(c: str) -> str:
+def _any_spelling(key: str) -> str:
+    """A pattern of a key. It begins at a sign of its own, so that a long row of backslashes is read once, not once from each."""
+    return _any_form(key[0], "") + "".join(_any_form(c, r"\\*") for c in key[1:])
+
+
+def _any_form(c: str, before: str) -> str:
     code = ord(c)
-    forms = [rf"\\*{re.escape(c)}", rf"\\+u00{code:02x}", rf"\\+x{code:02x}", rf"%(?:25)*{code:02x}"]
+    forms = [
+        rf"{before}{re.escape(c)}",
+        rf"{before}\\u00{code:02x}",
+        rf"{before}\\x{code:02x}",
+        rf"%(?:25)*{code:02x}",
+    ]
     return (
         f"(?:{'|'.join(forms)}|&#0*{code};|&#x0*{code:x};"
         + {"&": "|&amp;", "<": "|&lt;", ">": "|&gt;"}.get(c, "")

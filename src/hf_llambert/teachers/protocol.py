@@ -9,18 +9,14 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from hf_llambert.tasks.names import normalize
 from hf_llambert.tasks.spec import TaskSpec
 from hf_llambert.teachers.base import Reply
+from hf_llambert.teachers.logprobs import TOP, NotLogprobs, first_tokens, scored
 
 if TYPE_CHECKING:
     from hf_llambert.teachers.endpoint import EndpointTeacher
 
-_TOP = 20  # as many alternatives to a token as OpenAI and vLLM give
 _MOST_TOKENS = 10**8  # more is no count
-_ROUNDING = 1e-3  # by which a logprob may be above 0
-_MOST_MASS = 1.05  # of probabilities that were rounded
-_SHORT = 3  # letters; shorter pieces begin words of every kind
 _FINISHES = {
     "stop": "stop stop_sequence end_turn eos eos_token complete completed",
     "length": "length max_tokens max_length max_output_tokens model_length model_context_window_exceeded incomplete",
@@ -38,13 +34,6 @@ _LIKE_FINISH = (  # of words that no server is known to say; the first that fits
     ("length", re.compile("length|limit|incomplete|max|exceed|truncat|context|window")),
     ("stop", re.compile("stop|eos|end_of|end_turn")),
     ("length", re.compile("token")),
-)
-_BLANKS = "\u0120\u2581\u010a\u0109"  # as vocabularies write a blank and a line's end
-_LONE_DASH = re.compile(r"\s*[-\u2010-\u2015\u2212]\s*")
-_THOUGHT = re.compile(
-    r"\s*(?:[<\[\u25c1]\|?(?:[\w-]{1,20}:)?(?:begin_of_|start_|inner_?|internal_?)?(?:think|thought|reason|channel|analysis|"
-    r"scratchpad|reflection|monologue|chain_of|cot\b|rationale)|<unused94>)",
-    re.I,
 )
 _PARAMETERS = ("max_tokens", "temperature", "seed", "top_logprobs", "logprobs", "chat_template_kwargs")
 _INSTEAD = re.compile(
@@ -68,10 +57,6 @@ class Again(Exception):
         self.overloaded, self.pause, self.billed = overloaded, pause, billed
 
 
-class NoLogprobs(ValueError):
-    """The endpoint answered without what score mode reads."""
-
-
 class RowError(Exception):
     """This text cannot be asked about; the others can."""
 
@@ -80,29 +65,55 @@ class RowError(Exception):
         self.status, self.billed = status, billed
 
 
+class NotOne(ValueError):
+    """An answer has several choices."""
+
+
 class ParameterRefused(RowError):
     """The server does not take a parameter of the request; `request_parameters` leaves it out."""
 
 
-class LongNumber(ValueError):
-    """JSON holds a number of more digits than Python reads."""
+class Unreadable(ValueError):
+    """JSON that nobody can read for certain: a number of more digits than Python reads, a field that says two things."""
 
 
-def read_json(body: bytes) -> object:
+def read_json(body: bytes | str) -> object:
     """
     A server's JSON.
 
     Raises:
-        LongNumber: A number has thousands of digits.
+        Unreadable: A number has thousands of digits, or a field stands twice with different values.
         ValueError: It is none.
         RecursionError: It is nested too deeply.
     """
     try:
-        return json.loads(body)
-    except (json.JSONDecodeError, UnicodeDecodeError):
+        return json.loads(body, object_pairs_hook=_once)
+    except (json.JSONDecodeError, UnicodeDecodeError, Unreadable):
         raise
     except ValueError:
-        raise LongNumber("the answer holds a number of thousands of digits") from None
+        raise Unreadable("holds a number of thousands of digits") from None
+
+
+def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    out = dict(pairs)
+    if len(out) < len(pairs) and any(out[name] != value for name, value in pairs):
+        raise Unreadable("holds a field twice, with different values")
+    return out
+
+
+def only_choice(body: object) -> dict:
+    """
+    The one choice of an answer: nothing asks for more, and of several nobody knows which is meant.
+
+    Raises:
+        NotOne: There are several.
+        TypeError, KeyError, IndexError: It is no answer.
+    """
+    choices = body["choices"]  # type: ignore[index]
+    choice = choices[0]
+    if len(choices) > 1:
+        raise NotOne(f"the answer has {len(choices):,} choices, and one was asked for")
+    return choice
 
 
 def one_label(task: TaskSpec) -> dict[str, object]:
@@ -121,7 +132,7 @@ def request_body(teacher: EndpointTeacher, task: TaskSpec, text: str, structured
     if teacher.temperature:
         out["seed"] = teacher.seed
     if score:
-        out |= {"logprobs": True, "top_logprobs": _TOP} if task.chat else {"logprobs": _TOP}
+        out |= {"logprobs": True, "top_logprobs": TOP} if task.chat else {"logprobs": TOP}
     if structured and not score:
         out["response_format"] = one_label(task)
     out |= teacher.extra()
@@ -148,19 +159,21 @@ def read_answer_body(teacher: EndpointTeacher, task: TaskSpec, body: object, str
         NoLogprobs: It has not what score mode reads.
     """
     try:
-        choice = body["choices"][0]  # type: ignore[index]
+        choice = only_choice(body)
         content, tokens = written(choice), counted(body)  # type: ignore[arg-type]
         likeliest = first_tokens(choice) if teacher.mode == "score" else {}
         finish = finished(choice, body)  # type: ignore[arg-type]
         broken = finish == "broken" or choice.get("error") or body.get("error")  # type: ignore[attr-defined]
     except NotLogprobs as error:
         raise RowError(f"the answer cannot be used: {error}", 0, billed=True) from None
+    except NotOne as error:
+        raise RowError(str(error), 0, billed=True) from None
     except (KeyError, IndexError, TypeError, AttributeError, ValueError):
         raise Again("the answer is not the JSON of a completion", billed=True) from None
     if broken:
         raise Again("the server broke the answer off", billed=True)
-    if teacher.mode == "score":
-        return _scored(task, likeliest, content, tokens)
+    if teacher.mode == "score" and finish != "content_filter":
+        return scored(task, likeliest, content, tokens, greedy=teacher.greedy())
     if finish not in ("length", "content_filter") and not (content and content.strip()):
         raise Again("the answer is empty", billed=True)
     return Reply(None, content, False, 0.0, *tokens, finish=finish, structured=structured)
@@ -230,98 +243,6 @@ def _count(value: object) -> int:
     return int(value) if fine else 0  # type: ignore[call-overload]
 
 
-class NotLogprobs(ValueError):
-    """What stands where log-probabilities should cannot be some."""
-
-
-def first_tokens(choice: Mapping) -> dict[str, float]:
-    """
-    The likeliest first tokens of an answer with their log-probabilities; none where the server gave none.
-
-    Raises:
-        ValueError: Some are above 0 or not finite, or together they are more than all there is.
-    """
-    logprobs = choice.get("logprobs") or {}
-    if logprobs.get("content"):
-        found = [(one["token"], one["logprob"]) for one in logprobs["content"][0]["top_logprobs"]]
-    else:
-        found = list((logprobs.get("top_logprobs") or [{}])[0].items())
-    tokens: dict[str, float] = {}
-    for token, p in found:
-        if isinstance(p, bool) or not isinstance(p, int | float) or not -1e6 < p <= _ROUNDING:
-            raise NotLogprobs("a logprob must be a finite number not above 0")
-        tokens[str(token)] = min(float(p), 0.0)
-    if sum(math.exp(p) for p in tokens.values()) > _MOST_MASS:
-        raise NotLogprobs("the logprobs' probabilities come to more than 1")
-    return tokens
-
-
-def _scored(task: TaskSpec, likeliest: Mapping[str, float], content: str | None, tokens: tuple[int, int]) -> Reply:
-    if not likeliest:
-        raise NoLogprobs("The endpoint gives no logprobs, which mode='score' reads. Use mode='generate'.")
-    first = max(likeliest, key=likeliest.__getitem__)
-    if _THOUGHT.match(first.lstrip(_BLANKS)):
-        return Reply(
-            error=f"the model begins with a thought, '{one_line(first)[:40]}', not with the answer; turn that off with "
-            f"chat_template_kwargs, such as '{{\"enable_thinking\": false}}', or use mode='generate'"
-        )
-    labels, unclear = label_log_probabilities(likeliest, task.verbalizers)
-    seen = sorted((math.exp(p) for p in labels if p is not None), reverse=True)
-    if unclear > (seen[0] - sum(seen[1:2]) if seen else 0.0):
-        return Reply(
-            error="the likeliest tokens begin the words of several labels, or go on beyond one; use mode='generate', or other "
-            "verbalizers"
-        )
-    # What was not listed is at most as likely as the least that was, and as what is left.
-    left = max(1 - sum(math.exp(p) for p in likeliest.values()), 1e-9)
-    bound = min(*likeliest.values(), math.log(left))
-    # Without a label above that bound, who wins would be their order's doing.
-    known = bool(seen) and (None not in labels or math.log(seen[0]) > bound)
-    scores = tuple(bound if p is None else min(p, 0.0) for p in labels) if known else None
-    return Reply(scores, content, False, 0.0, *tokens)
-
-
-def label_log_probabilities(
-    likeliest: Mapping[str, float], verbalizers: Sequence[Sequence[str]]
-) -> tuple[list[float | None], float]:
-    """
-    The log-probability of each label from those of first tokens: of all that begin, or are, one of its words and no other
-    label's. `None` where there is none. Also the probability of tokens that could be several labels', or go on beyond a
-    label's word ("favorable" of "favor").
-    """
-    sums: list[float] = [0.0] * len(verbalizers)
-    unclear = 0.0
-    words = [(normalize(word), label) for label, names in enumerate(verbalizers) for word in names]
-    for token, log_p in likeliest.items():
-        piece = "-" if _LONE_DASH.fullmatch(token.lstrip(_BLANKS)) else normalize(token)
-        owners = _owners(piece, words)
-        if not owners and token[:1] in _BLANKS:
-            piece = normalize(token.lstrip(_BLANKS))
-            owners = _owners(piece, words)
-        # "I" and "A" begin sentences of every kind.
-        bare = token.lstrip(_BLANKS).strip()
-        sentence = bare in ("I", "A") and not any(bare in names for names in verbalizers)
-        if len(owners) == 1 and not sentence:
-            sums[owners.pop()] += math.exp(log_p)
-        elif owners or any(_goes_beyond(piece, word) for word, _ in words):
-            unclear += math.exp(log_p)
-    return [math.log(p) if p else None for p in sums], unclear
-
-
-def _owners(piece: str, words: Sequence[tuple[str, int]]) -> set[int]:
-    """The labels one of whose words a piece begins, or is."""
-    begun = {label for word, label in words if piece and word.startswith(piece)}
-    whole = {label for word, label in words if word == piece}
-    if len(piece) < _SHORT and len(whole) == 1:  # "no" is no beginning of "nothing", but "C" may be of "C++"
-        return {label for word, label in words if word.startswith(piece) and not word[len(piece) :][:1].isalpha()}
-    return begun
-
-
-def _goes_beyond(piece: str, word: str) -> bool:
-    """Whether a piece is a longer word than a label's; a letter or two begin words of every kind."""
-    return len(word) >= _SHORT and piece.startswith(word) and piece[len(word) :][:1].isalpha()
-
-
 def obeys(content: str | None, labels: Sequence[str]) -> bool:
     """Whether an answer is the JSON that structured output promises."""
     try:
@@ -364,12 +285,6 @@ def server_message(body: bytes) -> tuple[str, str | None]:
         return str(said), parameter if isinstance(parameter, str) else None
     except RecursionError:
         return "", None
-
-
-def one_line(said: str) -> str:
-    """A server's message as it is shown: short, on one line, nothing in it that a terminal obeys."""
-    said = "".join(c if c.isprintable() else "\ufffd" for c in " ".join(said.split()))
-    return said[:200]
 
 
 def refused_parameter(teacher: EndpointTeacher, said: str, named: str | None) -> str | None:

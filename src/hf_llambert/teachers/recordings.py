@@ -19,7 +19,16 @@ from hf_llambert.tasks.logs import get_logger
 from hf_llambert.tasks.questions import value_key
 from hf_llambert.tasks.spec import CUT, TaskSpec
 from hf_llambert.teachers.batches import custom_id, messages_id
-from hf_llambert.teachers.protocol import counted, finished, first_tokens, written
+from hf_llambert.teachers.logprobs import first_tokens
+from hf_llambert.teachers.protocol import (
+    NotOne,
+    Unreadable,
+    counted,
+    finished,
+    only_choice,
+    read_json,
+    written,
+)
 
 logger = get_logger(__name__)
 _ROWS = 1000
@@ -304,13 +313,13 @@ def _json_line(line: bytes, number: int, file: Path) -> dict:
         text = line.decode("utf-8-sig", "replace")
         damage = f"line {number:,} of '{file.name}' is not UTF-8 at byte {error.start:,}"
     try:
-        value = json.loads(text)
+        value = read_json(text)
     except json.JSONDecodeError as error:
         raise ValueError(
             f"Line {number:,} of '{file}' is not JSON" + (f" ({damage})" if damage else "") + f"; was it cut? {error}"
         ) from error
-    except (RecursionError, ValueError) as error:  # Python reads no number of more than some thousand digits
-        what = "is nested too deeply" if isinstance(error, RecursionError) else "holds a number of too many digits"
+    except (RecursionError, Unreadable) as error:
+        what = "is nested too deeply" if isinstance(error, RecursionError) else str(error)
         found = _CUSTOM_ID.search(text)
         value = {"custom_id": json.loads(found.group(1))} if found else {}
         damage = f"line {number:,} of '{file.name}' {what}"
@@ -352,13 +361,18 @@ def _answer(line: dict, scored: bool, structured: bool | None) -> Answer:
             why = fault.get("code") or fault.get("type") if isinstance(fault, dict) else None
             said = f"status {code!s:.40}" + (f", {why!s:.80}" if why else "")
             return Answer(error=f"the batch service failed on this text: {clean(said)}")
-        choice = body["choices"][0]
+        choice = only_choice(body)
         value: object = (_checked(first_tokens(choice)) or None) if scored else written(choice)
         if not scored and not isinstance(value, str | None):
             raise TypeError("no text")
         finish = None if scored else finished(choice, body)
-    except _UNREADABLE:
-        return Answer(error="the batch service's answer about this text has not the expected shape")
+    except _UNREADABLE as error:
+        why = (
+            str(error)
+            if isinstance(error, NotOne)
+            else "the batch service's answer about this text has not the expected shape"
+        )
+        return Answer(error=why)
     if finish == "broken" or choice.get("error"):
         return Answer(error="the batch service broke off the answer about this text")
     if value is None and finish not in CUT:

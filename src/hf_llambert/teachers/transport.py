@@ -44,8 +44,11 @@ class Answered:
 def make_client(key: str, timeout: float, url: str | None = None) -> httpx2.AsyncClient:
     """
     A client that follows no redirect, so that neither key nor texts go where nobody meant them to. In the clear they go to
-    no proxy of the environment (`HTTP_PROXY`, `ALL_PROXY`) either where a private host is asked.
+    no proxy of the environment (`HTTP_PROXY`, `ALL_PROXY`) either where a private host is asked. It keeps no cookies, which a
+    server could give without end.
     """
+    from http.cookiejar import CookieJar, DefaultCookiePolicy
+
     import httpx2
 
     headers = {
@@ -58,7 +61,12 @@ def make_client(key: str, timeout: float, url: str | None = None) -> httpx2.Asyn
     parts = urlsplit(url or "https://huggingface.co")
     straight = parts.scheme.lower() != "https" and is_private(parts.hostname or "")
     return httpx2.AsyncClient(
-        headers=headers, timeout=timeout, follow_redirects=False, limits=limits, trust_env=not straight
+        headers=headers,
+        timeout=timeout,
+        follow_redirects=False,
+        limits=limits,
+        trust_env=not straight,
+        cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
     )
 
 
@@ -96,3 +104,9 @@ def _unpacked(raw: bytes, encoding: str) -> bytes:
     if encoding not in ("gzip", "x-gzip", "deflate"):
         raise ValueError("unknown packing")
     return zlib.decompressobj(wbits=47).decompress(raw, MOST_BYTES + 1)
+
+
+def one_line(said: str) -> str:
+    """A server's message as it is shown: short, on one line, nothing in it that a terminal obeys."""
+    said = "".join(c if c.isprintable() else "\ufffd" for c in " ".join(said.split()))
+    return said[:200]
