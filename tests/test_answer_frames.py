@@ -2,14 +2,13 @@
 
 import pytest
 
+from answer_tables import STARS, YES_NO
 from hf_llambert import ABSTAIN, TaskSpec
 from hf_llambert.tasks.answers import read_answer
 
 SENTIMENT = ("negative", "positive")
 TOPICS = ("world", "sports", "business", "tech")
 CODES = ("I10", "E11", "E11.9", "J45", "F32", "F32.1")
-YES_NO = ("yes", "no")
-STARS = ("1", "2", "3", "4", "5")
 TICKETS = ("billing", "bug", "feature request", "question")
 EMOTIONS = ("joy", "sadness", "anger", "fear", "love", "surprise")
 URGENCY = ("low", "medium", "high")

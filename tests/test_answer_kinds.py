@@ -2,25 +2,8 @@
 
 import pytest
 
-from hf_llambert import ABSTAIN, TaskSpec
-
-SENTIMENT = ("positive", "negative")
-
-
-def table(*rows):
-    """`(labels, label or ABSTAIN, answer)` for each answer of rows of `(labels, label, *answers)`."""
-    return [(labels, label, answer) for labels, label, *answers in rows for answer in answers]
-
-
-def read(labels, answer):
-    return TaskSpec(name="t", labels=labels, instruction="{text}").read(answer)
-
-
-def check(labels, label, answer):
-    found, reason = read(labels, answer)
-    assert found == label, reason
-    assert (reason is None) == (label != ABSTAIN)
-
+from answer_tables import OPTIONS, SENTIMENT, STARS, YES_NO, check, table
+from hf_llambert import ABSTAIN
 
 TRUTH = ("true", "mostly true", "false")
 
@@ -95,11 +78,6 @@ def test_label_that_is_asked_or_taken_back_in_any_language_abstains(labels, labe
 )  # fmt: skip
 def test_piece_of_a_longer_label_is_not_read_as_a_shorter_one(labels, label, answer):
     check(labels, label, answer)
-
-
-STARS = ("1", "2", "3", "4", "5")
-YES_NO = ("yes", "no")
-OPTIONS = ("A", "B", "C", "D")
 
 
 @pytest.mark.parametrize(

@@ -2,27 +2,8 @@
 
 import pytest
 
-from hf_llambert import ABSTAIN, TaskSpec
-
-SENTIMENT = ("positive", "negative")
-STARS = ("1", "2", "3", "4", "5")
-YES_NO = ("yes", "no")
-OPTIONS = ("A", "B", "C", "D")
-
-
-def table(*rows):
-    """`(labels, label or ABSTAIN, answer)` for each answer of rows of `(labels, label, *answers)`."""
-    return [(labels, label, answer) for labels, label, *answers in rows for answer in answers]
-
-
-def read(labels, answer):
-    return TaskSpec(name="t", labels=labels, instruction="{text}").read(answer)
-
-
-def check(labels, label, answer):
-    found, reason = read(labels, answer)
-    assert found == label, reason
-    assert (reason is None) == (label != ABSTAIN)
+from answer_tables import OPTIONS, SENTIMENT, STARS, YES_NO, check, table
+from hf_llambert import ABSTAIN
 
 
 @pytest.mark.parametrize(
@@ -449,4 +430,50 @@ def test_answers_to_many_kinds_of_tasks(labels, label, answer):
     ),
 )  # fmt: skip
 def test_words_about_labels_are_no_answer(labels, label, answer):
+    check(labels, label, answer)
+
+
+FRENCH, SPANISH, ITALIAN = ("positif", "négatif"), ("positivo", "negativo"), ("positivo", "negativo")
+HUNGARIAN, POLISH, CHINESE = ("pozitív", "negatív"), ("pozytywny", "negatywny"), ("正面", "负面")
+
+
+@pytest.mark.parametrize(
+    ("labels", "label", "answer"),
+    table(
+        (
+            SENTIMENT, 1, "The final answer is: $\\boxed{negative}$", "Therefore the answer is $\\boxed{\\text{negative}}$.",
+            "This is a negative movie review.", "It's a negative customer review.", "I lean toward negative.",
+            "I'm leaning negative.",
+        ),
+        (
+            SENTIMENT, ABSTAIN, "The answer is not \\boxed{positive}", "\\boxed{positive} or \\boxed{negative}",
+            "I don't lean positive", "I lean away from positive",
+        ),
+        (
+            STARS, 2, "Rating: 3 (out of 5)", "3 (out of 5 stars)", "3 (of 5)", "Rating: 3 (average)",
+            "Rating: 3 (average of the aspects)", "3 (above average)",
+        ),
+        (STARS, ABSTAIN, "Rating: 3 (out of 10)", "Rating: 3 (average of 2 and 4)", "Average: 3"),
+        (("-1", "0", "1"), 0, "-1.0", "The score is -1.0.", "−1.0"),
+        (("-1", "0", "1"), ABSTAIN, "-1.5", "0-1.0", "1.0-1.0", "- 1.0"),
+        (("World", "Sports"), 0, "World (International)"),
+        (FRENCH, 0, "Je dirais que c'est positif.", "Je pense que l'avis est positif."),
+        (FRENCH, ABSTAIN, "Je dirais que ce n'est pas positif.", "Je ne dirais pas que c'est positif."),
+        (SPANISH, 1, "Creo que es negativo.", "Diría que el sentimiento es negativo.", "Acho que é negativo."),
+        (SPANISH, ABSTAIN, "No creo que es negativo.", "Creo que no es negativo.", "Acho que não é negativo."),
+        (ITALIAN, 0, "Direi che è positivo.", "Penso che il testo sia positivo."),
+        (ITALIAN, ABSTAIN, "Non direi che è positivo.", "Penso che non sia positivo."),
+        (HUNGARIAN, 1, "A szöveg hangulata negatív.", "Inkább negatív.", "Szerintem negatív."),
+        (HUNGARIAN, ABSTAIN, "A szöveg hangulata nem negatív.", "Szerintem nem negatív."),
+        (POLISH, 1, "Raczej negatywny.", "Tekst jest raczej negatywny."),
+        (POLISH, ABSTAIN, "Raczej nie negatywny."),
+        (("Sport", "Politik"), 0, "Der Text handelt von Sport."),
+        (("Sport", "Politik"), ABSTAIN, "Der Text handelt nicht von Sport."),
+        (CHINESE, 1, "我认为是负面的。", "我觉得是负面。"),
+        (CHINESE, ABSTAIN, "我不认为是负面的。", "我认为不是负面的。"),
+        (("スポーツ", "政治"), 1, "この記事は政治に関するものです。"),
+        (("スポーツ", "政治"), ABSTAIN, "この記事は政治に関するものではありません。"),
+    ),
+)  # fmt: skip
+def test_usual_forms_of_an_answer_are_read_and_their_denials_are_not(labels, label, answer):
     check(labels, label, answer)

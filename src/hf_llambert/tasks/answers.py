@@ -101,7 +101,7 @@ def _read_folded(text: str, ids: dict[str, int], pattern: re.Pattern[str]) -> tu
         if any(not labels for labels, _ in found):
             return None, "names no label under one of its keys"
         return _only([*found, _beside_labels(beside, ids, pattern)] if found else [])
-    text = _EMPHASIS.sub(r"\2", _TAGS.sub(" ", _BOXED.sub(r"boxed (\1)", text)))
+    text = _EMPHASIS.sub(r"\2", _TAGS.sub(" ", _BOXED.sub(r"(\1)", text)))
     if (turn := _NEXT_EXAMPLE.search(text)) and pattern.search(text, 0, turn.start()):
         # A small model goes on with examples of its own. Only an answer that is nothing but a label ends clearly before them.
         return _whole_answer(text[: turn.start()], ids) or (None, "goes on with another example")

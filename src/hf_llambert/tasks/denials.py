@@ -31,8 +31,10 @@ _MEASURE_BEFORE = re.compile(
     r"(?:confidence|certainty|probability|likelihood|sureness)(?: level| score| rating)?\s?(?:is|was|:|=|-)?\W{0,4}$"
 )
 _MEASURE_AFTER = re.compile(r"[ \"'*-]{0,3}(?:confidence|certainty|probability|likelihood)(?!\w)")
-# "No, that is wrong" says no of what was asked.
-_AGREES = re.compile(r"\s?[,;–—-]\s?(?:that|this|it)(?: is|'s)(?: not|n't)? \w+(?=\s*(?:[.!,;\n]|\Z))")
+# "No, that is wrong" and "No, definitely not" say no of what was asked.
+_AGREES = re.compile(
+    r"\s?[,;–—-]\s?(?:(?:that|this|it)(?: is|'s)(?: not|n't)? \w+|(?:\w+ )?not(?: at all| really)?)(?=\s*(?:[.!,;\n]|\Z))"
+)
 _CLAUSE_END = re.compile(r"[.!?;:\n]|,\s?(?:and )?(?:so|therefore|thus|hence|but|yet)(?!\w)")
 _IT = r"(?:this|that|it|the above|(?:the|my|this|that) (?:answer|label|category|classification))"
 _TAKEN_BACK = re.compile(
@@ -69,4 +71,5 @@ def may_deny(text: str) -> bool:
 def takes_back(text: str, label: str = "") -> bool:
     """Whether an English text after a label says that the label is wrong: "This is not correct", "Scratch that"."""
     agrees = _AGREES.match(text) if label == "no" else None
-    return has_doubts(text) or _TAKEN_BACK.search(text, agrees.end() if agrees else 0) is not None
+    text = text[agrees.end() :] if agrees else text
+    return has_doubts(text) or _TAKEN_BACK.search(text) is not None

@@ -21,6 +21,8 @@ UNSPACED = (
 _MARKS = re.compile(r"[\"'`´’‘“”„«»「」『』【】《》〈〉(){}\[\]<>:=,、،؛;~|#*_→⇒\\/–—-]+")
 _STOPS = " \t\n\r.!。｡।۔…·•¡"
 _PAUSE = re.compile(r"[,;:(.\n–—\- 。、，]+")
+_CLAUSE = re.compile(r"[.!?;:,\n()\[\]–—]+|\s-\s")
+_ANY_WORDS = {"~": r"(?:\S+ ){1,6}", "...": r"(?:\S+ )*"}
 _LONGEST_BESIDE = 400  # characters before a label, and of pauses after it, in which a frame is looked for
 
 
@@ -29,6 +31,7 @@ class _Frames:
     spaced: re.Pattern[str]
     unspaced: re.Pattern[str]
     stated: re.Pattern[str]
+    takebacks: re.Pattern[str]
     begins: dict[str, re.Pattern[str]]
     holds: dict[str, re.Pattern[str]]
     openers: frozenset[str]
@@ -52,6 +55,7 @@ def _known() -> _Frames:
         re.compile("|".join(spaced)),
         re.compile("|".join(unspaced)),
         re.compile("|".join(stated).replace("\n", r"(?:\S+ ){1,3}")),
+        re.compile("|".join(_template(clause, " ", slots) for clause in data["takebacks"])),
         {name: re.compile(r"[\W_]{0,8}(?:" + "|".join(map(_whole_word, data[name])) + ")") for name in _BEGINS},
         {name: re.compile("|".join(map(_whole_word, data[name]))) for name in _HOLDS},
         *(frozenset(clean(word.casefold()) for word in data[name]) for name in ("openers", "claims")),
@@ -60,7 +64,7 @@ def _known() -> _Frames:
 
 
 _BEGINS = ("reasons", "explains", "turns", "clauses", "therefore", "closers", "answers", "musing")
-_HOLDS = ("denials", "slips", "dodges", "mentions", "doubts", "heads", "nothing", "invented")
+_HOLDS = ("denials", "slips", "dodges", "mentions", "contrary", "doubts", "heads", "nothing", "invented")
 
 
 def _template(frame: str, gap: str, slots: dict[str, str]) -> str:
@@ -68,8 +72,8 @@ def _template(frame: str, gap: str, slots: dict[str, str]) -> str:
     out = ""
     for choice, optional, word in re.findall(r"\{([^}]*)\}|\[([^\]]*)\]|(\S+)", frame):
         options = _options(choice or optional or word, slots)
-        if word == "~":
-            out += r"(?:\S+ ){1,6}"
+        if word in _ANY_WORDS:
+            out += _ANY_WORDS[word]
             continue
         out += "\n" if word == "X" else rf"(?:(?:{options}){gap})" + ("?" if optional else "")
     return out
@@ -202,14 +206,18 @@ def is_harmless(sentence: str) -> bool:
     words = WORDS.findall(sentence)
     if is_foreign_denial(sentence):
         return False
-    if known.holds["mentions"].search(sentence) and not known.holds["slips"].search(sentence):
+    turned = known.holds["slips"].search(sentence) or known.holds["contrary"].search(sentence)
+    if known.holds["mentions"].search(sentence) and not turned:
         return True
     return bool(known.begins["reasons"].match(sentence)) or not words or 2 * sum(map(is_usual, words)) > len(words)
 
 
 def has_doubts(text: str) -> bool:
     """Whether a text says in English that its label may be another."""
-    return _known().holds["doubts"].search(text) is not None
+    known = _known()
+    if known.holds["doubts"].search(text):
+        return True
+    return any(known.takebacks.fullmatch(clean(clause) + " ") for clause in _CLAUSE.split(text))
 
 
 def may_precede(sentence: str) -> bool:

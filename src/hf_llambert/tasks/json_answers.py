@@ -7,6 +7,7 @@ import re
 from decimal import Decimal, InvalidOperation
 from itertools import islice
 
+from hf_llambert.tasks.denials import REFUSED, takes_back
 from hf_llambert.tasks.names import key
 from hf_llambert.tasks.numbers import highest
 from hf_llambert.tasks.thoughts import without_thoughts
@@ -23,7 +24,7 @@ _HEADS = frozenset(
     ("final", "predicted", "the", "my", "overall", "main", "primary", "best", "correct", "chosen", "selected", "assigned", "top",
      "most", "likely", "general", "detected", "inferred", "resulting", "text", "review", "document", "article", "tweet",
      "comment", "message", "ticket", "spam", "icd", "customer", "movie", "film", "product", "news", "user", "model", "llm", "ai",
-     "numeric")
+     "numeric", "corrected", "revised", "actual", "true", "real", "new", "updated", "adjusted")
 )  # fmt: skip
 # Ordinary nouns, which answer only where an object says nothing else.
 _NOUNS = frozenset(
@@ -36,7 +37,21 @@ _BESIDE = frozenset(
      "probability", "certainty", "id", "text", "intensity", "note", "notes")
 )  # fmt: skip
 _SCALE = frozenset(("max", "maximum", "scale", "out of", "max rating", "max score"))
-_JUDGED = frozenset(("correct", "valid", "right", "true", "accurate"))
+# Keys whose `false`, or whose value other than false and nothing, says that the object gives no answer; and values of a status.
+_JUDGED = frozenset(
+    ("correct", "valid", "right", "true", "accurate", "success", "successful", "ok", "applicable", "final",
+     "sure", "certain")
+)  # fmt: skip
+_FAULTS = frozenset(
+    ("error", "errors", "exception", "failure", "failed", "refusal", "refused", "declined", "retracted", "withdrawn", "rejected",
+     "incorrect", "wrong", "invalid", "mistaken", "negated", "negation", "opposite", "inverted", "abstain", "abstained", "unsure",
+     "uncertain", "skip", "skipped", "correction", "corrections")
+)  # fmt: skip
+_FAULTS_OF = frozenset(
+    ("rate", "type", "count", "code", "analysis", "label", "category", "class", "answer")
+)  # "error rate"
+_NO_FAULT = frozenset(("", "none", "no", "null", "false", "n/a", "na", "0", "nothing", "ok"))
+_REMARKS = frozenset(("note", "notes", "comment", "comments", "remark", "warning", "warnings", "caveat", "disclaimer"))
 _UNREAD = re.compile(r"\{\s*[\"'][^\"'\n]{0,100}[\"']\s*:")
 _SINGLE_QUOTES = re.compile(r"(?<=[{\[,:\s])'|'(?=\s*[}\],:])")
 _JSON_TRIES = 20  # brackets at which JSON is looked for
@@ -91,7 +106,7 @@ def json_answers(text: str, ids: dict[str, int]) -> tuple[list[str] | None, str]
 
 def _object_answers(value: tuple[tuple[str, object], ...], ids: dict[str, int]) -> list[object]:
     """The values under answer keys of an object, or under keys of numbers where it has none; `None` where it denies itself."""
-    if any(item is False and (key(name) in ids or not _JUDGED.isdisjoint(name.split())) for name, item in value):
+    if any(_denies_itself(name, item) for name, item in value):
         return [None]
     top = highest(ids)
     if top and any(name in _SCALE and str(item) != str(top) for name, item in value):
@@ -103,7 +118,28 @@ def _object_answers(value: tuple[tuple[str, object], ...], ids: dict[str, int]) 
         rest = [(name, item) for name, item in value if name not in _BESIDE]
         named = [rest[0][1]] if len(rest) == 1 and _is_key(rest[0][0], _NOUNS) else []
         named = [item for item in named if all(str(part).casefold() in ids for part in _items(item))]
-    return [item for answer in named for item in _items(answer, ids)]
+    answers = [item for answer in named for item in _items(answer, ids)]
+    # "is positive": false beside the label positive, or true beside another, leaves no answer.
+    given = {ids.get(key(str(item))) for item in answers}
+    judged = [(ids.get(key(name.removeprefix("is "))), item) for name, item in value if isinstance(item, bool)]
+    return (
+        [None] if any(label is not None and item != (label in given) for label, item in judged if answers) else answers
+    )
+
+
+def _denies_itself(name: str, item: object) -> bool:
+    """Whether a key and its value say that an object gives no answer: "valid": false, "error": "timeout"."""
+    words = set(re.split(r"\W+", name))
+    if item is False:
+        return not words.isdisjoint(_JUDGED)
+    said = str(item).strip() if isinstance(item, (str, bool)) else item
+    if not words.isdisjoint(("status", "state")) and isinstance(said, str):
+        return not _FAULTS.isdisjoint(re.split(r"\W+", said))
+    if not words.isdisjoint(_REMARKS) and isinstance(said, str):
+        return takes_back(said) or REFUSED.search(said) is not None
+    if words.isdisjoint(_FAULTS) or not words.isdisjoint(_FAULTS_OF):
+        return False
+    return bool(said) and str(said).casefold() not in _NO_FAULT
 
 
 def _items(answer: object, ids: dict[str, int] | None = None) -> list[object]:

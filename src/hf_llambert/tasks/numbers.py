@@ -28,13 +28,13 @@ def plain_grades(text: str, top: int) -> str:
     if not top:
         return text
     text = re.sub(rf"(?:on )?an? (?:scale|range) (?:of|from) \d (?:to|-) {top}(?!\d)", " ", text)
-    text = re.sub(r"(?<![\d.,/-])(\d{1,9})\.0{1,2}(?![.,]?\d|\w|%)", r"\1", text)
+    text = re.sub(r"(?<![\d.,/-])(-?\d{1,9})\.0{1,2}(?![.,]?\d|\w|%)", r"\1", text)
     text = re.sub(rf"(?<=\d) (?:von|sur|de|van|di|su|из|av|z|/) (?={top}(?![\d.,]))", " of ", text)
     text = re.sub(rf"(?<=\d)(?:\s?(?:{_STARS})(?!\w)|\s?(?:个|個)?[星点點점](?!\w))", "", text)
     text = re.sub(r"(?<=\d)\s?-\s?(?=(?:stars?|points?)(?!\w))", " ", text)
     scale = rf"\s{{0,3}}/\s{{0,3}}{top}(?!\s?[./,-]\s?\d|\w)" if top > 2 else r"(?!)"
     return re.sub(
-        rf"(?<![\d.,/-])(?<!\d )(\d{{1,9}})(?:{scale}|(\s(?:stars?|points?))?\s{{1,3}}(?:out )?of\s{{1,3}}{top}(?![.,/]\d|\w))",
+        rf"(?<![\d.,/-])(?<!\d )(\d{{1,9}})(?:{scale}|(\s(?:stars?|points?))?\s{{1,3}}\(?(?:out )?of\s{{1,3}}{top}(?![.,/]\d|\w))",
         r"\1\2",
         text,
     )
