@@ -380,9 +380,16 @@ def test_json_nested_too_deeply_is_named_with_its_line(depth, columns, tmp_path)
         load_data(path, label_columns=columns)
     path.write_text(f"{flat}\n{flat}\n")
     assert len(load_data(path, label_columns=columns)) == 2
-    path.write_text(f"[{flat}, {deep}]")
-    with pytest.raises(ValueError, match="nested too deeply"):
-        load_data(path, label_columns=columns)
+    for content in (
+        f"[{flat}, {deep}]",
+        f"[{flat}, {deep}]".replace("[", "[\n"),
+        deep.replace("[", "[\n"),
+        '{"text": "a", "x": ' + '{"x":\n' * depth + "1" + "}\n" * depth + "}",
+        '{"text": "a", "x": ' + "[\n" * depth,
+    ):
+        path.write_text(content)
+        with pytest.raises(ValueError, match="nested too deeply|is no JSON"):
+            load_data(path, label_columns=columns)
 
 
 TEXTS = {
