@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.json as paj
 
 from hf_llambert.reading.columns import MixedTypes, fitted, is_wider, joined_schema
-from hf_llambert.reading.formats import FileFormat, open_text
+from hf_llambert.reading.formats import DAMAGED, FileFormat, open_text
 from hf_llambert.reading.halves import Halves
 
 _BLOCK = 10 << 20  # bytes of lines that are read at once
@@ -85,7 +85,7 @@ def _seen(path: Path, form: FileFormat) -> _Seen:
 def _look_through(path: Path, size: int, changed: int, form: FileFormat) -> _Seen:
     """What a file has, as far as it can be read."""
     seen = _Seen(pa.schema([]), set(), set())
-    with suppress(ValueError, OSError, EOFError, RecursionError, pa.ArrowException):  # reading it says why not
+    with suppress(ValueError, *DAMAGED, RecursionError, pa.ArrowException):  # reading it says why not
         for table in _read_blocks(path, form, Halves(form.text_column), None, seen):
             fields = [one.with_type(_timeless(one.type)) for one in table.schema]
             seen.schema = _joined(seen.schema, pa.schema(fields))
