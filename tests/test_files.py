@@ -1,9 +1,11 @@
 import bz2
+import functools
 import gzip
 import json
 import lzma
 import re
 import shutil
+from decimal import Decimal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -12,7 +14,7 @@ from datasets import ClassLabel, Dataset, Features, Value
 
 from hf_llambert import StudentLabeler, label_pool, load_data, read_pool
 from hf_llambert.data import check_column, claim_stage, read_note, stage_results
-from hf_llambert.pool.sources import pool_pieces
+from hf_llambert.pool.sources import cast_table, pool_features, pool_pieces
 from hf_llambert.quality.review_queue import read_queue
 from hf_llambert.reading import FileFormat
 from hf_llambert.tasks.texts import why_unusable
@@ -380,9 +382,16 @@ def test_json_nested_too_deeply_is_named_with_its_line(depth, columns, tmp_path)
         load_data(path, label_columns=columns)
     path.write_text(f"{flat}\n{flat}\n")
     assert len(load_data(path, label_columns=columns)) == 2
-    path.write_text(f"[{flat}, {deep}]")
-    with pytest.raises(ValueError, match="nested too deeply"):
-        load_data(path, label_columns=columns)
+    for content in (
+        f"[{flat}, {deep}]",
+        f"[{flat}, {deep}]".replace("[", "[\n"),
+        deep.replace("[", "[\n"),
+        '{"text": "a", "x": ' + '{"x":\n' * depth + "1" + "}\n" * depth + "}",
+        '{"text": "a", "x": ' + "[\n" * depth,
+    ):
+        path.write_text(content)
+        with pytest.raises(ValueError, match="nested too deeply|is no JSON"):
+            load_data(path, label_columns=columns)
 
 
 TEXTS = {
@@ -587,3 +596,85 @@ def test_name_that_stands_twice_in_a_json_object_is_refused(tmp_path, name, labe
     if label_columns:
         with pytest.raises(ValueError, match="'label' twice"):
             load_data(tmp_path / name, label_columns=label_columns)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be", "utf-8"])
+@pytest.mark.parametrize("kind", ["csv", "json"])
+def test_a_byte_order_mark_is_no_text_of_any_encoding_and_no_other_encoding_is_read_past_it(encoding, kind, tmp_path):
+    path = tmp_path / f"d.{kind}"
+    rows = "text,n\nführen,1\n" if kind == "csv" else '{"text": "führen", "n": 1}\n'
+    path.write_bytes(f"\ufeff{rows}".encode(encoding))
+    assert load_data(path, encoding=encoding)[:] == {"text": ["führen"], "n": [1]}
+    for other in ("cp1252", "latin-1", "utf-16-be" if encoding == "utf-16-le" else "utf-16-le"):
+        with pytest.raises(ValueError, match=f"it looks like {encoding[:6].rstrip('-')}"):
+            load_data(path, encoding=other)
+
+
+@pytest.mark.parametrize(
+    "pack", [gzip.compress, bz2.compress, lzma.compress, functools.partial(pa.compress, codec="zstd")]
+)
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet", "arrow"])
+def test_a_packed_file_that_is_cut_or_changed_is_refused_in_a_sentence(pack, kind, tmp_path):
+    text = "text\n" + "".join(f"{k * 7919 % 10007}\n" for k in range(3000))
+    content = bytes(pack(text.encode()))
+    suffix = {b"\x1f": "gz", b"B": "bz2", b"\xfd": "xz", b"\x28": "zst"}[content[:1]]
+    path = tmp_path / f"d.{kind}.{suffix}"
+    middle = len(content) // 2
+    changed = content[:middle] + bytes(100) + content[middle + 100 :]
+    for damaged in (
+        content[:middle],
+        *([changed] if suffix != "zst" else []),
+    ):  # pyarrow writes zstd without a checksum
+        path.write_bytes(damaged)
+        with pytest.raises(ValueError, match=rf"d.{kind}.{suffix}' cannot be read as .*is cut or damaged"):
+            load_data(path)
+
+
+WORDS = pa.array(["a", "b"])
+KINDS = [(WORDS.dictionary_encode(), WORDS), (WORDS.cast(pa.string_view()), WORDS.cast(pa.large_string()))]
+
+
+@pytest.mark.parametrize(("values", "plain"), KINDS)
+@pytest.mark.parametrize("kind", ["parquet", "arrow"])
+def test_categories_and_views_inside_of_lists_of_every_kind_are_what_they_stand_for(values, plain, kind, tmp_path):
+    def nested(words):
+        long, fixed = pa.LargeListArray.from_arrays([0, 2], words), pa.FixedSizeListArray.from_arrays(words, 2)
+        table = {"text": ["x"], "long": long, "fixed": fixed, "list": pa.ListArray.from_arrays([0, 2], words)}
+        return pa.table(table | {"deep": pa.StructArray.from_arrays([long], ["in"])})
+
+    path = tmp_path / f"d.{kind}"
+    with pa.ipc.new_stream(path, nested(values).schema) as stream:
+        stream.write_table(nested(values))
+    if kind == "parquet":
+        pq.write_table(nested(values), path)
+    (piece,) = pool_pieces(path)
+    (table,) = piece.read(0)
+    read = cast_table(table, pool_features([piece]))
+    assert read.to_pydict() == load_data(path)[:] == nested(plain).to_pydict()
+    assert read.schema.field("long").type.value_type in (pa.string(), pa.large_string())
+
+
+def test_maps_are_lists_of_keys_and_values(tmp_path):
+    column = pa.array([[("k", 1), ("l", None)], [], None], pa.map_(pa.string(), pa.int64()))
+    path = tmp_path / "d.parquet"
+    pq.write_table(pa.table({"text": ["x", "y", "z"], "map": column}), path)
+    assert load_data(path)["map"][:] == [[{"key": "k", "value": 1}, {"key": "l", "value": None}], [], None]
+    (piece,) = pool_pieces(path)
+    assert cast_table(next(piece.read(0)), pool_features([piece]))["map"].to_pylist() == load_data(path)["map"][:]
+
+
+@pytest.mark.parametrize(
+    ("first", "second"), [(pa.array([Decimal("0.1234567890123456789")]), [0.5]), (["a"], [b"a"]), ([["a"]], [[b"a"]])]
+)
+def test_values_that_another_file_would_make_others_are_refused(first, second, student_dir, tmp_path):
+    folder = tmp_path / "pool"
+    folder.mkdir()
+    for a, b in ((first, second), (second, first)):
+        pq.write_table(pa.table({"text": ["a film"], "it": a}), folder / "1.parquet")
+        pq.write_table(pa.table({"text": ["a film"], "it": b}), folder / "2.parquet")
+        with pytest.raises(ValueError, match="2.parquet' cannot be read as parquet: column 'it' holds .*, expected"):
+            load_data(folder)
+        if b == [0.5]:
+            continue  # a decimal number that it is exactly
+        with pytest.raises(RuntimeError, match="column 'it' of row 1 holds .* where .* was expected"):
+            label_pool(folder, StudentLabeler(student_dir), tmp_path / f"of {a}", show_progress=False)

@@ -5,6 +5,8 @@ import json
 import pytest
 
 from hf_llambert import StudentLabeler, label_pool, load_data, read_pool
+from hf_llambert.reading import json_rows
+from hf_llambert.tasks.texts import why_unusable
 
 FAR = [{"text": "x" * 100_000, "it": None}] * 110  # more than are read at once
 BIG = 9007199254740993  # the least that float64 changes
@@ -128,9 +130,46 @@ def test_a_row_that_has_a_column_twice_is_refused(columns, tmp_path):
         load_data(tmp_path / "d.jsonl", label_columns=columns)
 
 
-@pytest.mark.parametrize("broken", ['{"text":"b"', '{"text":"b"}}', "b", '{"text":"b"},'])
+@pytest.mark.parametrize("broken", ['{"text":"b"', '{"text":"b"}}', "b", '{"text":"b"},', "null", "[1]", "7"])
 @pytest.mark.parametrize("columns", [[], ["label"]])
 def test_a_broken_line_is_named(broken, columns, tmp_path):
     (tmp_path / "d.jsonl").write_text(f'{{"text":"a","label":1}}\n{broken}\n{{"text":"c","label":2}}\n')
-    with pytest.raises(ValueError, match="line 2 is no JSON" if columns else "from line 1 on: JSON parse error"):
+    with pytest.raises(ValueError, match="line 2 is no JSON|from line 1 on: JSON parse error"):
         load_data(tmp_path / "d.jsonl", label_columns=columns)
+
+
+@pytest.mark.parametrize("columns", [[], ["label"]])
+def test_objects_over_several_lines_are_read_across_what_is_read_at_once(columns, tmp_path, monkeypatch):
+    monkeypatch.setattr(json_rows, "_BLOCK", 100)
+    monkeypatch.setattr(json_rows, "_SNIFFED", 10)
+    rows = [{"text": f"row {k} }}\n{{", "label": 1.50, "more": {"x": [k], "y": {"z": "}"}}} for k in range(50)]
+    path = tmp_path / "d.json"
+    written = "\n".join(json.dumps(row, indent=k % 3) for k, row in enumerate(rows)).replace("1.5,", "1.50,")
+    path.write_text(written)
+    read = load_data(path, label_columns=columns)[:]
+    assert read["text"] == [row["text"] for row in rows] and [one["x"][0] for one in read["more"]] == list(range(50))
+    assert read["label"] == ["1.50" if columns else 1.5] * 50
+    path.write_text(written + '\n\n{\n"text": "a"\n"b"}')
+    line = written.count("\n") + 3
+    with pytest.raises(ValueError, match=rf"line {line} is no JSON \(Expecting ',' delimiter\)"):
+        load_data(path, label_columns=columns)
+    monkeypatch.setattr(json_rows, "_LONGEST", 1000)  # what is no JSON is not read to its end
+    path.write_text('{"text": "a"}\n{"text": \n' + "1 " * 1000 + '\n{"text": ' + "[" * 10 + "\n" * 5000)
+    with pytest.raises(ValueError, match="line 2 is no JSON"):
+        load_data(path)
+
+
+def test_half_a_character_of_an_object_over_several_lines_is_that_rows(tmp_path):
+    path = tmp_path / "d.json"
+    path.write_text('{\n "text": "a \\ud800",\n "n": 1\n}\n{\n "text": "b",\n "n": 2\n}\n')
+    assert [why_unusable(text) for text in load_data(path)["text"][:]] == ["text is not valid Unicode", None]
+
+
+@pytest.mark.parametrize(
+    "content", ['{"text": "a", "n": 1e400}', '{"text": "a",\n"n": 1e400}', '[{"text": "a", "n": -1e400}]']
+)
+def test_a_number_too_large_for_float64_is_refused(content, tmp_path):
+    path = tmp_path / "d.json"
+    path.write_text(content)
+    with pytest.raises(ValueError, match="too large for float64|too big to be stored in double"):
+        load_data(path)

@@ -14,7 +14,7 @@ from hf_llambert.tasks.label_names import look_alikes
 def plain_types(table: pa.Table) -> pa.Table:
     """
     The same table with its views of strings and bytes as plain strings and bytes, which `datasets` knows, and its
-    dictionaries (categories of pandas) as what they stand for.
+    dictionaries (categories of pandas) as what they stand for, its maps as lists of keys and values.
     """
     schema = plain_schema(table.schema)
     return table if schema == table.schema else table.cast(schema)
@@ -32,11 +32,23 @@ def _plain(kind: pa.DataType) -> pa.DataType:
         return pa.large_string()
     if pa.types.is_binary_view(kind):
         return pa.large_binary()
-    if pa.types.is_list(kind):
-        return pa.list_(kind.value_field.with_type(_plain(kind.value_type)))
+    if pa.types.is_map(kind):
+        return pa.list_(_plain(pa.struct([kind.key_field, kind.item_field])))
     if pa.types.is_struct(kind):
         return pa.struct([field.with_type(_plain(field.type)) for field in kind])
-    return kind
+    return _plain_list(kind) if is_any_list(kind) else kind
+
+
+def _plain_list(kind: pa.DataType) -> pa.DataType:
+    one = kind.value_field.with_type(_plain(kind.value_type))
+    if pa.types.is_fixed_size_list(kind):
+        return pa.list_(one, kind.list_size)
+    return pa.large_list(one) if pa.types.is_large_list(kind) else pa.list_(one)
+
+
+def is_any_list(kind: pa.DataType) -> bool:
+    """Whether a type is of lists, long or not, of one size or not."""
+    return pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
 
 
 def check_labels(seen: dict[str, tuple[str, object]], schema: pa.Schema, name: str) -> None:
@@ -111,12 +123,27 @@ def joined_schema(first: pa.Schema, second: pa.Schema) -> pa.Schema:
     for field in second:
         known = fields.get(field.name, field)
         try:
-            fields[field.name] = pa.unify_schemas(
-                [pa.schema([known]), pa.schema([field])], promote_options="permissive"
-            ).field(0)
+            wide = pa.unify_schemas([pa.schema([known]), pa.schema([field])], promote_options="permissive").field(0)
+            if not (_is_kept(known.type, wide.type) and _is_kept(field.type, wide.type)):
+                raise pa.ArrowTypeError("values would be others")
+            fields[field.name] = wide
         except (pa.ArrowTypeError, pa.ArrowInvalid) as error:
             raise MixedTypes(field.name, f"column '{field.name}' holds {field.type}, expected {known.type}") from error
     return pa.schema(list(fields.values()), first.metadata)
+
+
+def _is_kept(kind: pa.DataType, wide: pa.DataType) -> bool:
+    """Whether values stay what they are in a type that Arrow calls wider: no text as bytes, no decimal as a binary number."""
+    if pa.types.is_struct(kind):
+        return all(_is_kept(field.type, wide.field(field.name).type) for field in kind)
+    if is_any_list(kind):
+        return _is_kept(kind.value_type, wide.value_type)
+    is_text, is_decimal = (is_kind(kind) for is_kind in (_is_text, pa.types.is_decimal))
+    return not (is_text and not _is_text(wide)) and not (is_decimal and not pa.types.is_decimal(wide))
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind)
 
 
 def is_wider(kept: pa.DataType, read: pa.DataType) -> bool:

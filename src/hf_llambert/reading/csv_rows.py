@@ -13,7 +13,7 @@ from typing import IO
 
 import pyarrow as pa
 
-from hf_llambert.reading.formats import FileFormat, open_text
+from hf_llambert.reading.formats import DAMAGED, FileFormat, open_text
 from hf_llambert.tasks.logs import get_logger
 
 logger = get_logger(__name__)
@@ -54,7 +54,7 @@ def csv_types(files: Sequence[Path], form: FileFormat) -> dict[str, pa.DataType]
     """
     found: dict[str, _Kinds] = {}
     for path in files:
-        with suppress(ValueError, OSError, EOFError), open_text(path, form) as text:  # reading it says why not
+        with suppress(ValueError, *DAMAGED), open_text(path, form) as text:  # reading it says why not
             checked = _checked_rows(text, form.of(path))
             header = next(checked, [])
             kinds = [found.setdefault(name, _Kinds(name in form.label_columns)) for name in header]

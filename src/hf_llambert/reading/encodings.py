@@ -7,12 +7,14 @@ from typing import IO
 
 _BLOCK = 1 << 20  # bytes that are looked at at once
 _SHARE = 4  # of so many bytes one is zero where text is UTF-16 and mostly Latin
-_BOMS = (
-    (codecs.BOM_UTF32_LE, "utf-32"),
-    (codecs.BOM_UTF32_BE, "utf-32"),
-    (codecs.BOM_UTF16_LE, "utf-16"),
-    (codecs.BOM_UTF16_BE, "utf-16"),
+BOMS = (
+    (codecs.BOM_UTF8, "utf-8-sig", "utf-8"),
+    (codecs.BOM_UTF32_LE, "utf-32", "utf-32-le"),
+    (codecs.BOM_UTF32_BE, "utf-32", "utf-32-be"),
+    (codecs.BOM_UTF16_LE, "utf-16", "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16", "utf-16-be"),
 )
+"""Byte order marks, the encodings that leave them out, and those that take them for text."""
 _USUAL = ("cp1252", "cp1250", "cp1251", "koi8-r", "cp1253", "cp1254", "cp932", "euc_jp", "gb18030", "big5", "euc_kr")
 """Encodings that texts are still found in; ISO 8859-1, which takes any bytes at all, says nothing."""
 
@@ -30,7 +32,7 @@ _PACKED = {
 
 def utf16_or_32(head: bytes) -> str | None:
     """UTF-16 or UTF-32, where the first bytes of a file show it: by a byte order mark or by zeros on one side only."""
-    for mark, name in _BOMS:
+    for mark, name, _ in BOMS[1:]:
         if head.startswith(mark):
             return name
     head = head[: len(head) // 4 * 4]
@@ -77,7 +79,7 @@ def wrong_encoding(file: IO[bytes], codec: str, called: str) -> ValueError:
     packed = next((said for mark, said in _PACKED.items() if head.startswith(mark)), None)
     if packed is not None:
         return ValueError(f"it is {packed}")
-    wide = utf16_or_32(head)
+    wide = "utf-8" if head.startswith(codecs.BOM_UTF8) else utf16_or_32(head)
     if wide is not None:
         return ValueError(
             f"it is not {called}{where}, it looks like {wide}. Pass encoding='{wide}' (--encoding {wide})"

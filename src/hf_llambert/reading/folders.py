@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from hf_llambert.reading.formats import PACKED
 from hf_llambert.stages import STAGE_FILE
 from hf_llambert.tasks.logs import get_logger
 
@@ -18,7 +19,6 @@ FORMATS = {
     ".parquet": "parquet",
     ".arrow": "arrow",
 }
-_COMPRESSED = (".gz", ".zst", ".bz2", ".xz")
 _OTHERS = (".pq", ".feather", ".orc", ".avro", ".xlsx", ".xls", ".ods", ".tab", ".jsonlines")
 _OTHER_PACKED = (".zip", ".7z", ".rar", ".lz4", ".lzma", ".br", ".z", ".sz")
 """Endings of files that hold rows and are not read, as the second after those that are."""
@@ -28,7 +28,7 @@ _NOTES = {STAGE_FILE, "state.json", "dataset_dict.json", "dataset_info.json", "d
 def kind_of(path: Path) -> str | None:
     """What a file's name says that it is (`parquet`, `json`, `csv` or `arrow`), in capitals or not; `None` for no data."""
     suffixes = [suffix.lower() for suffix in path.suffixes]
-    if suffixes and suffixes[-1] in _COMPRESSED:
+    if suffixes and suffixes[-1] in PACKED:
         suffixes.pop()
     return FORMATS.get(suffixes[-1]) if suffixes else None
 
@@ -84,7 +84,7 @@ def _looked_through(folder: Path, log: bool = True) -> tuple[list[Path], list[Pa
 def _holds_rows(path: Path) -> bool:
     """Whether a file's name says that it holds rows, though none that can be read."""
     before, last = path.stem.lower(), path.suffix.lower()
-    packed = last in (*_COMPRESSED, *_OTHER_PACKED)
+    packed = last in (*PACKED, *_OTHER_PACKED)
     return last in _OTHERS or (packed and before.endswith((*FORMATS, *_OTHERS)))
 
 

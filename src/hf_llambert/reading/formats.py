@@ -7,6 +7,7 @@ import codecs
 import gzip
 import io
 import lzma
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from dataclasses import field as data_field
@@ -15,7 +16,7 @@ from typing import IO, BinaryIO, cast
 
 import pyarrow as pa
 
-from hf_llambert.reading.encodings import utf16_or_32, wrong_encoding
+from hf_llambert.reading.encodings import BOMS, utf16_or_32, wrong_encoding
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,11 @@ PLAIN = FileFormat()
 """UTF-8, commas, and types as they are guessed."""
 
 
+PACKED = (".gz", ".zst", ".bz2", ".xz")
+DAMAGED = (OSError, EOFError, zlib.error, lzma.LZMAError)
+"""What reading a file's bytes raises where what is packed is cut or changed."""
+
+
 def open_bytes(path: Path) -> IO[bytes]:
     """A file's bytes, decompressed."""
     suffix = path.suffix.lower()
@@ -92,20 +98,25 @@ def open_bytes(path: Path) -> IO[bytes]:
 
 def seekable(path: Path) -> BinaryIO | Path:
     """A file to seek in."""
-    if path.suffix.lower() not in (".gz", ".bz2", ".xz", ".zst"):
+    if path.suffix.lower() not in PACKED:
         return path
     with open_bytes(path) as file:
         return io.BytesIO(file.read())
 
 
 def open_text(path: Path, form: FileFormat) -> io.TextIOWrapper:
-    """A file's characters. Raises `ValueError` where it begins as UTF-16 or UTF-32 and is read as UTF-8."""
-    if form.codec == "utf-8-sig":
-        with open_bytes(path) as file:
-            head = file.read(_SNIFFED)
-        if utf16_or_32(head) is not None:
+    """A file's characters, its byte order mark left out. Raises `ValueError` where it begins as another Unicode encoding."""
+    with open_bytes(path) as file:
+        head = file.read(_SNIFFED)
+    codec, name = form.codec, codecs.lookup(form.encoding).name
+    marked = next((mark for mark in BOMS if head.startswith(mark[0])), None)
+    if marked is not None:
+        if name not in marked[1:]:
             raise wrong_encoding(open_bytes(path), form.codec, form.encoding)
-    return io.TextIOWrapper(io.BufferedReader(cast(io.RawIOBase, open_bytes(path))), encoding=form.codec, newline="")
+        codec = marked[1]  # it takes the mark for none of the text
+    elif codec == "utf-8-sig" and utf16_or_32(head) is not None:
+        raise wrong_encoding(open_bytes(path), form.codec, form.encoding)
+    return io.TextIOWrapper(io.BufferedReader(cast(io.RawIOBase, open_bytes(path))), encoding=codec, newline="")
 
 
 _SNIFFED = 4096  # bytes by which an encoding is guessed

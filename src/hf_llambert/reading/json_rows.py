@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -15,10 +16,11 @@ import pyarrow as pa
 import pyarrow.json as paj
 
 from hf_llambert.reading.columns import MixedTypes, fitted, is_wider, joined_schema
-from hf_llambert.reading.formats import FileFormat, open_text
+from hf_llambert.reading.formats import DAMAGED, FileFormat, open_text
 from hf_llambert.reading.halves import Halves
 
 _BLOCK = 10 << 20  # bytes of lines that are read at once
+_LONGEST = 64 << 20  # characters that an object on several lines may have
 _SNIFFED = 4096  # characters by which an array is known
 _DEPTH = 50  # levels of a value
 _STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"')
@@ -83,7 +85,7 @@ def _seen(path: Path, form: FileFormat) -> _Seen:
 def _look_through(path: Path, size: int, changed: int, form: FileFormat) -> _Seen:
     """What a file has, as far as it can be read."""
     seen = _Seen(pa.schema([]), set(), set())
-    with suppress(ValueError, OSError, EOFError, RecursionError, pa.ArrowException):  # reading it says why not
+    with suppress(ValueError, *DAMAGED, RecursionError, pa.ArrowException):  # reading it says why not
         for table in _read_blocks(path, form, Halves(form.text_column), None, seen):
             fields = [one.with_type(_timeless(one.type)) for one in table.schema]
             seen.schema = _joined(seen.schema, pa.schema(fields))
@@ -194,17 +196,45 @@ def _json_blocks(path: Path, form: FileFormat) -> Iterator[tuple[int, bytes]]:
                 raise ValueError(f"it is no JSON array of objects ({_said(error)})") from error
             if not all(isinstance(row, dict) for row in rows):
                 raise ValueError("it is a JSON array of other things than objects. Expected an object for each row")
-            for number, row in enumerate(rows, start=1):
-                row.update({name: _as_written(row[name], name, number) for name in form.label_columns if name in row})
-            yield 1, "\n".join(map(json.dumps, rows)).encode()
+            yield 1, "\n".join(_dumped(row, form.label_columns, n) for n, row in enumerate(rows, start=1)).encode()
             return
+        rest = ""
         while head:
             more = text.read(_BLOCK)
-            rest = "" if head.endswith("\n") and not more else text.readline()
-            block = head + more + rest
+            block = rest + head + more + ("" if head.endswith("\n") and not more else text.readline())
+            head, rest = text.read(_SNIFFED), ""
+            if not _is_lines(block):
+                block, rest = _as_lines(block, line, form.label_columns, is_all=not head)
             yield line, block.encode()
             line += block.count("\n")
-            head = text.read(_SNIFFED)
+
+
+def _is_lines(block: str) -> bool:
+    """Whether all lines begin and end as objects do: then none of them goes on in the next, which would need a comma."""
+    lines = (line.strip() for line in block.split("\n"))
+    return all(not line or (line[0] == "{" and line[-1] == "}") for line in lines)
+
+
+def _as_lines(text: str, first: int, columns: Sequence[str], is_all: bool) -> tuple[str, str]:
+    """
+    Objects over several lines as one line each, with as many line breaks as they had, so that lines keep their numbers;
+    and the part of the last one whose end is not read yet.
+    """
+    out, line, at = list[str](), first, 0
+    try:
+        for number, row, end in _run_together(text, first):
+            out += ["\n" * (number - line) or " ", _dumped(row, columns, number)]
+            line, at = number, end
+    except ValueError:
+        if is_all or len(text) - at > _LONGEST:
+            raise
+    out.append("\n" * (first + text.count("\n", 0, at) - line))
+    return "".join(out), text[at:]
+
+
+def _dumped(row: dict, columns: Sequence[str], number: int) -> str:
+    """A row as a line of JSON, with the values of some columns as strings."""
+    return json.dumps(row | {name: _as_written(row[name], name, number) for name in columns if name in row})
 
 
 def _labels_as_written(block: bytes, columns: Sequence[str], first: int) -> tuple[bytes, dict[str, None]]:
@@ -213,29 +243,27 @@ def _labels_as_written(block: bytes, columns: Sequence[str], first: int) -> tupl
     order: dict[str, None] = {}
     for number, row in _objects(block, first):
         order |= dict.fromkeys(row)
-        for name in columns:
-            if name in row:
-                row[name] = _as_written(row[name], name, number)
-        out.append(json.dumps(row))
+        out.append(_dumped(row, columns, number))
     return "\n".join(out).encode(), order
 
 
 def _objects(block: bytes, first: int) -> Iterator[tuple[int, dict]]:
-    """The objects of JSON lines with the numbers of their lines; also several on a line, or one over several lines."""
+    """The objects of JSON lines with the numbers of their lines; also several on a line."""
     lines = block.decode().split("\n")
     for at, line in enumerate(lines):
         if not line.strip():
             continue
         try:
             row = _DECODER.decode(line)
-        except (ValueError, RecursionError) as error:
-            yield from _run_together("\n".join(lines[at:]), first + at, error)
-            return
+        except (ValueError, RecursionError):
+            for number, several, _ in _run_together(line, first + at):
+                yield number, several
+            continue
         yield first + at, _object(row, first + at)
 
 
-def _run_together(text: str, line: int, reason: Exception) -> Iterator[tuple[int, dict]]:
-    """Objects that follow one another with any space between; `reason` says what is wrong with the first."""
+def _run_together(text: str, line: int) -> Iterator[tuple[int, dict, int]]:
+    """Objects that follow one another with any space between, the line where each begins and the place where it ends."""
     at = 0
     while rest := _BLANK.match(text, at):
         line += rest[0].count("\n")
@@ -245,9 +273,9 @@ def _run_together(text: str, line: int, reason: Exception) -> Iterator[tuple[int
         try:
             row, end = _DECODER.raw_decode(text, at)
         except (ValueError, RecursionError) as error:
-            said = _said(reason if at == 0 else error)
-            raise ValueError(f"line {line:,} is no JSON ({said})") from error
-        yield line, _object(row, line)
+            reason = error.msg if isinstance(error, json.JSONDecodeError) else _said(error)
+            raise ValueError(f"line {line:,} is no JSON ({reason})") from error
+        yield line, _object(row, line), end
         line += text.count("\n", at, end)
         at = end
 
@@ -282,6 +310,8 @@ class _Decimal(float):
 
     def __new__(cls, written: str) -> _Decimal:
         number = super().__new__(cls, written)
+        if math.isinf(number):
+            raise ValueError(f"the number {written[:40]} is too large for float64")
         number.written = written
         return number
 

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from hf_llambert.reading.columns import plain_types
 from hf_llambert.reading.csv_rows import csv_tables, csv_types
 from hf_llambert.reading.encodings import wrong_encoding
-from hf_llambert.reading.formats import FileFormat, open_bytes, seekable
+from hf_llambert.reading.formats import DAMAGED, PACKED, FileFormat, open_bytes, seekable
 from hf_llambert.reading.json_rows import json_form, json_tables
 
 _ROWS = 10_000  # that are read at once
@@ -52,6 +52,10 @@ def read_tables(kind: str, path: Path, form: FileFormat, start: int = 0, size: i
         raise wrong_encoding(open_bytes(path), form.codec, form.encoding) from error
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
+    except DAMAGED as error:
+        if path.suffix.lower() not in PACKED:
+            raise
+        raise ValueError(f"what is packed in it is cut or damaged ({error}). Fetch or pack it again") from error
 
 
 def read_parquet(file: pq.ParquetFile, start: int, size: int) -> Iterator[pa.Table]:
