@@ -2,9 +2,13 @@ import os
 import re
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+import torch
 
+from hf_llambert import processes
 from hf_llambert.processes import process_state
 
 SCRIPT = """
@@ -17,7 +21,7 @@ def threads():
 atexit.register(lambda: print("left" if not threads() else threads()))  # registered first, called last
 import torch
 from torch.nn.parallel import DistributedDataParallel
-from hf_llambert.processes import process_state
+from hf_llambert.processes import everyones, process_state, tell_others
 
 def step():  # a model that is still there would keep the group
     model = DistributedDataParallel(torch.nn.Linear(2, 2))
@@ -28,7 +32,8 @@ assert process_state().num_processes == 2 and threads()
 step()
 if "fail" in sys.argv and state.process_index == 1:
     raise RuntimeError("out of memory")
-state.wait_for_everyone()
+tell_others("a step")
+assert everyones([state.process_index]) == [[0], [1]]
 """
 
 
@@ -66,3 +71,58 @@ def test_processes_that_do_not_know_each_other_are_refused(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(RuntimeError, match=r"2 processes were started, but each is on its own \(1 in its group\)"):
         process_state()
+
+
+def meeting(monkeypatch, *acts):
+    """Each act, with the store and its rank, in a thread, as a process of its own."""
+    monkeypatch.setattr(processes, "_LOOK_AGAIN", 0.001)
+    store = torch.distributed.HashStore()
+    with ThreadPoolExecutor(len(acts)) as pool:
+        return [one.result(60) for one in [pool.submit(act, store, rank) for rank, act in enumerate(acts)]]
+
+
+def test_all_processes_learn_what_each_has_in_order(monkeypatch):
+    def act(store, rank):
+        return processes._met(store, "m", rank, 3, {"rank": rank})
+
+    assert meeting(monkeypatch, act, act, act) == [[{"rank": 0}, {"rank": 1}, {"rank": 2}]] * 3
+
+
+def test_who_waits_says_for_whom_and_what_they_have_done(monkeypatch):
+    monkeypatch.setattr(processes, "_SAY_AGAIN", 0.0)
+    said, heard = [], {"nothing told yet": threading.Event(), "labeling: 12 of 40 texts": threading.Event()}
+
+    def warning(text, *values):
+        said.append(text % values)
+        for what, event in heard.items():
+            if what in said[-1]:
+                event.set()
+
+    monkeypatch.setattr(processes.logger, "warning", warning)
+
+    def early(store, rank):
+        return processes._met(store, "m", rank, 2, None)
+
+    def late(store, rank):
+        for what, event in heard.items():
+            if what.startswith("labeling"):
+                store.set("hf_llambert/done/1", what)
+            assert event.wait(60)
+        return processes._met(store, "m", rank, 2, None)
+
+    meeting(monkeypatch, early, late)
+    assert list(dict.fromkeys(said)) == [f"Process 0 waits for process 1 ({what})." for what in heard]
+
+
+def test_process_that_holds_the_store_leaves_last(monkeypatch):
+    left = []
+
+    def first(store, rank):
+        processes._met(store, "m", rank, 2, None)
+        left.append((rank, store.add("m/read", 0)))
+
+    def second(store, rank):
+        processes._met(store, "m", rank, 2, None)
+
+    meeting(monkeypatch, first, second)
+    assert left == [(0, 2)]

@@ -6,19 +6,19 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-_SILENCE = 60  # seconds
+from hf_llambert.processes import tell_others
+
+_SILENCE = 5  # seconds
 
 
 @contextmanager
 def progress_bar(description: str, total: int | None, show: bool = True) -> Iterator[Callable[[int], None]]:
     """
-    A bar on standard error, or ten lines where that is no terminal (a log file, CI); without a total, one line a minute.
+    A bar on standard error; where that is no terminal (a log file, CI) a line every five seconds and every tenth.
 
-    Gives a function to call with the number of texts done since its last call.
+    Gives a function to call with the number of texts done since its last call. Of several processes, those that wait for
+    this one learn what it has done, whether it is shown or not.
     """
-    if not show or total == 0:
-        yield lambda done: None
-        return
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
@@ -36,9 +36,10 @@ def progress_bar(description: str, total: int | None, show: bool = True) -> Iter
         MofNCompleteColumn(),
         TextColumn("{task.fields[rate]}"),
     )
+    show = show and total != 0
     start, count = time.monotonic(), 0
     said = start
-    with Progress(*columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal) as bar:
+    with Progress(*columns, TimeRemainingColumn(), console=console, disable=not (show and console.is_terminal)) as bar:
         task = bar.add_task(description, total=total, rate="")
 
         def advance(done: int) -> None:
@@ -47,14 +48,15 @@ def progress_bar(description: str, total: int | None, show: bool = True) -> Iter
             now = time.monotonic()
             rate = count / max(now - start, 1e-9)
             bar.update(task, advance=done, rate=f"{rate:,.1f} texts/s")
-            due = now - said >= _SILENCE if total is None else count * 10 // total > before * 10 // total
-            if bar.disable and due:
-                said = now
-                of = f"{count:,}" if total is None else f"{count:,}/{total:,}"
-                left = "" if total is None else f", {(total - count) / rate:,.0f} s left"
-                console.print(
-                    f"{description}: {of}, {rate:,.1f} texts/s{left}",
-                    soft_wrap=True,
-                )
+            tenth = count * 10 // total > before * 10 // total if total else False
+            if not tenth and now - said < _SILENCE:
+                return
+            said = now
+            of = f"{count:,}" if total is None else f"{count:,}/{total:,}"
+            left = f", {(total - count) / rate:,.0f} s left" if total and rate else ""
+            line = f"{description}: {of}, {rate:,.1f} texts/s{left}"
+            tell_others(line)
+            if show and bar.disable:
+                console.print(line, soft_wrap=True)
 
         yield advance

@@ -39,7 +39,7 @@ from hf_llambert.data import (
 )
 from hf_llambert.metrics import AnnotationQuality
 from hf_llambert.notes import ANNOTATION, CALIBRATION, read_note
-from hf_llambert.processes import process_state
+from hf_llambert.processes import process_state, wait_for_everyone
 from hf_llambert.progress import progress_bar
 from hf_llambert.tasks.questions import ABSTAIN, LabelValues, gold_reading, warn_about_gold
 from hf_llambert.tasks.spec import TaskSpec
@@ -142,7 +142,7 @@ def annotate(
     if done is not None and not done["n_failed"]:
         return done
     with asking_turn(labelers.values(), output) if state.is_main_process else nullcontext():
-        state.wait_for_everyone()  # nobody asks before the main process has its turn
+        wait_for_everyone()  # nobody asks before the main process has its turn
         return _asked(
             data, labelers, alone, output, config, calibration, jury, gold, calibration_rows, limits, show_progress
         )
@@ -178,7 +178,7 @@ def _asked(
                 one.content_free_scores()
             one.ledger.close()  # so that the main process, maybe on another machine, finds all of it in the files
     spending.warn()
-    state.wait_for_everyone()
+    wait_for_everyone()
     if state.is_main_process:
         if done is not None:
             shutil.rmtree(output)  # it holds failed rows; all that came back is in the ledger
@@ -188,7 +188,7 @@ def _asked(
             )
             annotated.save_to_disk(part)
             note_stage(part, config, results)
-    state.wait_for_everyone()
+    wait_for_everyone()
     noted = stage_results(output, config, ANNOTATION)
     if noted is None:
         raise RuntimeError(f"The main process did not write '{output}'. Its error is above; the replies are kept.")

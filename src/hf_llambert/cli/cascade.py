@@ -162,7 +162,7 @@ def ask_teacher(asking: Asking, output: Path, student: StudentLabeler, overwrite
     """
     from hf_llambert import calibrate_cascade, cascade, cascade_summary, load_data, read_pool
     from hf_llambert.pool.cascade import pool_gold
-    from hf_llambert.processes import process_state
+    from hf_llambert.processes import main_process_first, process_state
 
     labels, below, promise = output / "labels", asking.below, None
     state = process_state()
@@ -174,7 +174,7 @@ def ask_teacher(asking: Asking, output: Path, student: StudentLabeler, overwrite
         if found not in columns:
             raise ValueError(f"Column '{found}' not found in {columns}. Pass another --label_column, or none.")
         pool_gold(labels, asking.task.labels, found, **asking.reading_pool)
-    with state.main_process_first():  # the others find the replies in the ledger
+    with main_process_first():  # the others find the replies in the ledger
         labeler = _labeler(asking, output, student)
         if asking.target is not None and asking.gold is not None:
             column = asking.label_column or "label"

@@ -30,7 +30,7 @@ from hf_llambert.pool.cascade_shards import (
     written_gold,
 )
 from hf_llambert.pool.guarantee import check_labels
-from hf_llambert.processes import process_state
+from hf_llambert.processes import process_state, wait_for_everyone
 from hf_llambert.progress import progress_bar
 from hf_llambert.tasks.questions import ABSTAIN, LabelValues, gold_reading, label_meanings, value_key
 
@@ -111,7 +111,7 @@ def cascade(
     with asking_turn([labeler], output) if state.is_main_process else nullcontext():
         if state.is_main_process:
             _claim(output, config, overwrite)
-        state.wait_for_everyone()  # nobody asks before the main process has its turn
+        wait_for_everyone()  # nobody asks before the main process has its turn
         return _in_turn(files, labeler, output, config, gold, show_progress)
 
 
@@ -130,7 +130,7 @@ def _in_turn(
     chosen, threshold = choose_rows(confidence, below, max_asked)
     shards = list(cascade_shards(files, output, chosen))
     finished = [shard.finished() for shard in shards]
-    state.wait_for_everyone()  # all have looked before one writes
+    wait_for_everyone()  # all have looked before one writes
     if done and all(finished):
         return done
     mine = [s for s, there in zip(shards, finished, strict=True) if not there]
@@ -143,12 +143,12 @@ def _in_turn(
             for shard in group:
                 shard.write(labeler)
     labeler.ledger.close()  # so that the main process, maybe on another machine, finds all of it in the files
-    state.wait_for_everyone()
+    wait_for_everyone()
     if state.is_main_process:
         note_stage(output, config, _results(shards, labeler, gold) | {"below": below, "threshold": threshold})
         for litter in output.glob(".part-*"):
             litter.unlink()
-    state.wait_for_everyone()
+    wait_for_everyone()
     noted = stage_results(output, config, (CASCADED, empty_shape))
     if not noted:
         raise RuntimeError(f"The main process did not finish '{output}'. Its error is above; the replies are kept.")
