@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hf_llambert.data import STAGE_FILE
@@ -31,10 +31,20 @@ class Labels:
     foreign: str | None = None
 
     @property
+    def student(self) -> str | None:
+        """The content of the student that gave them."""
+        return self.note["config"].get("student")
+
+    @property
     def complete(self) -> bool:
         """Whether the pool is labelled to its end."""
         results = self.note["results"]
         return bool(results) and results.get("complete") is not False
+
+    @property
+    def rows(self) -> int:
+        """How many rows the pool has; `complete` only."""
+        return self.note["results"]["n_labelled"] + self.note["results"]["n_unusable"]
 
     @property
     def left_out(self) -> str | None:
@@ -69,6 +79,12 @@ def run_student(run: Path) -> str | None:
         return "no model any more"
 
 
+def read_labels(folder: Path) -> Labels | None:
+    """The labels in a folder, whoever's they are; `None` where there are none."""
+    note = folder / STAGE_FILE
+    return Labels(folder, read_stage(note, "labels")) if note.is_file() else None
+
+
 def run_labels(run: Path, name: str = "labels") -> Labels | None:
     """
     The labelled pool of a run, and whether its student gave the labels; `None` where there is none.
@@ -80,12 +96,8 @@ def run_labels(run: Path, name: str = "labels") -> Labels | None:
     Raises:
         OSError: The note is damaged.
     """
-    folder = run / name
-    if not (folder / STAGE_FILE).is_file():
-        return None
-    note = read_stage(folder / STAGE_FILE, "labels")
-    by, here = note["config"].get("student"), run_student(run)
-    if here is None or by == here:
-        return Labels(folder, note)
-    why = f"'{name}' is left out: {by} labelled it, and 'student' holds {here}. Overwrite it by {_AGAIN[name]}."
-    return Labels(folder, note, why)
+    found, here = read_labels(run / name), run_student(run)
+    if found is None or here in (None, found.student):
+        return found
+    why = f"'{name}' is left out: {found.student} labelled it, and 'student' holds {here}. Overwrite it by {_AGAIN[name]}."
+    return replace(found, foreign=why)

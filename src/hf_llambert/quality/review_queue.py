@@ -139,7 +139,7 @@ def build_queue(
     order = sorted(chosen)
     draw.shuffle(order)
     made = tuple(QueueRow(**{**asdict(rows[i]), "reason": chosen[i]}) for i in order)
-    student = None if compared is None or earlier else compared.note["config"].get("student")
+    student = None if compared is None or earlier else compared.student
     return Queue(task, column, num, num_control, made, student)
 
 
