@@ -10,11 +10,14 @@ import textwrap
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from datasets import Dataset, load_from_disk
 from huggingface_hub import DatasetCard, ModelCard
 
-from hf_llambert import StudentConfig, select_silver, train_student, write_report
+from conftest import make_reviews
+from hf_llambert import StudentConfig, StudentLabeler, label_pool, select_silver, train_student, write_report
 from hf_llambert.hub.files import dataset_configs
 from hub_fixtures import TESTS, client, environment, hub  # noqa: F401  (fixtures)
 from local_hub import LocalHub
@@ -101,13 +104,15 @@ def test_public_and_gold_only_when_asked(hub, client, run, tmp_path):
         client.push(run, "tester/open")
 
 
-def test_labels_that_nobody_called_gold_stay_here_too(finished_run, run):
+def test_labels_that_nobody_called_gold_stay_here_too(finished_run, run, tmp_path):
     note = json.loads((run / "annotated" / "stage.json").read_text())
     note["config"]["gold_column"] = None
     (run / "annotated" / "stage.json").write_text(json.dumps(note))
     configs = dataset_configs(run, gold=False)
     assert "label" not in configs["annotations"].column_names
-    assert "label" not in configs["labels"].column_names
+    assert "label" not in configs["labels"].features
+    [copy] = configs["labels"].files(tmp_path).values()
+    assert "label" not in Dataset.from_parquet(str(copy)).column_names
     assert configs["silver"]["label"][:] == configs["annotations"]["llm_label"][:]
     assert "label" in dataset_configs(finished_run, gold=True)["annotations"].column_names
 
@@ -121,7 +126,7 @@ def test_same_run_pushed_again_sends_no_file_and_makes_no_commit(hub, client, ru
     assert (hub.uploads, hub.sent) == (uploads, sent)
 
 
-def test_push_killed_at_ten_instants_and_repeated_ends_complete_with_no_file_sent_twice(hub, run, environment):
+def test_push_killed_at_three_instants_and_repeated_ends_complete_with_no_file_sent_twice(hub, run, environment):
     heavy = run / "student" / "model.safetensors"
     whole = heavy.read_bytes()
     size = int.from_bytes(whole[:8], "little")
@@ -132,9 +137,9 @@ def test_push_killed_at_ten_instants_and_repeated_ends_complete_with_no_file_sen
     driver = f"""
         import multiprocessing, random, sys, time
         from hf_llambert import Publication, push_run
-        import hf_llambert.hub.push
+        import hf_llambert.hub.commits
         import hf_llambert.hub.files, hf_llambert.hub.space, hf_llambert.quality.report, pyarrow.parquet, torch
-        hf_llambert.hub.push._FIRST_WAIT = 0.0  # only between attempts at one call
+        hf_llambert.hub.commits._FIRST_WAIT = 0.0  # only between attempts at one call
 
         def push(name):
             push_run({str(run)!r}, Publication(name, "apache-2.0"))
@@ -148,7 +153,7 @@ def test_push_killed_at_ten_instants_and_repeated_ends_complete_with_no_file_sen
         child = start("tester/at-once")
         child.join()
         whole = time.monotonic() - begin
-        instants = [random.uniform(0.05, 1) * whole for _ in range(10)]
+        instants = [random.uniform(0.05, 1) * whole for _ in range(3)]
         killed = 0
         for instant in sorted(instants):
             child = start("tester/killed")
@@ -314,6 +319,63 @@ def test_half_a_pool_is_published_as_half_or_not_at_all(hub, client, run):
     note.write_text(json.dumps(whole))
     client.push(run, "tester/half")
     assert b"part of the pool only" not in hub.files("dataset", "tester/half")["README.md"]
+
+
+def relabel(run, rows, rows_per_shard, **settings):
+    pool = make_reviews(60).remove_columns("label").select(range(rows))
+    labeler = StudentLabeler(run / "student")
+    label_pool(pool, labeler, run / "labels", rows_per_shard, False, overwrite=True, **settings)
+
+
+def pushed_labels(hub, name) -> list[tuple[str, int]]:
+    return [
+        (place, pq.read_metadata(pa.BufferReader(content)).num_rows)
+        for place, content in sorted(hub.files("dataset", name).items())
+        if place.startswith("labels/")
+    ]
+
+
+def test_relabelled_pool_replaces_the_one_that_was_there_row_for_row(hub, client, run):
+    relabel(run, 50, 20)
+    client.push(run, "tester/fewer")
+    names = [f"labels/part-00000-{k:05d}.parquet" for k in range(3)]
+    assert pushed_labels(hub, "tester/fewer") == list(zip(names, (20, 20, 10), strict=True))
+    relabel(run, 30, 20)
+    client.push(run, "tester/fewer")
+    assert pushed_labels(hub, "tester/fewer") == list(zip(names[:2], (20, 10), strict=True))
+    assert "| `labels` | 30 |" in hub.files("dataset", "tester/fewer")["README.md"].decode()
+
+
+def test_labels_of_an_earlier_student_are_not_published_and_the_cards_name_them(hub, client, run):
+    client.push(run, "tester/retrained")
+    assert pushed_labels(hub, "tester/retrained")
+    config = run / "student" / "config.json"
+    config.write_text(config.read_text() + "\n")
+    client.push(run, "tester/retrained")
+    assert pushed_labels(hub, "tester/retrained") == []
+    for kind in ("dataset", "model"):
+        card = hub.files(kind, "tester/retrained")["README.md"].decode()
+        assert re.search(r"'labels' is left out: sha256:\w+ labelled it, and 'student' holds sha256:", card), kind
+    card = hub.files("dataset", "tester/retrained")["README.md"].decode()
+    assert "`labels`" not in card
+    assert "of labeling" not in card
+
+
+def test_half_a_pool_has_no_shard_of_the_labelling_before(hub, client, run):
+    relabel(run, 40, 10)
+    stage = run / "labels" / "stage.json"
+    whole = {path.name: path.read_bytes() for path in (run / "labels").rglob("part-*")}
+    relabel(run, 40, 10, keep=[])  # other columns: another labelling
+    for name in ("part-00000-00002.parquet", "part-00000-00003.parquet"):  # which was killed after two shards
+        (run / "labels" / name).write_bytes(whole[name])
+        (run / "labels" / ".manifest" / f"{name}.json").write_bytes(whole[f"{name}.json"])
+    stage.write_text(json.dumps({**json.loads(stage.read_text()), "results": {}}))
+    client.push(run, "tester/killed-half", partial=True)
+    assert [place for place, _ in pushed_labels(hub, "tester/killed-half")] == [
+        "labels/part-00000-00000.parquet",
+        "labels/part-00000-00001.parquet",
+    ]
+    assert "| `labels` | 20 |" in hub.files("dataset", "tester/killed-half")["README.md"].decode()
 
 
 def test_pull_request_on_nothing_is_refused(hub, client, run):

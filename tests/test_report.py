@@ -1,3 +1,4 @@
+import html
 import json
 import re
 import shutil
@@ -144,6 +145,84 @@ def test_report_can_be_read_on_a_phone(finished, chromium):  # noqa: F811
 
 def test_report_again_is_the_same(finished):
     assert write_report(finished) == write_report(finished)
+
+
+def make_another_student(run):
+    """The same weights, read otherwise: another content."""
+    note = run / "student" / "config.json"
+    note.write_text(note.read_text() + "\n")
+
+
+def test_labels_of_an_earlier_student_are_left_out_by_name_wherever_they_were_read(finished, tmp_path, caplog):
+    labeler = LLMLabeler(TASK, CountingTeacher(str(tmp_path / "asked")), finished / "ledger")
+    cascade(finished / "labels", labeler, finished / "cascade", below=1.0, max_asked=3, show_progress=False)
+    gate = {"each_class_share": {"at_least": 0.0}, "drift_p": {"at_least": 0.0}}
+    assert write_report(finished, gate=gate)["left_out"] == {}
+    earlier = StudentLabeler(finished / "student").identity
+    make_another_student(finished)
+    report = write_report(finished)
+    here = StudentLabeler(finished / "student").identity
+    said = (
+        f"'labels' is left out: {earlier} labelled it, and 'student' holds {here}. Overwrite it by hf-llambert label."
+    )
+    assert report["left_out"]["labels"] == said
+    assert set(report["left_out"]) == {"labels", "compared", "cascade"}
+    for name in ("labels", "cascade", "n_labelled", "pool", "prevalence", "drift"):
+        assert report[name] is None, name
+    assert "labels" not in report["made"]
+    assert report["disagreements"]["teacher_student"] == report["disagreements"]["student_gold"] == 0
+    assert [one["why"] for one in report["gate"]["conditions"]] == [said, said]
+    for form in ("report.md", "report.html"):
+        text = html.unescape((finished / form).read_text()).replace("\\", "")
+        assert said in text, form
+        assert "The pool was not labelled" not in text
+    assert said in caplog.text
+
+
+def test_review_says_nothing_of_a_student_by_the_labels_of_an_earlier_one(finished):
+    write_queue(finished / "review", build_queue(finished, 8, 4))
+    review = Review(finished / "review")
+    with review.session("Ann") as session:
+        for place in range(8):
+            session.answer(place, 0)
+    assert write_report(finished)["review"]["control"]["student"]["n"] == 4
+    make_another_student(finished)
+    found = write_report(finished)["review"]
+    assert found["control"]["student"] is found["n_student_overruled"] is None
+    assert found["control"]["teacher"]["n"]
+    assert "what the student said is left out" in (finished / "report.md").read_text()
+    fresh = build_queue(finished, 8, 4)
+    assert fresh.student is None
+    assert {row.student for row in fresh.rows} == {-1}
+
+
+def test_cascade_of_other_labels_is_left_out_by_name(finished, data, tmp_path):
+    labeler = LLMLabeler(TASK, CountingTeacher(str(tmp_path / "asked")), finished / "ledger")
+    cascade(finished / "labels", labeler, finished / "cascade", below=1.0, max_asked=3, show_progress=False)
+    pool = data.remove_columns("label").select(range(6))
+    label_pool(pool, StudentLabeler(finished / "student"), finished / "labels", overwrite=True)
+    report = write_report(finished)
+    assert report["cascade"] is None
+    assert report["n_labelled"] == 6
+    assert report["left_out"] == {
+        "cascade": "'cascade' is left out: it is of other labels. Run hf-llambert label with its options again."
+    }
+
+
+def test_pool_that_is_not_labelled_to_its_end_is_left_out_by_name(finished):
+    note = finished / "labels" / "stage.json"
+    note.write_text(json.dumps({**json.loads(note.read_text()), "results": {}}))
+    report = write_report(finished)
+    assert report["pool"] is report["labels"] is None
+    assert (
+        report["left_out"]["labels"]
+        == "'labels' is left out: it is not labelled to its end. Run hf-llambert label again."
+    )
+
+
+def test_student_without_its_model_cannot_be_told_from_another(finished):
+    (finished / "student" / "model.safetensors").unlink()
+    assert "'student' holds no model any more" in write_report(finished)["left_out"]["labels"]
 
 
 def test_table_on_the_screen(finished, capsys):

@@ -96,12 +96,42 @@ def model_card(report: Mapping, publication: Publication, with_dataset: bool = T
     return _render("model.md.jinja", data, report, publication, with_dataset=with_dataset, base=base)
 
 
-def merge_cards(existing: str | None, fresh: str, kind: type[DatasetCard] | type[ModelCard]) -> str:
+def shards_card(student: str | None, rows: int | None) -> str:
+    """
+    What is said of a labelled pool alone, a section that a push replaces.
+
+    Args:
+        student (`str`, *optional*): Content of the student.
+        rows (`int`, *optional*): How many rows it has, where it is labelled to its end.
+    """
+    data = DatasetCardData(
+        annotations_creators=["machine-generated"],
+        task_categories=["text-classification"],
+        tags=["hf_llambert"],
+        configs=[{"config_name": "labels", "data_files": [{"split": "train", "path": "labels/*.parquet"}]}],
+    )
+    grows = "These are **part of the pool only**: the table grows while the run goes on."
+    return f"""---
+{data.to_yaml()}
+---
+<!-- hf_llambert: labels -->
+## Labels by a student
+
+`labels/` holds a corpus that a small text classifier ({student}) labelled with `hf_llambert`. **The labels are
+machine-generated.** {grows if rows is None else f"All {rows:,} rows of the pool are there."}
+<!-- /hf_llambert: labels -->
+"""
+
+
+def merge_cards(
+    existing: str | None, fresh: str, kind: type[DatasetCard] | type[ModelCard], part: bool = False
+) -> str:
     """
     A fresh card in which what people wrote into the existing one stays.
 
     Generated sections stand between `<!-- hf_llambert: NAME -->` and `<!-- /hf_llambert: NAME -->` and are replaced;
-    everything else of the existing card is kept, metadata of their own included.
+    everything else of the existing card is kept, metadata of their own included. A section that the fresh card has not goes,
+    unless it is of a `part` of the repository only.
 
     Raises:
         ValueError: The existing card's metadata is no YAML, or a section's end is missing.
@@ -122,7 +152,9 @@ def merge_cards(existing: str | None, fresh: str, kind: type[DatasetCard] | type
         )
     sections = {match[1]: match[0] for match in _SECTION.finditer(new.text)}
     placed = {name for name, _ in _SECTION.findall(text)}
-    text = _SECTION.sub(lambda match: sections.get(match[1], ""), text)
+    if not part and not _SECTION.sub("", text).strip():  # nobody wrote anything
+        text, placed = new.text, set(sections)
+    text = _SECTION.sub(lambda match: sections.get(match[1], match[0] if part else ""), text)
     missing = [section for name, section in sections.items() if name not in placed]
     if missing:
         text = text.rstrip("\n") + "\n\n" + "\n".join(missing)

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+import pyarrow.parquet as pq
 from datasets import Dataset, Features, load_from_disk
 
 from hf_llambert.annotation.published import ANNOTATION_FILE
 from hf_llambert.annotation.silver import select_silver
 from hf_llambert.data import STAGE_FILE
-from hf_llambert.notes import read_note, read_stage
-from hf_llambert.pool.shards import read_pool
+from hf_llambert.notes import read_stage
+from hf_llambert.quality.labelled import run_labels
 from hf_llambert.shown import scrubbed, scrubbed_reason
 from hf_llambert.tasks.spec import TaskSpec
 from hf_llambert.training.inputs import TRAINING_FILE
 from hf_llambert.training.train import ADAPTER_FOLDER, SILVER_FILE
+
+LABELS = "labels"
+"""Folder of a labelled pool's shards, in a repository."""
 
 _SHARD_BYTES = 256 * 2**20  # of Arrow data; Parquet is about half of it
 _MODEL_FILES = (
@@ -29,9 +34,56 @@ _MODEL_FILES = (
 _MORE_MODEL_FILES = ("vocab.*", "merges.txt", "added_tokens.json", "*.model", "*.jinja", TRAINING_FILE)
 
 
-def dataset_configs(run: Path, gold: bool, partial: bool = False) -> dict[str, Dataset]:
+@dataclass(frozen=True)
+class PoolLabels:
     """
-    The configurations of the published dataset: `annotations`, `silver` and, where the pool was labelled, `labels`.
+    Shards of a labelled pool, which are published as they are, under their own names: a pool may be larger than the disk.
+
+    Args:
+        shards (`tuple[Path, ...]`): The files.
+        student (`str`, *optional*): Content of the student.
+        partial (`bool`): Whether the pool is not labelled to its end.
+        hidden (`frozenset[str]`): Columns that stay here.
+        reasons (`tuple[str, ...]`): Columns of reasons, which are scrubbed.
+    """
+
+    shards: tuple[Path, ...]
+    student: str | None
+    partial: bool
+    hidden: frozenset[str]
+    reasons: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return sum(pq.read_metadata(path).num_rows for path in self.shards)
+
+    @property
+    def features(self) -> Features:
+        """Of what is published."""
+        found = Features.from_arrow_schema(pq.read_schema(self.shards[0]))
+        return Features({name: feature for name, feature in found.items() if name not in self.hidden})
+
+    def files(self, folder: Path) -> dict[str, Path]:
+        """The files by their place in the repository; those with something to hide as copies in `folder`."""
+        return {shard_place(path): self._published(path, folder) for path in self.shards}
+
+    def _published(self, path: Path, folder: Path) -> Path:
+        if not {*self.hidden, *self.reasons} & set(pq.read_schema(path).names):
+            return path
+        copy = folder / shard_place(path)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        published(Dataset(pq.read_table(path)), self.hidden, self.reasons).to_parquet(str(copy))
+        return copy
+
+
+def shard_place(shard: Path) -> str:
+    """Where a shard of a labelled pool stands in a repository."""
+    return f"{LABELS}/{shard.name}"
+
+
+def dataset_configs(run: Path, gold: bool, partial: bool = False) -> dict[str, Dataset | PoolLabels]:
+    """
+    The configurations of the published dataset: `annotations`, `silver` and, where the run's student labelled the pool,
+    `labels`.
 
     Args:
         run (`Path`): Folder of the run.
@@ -42,21 +94,18 @@ def dataset_configs(run: Path, gold: bool, partial: bool = False) -> dict[str, D
         ValueError: The labels of two of them differ, or the pool is not labelled to its end.
     """
     config = read_stage(run / "annotated" / STAGE_FILE, "annotated")["config"]
-    task = TaskSpec.from_dict(config["task"])
+    task, gold_column = TaskSpec.from_dict(config["task"]), config.get("gold_column")
+    reasons = ("llm_reason", *(f"{member}_reason" for member in config.get("members", {})))
     annotated = load_from_disk(str(run / "annotated"))
     if (run / "student" / SILVER_FILE).is_file():
         silver = Dataset.from_parquet(str(run / "student" / SILVER_FILE))
     else:
         silver, _ = select_silver(annotated, task)
-    configs = {"annotations": annotated, "silver": silver}
-    if (run / "labels").is_dir():
-        configs["labels"] = read_pool(run / "labels")
-        if not partial and not is_complete(run / "labels"):
-            raise ValueError(
-                f"'{run / 'labels'}' holds {len(configs['labels']):,} rows of a pool that is not labelled to its end. Run "
-                f"hf-llambert label again, or pass --partial (partial=True): the card will say so."
-            )
-    gold_column = config["gold_column"]
+    hidden = frozenset() if gold else frozenset({"gold_label", "label", gold_column} - {None})
+    configs: dict[str, Dataset | PoolLabels] = {"annotations": annotated, "silver": silver}
+    labels = _pool_labels(run, partial, hidden, reasons)
+    if labels is not None:
+        configs["labels"] = labels
     for name, data in configs.items():
         column = {"annotations": "llm_label", "silver": "label", "labels": "student_label"}[name]
         names = tuple(data.features[column].names)
@@ -65,13 +114,27 @@ def dataset_configs(run: Path, gold: bool, partial: bool = False) -> dict[str, D
                 f"The {name} have the labels {list(names)}, the task of the annotations has {list(task.labels)}: they are not of "
                 f"one run. Label again with this run's student."
             )
-        hidden = {"gold_label", "label", gold_column} - (
-            {"label"} if name == "silver" else set()
-        )  # there the teacher's
-        if not gold:
-            configs[name] = data.remove_columns([c for c in data.column_names if c in hidden])
-    reasons = ["llm_reason", *(f"{member}_reason" for member in config.get("members", {}))]
-    return {name: _with_scrubbed(data, reasons) for name, data in configs.items()}
+        if isinstance(data, Dataset):  # the label of silver is the teacher's
+            configs[name] = published(data, hidden - {"label"} if name == "silver" else hidden, reasons)
+    return configs
+
+
+def _pool_labels(run: Path, partial: bool, hidden: frozenset[str], reasons: tuple[str, ...]) -> PoolLabels | None:
+    found = run_labels(run)
+    if found is None or found.foreign is not None:  # which the report says
+        return None
+    labels = PoolLabels(tuple(found.shards()), found.student, not found.complete, hidden, reasons)
+    if labels.partial and not partial:
+        raise ValueError(
+            f"'{found.folder}' holds {len(labels):,} rows of a pool that is not labelled to its end. Run hf-llambert label "
+            f"again, or pass --partial (partial=True): the card will say so."
+        )
+    return labels if labels.shards else None
+
+
+def published(data: Dataset, hidden: Collection[str], reasons: Sequence[str]) -> Dataset:
+    """The data without columns that stay here, and with reasons as they may be published."""
+    return _with_scrubbed(data.remove_columns([name for name in data.column_names if name in hidden]), reasons)
 
 
 def _with_scrubbed(data: Dataset, columns: Sequence[str]) -> Dataset:
@@ -87,16 +150,16 @@ def _with_scrubbed(data: Dataset, columns: Sequence[str]) -> Dataset:
     return data.select_columns(order)
 
 
-def is_complete(labels: Path) -> bool:
-    """Whether a pool was labelled to its end by the student that its note names."""
-    path = labels / STAGE_FILE
-    return path.is_file() and bool(read_note(path, {"results": dict})["results"].get("complete"))
-
-
-def write_shards(configs: dict[str, Dataset], folder: Path) -> dict[str, Path]:
-    """Write each configuration as Parquet files of some 100 MB; local files by their place in the repository."""
-    files = {}
+def write_shards(configs: Mapping[str, Dataset | PoolLabels], folder: Path) -> dict[str, Path]:
+    """
+    Write each configuration as Parquet files of some 100 MB, but for shards that are there; local files by their place in the
+    repository.
+    """
+    files: dict[str, Path] = {}
     for name, data in configs.items():
+        if isinstance(data, PoolLabels):
+            files |= data.files(folder)
+            continue
         shards = max(1, -(-data.data.nbytes // _SHARD_BYTES))
         for k in range(shards):
             place = f"{name}/train-{k:05d}-of-{shards:05d}.parquet"
@@ -143,7 +206,7 @@ def _members(config: dict, results: dict) -> dict[str, dict]:
     }
 
 
-def dataset_files(run: Path, configs: dict[str, Dataset], folder: Path) -> dict[str, Path | bytes]:
+def dataset_files(run: Path, configs: Mapping[str, Dataset | PoolLabels], folder: Path) -> dict[str, Path | bytes]:
     """Files of the dataset repository by their place in it, but for the card."""
     return {**write_shards(configs, folder), ANNOTATION_FILE: annotation_note(run), **_figures(run)}
 

@@ -5,28 +5,27 @@ from __future__ import annotations
 import queue
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 
-from huggingface_hub import CommitOperationAdd, DatasetCard, DatasetCardData, HfApi
-from huggingface_hub.errors import LocalTokenNotFoundError, RepositoryNotFoundError
+from huggingface_hub import HfApi
 
-from hf_llambert.hub.push import patiently
+from hf_llambert.hub.cards import shards_card
+from hf_llambert.hub.commits import check_access, patiently, send
+from hf_llambert.hub.files import LABELS, shard_place
 from hf_llambert.pool.manifest import file_checksum
+from hf_llambert.quality.labelled import read_labels
 
-FOLDER = "labels"
 _PAUSE = 60.0  # seconds between commits: the Hub limits them by the hour
-_NOTE = """# Labels by a student
-
-Shards of a corpus that a small text classifier labelled with `hf_llambert`. **The labels are machine-generated.** The table
-grows while the run goes on.
-"""
 
 
 class ShardUploads:
     """
     A function to pass to `label_pool(on_shard=...)` that uploads each finished shard to `labels/` of a dataset on the Hub,
-    while the next ones are computed. What is there with the same content is not sent again.
+    while the next ones are computed. What is there with the same content is not sent again. Files and card are those of
+    [`push_run`], which goes on from what is there. Shards of another student go with the first commit, those that the pool no
+    longer has with the last; files that nothing here wrote stay.
 
     Used in a `with` block, at whose end everything has arrived. Several processes may upload to one repository.
 
@@ -35,7 +34,7 @@ class ShardUploads:
         public (`bool`, defaults to `False`): Let everybody see it.
 
     Raises:
-        PermissionError: There is no token.
+        PermissionError: No token, one that may not write, or a name of somebody else.
         ValueError: The repository is public and `public` is off.
         ConnectionError: The Hub could not be reached, or went on failing.
     """
@@ -46,6 +45,8 @@ class ShardUploads:
         self._waiting: queue.SimpleQueue[Path | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, name="uploads", daemon=True)
         self._error: Exception | None = None
+        self._folder: Path | None = None  # of the shards
+        self._due: dict[str, Path | bytes] = {}  # by place
 
     @property
     def address(self) -> str:
@@ -53,19 +54,9 @@ class ShardUploads:
         return f"{self._api.endpoint}/datasets/{self.repo_id}"
 
     def __enter__(self) -> ShardUploads:
-        try:
-            patiently(self._api.whoami)
-        except LocalTokenNotFoundError as error:
-            raise PermissionError("No token of the Hub was found. Run hf auth login, or set HF_TOKEN.") from error
-        try:
-            private = patiently(self._api.repo_info, self.repo_id, repo_type="dataset").private
-        except RepositoryNotFoundError:
+        if "dataset" not in check_access(self._api, self.repo_id, ("dataset",), self.public):
             private = not self.public
             patiently(self._api.create_repo, self.repo_id, repo_type="dataset", private=private, exist_ok=True)
-        if not private and not self.public:
-            raise ValueError(
-                f"The dataset '{self.repo_id}' is public. Pass --public to upload there, or choose another."
-            )
         self._thread.start()
         return self
 
@@ -85,7 +76,6 @@ class ShardUploads:
 
     def _work(self) -> None:
         try:
-            there = self._there()
             ended, last = False, -_PAUSE
             while not ended:
                 batch = [self._waiting.get()]
@@ -97,34 +87,35 @@ class ShardUploads:
                 while not self._waiting.empty():
                     batch.append(self._waiting.get())
                 ended = None in batch
-                self._commit([path for path in batch if path is not None], there)
+                self._commit([path for path in batch if path is not None], ended)
                 last = time.monotonic()
         except Exception as error:  # noqa: BLE001  (raised where the next shard comes, or at the end)
             self._error = error
 
-    def _there(self) -> dict[str, str]:
-        """Checksums of what is on the Hub already, by place."""
-        found = patiently(lambda: list(self._api.list_repo_tree(self.repo_id, repo_type="dataset", recursive=True)))
-        there = {entry.path: lfs.sha256 if (lfs := getattr(entry, "lfs", None)) else "" for entry in found}
-        if "README.md" not in there:
-            files = [{"split": "train", "path": f"{FOLDER}/*.parquet"}]
-            data = DatasetCardData(
-                annotations_creators=["machine-generated"],
-                task_categories=["text-classification"],
-                tags=["hf_llambert"],
-                configs=[{"config_name": FOLDER, "data_files": files}],
-            )
-            card = DatasetCard(f"---\n{data.to_yaml()}\n---\n\n{_NOTE}")
-            self._send([CommitOperationAdd("README.md", str(card).encode())], "Begin")
-        return there
+    def _commit(self, shards: list[Path], ended: bool) -> None:
+        """Send shards. Once the pool is labelled to its end, what it no longer has goes and the card says so."""
+        files = {shard_place(path): path for path in shards}
+        self._due |= files
+        if shards:
+            self._folder = shards[0].parent
+        if self._folder is None or not (ended or self._are_new(files)):
+            return
+        labels = read_labels(self._folder)
+        student = labels.student if labels is not None else None
+        whole = labels if ended and labels is not None and labels.complete else None
+        own = {shard_place(path) for path in whole.shards()} if whole is not None else None
 
-    def _commit(self, shards: list[Path], there: dict[str, str]) -> None:
-        sums = {f"{FOLDER}/{path.name}": (path, file_checksum(path)) for path in shards}
-        new = {place: found for place, found in sums.items() if there.get(place) != found[1]}
-        if new:
-            files = [CommitOperationAdd(place, str(path)) for place, (path, _) in new.items()]
-            self._send(files, f"Add {len(new)} shard(s) of labels")
-            there.update({place: checksum for place, (_, checksum) in new.items()})
+        def stays(place: str, earlier: str | None) -> bool:
+            mine = earlier == student and (own is None or place in own)
+            return mine or not place.startswith(f"{LABELS}/")
 
-    def _send(self, files: list[CommitOperationAdd], message: str) -> None:
-        patiently(self._api.create_commit, self.repo_id, files, commit_message=message, repo_type="dataset")
+        card = shards_card(student, None if whole is None else whole.rows)
+        title = f"Add {len(files)} shard(s) of labels" if files else "All labels are there"
+        patiently(send, self._api, self.repo_id, "dataset", self._due, title, card, stays=stays, student=student)
+        self._due = {}
+
+    def _are_new(self, files: Mapping[str, Path]) -> bool:
+        """Whether the Hub lacks one of these shards; a pool that is found finished is not announced anew."""
+        found = patiently(self._api.get_paths_info, self.repo_id, list(files), repo_type="dataset")
+        there = {entry.path: lfs.sha256 for entry in found if (lfs := getattr(entry, "lfs", None)) is not None}
+        return any(there.get(place) != file_checksum(path) for place, path in files.items())

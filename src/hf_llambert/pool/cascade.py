@@ -94,7 +94,7 @@ def cascade(
     files = shard_files(labels)
     _check_columns(files[0], labeler, gold_column)
     config = {
-        "labels": _identity(files),
+        "labels": labels_identity(files),
         "task": labeler.task.to_dict(),
         "teacher": labeler.teacher.identity(),
         "calibration": dataclasses.asdict(labeler.calibration),
@@ -269,7 +269,8 @@ def _check_columns(first: Path, labeler: LLMLabeler, gold_column: str | None) ->
     check_labels(getattr(Features.from_arrow_schema(schema)["student_label"], "names", ()), labeler)
 
 
-def _identity(files: Sequence[Path]) -> str:
+def labels_identity(files: Sequence[Path]) -> str:
+    """What the labels are that a cascade is of; its note has it as `labels`."""
     digest = hashlib.sha256()
     for path in files:
         digest.update(f"{path.name}\0".encode())

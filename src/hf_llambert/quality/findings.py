@@ -45,7 +45,7 @@ def find_all(
         annotated (`Dataset`, *optional*): The annotated rows.
         config (`Mapping`): How they were annotated.
         rows (`list[dict]`): Of each annotated row `text`, and the label ids `teacher` and `gold`.
-        pool (`Path`, *optional*): Folder of the labelled pool, where all of it is labelled.
+        pool (`Path`, *optional*): Folder of the labelled pool, where this run's student labelled all of it.
 
     Returns:
         `dict`: `noise`, `pool` (`counts` of the labels given to it), `prevalence`, `advice`, `drift` and `slices` (`teacher` and
@@ -80,7 +80,7 @@ def find_all(
 
 def finding_sentences(report: Mapping) -> list[str]:
     """What was found, a sentence each, for every form of a report."""
-    out, noise, drift = [], report.get("noise"), report.get("drift")
+    out, noise, drift = [*report.get("left_out", {}).values()], report.get("noise"), report.get("drift")
     if noise and noise["share"] is not None:
         out.append(
             f"About {noise['share']:.1%} of the teacher's labels contradict how it labels similar texts (confident learning, no "

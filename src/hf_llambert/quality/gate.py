@@ -231,16 +231,21 @@ def _silver(report: Mapping) -> Figure | str:
 def _share(report: Mapping) -> Figure | str:
     counts = (report.get("pool") or {}).get("counts")
     if not counts:
-        return "the pool was not labelled"
+        return _no_pool(report) or "the pool was not labelled"
     name, n = min(counts.items(), key=lambda item: item[1])
     return Figure(n / max(sum(counts.values()), 1), of=f"the rarest, {name}")
+
+
+def _no_pool(report: Mapping) -> str | None:
+    """Why a labelled pool that is there is not looked at."""
+    return (report.get("left_out") or {}).get("labels")
 
 
 def _drift(name: str) -> Callable[[Mapping], Figure | str]:
     def find(report: Mapping) -> Figure | str:
         drift = report.get("drift")
         if not drift:
-            return "annotated texts and a labelled pool that keeps its texts are needed"
+            return _no_pool(report) or "annotated texts and a labelled pool that keeps its texts are needed"
         return drift["why"] if drift[name] is None else Figure(drift[name])
 
     return find

@@ -65,7 +65,7 @@ def missing_parts(report: Mapping) -> list[str]:
         out.append("No student was trained (hf-llambert train).")
     elif student.get("accuracy") is None:
         out.append("The student was not measured: train it with --eval_data, texts with people's labels.")
-    if student and not report["labels"]:
+    if student and not report["labels"] and "labels" not in report.get("left_out", {}):
         out.append("The pool was not labelled (hf-llambert label).")
     few = [part for part in (teacher, student) if part and part.get("accuracy") is not None and part["n"] < 50]
     out += [

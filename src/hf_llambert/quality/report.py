@@ -16,6 +16,7 @@ from datasets import Dataset, load_from_disk
 
 from hf_llambert.data import STAGE_FILE, damaged_note, gold_labels, read_note, write_whole
 from hf_llambert.notes import ANY, TRAINING, read_stage
+from hf_llambert.pool.cascade import labels_identity
 from hf_llambert.pool.shards import label_pool, read_pool
 from hf_llambert.quality.figures import (
     draw_confidence,
@@ -27,6 +28,7 @@ from hf_llambert.quality.figures import (
 )
 from hf_llambert.quality.findings import find_all
 from hf_llambert.quality.gate import GATE_FILE, check_gate, load_gate
+from hf_llambert.quality.labelled import run_labels
 from hf_llambert.quality.markdown import report_markdown, shown_prompt, summary_rows
 from hf_llambert.quality.page import report_page
 from hf_llambert.quality.prices import load_prices, run_cost
@@ -45,7 +47,7 @@ logger = get_logger(__name__)
 _EXAMPLES = 12
 _SLICES = 12
 _SHOWN = 400  # characters of a text
-_KINDS = {"baseline": "student", "compared": "labels"}
+_KINDS = {"baseline": "student"}
 
 
 def compare_labels(run: str | Path) -> None:
@@ -85,7 +87,8 @@ def write_report(
 
     Returns:
         `dict`: The content of `report.json`: `teacher`, `student` and `baseline` with their figures, `n_annotated`,
-        `n_silver`, `n_labelled`, and the task. A stage that was not run has `None`.
+        `n_silver`, `n_labelled`, and the task. A stage that was not run has `None`. So has one that is not of this student
+        or not done: `left_out` says why, by folder.
 
     Raises:
         FileNotFoundError: The folder has neither an annotated dataset nor a student.
@@ -125,7 +128,8 @@ def write_report(
 
 def _gathered(run: Path, against: str | Path | None) -> tuple[dict, list[dict], TaskSpec]:
     """All figures of a run, its annotated rows as they are compared, and its task."""
-    stages = {name: _stage(run / name) for name in ("annotated", "student", "baseline", "labels", "cascade")}
+    stages = {name: _stage(run / name) for name in ("annotated", "student", "baseline")}
+    pool, stages["labels"], stages["cascade"], left_out = _of_this_student(run)
     first = stages["annotated"] or stages["student"]
     if first is None:
         raise FileNotFoundError(
@@ -148,18 +152,39 @@ def _gathered(run: Path, against: str | Path | None) -> tuple[dict, list[dict], 
         report["seeds"] = seeds
     if against is not None:
         report["against"] = {"run": Path(against).name, **compare_students(run, against)}
-    compared, annotated = [], None
+    compared: list[dict] = []
+    annotated = None
     if stages["annotated"] is not None:
         annotated = load_from_disk(str(run / "annotated"))
-        compared = _compared_rows(run, annotated, stages["annotated"]["config"], task)
+        compared, why = _compared_rows(run, annotated, stages["annotated"]["config"], task)
+        left_out |= {"compared": why} if why else {}
     report["disagreements"] = _count_disagreements(compared)
     config = stages["annotated"]["config"] if stages["annotated"] else {}
-    labels = stages["labels"]
-    finished = bool(labels and labels["results"] and labels["results"].get("complete") is not False)
-    report |= find_all(run, task.labels, annotated, config, compared, run / "labels" if finished else None)
+    report |= find_all(run, task.labels, annotated, config, compared, pool)
+    report["left_out"] = left_out
+    for why in left_out.values():
+        logger.warning("%s", why)
     report["review"] = review_summary(run)
     report["made"] = {name: stage["made"] for name, stage in stages.items() if stage is not None and "made" in stage}
     return report, compared, task
+
+
+def _of_this_student(run: Path) -> tuple[Path | None, dict | None, dict | None, dict[str, str]]:
+    """
+    The folder of the pool that the run's student labelled to its end, the notes of labels and cascade, and by name why what
+    is there is left out.
+    """
+    found, cascaded, left_out = run_labels(run), _stage(run / "cascade"), {}
+    why = found.left_out if found is not None else None
+    if why is not None:
+        found, left_out["labels"] = None, why
+    of = cascaded["config"].get("labels") if cascaded else None
+    if cascaded and (why is not None or found is not None and labels_identity(found.shards()) != of):
+        left_out["cascade"] = (
+            "'cascade' is left out: it is of other labels. Run hf-llambert label with its options again."
+        )
+        cascaded = None
+    return (None, None, cascaded, left_out) if found is None else (found.folder, found.note, cascaded, left_out)
 
 
 def _old_choices(run: Path) -> dict[str, str] | None:
@@ -269,15 +294,20 @@ def _figures_of(stages: Mapping[str, dict | None], task: TaskSpec) -> dict:
     return out
 
 
-def _compared_rows(run: Path, annotated: Dataset, config: Mapping, task: TaskSpec) -> list[dict]:
-    """The annotated rows with teacher's, student's and gold labels by id, where there are any."""
+def _compared_rows(run: Path, annotated: Dataset, config: Mapping, task: TaskSpec) -> tuple[list[dict], str | None]:
+    """
+    The annotated rows with teacher's, student's and gold labels by id, where there are any; and why the student's are left
+    out, where they are.
+    """
     gold = [ABSTAIN] * len(annotated)
     if config["gold_column"]:
         gold = gold_labels(
             annotated, config["gold_column"], task, config.get("label_map"), config.get("label_values", "auto")
         )
     student, texts = [ABSTAIN] * len(annotated), annotated[config["text_column"]][:]
-    if (_stage(run / "compared") or {}).get("results"):
+    found = run_labels(run, "compared")
+    why = found.left_out if found is not None else None
+    if found is not None and why is None:
         table = read_pool(run / "compared")
         if table[config["text_column"]][:] == texts:  # else it is of earlier annotations
             student = table["student_label"][:]
@@ -290,10 +320,11 @@ def _compared_rows(run: Path, annotated: Dataset, config: Mapping, task: TaskSpe
         gold,
         strict=True,
     )
-    return [
+    rows = [
         {"text": text, "teacher": teacher, "confidence": confidence, "status": status, "student": learnt, "gold": g}
         for text, teacher, confidence, status, learnt, g in columns
     ]
+    return rows, why
 
 
 def _disagree(row: Mapping) -> bool:

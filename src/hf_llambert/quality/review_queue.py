@@ -14,6 +14,7 @@ from filelock import FileLock
 
 from hf_llambert.data import STAGE_FILE, damaged_note, write_whole
 from hf_llambert.notes import read_note, task_shape
+from hf_llambert.quality.labelled import run_labels
 from hf_llambert.tasks.questions import ABSTAIN
 from hf_llambert.tasks.spec import TaskSpec
 from hf_llambert.tasks.texts import why_unusable
@@ -24,7 +25,14 @@ _ROW = {
     **dict.fromkeys(("text", "reason"), str),
     **dict.fromkeys(("teacher_confidence?", "student_confidence?"), (float, None)),
 }
-_QUEUE = {"task": task_shape, "text_column": str, "num": int, "num_control": int, "rows": [_ROW]}
+_QUEUE = {
+    "task": task_shape,
+    "text_column": str,
+    "num": int,
+    "num_control": int,
+    "student?": (str, None),
+    "rows": [_ROW],
+}
 GOLD_COLUMNS = ("label", "reviewers", "reviewed_at", "reason", "row")
 CONTROL = "random"
 REASONS = {
@@ -63,13 +71,14 @@ class QueueRow:
 
 @dataclass(frozen=True)
 class Queue:
-    """The rows that every reviewer of a run reads, in this order."""
+    """The rows that every reviewer of a run reads, in this order; `student` is the content of whose labels they have."""
 
     task: TaskSpec
     text_column: str
     num: int
     num_control: int
     rows: tuple[QueueRow, ...]
+    student: str | None = None
 
     @property
     def digest(self) -> str:
@@ -118,7 +127,9 @@ def build_queue(
     strange = [row for row in suspects if not 0 <= row < len(annotated)]
     if strange:
         raise ValueError(f"Expected suspects from 0 to {len(annotated) - 1:,}, got {strange[:5]}.")
-    rows = _rows(annotated, run, column)
+    compared = run_labels(run, "compared")
+    earlier = compared is not None and compared.foreign is not None  # student; its labels say nothing of this one
+    rows = _rows(annotated, run, column, earlier)
     if not rows:
         raise ValueError(f"None of the {len(annotated):,} texts in '{run / 'annotated'}' can be read by anyone.")
     draw = random.Random(seed)
@@ -128,7 +139,8 @@ def build_queue(
     order = sorted(chosen)
     draw.shuffle(order)
     made = tuple(QueueRow(**{**asdict(rows[i]), "reason": chosen[i]}) for i in order)
-    return Queue(task, column, num, num_control, made)
+    student = None if compared is None or earlier else compared.student
+    return Queue(task, column, num, num_control, made, student)
 
 
 def suspected_errors(run: str | Path, seed: int = 0) -> list[int]:
@@ -159,10 +171,10 @@ def _annotated(run: Path) -> tuple[Dataset, TaskSpec, str]:
     return annotated, TaskSpec.from_dict(config["task"]), column
 
 
-def _rows(annotated: Dataset, run: Path, column: str) -> dict[int, QueueRow]:
-    """The rows that a person can read, each once, by number."""
+def _rows(annotated: Dataset, run: Path, column: str, alone: bool) -> dict[int, QueueRow]:
+    """The rows that a person can read, each once, by number. `alone`: without a student's labels."""
     student, sure = [ABSTAIN] * len(annotated), [None] * len(annotated)
-    if (run / "compared").is_dir():
+    if not alone and (run / "compared").is_dir():
         from hf_llambert.pool.shards import read_pool  # brings torch: not needed to go on with a queue that is there
 
         compared = read_pool(run / "compared")
@@ -222,6 +234,7 @@ def write_queue(folder: Path, queue: Queue) -> Queue:
                 "text_column": queue.text_column,
                 "num": queue.num,
                 "num_control": queue.num_control,
+                "student": queue.student,
                 "rows": [asdict(row) for row in queue.rows],
             }
             write_whole(path, json.dumps(made, indent=1, ensure_ascii=False))
@@ -250,7 +263,7 @@ def read_queue(folder: Path) -> Queue:
     if not rows or wrong is not None:
         reason = "there are no rows" if wrong is None else f"rows[{wrong}] has a label or reason that there is not"
         raise damaged_note(path, reason, advice)
-    return Queue(task, made["text_column"], made["num"], made["num_control"], rows)
+    return Queue(task, made["text_column"], made["num"], made["num_control"], rows, made.get("student"))
 
 
 def _is_sound(row: QueueRow, num_labels: int) -> bool:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from hf_llambert.metrics import wilson_interval
+from hf_llambert.quality.labelled import run_student
 from hf_llambert.quality.review import Review
 from hf_llambert.quality.review_answers import Answer
 from hf_llambert.quality.review_queue import CONTROL, QUEUE_FILE, REASONS, QueueRow
@@ -33,14 +34,24 @@ def review_summary(run: str | Path) -> dict | None:
         `reviewers` (by name: `n_answered`, `n_skipped`, `last`), `agreement` (see below), `control` (`n` rows labelled of
         `n_drawn`; `teacher` and `student` with `accuracy`, 95 % Wilson interval `low` and `high`, and `n`, or `None`),
         `n_teacher_overruled` and `n_student_overruled` (rows of all kinds on which people say otherwise; `None` for a student
-        that was not there yet) and `reasons` (by reason: `n`, and those on which the teacher is overruled). The agreement
-        has `n` rows that two or more labelled, `equal`, Cohen's `kappa` (two reviewers only) and Krippendorff's `alpha`.
+        that was not there yet, or was another, which `left_out` says) and `reasons` (by reason: `n`, and those on which the
+        teacher is overruled). The agreement has `n` rows that two or more labelled, `equal`, Cohen's `kappa` (two reviewers
+        only) and Krippendorff's `alpha`.
 
     Raises:
         OSError: Queue or answers are damaged.
     """
     folder = Path(run) / REVIEW_FOLDER
-    return _summary(Review(folder)) if (folder / QUEUE_FILE).is_file() else None
+    if not (folder / QUEUE_FILE).is_file():
+        return None
+    review = Review(folder)
+    summary, by, here = _summary(review), review.queue.student, run_student(Path(run))
+    if by is not None and here is not None and by != here:
+        summary["control"]["student"] = summary["n_student_overruled"] = None
+        summary["left_out"] = (
+            f"what the student said is left out: the queue has it of {by}, and 'student' holds {here}"
+        )
+    return summary
 
 
 def _summary(review: Review) -> dict:
@@ -98,7 +109,7 @@ def summary_lines(summary: Mapping) -> list[str]:
     said = f"people overrule the teacher on {summary['n_teacher_overruled']:,} rows of all"
     if summary["n_student_overruled"] is not None:
         said += f", the student on {summary['n_student_overruled']:,}"
-    return [*lines, said]
+    return [*lines, said, *([summary["left_out"]] if "left_out" in summary else [])]
 
 
 def agreement(answers: Mapping[str, Mapping[int, Answer]], num_labels: int) -> dict | None:

@@ -1,0 +1,103 @@
+"""Whose labels the folder of a labelled pool holds: what is not by the run's student is left out by name."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from hf_llambert.data import STAGE_FILE
+from hf_llambert.models import content_id
+from hf_llambert.notes import read_note, read_stage
+
+_AGAIN = {"labels": "hf-llambert label", "compared": "hf-llambert report"}  # how they are made
+
+
+@dataclass(frozen=True)
+class Labels:
+    """
+    What `label_pool` left in a folder.
+
+    Args:
+        folder (`Path`): The folder.
+        note (`dict`): Its note; see [`read_stage`].
+        foreign (`str`, *optional*): Why these are not the labels of the run's student, a sentence. `None` where they are, and
+            where the run has no student.
+    """
+
+    folder: Path
+    note: dict
+    foreign: str | None = None
+
+    @property
+    def student(self) -> str | None:
+        """The content of the student that gave them."""
+        return self.note["config"].get("student")
+
+    @property
+    def complete(self) -> bool:
+        """Whether the pool is labelled to its end."""
+        results = self.note["results"]
+        return bool(results) and results.get("complete") is not False
+
+    @property
+    def rows(self) -> int:
+        """How many rows the pool has; `complete` only."""
+        return self.note["results"]["n_labelled"] + self.note["results"]["n_unusable"]
+
+    @property
+    def left_out(self) -> str | None:
+        """Why a report says nothing of these labels, a sentence; `None` where it does."""
+        if self.foreign is not None or self.complete:
+            return self.foreign
+        return (
+            f"'{self.folder.name}' is left out: it is not labelled to its end. Run {_AGAIN[self.folder.name]} again."
+        )
+
+    def shards(self) -> list[Path]:
+        """The Parquet files of the run that the note is of, in the order of the pool."""
+        if self.complete:
+            return sorted(self.folder.glob("part-*.parquet"))
+        run = hashlib.sha256(json.dumps(self.note["config"], sort_keys=True).encode()).hexdigest()[:16]
+        return [path for path in sorted(self.folder.glob("part-*.parquet")) if self._is_of(path, run)]
+
+    def _is_of(self, path: Path, run: str) -> bool:
+        note = self.folder / ".manifest" / f"{path.name}.json"
+        if not note.is_file():
+            return False
+        noted = read_note(note, {"run": str, "size": int})
+        return (noted["run"], noted["size"]) == (run, path.stat().st_size)
+
+
+def run_student(run: Path) -> str | None:
+    """The content of a run's student, as labels note it; `None` where the run has none."""
+    student = run / "student"
+    try:
+        return content_id(str(student)) if student.is_dir() else None
+    except FileNotFoundError:
+        return "no model any more"
+
+
+def read_labels(folder: Path) -> Labels | None:
+    """The labels in a folder, whoever's they are; `None` where there are none."""
+    note = folder / STAGE_FILE
+    return Labels(folder, read_stage(note, "labels")) if note.is_file() else None
+
+
+def run_labels(run: Path, name: str = "labels") -> Labels | None:
+    """
+    The labelled pool of a run, and whether its student gave the labels; `None` where there is none.
+
+    Args:
+        run (`Path`): Folder of the run.
+        name (`str`, defaults to `"labels"`): Folder in it: `labels`, or `compared` for the annotated texts.
+
+    Raises:
+        OSError: The note is damaged.
+    """
+    found, here = read_labels(run / name), run_student(run)
+    if found is None or here in (None, found.student):
+        return found
+    why = f"'{name}' is left out: {found.student} labelled it, and 'student' holds {here}. Overwrite it by {_AGAIN[name]}."
+    return replace(found, foreign=why)
