@@ -5,9 +5,10 @@ import shutil
 
 import pytest
 import torch
+from datasets import Dataset
 from transformers import AutoModel, AutoModelForSequenceClassification
 
-from hf_llambert import StudentLabeler, fastest_backend
+from hf_llambert import StudentLabeler, fastest_backend, label_pool
 from hf_llambert.training import backends, students
 from hf_llambert.training.embeddings import embed_texts
 
@@ -106,6 +107,26 @@ def test_a_conversion_that_computes_something_else_is_refused(student_dir, monke
     monkeypatch.setattr(backends, "torch_forward", lambda model: lambda ids, mask: whole(model)(ids, mask) + 0.01)
     with pytest.raises(RuntimeError, match="OpenVINO computes other logits than PyTorch for this student, by 0.01"):
         StudentLabeler(student_dir, backend="openvino").label(["x"])
+
+
+def test_half_precision_that_nobody_asked_for_gives_way_to_float32(student_dir, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(students, "cpu_computes", lambda dtype: True)
+    monkeypatch.setattr(students, "choose_dtype", lambda device: "bfloat16")  # as on a GPU
+    compared = []
+    monkeypatch.setattr(StudentLabeler, "agreement", lambda self, texts: compared.append(len(texts)) or 0.9941)
+    pool = Dataset.from_dict({"text": TEXTS})
+    for _ in range(2):
+        labeler = StudentLabeler(student_dir)
+        caplog.clear()
+        done = label_pool(pool, labeler, tmp_path / "labels", show_progress=False)
+        assert (done["complete"], labeler.settings()["dtype"], "agreement" in done) == (True, "float32", False)
+        said = (
+            "With dtype='bfloat16' on torch only 99.41% of the texts compared keep the label that float32 gives them"
+        )
+        assert [said in record.message for record in caplog.records] == [True]
+    assert compared == [35]  # not again where it was noted
+    with pytest.raises(ValueError, match="only 99.41% of the texts compared .* Use another dtype or backend"):
+        label_pool(pool, StudentLabeler(student_dir, dtype="bfloat16"), tmp_path / "stated", show_progress=False)
 
 
 @pytest.mark.parametrize(("backend", "module"), [("openvino", "openvino"), ("onnx", "onnxscript")])

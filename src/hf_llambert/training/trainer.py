@@ -12,11 +12,9 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from transformers import Trainer, TrainingArguments
 
-from hf_llambert.tasks.logs import get_logger
+from hf_llambert.models import say_one_gpu
 from hf_llambert.training.losses import LOSSES, EarlyLearning, cross_entropy, hard_targets
 from hf_llambert.training.mixing import SCHEDULES, MixCallback
-
-logger = get_logger(__name__)
 
 _EXTRA_COLUMNS = ("targets", "weight", "row")
 _MEMORY_FILE = "early_learning.safetensors"
@@ -104,12 +102,7 @@ class StudentConfig(TrainingArguments):
             self.metric_for_best_model, self.greater_is_better = "eval_gold_accuracy", True
         super().__post_init__()
         if self.n_gpu > 1:
-            logger.warning(
-                "%d GPUs are visible and one process was started: it trains on one of them. For all, start it with accelerate "
-                "launch --num_processes %d.",
-                self.n_gpu,
-                self.n_gpu,
-            )
+            say_one_gpu(self.n_gpu)
             self._n_gpu = 1  # DataParallel would multiply the batch
 
     def get_warmup_steps(self, num_training_steps: int) -> int:
