@@ -419,6 +419,14 @@ def test_several_gpus_of_one_process_are_not_used_in_silence(tmp_path, monkeypat
     assert "4 GPUs are visible and one process was started" in caplog.text
 
 
+def test_batches_that_some_processes_would_wait_for_are_refused(tmp_path, monkeypatch):
+    uneven = {"accelerator_config": {"even_batches": False}}
+    arguments(tmp_path, **uneven)
+    monkeypatch.setattr(StudentConfig, "world_size", 2)
+    with pytest.raises(ValueError, match="even_batches=False leaves some processes without a last batch"):
+        arguments(tmp_path, **uneven)
+
+
 def test_text_kept_back_is_in_no_source_that_is_learnt_from(reviews, student_dir, tmp_path):
     gold = reviews.add_column("shown", reviews["text"][:]).select_columns(
         ["text", "label"]

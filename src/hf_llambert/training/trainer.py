@@ -39,13 +39,12 @@ class StudentConfig(TrainingArguments):
         dev_share (`float`, defaults to 0): Share of each source that is kept back from training. The epoch whose
             weights are kept is the one most accurate on it: on gold where there is gold, else on silver.
         mix (`str`, defaults to `"silver_then_gold"`): Schedule when there is both silver and gold: see [`MixCallback`],
-            also for the five arguments that follow. The epochs over each source default to `num_train_epochs`.
+            also for the four arguments that follow. The epochs over each source default to `num_train_epochs`.
         silver_epochs (`float`, *optional*): Passes over silver.
         gold_epochs (`float`, *optional*): Passes over gold.
         gold_learning_rate (`float`, *optional*): Peak learning rate of the second part of `silver_then_gold`. Defaults
             to `learning_rate`.
-        gold_share (`float`, *optional*): Share of gold of `ratio`, or at the start of `anneal`.
-        gold_share_end (`float`, *optional*): Share of gold at the end of `anneal`.
+        gold_share (`float`, *optional*): Share of gold of `ratio`.
     """
 
     num_train_epochs: float = field(default=6, metadata={"help": "Passes over the training rows."})
@@ -74,8 +73,7 @@ class StudentConfig(TrainingArguments):
     silver_epochs: float | None = field(default=None, metadata={"help": "Passes over silver."})
     gold_epochs: float | None = field(default=None, metadata={"help": "Passes over gold."})
     gold_learning_rate: float | None = field(default=None, metadata={"help": "Peak learning rate of the gold part."})
-    gold_share: float | None = field(default=None, metadata={"help": "Share of gold (at the start)."})
-    gold_share_end: float | None = field(default=None, metadata={"help": "Share of gold at the end."})
+    gold_share: float | None = field(default=None, metadata={"help": "Share of gold of ratio."})
 
     def __post_init__(self) -> None:
         if self.loss not in (*LOSSES, "elr"):
@@ -104,6 +102,11 @@ class StudentConfig(TrainingArguments):
         if self.n_gpu > 1:
             say_one_gpu(self.n_gpu)
             self._n_gpu = 1  # DataParallel would multiply the batch
+        if self.world_size > 1 and not self.accelerator_config.even_batches:  # type: ignore[union-attr]  # made one above
+            raise ValueError(
+                "even_batches=False leaves some processes without a last batch, and the others would wait for them for ever. "
+                "Leave it on."
+            )
 
     def get_warmup_steps(self, num_training_steps: int) -> int:
         """Steps of warm-up, the last step never among them: it would learn nothing."""
@@ -113,8 +116,8 @@ class StudentConfig(TrainingArguments):
         """The callback that draws the rows as these arguments ask for; one of the numbers may be 0."""
         if not (num_silver and num_gold):
             return MixCallback(num_silver, num_gold, seed=self.seed)
-        stated: dict[str, float | None] = {"gold_share": self.gold_share, "gold_share_end": self.gold_share_end}
-        stated |= {"silver_epochs": self.silver_epochs, "gold_epochs": self.gold_epochs}
+        names = ("gold_share", "silver_epochs", "gold_epochs")
+        stated: dict[str, float | None] = {name: getattr(self, name) for name in names}
         if self.mix == "silver_then_gold":
             stated["silver_epochs"] = self.silver_epochs or self.num_train_epochs
             stated["gold_epochs"] = self.gold_epochs or self.num_train_epochs
