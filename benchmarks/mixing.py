@@ -128,7 +128,6 @@ class Bench:
                 f"gold only, {len(many):,}": {"gold": many, "num_train_epochs": 2},
                 f"concat, {len(silver):,} + {len(few):,}": {**both, "mix": "concat", "num_train_epochs": 2},
                 "silver then gold": {**both, "gold_epochs": 2},
-                "annealed": {**both, "mix": "anneal", "gold_share": 0.0, "gold_share_end": 0.4, "num_train_epochs": 2},
             }
             for name, arguments in variants.items():
                 folder = f"imdb/{seed}/{name}"

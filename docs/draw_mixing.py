@@ -21,8 +21,6 @@ SCHEDULES = {
     "concat": {"schedule": "concat"},
     "silver_then_gold, 2 and 4 epochs": {"schedule": "silver_then_gold", "silver_epochs": 2, "gold_epochs": 4},
     "ratio, gold_share 0.5": {"schedule": "ratio", "gold_share": 0.5},
-    "anneal, 0 to 0.8": {"schedule": "anneal", "gold_share": 0.0, "gold_share_end": 0.8},
-    "a function: progress ** 4": {"schedule": lambda progress: progress**4},
 }
 
 
@@ -54,7 +52,7 @@ def drawn_rows(mix: dict) -> list[int]:
 
 def main() -> None:
     """Draw one panel for each schedule."""
-    figure = Figure(figsize=(9, 9), layout="constrained")
+    figure = Figure(figsize=(9, 5.4), layout="constrained")
     for axes, (name, mix) in zip(figure.subplots(len(SCHEDULES)), SCHEDULES.items(), strict=True):
         rows = drawn_rows(mix)
         for source, colour in (("silver", "#0072b2"), ("gold", "#d55e00")):

@@ -15,8 +15,6 @@ from transformers import Trainer, TrainerCallback, TrainingArguments, set_seed
 
 from hf_llambert import MixCallback
 
-SCHEDULES = {"squared": lambda progress: progress**2}
-
 
 class Recorder(torch.nn.Module):
     """A linear model that remembers the rows of each training batch."""
@@ -56,9 +54,9 @@ def run(config):
     model = Recorder()
     arguments = {"learning_rate": 0.1, "use_cpu": True, "report_to": "none", "disable_tqdm": True, "logging_steps": 1}
     args = TrainingArguments(**(arguments | config["arguments"]))
-    mix = dict(config["mix"])
-    mix["schedule"] = SCHEDULES.get(mix.get("schedule"), mix.get("schedule", "concat"))
-    callbacks = [MixCallback(config["silver"], config["gold"], **mix)] if config.get("with_mix", True) else []
+    callbacks = (
+        [MixCallback(config["silver"], config["gold"], **config["mix"])] if config.get("with_mix", True) else []
+    )
     if "stop_at" in config:
         callbacks.append(StopAt(config["stop_at"]))
     trainer = Trainer(model, args, train_dataset=both, eval_dataset=silver, callbacks=callbacks)

@@ -5,10 +5,12 @@ import shutil
 
 import pytest
 import torch
-from transformers import AutoModel
+from datasets import Dataset
+from transformers import AutoModel, AutoModelForSequenceClassification
 
-from hf_llambert import StudentLabeler, fastest_backend
+from hf_llambert import StudentLabeler, fastest_backend, label_pool
 from hf_llambert.training import backends, students
+from hf_llambert.training.embeddings import embed_texts
 
 TEXTS = [
     "a film that I liked very much",
@@ -27,6 +29,45 @@ def nothing_loaded(monkeypatch):
 @pytest.fixture
 def exact(student_dir):
     return StudentLabeler(student_dir).label(TEXTS)
+
+
+def test_attention_takes_the_same_kernel_whether_or_not_a_batch_is_padded(student_dir, monkeypatch):
+    masks = []
+    whole = torch.nn.functional.scaled_dot_product_attention
+
+    def attend(*args, attn_mask=None, **kwargs):
+        masks.append(attn_mask)
+        return whole(*args, attn_mask=attn_mask, **kwargs)
+
+    labeler = StudentLabeler(student_dir)
+    labeler.warm_up()
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", attend)
+    labeler.label(["great", "great"])
+    labeler.label(["great", "dull and slow"])
+    labeler.embed(["great", "great"])
+    assert len(masks) == 3
+    monkeypatch.setattr("hf_llambert.training.embeddings.longest_input", lambda *_: 64)  # it runs the model too
+    embed_texts(student_dir, ["great", "great"])
+    assert len(masks) == 4
+    assert all(mask is not None for mask in masks)
+
+
+def test_a_batch_is_never_waited_for_on_its_device(student_dir):
+    model = (
+        AutoModelForSequenceClassification.from_pretrained(student_dir).eval().to("meta")
+    )  # no value can be read there
+    ids = torch.ones(2, 5, dtype=torch.long)
+    assert backends.torch_forward(model)(ids, torch.ones_like(ids)).shape == (2, 2)
+
+
+def test_a_start_model_that_asks_for_its_attention_is_read_by_sdpa(student_dir, tmp_path):
+    folder = shutil.copytree(student_dir, tmp_path / "student")
+    model = AutoModelForSequenceClassification.from_pretrained(student_dir, attn_implementation="eager")
+    model.config.output_attentions = model.config.output_hidden_states = True
+    model.save_pretrained(folder)
+    loaded = StudentLabeler(folder)._load(None).model
+    assert "sdpa" in loaded.config._attn_implementation
+    assert not (loaded.config.output_attentions or loaded.config.output_hidden_states)
 
 
 @pytest.mark.parametrize("backend", ["openvino", "onnx"])
@@ -66,6 +107,26 @@ def test_a_conversion_that_computes_something_else_is_refused(student_dir, monke
     monkeypatch.setattr(backends, "torch_forward", lambda model: lambda ids, mask: whole(model)(ids, mask) + 0.01)
     with pytest.raises(RuntimeError, match="OpenVINO computes other logits than PyTorch for this student, by 0.01"):
         StudentLabeler(student_dir, backend="openvino").label(["x"])
+
+
+def test_half_precision_that_nobody_asked_for_gives_way_to_float32(student_dir, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(students, "cpu_computes", lambda dtype: True)
+    monkeypatch.setattr(students, "choose_dtype", lambda device: "bfloat16")  # as on a GPU
+    compared = []
+    monkeypatch.setattr(StudentLabeler, "agreement", lambda self, texts: compared.append(len(texts)) or 0.9941)
+    pool = Dataset.from_dict({"text": TEXTS})
+    for _ in range(2):
+        labeler = StudentLabeler(student_dir)
+        caplog.clear()
+        done = label_pool(pool, labeler, tmp_path / "labels", show_progress=False)
+        assert (done["complete"], labeler.settings()["dtype"], "agreement" in done) == (True, "float32", False)
+        said = (
+            "With dtype='bfloat16' on torch only 99.41% of the texts compared keep the label that float32 gives them"
+        )
+        assert [said in record.message for record in caplog.records] == [True]
+    assert compared == [35]  # not again where it was noted
+    with pytest.raises(ValueError, match="only 99.41% of the texts compared .* Use another dtype or backend"):
+        label_pool(pool, StudentLabeler(student_dir, dtype="bfloat16"), tmp_path / "stated", show_progress=False)
 
 
 @pytest.mark.parametrize(("backend", "module"), [("openvino", "openvino"), ("onnx", "onnxscript")])

@@ -81,6 +81,14 @@ def test_memory_is_the_running_mean_of_each_rows_own_predictions():
     assert memory.memory[[0, 2]].abs().sum() == 0
 
 
+def test_memory_stays_where_the_logits_are_and_waits_for_nothing():
+    memory = EarlyLearning(4, 2)
+    logits, rows = torch.zeros(2, 2, device="meta"), torch.zeros(2, dtype=torch.long, device="meta")  # cannot be read
+    memory.remember(rows, logits)
+    assert memory(logits, torch.zeros(2, 2, device="meta"), rows).device.type == "meta"
+    assert memory.memory.device.type == "meta"
+
+
 def test_temperature_softens_distributions_and_leaves_hard_labels():
     soft = soften(SOFT, temperature=2.0)
     assert torch.allclose(soft.sum(-1), torch.ones(3))

@@ -26,6 +26,7 @@ from hf_llambert import (
     train_student,
     with_gold,
 )
+from hf_llambert.models import say_one_gpu
 from hf_llambert.training.resuming import last_whole_checkpoint
 from hf_llambert.training.rows import kept_back, training_rows
 from hf_llambert.training.seeds import read_seeds
@@ -412,9 +413,18 @@ def test_pushing_while_training_is_refused(tmp_path):
 
 def test_several_gpus_of_one_process_are_not_used_in_silence(tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(StudentConfig, "n_gpu", property(lambda self: getattr(self, "_n_gpu", None) or 4))
+    say_one_gpu.cache_clear()
     args = arguments(tmp_path, per_device_train_batch_size=8)
     assert args.train_batch_size == 8
     assert "4 GPUs are visible and one process was started" in caplog.text
+
+
+def test_batches_that_some_processes_would_wait_for_are_refused(tmp_path, monkeypatch):
+    uneven = {"accelerator_config": {"even_batches": False}}
+    arguments(tmp_path, **uneven)
+    monkeypatch.setattr(StudentConfig, "world_size", 2)
+    with pytest.raises(ValueError, match="even_batches=False leaves some processes without a last batch"):
+        arguments(tmp_path, **uneven)
 
 
 def test_text_kept_back_is_in_no_source_that_is_learnt_from(reviews, student_dir, tmp_path):

@@ -5,11 +5,16 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hf_llambert.tasks.logs import get_logger
+
 if TYPE_CHECKING:
     from hashlib import _Hash
+
+logger = get_logger(__name__)
 
 _WEIGHTS = (".safetensors", ".gguf")
 _MATTERS = (*_WEIGHTS, ".json", ".jinja", ".model", ".txt")
@@ -43,16 +48,51 @@ def content_id(
     return f"sha256:{digest.hexdigest()[:32]}"
 
 
+def model_cache() -> dict:
+    """A dictionary for the models that a module keeps loaded in this process; [`free_models`] empties it."""
+    _CACHES.append({})
+    return _CACHES[-1]
+
+
+def free_models() -> None:
+    """
+    Forget the teachers and students that this process has loaded, and give back what memory they and any model that is no
+    longer used had. Whoever asks them again loads them again.
+    """
+    from accelerate.utils.memory import clear_device_cache
+
+    for loaded in _CACHES:
+        loaded.clear()
+    clear_device_cache(garbage_collection=True)
+
+
+_CACHES: list[dict] = []
+
+
 def choose_device(device: str | None = None, rank: int | None = None) -> str:
-    """The device asked for, else this process's GPU, else the CPU."""
+    """The device asked for, else this process's GPU, else the CPU; the CPU also where `ACCELERATE_USE_CPU` is true."""
     import torch
 
     if device:
         return device
-    if torch.cuda.is_available():
-        rank = int(os.environ.get("LOCAL_RANK", "0")) if rank is None else rank
-        return f"cuda:{rank % torch.cuda.device_count()}"
-    return "cpu"
+    on_cpu = os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes")
+    count = 0 if on_cpu else torch.cuda.device_count()  # does not start CUDA, as is_available does: a fork may follow
+    if not count:
+        return "cpu"
+    if rank is None and count > 1 and "LOCAL_RANK" not in os.environ:
+        say_one_gpu(count)
+    return f"cuda:{(int(os.environ.get('LOCAL_RANK', '0')) if rank is None else rank) % count}"
+
+
+@cache
+def say_one_gpu(count: int) -> None:
+    """Warn, once in a process, that it uses one of the `count` GPUs that it sees."""
+    logger.warning(
+        "%d GPUs are visible and one process was started: it uses one of them. For all, start it with accelerate launch "
+        "--num_processes %d.",
+        count,
+        count,
+    )
 
 
 def choose_dtype(device: str) -> str:

@@ -75,6 +75,6 @@ def _machine() -> str:
     """What a stage ran on, in words, without the name of the machine."""
     import torch
 
-    if torch.cuda.is_available():
-        return f"{torch.cuda.device_count()} × {torch.cuda.get_device_name()}"
+    if count := torch.cuda.device_count():  # the name starts CUDA, after which no process may fork
+        return f"{count} × {torch.cuda.get_device_name() if torch.cuda.is_initialized() else 'GPU'}"
     return f"CPU, {os.cpu_count()} cores"

@@ -176,7 +176,9 @@ def label(
     speed = f", {results['texts_per_second']:,.1f} texts/s" if results["texts_per_second"] else ""
     say(f"{results['n_labelled']:,} texts labelled, {results['n_unusable']:,} unusable{speed}")
     if "agreement" in results:
-        say(f"{labeler.dtype} gives the label of float32 on {results['agreement']:.1%} of the texts compared")
+        say(
+            f"{labeler.settings()['dtype']} gives the label of float32 on {results['agreement']:.1%} of the texts compared"
+        )
     if not results["complete"]:
         say("Other processes have not finished their shares.")
     say(f"written to {output / 'labels'}")

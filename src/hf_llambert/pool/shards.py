@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
@@ -64,7 +64,8 @@ def label_pool(
         pool: A dataset or a stream; or a file, a directory of files or a Hub id, which is read piece by piece: .parquet,
             .jsonl, .json, .csv or .arrow, compressed or not. See [`pool_pieces`].
         labeler (`StudentLabeler`): The student. If it computes in less than float32, its labels are compared first, on the
-            pool's first 512 texts.
+            pool's first 512 texts; where more than 0.5 % of them change, `dtype="auto"` becomes float32, and a stated one
+            is refused.
         output (`str` or `Path`): Where the shards go.
         rows_per_shard (`int`, defaults to 10,000): Rows in each shard but the last of a file.
         show_progress (`bool`, defaults to `True`): Draw a progress bar.
@@ -100,21 +101,17 @@ def label_pool(
         raise ValueError(f"The student has the labels {labeler.labels}, task '{task.name}' has {task.labels}.")
     features = pool_features(pieces)
     kept = _kept(features, labeler.text_column, keep)
-    settings = {
-        **labeler.settings(),
-        "text_column": labeler.text_column,
-        "rows_per_shard": rows_per_shard,
-        "columns": kept,
-    }
+    reading = {"text_column": labeler.text_column, "rows_per_shard": rows_per_shard, "columns": kept}
     known = [piece.num_rows for piece in pieces if piece.num_rows is not None]
     total = sum(known) // count if len(known) == len(pieces) else None
     if len(known) == len(pieces) and not any(known):
         raise ValueError("The pool has no rows.")
-    run = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
     folder = Path(output)
-    labeler.warm_up()
-    compared = folder / NOTES / f"agreement-{run}"
+    compared = folder / NOTES / f"agreement-{_run(labeler.settings() | reading)}"
     agreement = _agreement(labeler, pieces, compared)
+    settings = labeler.settings() | reading  # it may be float32 now
+    run = _run(settings)
+    labeler.warm_up()
     claim_stage(folder, settings, overwrite)
     manifest = Manifest(folder, run, pieces, rows_per_shard)
     manifest.read()
@@ -140,7 +137,8 @@ def label_pool(
         return _counts(manifest, complete=False)
     _refuse_lost(manifest)
     if rank == 0 or process is not None:
-        results = _verified(manifest) | ({} if agreement is None else {"agreement": agreement})
+        lower = {} if agreement is None or settings["dtype"] == "float32" else {"agreement": agreement}
+        results = _verified(manifest) | lower
         manifest.clean()
         if results != stage_results(folder, settings, _RESULTS):  # else it stays noted when and how they were made
             note_stage(folder, settings, results)
@@ -192,19 +190,31 @@ def _kept(features: Features, text_column: str, keep: Sequence[str] | None) -> l
     return kept
 
 
+def _run(settings: Mapping[str, object]) -> str:
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
+
+
 def _agreement(labeler: StudentLabeler, pieces: Sequence[Piece], noted: Path) -> float | None:
-    """How often lower precision gives the label of float32; computed once for each run."""
-    if labeler.settings()["dtype"] == "float32":
+    """
+    How often lower precision gives the label of float32; computed once for each run. Where that is too seldom, a labeler
+    whose dtype was left to it takes float32.
+    """
+    if (dtype := labeler.settings()["dtype"]) == "float32":
         return None
-    with suppress(OSError, ValueError):  # none yet, or damaged: compared anew
-        return float(noted.read_text(encoding="utf-8"))
-    texts = list(islice(_usable_texts(pieces, labeler.text_column), _SAMPLE))
-    agreement = labeler.agreement(texts) if texts else 1.0
+    try:
+        agreement = float(noted.read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # none yet, or damaged: compared anew
+        texts = list(islice(_usable_texts(pieces, labeler.text_column), _SAMPLE))
+        agreement = labeler.agreement(texts) if texts else 1.0
     if agreement < _LEAST_AGREEMENT:
-        raise ValueError(
-            f"With dtype='{labeler.dtype}' on {labeler.backend} only {agreement:.1%} of {len(texts):,} texts keep the label that "
-            f"float32 gives them; at least {_LEAST_AGREEMENT:.1%} must. Use another dtype or backend."
+        found = (
+            f"With dtype='{dtype}' on {labeler.backend} only {agreement:.2%} of the texts compared keep the label that float32 "
+            f"gives them; at least {_LEAST_AGREEMENT:.1%} must."
         )
+        if labeler.dtype != "auto":
+            raise ValueError(f"{found} Use another dtype or backend.")
+        logger.warning("%s Labeling in float32.", found)
+        labeler.dtype = "float32"
     return agreement
 
 

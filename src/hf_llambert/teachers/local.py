@@ -13,7 +13,14 @@ from typing import Literal
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, GenerationConfig, GgufConfig
 
-from hf_llambert.models import choose_device, choose_dtype, content_id, cpu_computes, limit_worker_threads
+from hf_llambert.models import (
+    choose_device,
+    choose_dtype,
+    content_id,
+    cpu_computes,
+    limit_worker_threads,
+    model_cache,
+)
 from hf_llambert.processes import world_size
 from hf_llambert.tasks.spec import TaskSpec
 from hf_llambert.teachers.base import Mode, Reply, check
@@ -296,4 +303,4 @@ class TransformersTeacher:
         return config
 
 
-_LOADED: dict[tuple, Engine] = {}
+_LOADED: dict[tuple, Engine] = model_cache()

@@ -13,7 +13,9 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
 
 from hf_llambert.models import choose_device
 from hf_llambert.tasks.texts import length_batches
@@ -36,13 +38,31 @@ def fastest_backend() -> Backend:
     return "openvino" if found else "torch"
 
 
+def _whole_mask(*args: object, **kwargs: object) -> Tensor | None:
+    skips = {"allow_is_causal_skip": False, "allow_is_bidirectional_skip": False}
+    return sdpa_mask(*args, **{**kwargs, **skips})  # type: ignore[arg-type]
+
+
+_MASKED = "sdpa_masked"
+AttentionInterface.register(_MASKED, sdpa_attention_forward)
+AttentionMaskInterface.register(_MASKED, _whole_mask)
+
+
+def always_masked(model: PreTrainedModel) -> None:
+    """
+    Have SDPA get a mask in every batch. transformers leaves it out where nothing is padded: SDPA then takes other kernels, so
+    that the scores of a text depend on its neighbours, and a GPU is waited for in each batch to see whether all is 1.
+    """
+    if model.config._attn_implementation == "sdpa":
+        model.set_attn_implementation(_MASKED)
+
+
 def torch_forward(model: PreTrainedModel) -> Forward:
     """The model itself."""
+    always_masked(model)
 
     def forward(ids: Tensor, mask: Tensor) -> Tensor:
-        ids, mask = ids.to(model.device), mask.to(model.device)
-        # Without a mask attention takes a faster way; in batches of sorted texts few rows are padded.
-        return model(input_ids=ids, attention_mask=None if mask.all() else mask).logits.float()
+        return model(input_ids=ids.to(model.device), attention_mask=mask.to(model.device)).logits.float()
 
     return forward
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from transformers import AutoModel
 
 from hf_llambert.models import choose_device
-from hf_llambert.training.backends import mean_hidden
+from hf_llambert.training.backends import always_masked, mean_hidden
 from hf_llambert.training.inputs import Reading
 from hf_llambert.training.loading import SAFE, fit_pad_token, load_tokenizer, longest_input
 
@@ -36,6 +36,7 @@ def embed_texts(
     tokenizer = load_tokenizer(encoder)
     model = AutoModel.from_pretrained(encoder, **SAFE)
     fit_pad_token(tokenizer, model)
+    always_masked(model)
     model = model.to(choose_device(device, None)).eval().float()
     reading = reading or Reading(min(_LONGEST, longest_input(tokenizer, model)))
     return mean_hidden(model, tokenizer, reading.encode(tokenizer, texts))

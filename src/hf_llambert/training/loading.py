@@ -16,8 +16,13 @@ from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrained
 from hf_llambert.data import damaged_note, read_note
 from hf_llambert.notes import ANY
 
-SAFE: dict[str, Any] = {"trust_remote_code": False, "use_safetensors": True}
-"""Arguments of every `from_pretrained` of a model. Left out, transformers asks whether to run code that comes along."""
+SAFE: dict[str, Any] = {
+    "trust_remote_code": False,  # left out, transformers asks whether to run code that comes along
+    "use_safetensors": True,
+    "output_attentions": False,  # whatever the checkpoint asks for: they would be kept of every layer
+    "output_hidden_states": False,
+}
+"""Arguments of every `from_pretrained` of a model."""
 
 _INDEX, _ADAPTER = "model.safetensors.index.json", "adapter_config.json"
 

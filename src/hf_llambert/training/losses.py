@@ -54,18 +54,20 @@ class EarlyLearning:
 
     def __init__(self, num_rows: int, num_labels: int) -> None:
         self.memory = torch.zeros(num_rows, num_labels)
-        """The running means, (rows, labels); they belong into a checkpoint."""
+        """The running means, (rows, labels), where the logits are; they belong into a checkpoint."""
 
     def __call__(self, logits: Tensor, targets: Tensor, rows: Tensor) -> Tensor:
         """Loss of each row of the batch; `rows` are their numbers in the training data."""
         p = logits.softmax(-1).clamp(_FLOOR, 1 - _FLOOR)
-        memory = self.memory[rows.cpu()].to(logits.device)
-        return cross_entropy(logits, targets) + ELR_STRENGTH * (1 - (memory * p).sum(-1)).clamp_min(_FLOOR).log()
+        self.memory = self.memory.to(logits.device)
+        agreed = (self.memory[rows] * p).sum(-1)
+        return cross_entropy(logits, targets) + ELR_STRENGTH * (1 - agreed).clamp_min(_FLOOR).log()
 
     def remember(self, rows: Tensor, logits: Tensor) -> None:
         """Take the predictions of a batch, gathered from all processes, into the running means. Before the loss."""
-        p = logits.detach().float().softmax(-1).clamp(_FLOOR, 1 - _FLOOR).cpu()
-        p, rows = p / p.sum(-1, keepdim=True), rows.cpu()
+        p = logits.detach().float().softmax(-1).clamp(_FLOOR, 1 - _FLOOR)
+        p = p / p.sum(-1, keepdim=True)
+        self.memory = self.memory.to(p.device)
         self.memory[rows] = ELR_MOMENTUM * self.memory[rows] + (1 - ELR_MOMENTUM) * p
 
 

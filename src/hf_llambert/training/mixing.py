@@ -24,10 +24,9 @@ from transformers.trainer_callback import ExportableState
 from hf_llambert.data import content_hash
 from hf_llambert.training.draws import MixPlan, MixSampler
 
-SCHEDULES = ("concat", "silver_then_gold", "ratio", "anneal")
-_OPTIONS = ("silver_epochs", "gold_epochs", "gold_learning_rate", "gold_share", "gold_share_end")
+SCHEDULES = ("concat", "silver_then_gold", "ratio")
+_OPTIONS = ("silver_epochs", "gold_epochs", "gold_learning_rate", "gold_share")
 _OWN_STEPS = "_max_steps_of_mix"
-_CELLS = 1000
 _WINDOW = 50  # batches within which rows are grouped by length, as the Trainer's own sampler does
 
 
@@ -51,19 +50,16 @@ class MixCallback(TrainerCallback, ExportableState):
     Args:
         num_silver (`int`): Rows of the first part of the training dataset.
         num_gold (`int`): Rows of the second part.
-        schedule (`str` or `Callable[[float], float]`, defaults to `"concat"`): `concat`: both, evenly interleaved, as
-            often as the training arguments or `silver_epochs` and `gold_epochs` say. `silver_then_gold`: first all
-            epochs over silver, then all over gold, on the same weights. `ratio`: a fixed share of gold. `anneal`: a
-            share of gold that goes from `gold_share` to `gold_share_end` in a straight line. A function gives the share
-            of gold, 0 to 1, at each progress of the training, 0 to 1.
+        schedule (`str`, defaults to `"concat"`): `concat`: both, evenly interleaved, as often as the training arguments or
+            `silver_epochs` and `gold_epochs` say. `silver_then_gold`: first all epochs over silver, then all over gold,
+            on the same weights. `ratio`: a fixed share of gold.
         silver_epochs (`float`, *optional*): Passes over silver, for `silver_then_gold` and `concat`. Together with
             `gold_epochs` this decides how long the training is, unless `max_steps` is set: then only the proportion.
         gold_epochs (`float`, *optional*): Passes over gold.
         gold_learning_rate (`float`, *optional*): For `silver_then_gold`: peak learning rate of the second part, which
             then has warm-up and decay of its own, as if it were a second training. Without it one schedule of the
             learning rate spans both parts.
-        gold_share (`float`, *optional*): Share of gold of `ratio` (defaults to 0.5); at the start of `anneal` (0).
-        gold_share_end (`float`, *optional*): Share of gold at the end of `anneal` (1).
+        gold_share (`float`, *optional*): Share of gold of `ratio` (defaults to 0.5).
         seed (`int`, defaults to 42): Seed of the order.
 
     Raises:
@@ -75,13 +71,12 @@ class MixCallback(TrainerCallback, ExportableState):
         self,
         num_silver: int,
         num_gold: int,
-        schedule: str | Callable[[float], float] = "concat",
+        schedule: str = "concat",
         *,
         silver_epochs: float | None = None,
         gold_epochs: float | None = None,
         gold_learning_rate: float | None = None,
         gold_share: float | None = None,
-        gold_share_end: float | None = None,
         seed: int = 42,
     ) -> None:
         for name, rows in (("num_silver", num_silver), ("num_gold", num_gold)):
@@ -89,15 +84,11 @@ class MixCallback(TrainerCallback, ExportableState):
                 raise ValueError(
                     f"{name} is {rows}: there is nothing to mix. One source alone takes schedule 'concat'."
                 )
-        if not callable(schedule) and schedule not in SCHEDULES:
-            raise ValueError(
-                f"Unknown schedule {schedule!r}: expected one of {', '.join(SCHEDULES)}, or a function of progress. (A "
-                f"checkpoint cannot hold a function: pass it again, without restore_callback_states_from_checkpoint.)"
-            )
+        if schedule not in SCHEDULES:
+            raise ValueError(f"Unknown schedule {schedule!r}: expected one of {', '.join(SCHEDULES)}.")
         self.num_silver, self.num_gold, self.schedule, self.seed = num_silver, num_gold, schedule, seed
         self.silver_epochs, self.gold_epochs = silver_epochs, gold_epochs
-        self.gold_learning_rate = gold_learning_rate
-        self.gold_share, self.gold_share_end = gold_share, gold_share_end
+        self.gold_learning_rate, self.gold_share = gold_learning_rate, gold_share
         self._check_arguments()
         self.progress: dict[str, object] = {}
         """What is written to `trainer_state.json`."""
@@ -106,31 +97,27 @@ class MixCallback(TrainerCallback, ExportableState):
         self._draws_per_step = self._draws_per_epoch = self._steps_per_epoch = 0
 
     def _check_arguments(self) -> None:
-        name = "a function" if callable(self.schedule) else self.schedule
         takes = {
             "concat": {"silver_epochs", "gold_epochs"},
             "silver_then_gold": {"silver_epochs", "gold_epochs", "gold_learning_rate"},
             "ratio": {"gold_share"},
-            "anneal": {"gold_share", "gold_share_end"},
-        }.get(name, set())
+        }[self.schedule]
         given = {key: value for key in _OPTIONS if (value := getattr(self, key)) is not None}
         if unused := sorted(set(given) - takes):
-            raise ValueError(f"Schedule {name} does not take {unused}; it takes {sorted(takes) or 'nothing more'}.")
+            raise ValueError(f"Schedule {self.schedule} does not take {unused}; it takes {sorted(takes)}.")
         for key in {"silver_epochs", "gold_epochs", "gold_learning_rate"} & set(given):
             if not 0 < given[key] < math.inf:
                 raise ValueError(f"{key} must be a positive number, got {given[key]}.")
-        for key in {"gold_share", "gold_share_end"} & set(given):
-            if not 0 <= given[key] <= 1:
-                raise ValueError(f"{key} must be from 0 to 1, got {given[key]}.")
+        if self.gold_share is not None and not 0 <= self.gold_share <= 1:
+            raise ValueError(f"gold_share must be from 0 to 1, got {self.gold_share}.")
         epochs = {"silver_epochs", "gold_epochs"} & set(given)
-        if len(epochs) == 1 or (name == "silver_then_gold" and not epochs):
-            raise ValueError(f"Schedule {name} needs both silver_epochs and gold_epochs; got {given}.")
+        if len(epochs) == 1 or (self.schedule == "silver_then_gold" and not epochs):
+            raise ValueError(f"Schedule {self.schedule} needs both silver_epochs and gold_epochs; got {given}.")
 
     def state(self) -> dict:
         """What a checkpoint holds of this callback."""
-        names = ("num_silver", "num_gold", *_OPTIONS, "seed")
-        schedule = self.schedule if isinstance(self.schedule, str) else "a function"
-        args = {name: getattr(self, name) for name in names} | {"schedule": schedule}
+        names = ("num_silver", "num_gold", "schedule", *_OPTIONS, "seed")
+        args = {name: getattr(self, name) for name in names}
         return {"args": args, "attributes": {"progress": dict(self.progress)}}
 
     def on_init_end(
@@ -187,7 +174,7 @@ class MixCallback(TrainerCallback, ExportableState):
         # A checkpoint of a run without this callback does not know it, and the next save would fail.
         _stored(state).setdefault(type(self).__name__, self.state())
         if self.gold_learning_rate is not None:
-            self._two_learning_rates(args, state.max_steps, lr_scheduler)
+            self._two_learning_rates(args, state, lr_scheduler)
         self._sampler = MixSampler(self._plan) if lengths is None else MixSampler(self._plan, lengths, window)
         train_dataloader.set_sampler(self._sampler)  # type: ignore[union-attr]
         self._count(state)
@@ -202,8 +189,10 @@ class MixCallback(TrainerCallback, ExportableState):
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
     ) -> None:
-        """Count, so that a checkpoint saved now carries the right numbers."""
+        """Count, so that a checkpoint saved now carries the right numbers, and keep the learning rate with the step."""
         self._count(state)
+        if self.gold_learning_rate is not None:
+            _at_step(kwargs["lr_scheduler"], state.global_step)
 
     def on_log(
         self,
@@ -257,13 +246,10 @@ class MixCallback(TrainerCallback, ExportableState):
         total = self._position(max_steps)
         stated = self._stated_draws()
         if stated is None:
-            shares = self._shares()
-            cells = 1 if self.schedule in ("concat", "ratio") else min(_CELLS, total)
-            edges = np.linspace(0, total, cells + 1).round().astype(int)
-            middle = np.array([shares((a + b) / 2 / total) for a, b in zip(edges[:-1], edges[1:], strict=True)])
-            gold = np.r_[0, np.cumsum(middle * np.diff(edges))].round().astype(int)
-            gold = np.r_[0, np.cumsum(np.clip(np.diff(gold), 0, np.diff(edges)))]
-            return self._plan_of(edges.tolist(), gold.tolist())
+            share = self.num_gold / (self.num_silver + self.num_gold)
+            if self.schedule == "ratio":
+                share = 0.5 if self.gold_share is None else self.gold_share
+            return self._plan_of([0, total], [0, round(total * share)])
         silver, gold_draws = stated
         if self._step_at(silver + gold_draws) != max_steps:  # max_steps was set: keep the proportion
             silver = min(max(1, round(total * silver / (silver + gold_draws))), total - 1)
@@ -275,34 +261,13 @@ class MixCallback(TrainerCallback, ExportableState):
     def _plan_of(self, edges: list[int], gold: list[int]) -> MixPlan:
         return MixPlan(self.num_silver, self.num_gold, tuple(edges), tuple(gold), self.seed)
 
-    def _shares(self) -> Callable[[float], float]:
-        """Share of gold by progress."""
-        if callable(self.schedule):
-            return self._checked_share
-        natural = self.num_gold / (self.num_silver + self.num_gold)
-        start = self.gold_share
-        if start is None:
-            start = {"concat": natural, "ratio": 0.5, "anneal": 0.0}[self.schedule]
-        if self.schedule != "anneal":
-            return lambda progress: start
-        end = 1.0 if self.gold_share_end is None else self.gold_share_end
-        return lambda progress: start + (end - start) * progress
-
-    def _checked_share(self, progress: float) -> float:
-        share = float(self.schedule(progress))  # type: ignore[operator]
-        if not 0 <= share <= 1:
-            raise ValueError(
-                f"The schedule gave a share of gold of {share} at progress {progress:.3f}; expected 0 to 1."
-            )
-        return share
-
     def _spec(self, dataset: object, max_steps: int) -> dict[str, object]:
         plan = self._plan
         order = hashlib.sha256(repr(plan).encode()).hexdigest()[:16]
         return {
             "num_silver": self.num_silver,
             "num_gold": self.num_gold,
-            "schedule": self.state()["args"]["schedule"],
+            "schedule": self.schedule,
             "seed": self.seed,
             "draws_per_step": self._draws_per_step,
             "max_steps": max_steps,
@@ -322,8 +287,8 @@ class MixCallback(TrainerCallback, ExportableState):
                 f"batch sizes and processes, or train anew."
             )
 
-    def _two_learning_rates(self, args: TrainingArguments, max_steps: int, scheduler: object) -> None:
-        scheduler = getattr(scheduler, "scheduler", scheduler)  # accelerate's wrapper
+    def _two_learning_rates(self, args: TrainingArguments, state: TrainerState, scheduler: object) -> None:
+        max_steps, scheduler = state.max_steps, _bare(scheduler)
         if type(scheduler) is not LambdaLR:
             raise ValueError(
                 f"gold_learning_rate needs a learning rate that is a function of the step (linear, cosine, constant, "
@@ -337,10 +302,7 @@ class MixCallback(TrainerCallback, ExportableState):
             return first(step) if step < switch else scale * second(step - switch)
 
         scheduler.lr_lambdas = [factor] * len(scheduler.lr_lambdas)
-        now = factor(scheduler.last_epoch)  # what the first step takes was computed when the scheduler was made
-        for group, rate in zip(scheduler.optimizer.param_groups, scheduler.base_lrs, strict=True):
-            group["lr"] = rate * now
-        scheduler._last_lr = [group["lr"] for group in scheduler.optimizer.param_groups]  # what the log says
+        _at_step(scheduler, state.global_step)  # what the first step takes was computed when the scheduler was made
 
     def _position(self, step: int) -> int:
         """Draws before an optimizer step; the last step of an epoch may have fewer."""
@@ -368,6 +330,19 @@ class MixCallback(TrainerCallback, ExportableState):
 def _stored(state: TrainerState) -> dict[str, object]:
     """What a checkpoint holds of each callback, by its name; TrainerState makes a dict of the list it is given."""
     return state.stateful_callbacks  # type: ignore[return-value]
+
+
+def _bare(scheduler: object) -> object:
+    return getattr(scheduler, "scheduler", scheduler)  # of accelerate's wrapper
+
+
+def _at_step(scheduler: object, step: int) -> None:
+    """Set the learning rate of a step. By itself the scheduler falls behind where fp16 skips steps."""
+    bare: LambdaLR = _bare(scheduler)  # type: ignore[assignment]
+    bare.last_epoch = step
+    for group, rate, factor in zip(bare.optimizer.param_groups, bare.base_lrs, bare.lr_lambdas, strict=True):
+        group["lr"] = rate * factor(step)
+    bare._last_lr = [group["lr"] for group in bare.optimizer.param_groups]  # what the log says
 
 
 def _lengths(dataset: object, args: TrainingArguments) -> list[int] | None:

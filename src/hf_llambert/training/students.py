@@ -23,7 +23,15 @@ from transformers import (
 
 from hf_llambert import __version__
 from hf_llambert.data import refuse_own_columns
-from hf_llambert.models import choose_device, choose_dtype, content_id, cpu_computes, limit_worker_threads
+from hf_llambert.models import (
+    choose_device,
+    choose_dtype,
+    content_id,
+    cpu_computes,
+    free_models,
+    limit_worker_threads,
+    model_cache,
+)
 from hf_llambert.tasks.questions import ABSTAIN
 from hf_llambert.tasks.texts import length_batches, why_unusable
 from hf_llambert.training.backends import (
@@ -83,7 +91,8 @@ class StudentLabeler:
         backend (`"torch"`, `"openvino"` or `"onnx"`, defaults to `"torch"`): What computes. The last two are for CPUs, and
             extras of their names.
         dtype (`str`, defaults to `"auto"`): `float32`; `bfloat16` (torch, openvino), `float16` (torch) or `int8` (onnx).
-            `auto` is float32 on a CPU and, on a GPU, the half precision that it has.
+            `auto` is float32 on a CPU and, on a GPU, the half precision that it has (in [`label_pool`] float32 too, where that
+            changes more than 0.5 % of the labels).
         attention (`str`, *optional*): With torch: `sdpa`, `eager`, `flash_attention_2` (which computes no padding at all) or
             another that transformers knows. Defaults to its choice.
         long_texts (`"truncate"`, `"mean"` or `"max"`, defaults to `"truncate"`): A text too long is cut as in training; or
@@ -193,11 +202,18 @@ class StudentLabeler:
         return out
 
     def agreement(self, texts: Sequence[str]) -> float:
-        """Share of texts with the label that the same student gives in float32 on PyTorch."""
-        plain = StudentLabeler(self.student, self.text_column, self.revision, device=self.device, dtype="float32")
+        """
+        Share of texts with the label that the same student gives in float32 on PyTorch. Both are never loaded at a time.
+        """
+        plain = StudentLabeler(
+            self.student, self.text_column, self.revision, self.batch_tokens, self.device, dtype="float32"
+        )
         plain.long_texts = self.long_texts
-        ours, exact = (one.label(texts)["student_label"] for one in (self, plain))
-        return sum(a == b for a, b in zip(ours, exact, strict=True)) / len(texts)
+        labels = []
+        for one in (plain, self):
+            free_models()
+            labels.append(one.label(texts)["student_label"])
+        return sum(a == b for a, b in zip(*labels, strict=True)) / len(texts)
 
     def settings(self) -> dict[str, object]:
         """What decides the labels: the student's content, and how it is computed and read."""
@@ -321,7 +337,7 @@ class _Loaded:
 
 
 _MOST_LOADED = 2
-_LOADED: dict[tuple, _Loaded] = {}
+_LOADED: dict[tuple, _Loaded] = model_cache()
 _LOADING = threading.Lock()  # texts are tokenised in a thread of their own
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import json
 import shutil
 import time
@@ -24,7 +23,7 @@ from transformers import (
 )
 
 from hf_llambert.data import content_hash, note_stage, stage_results, whole_folder, write_whole
-from hf_llambert.models import content_id
+from hf_llambert.models import content_id, free_models
 from hf_llambert.notes import TRAINED
 from hf_llambert.processes import process_state
 from hf_llambert.tasks.spec import TaskSpec
@@ -124,15 +123,15 @@ def train_student(
     if noted is None:
         if eval_rows is not None:
             warn_of_shared_texts(rows, dev, eval_rows, text_column)
+        free_models()  # a teacher, or the student of another seed, fold or point of a curve
         _train(task, student, revision, output, args, config, asked, rows, dev, eval_rows, text_column, selection)
-        gc.collect()
-        if args.device.type != "cpu":
-            torch.accelerator.empty_cache()  # model, gradients and optimizer make room for measuring
+        free_models()  # model, gradients and optimizer make room for measuring
     noted = stage_results(output, config, TRAINED)
     if noted is None:
         raise RuntimeError(f"The main process did not write '{output}'. Its error is above.")
     if process_state().is_main_process:
-        noted = _measure(output, config, noted, eval_rows, task, text_column, eval_name)
+        labeler = StudentLabeler(output, text_column, device="cpu" if args.use_cpu else None)
+        noted = _measure(output, config, noted, eval_rows, task, labeler, eval_name)
     process_state().wait_for_everyone()
     return stage_results(output, config, TRAINED) or noted
 
@@ -214,7 +213,7 @@ def _measure(
     noted: dict,
     eval_rows: Dataset | None,
     task: TaskSpec,
-    text_column: str,
+    labeler: StudentLabeler,
     eval_name: str,
 ) -> dict:
     """Measure a trained student on texts with gold labels and draw its figures; the notes of it come last."""
@@ -223,7 +222,7 @@ def _measure(
     if noted["train"]["n_silver"] and noted["train"]["n_gold"]:
         draw_mix(output / "mix.png", history)
     if eval_rows is not None:
-        measured = evaluate_student(StudentLabeler(output, text_column), eval_rows, task, output)
+        measured = evaluate_student(labeler, eval_rows, task, output)
         noted = {**noted, "eval": {**measured, "source": eval_name}}
         note_stage(output, config, noted)
     write_whole(output / METRICS_FILE, json.dumps(noted, indent=2) + "\n")

@@ -12,11 +12,9 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from transformers import Trainer, TrainingArguments
 
-from hf_llambert.tasks.logs import get_logger
+from hf_llambert.models import say_one_gpu
 from hf_llambert.training.losses import LOSSES, EarlyLearning, cross_entropy, hard_targets
 from hf_llambert.training.mixing import SCHEDULES, MixCallback
-
-logger = get_logger(__name__)
 
 _EXTRA_COLUMNS = ("targets", "weight", "row")
 _MEMORY_FILE = "early_learning.safetensors"
@@ -41,13 +39,12 @@ class StudentConfig(TrainingArguments):
         dev_share (`float`, defaults to 0): Share of each source that is kept back from training. The epoch whose
             weights are kept is the one most accurate on it: on gold where there is gold, else on silver.
         mix (`str`, defaults to `"silver_then_gold"`): Schedule when there is both silver and gold: see [`MixCallback`],
-            also for the five arguments that follow. The epochs over each source default to `num_train_epochs`.
+            also for the four arguments that follow. The epochs over each source default to `num_train_epochs`.
         silver_epochs (`float`, *optional*): Passes over silver.
         gold_epochs (`float`, *optional*): Passes over gold.
         gold_learning_rate (`float`, *optional*): Peak learning rate of the second part of `silver_then_gold`. Defaults
             to `learning_rate`.
-        gold_share (`float`, *optional*): Share of gold of `ratio`, or at the start of `anneal`.
-        gold_share_end (`float`, *optional*): Share of gold at the end of `anneal`.
+        gold_share (`float`, *optional*): Share of gold of `ratio`.
     """
 
     num_train_epochs: float = field(default=6, metadata={"help": "Passes over the training rows."})
@@ -76,8 +73,7 @@ class StudentConfig(TrainingArguments):
     silver_epochs: float | None = field(default=None, metadata={"help": "Passes over silver."})
     gold_epochs: float | None = field(default=None, metadata={"help": "Passes over gold."})
     gold_learning_rate: float | None = field(default=None, metadata={"help": "Peak learning rate of the gold part."})
-    gold_share: float | None = field(default=None, metadata={"help": "Share of gold (at the start)."})
-    gold_share_end: float | None = field(default=None, metadata={"help": "Share of gold at the end."})
+    gold_share: float | None = field(default=None, metadata={"help": "Share of gold of ratio."})
 
     def __post_init__(self) -> None:
         if self.loss not in (*LOSSES, "elr"):
@@ -104,13 +100,13 @@ class StudentConfig(TrainingArguments):
             self.metric_for_best_model, self.greater_is_better = "eval_gold_accuracy", True
         super().__post_init__()
         if self.n_gpu > 1:
-            logger.warning(
-                "%d GPUs are visible and one process was started: it trains on one of them. For all, start it with accelerate "
-                "launch --num_processes %d.",
-                self.n_gpu,
-                self.n_gpu,
-            )
+            say_one_gpu(self.n_gpu)
             self._n_gpu = 1  # DataParallel would multiply the batch
+        if self.world_size > 1 and not self.accelerator_config.even_batches:  # type: ignore[union-attr]  # made one above
+            raise ValueError(
+                "even_batches=False leaves some processes without a last batch, and the others would wait for them for ever. "
+                "Leave it on."
+            )
 
     def get_warmup_steps(self, num_training_steps: int) -> int:
         """Steps of warm-up, the last step never among them: it would learn nothing."""
@@ -120,8 +116,8 @@ class StudentConfig(TrainingArguments):
         """The callback that draws the rows as these arguments ask for; one of the numbers may be 0."""
         if not (num_silver and num_gold):
             return MixCallback(num_silver, num_gold, seed=self.seed)
-        stated: dict[str, float | None] = {"gold_share": self.gold_share, "gold_share_end": self.gold_share_end}
-        stated |= {"silver_epochs": self.silver_epochs, "gold_epochs": self.gold_epochs}
+        names = ("gold_share", "silver_epochs", "gold_epochs")
+        stated: dict[str, float | None] = {name: getattr(self, name) for name in names}
         if self.mix == "silver_then_gold":
             stated["silver_epochs"] = self.silver_epochs or self.num_train_epochs
             stated["gold_epochs"] = self.gold_epochs or self.num_train_epochs
