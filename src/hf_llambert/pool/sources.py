@@ -23,6 +23,7 @@ from hf_llambert.reading import (
     FileFormat,
     MixedTypes,
     check_labels,
+    has_no_fields,
     is_wider,
     joined_schema,
     plain_schema,
@@ -154,6 +155,10 @@ def cast_table(table: pa.Table, features: Features, start: int = 0, whole: bool 
     schema, columns = features.arrow_schema, []
     for name in features:
         one = pa.schema([schema.field(name)])
+        if has_no_fields(one.field(0).type):
+            raise ValueError(
+                f"column '{name}' holds objects without any field, which Parquet cannot hold. Leave it out with keep=... (--keep)"
+            )
         column = table.select([name])
         try:
             columns.append(_cast(column, one, features)[name])
