@@ -173,7 +173,7 @@ def test_what_a_card_says_of_a_csv_is_taken(labels, tmp_path, monkeypatch):
     ("card", "said"), [(CARD.replace("sep: ';'", "comment: '#'"), "its card sets comment"), ("", "split is")]
 )
 def test_what_only_datasets_can_read_is_warned_of(card, said, tmp_path, monkeypatch, caplog):
-    folder = _folder(tmp_path / "hub", **{"x.csv": "text,label,zip\na,0,b\n" * 2})
+    folder = _folder(tmp_path / "hub", **{"x.csv": "text,label,zip\na,0,b\nc,1,d\n"})
     _hub(folder, monkeypatch, card)
     assert len(load_data("some/where", "train[:1]")) == 1
     assert said in caplog.text and "may take texts such as NA for missing ones" in caplog.text
