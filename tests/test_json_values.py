@@ -173,3 +173,14 @@ def test_a_number_too_large_for_float64_is_refused(content, tmp_path):
     path.write_text(content)
     with pytest.raises(ValueError, match="too large for float64|too big to be stored in double"):
         load_data(path)
+
+
+@pytest.mark.parametrize("value", [{}, [{}], {"a": {}}])
+def test_objects_without_any_field_are_refused_in_what_a_pool_keeps(value, student_dir, tmp_path):
+    (tmp_path / "d.jsonl").write_text(json.dumps({"text": "a film", "it": value}))
+    assert load_data(tmp_path / "d.jsonl")["it"][:] == [value]
+    labeler = StudentLabeler(student_dir)
+    with pytest.raises(RuntimeError, match="column 'it' holds objects without any field, .* Leave it out with keep="):
+        label_pool(tmp_path / "d.jsonl", labeler, tmp_path / "all", show_progress=False)
+    label_pool(tmp_path / "d.jsonl", labeler, tmp_path / "labels", keep=["text"], show_progress=False)
+    assert read_pool(tmp_path / "labels")["text"][:] == ["a film"]

@@ -30,6 +30,7 @@ from hf_llambert.reading import (
     suited,
 )
 from hf_llambert.reading.folders import data_files, is_saved_dataset
+from hf_llambert.reading.hub_files import csv_options, hub_files
 from hf_llambert.stages import STAGE_FILE, claim_stage, note_stage, stage_results
 from hf_llambert.tasks.label_names import look_alikes
 from hf_llambert.tasks.questions import ABSTAIN, LabelValues, label_ids, label_reading, warn_about_gold
@@ -265,19 +266,14 @@ def _read(source: str | Path, split: str | None, config: str | None, form: FileF
         return read_files(*data_files(path), form)
     with hub_errors(source, config):
         builder = load_dataset_builder(str(source), config)
-        options = csv_options(form) if builder.name == "csv" and builder.info.features is None else {}
-        if split is None:
-            return _one_split(load_dataset(str(source), config, **options), source, None)
-        return load_dataset(str(source), config, split=split, **options)
-
-
-def csv_options(form: FileFormat) -> dict:
-    """How pandas reads a CSV of the Hub as those here are read: "NA" and "null" are texts, and labels stay as written."""
-    return {
-        "keep_default_na": False,
-        "na_values": [""],
-        "converters": dict.fromkeys((form.text_column, *form.label_columns), str),
-    }
+        hub = hub_files(builder, split, form)
+        if hub is None:
+            options = csv_options(form) if builder.name == "csv" and builder.info.features is None else {}
+            if split is None:
+                return _one_split(load_dataset(str(source), config, **options), source, None)
+            return load_dataset(str(source), config, split=split, **options)
+        paths = hub.paths()
+    return hub.named(read_files(hub.kind, paths, hub.form))
 
 
 @contextmanager

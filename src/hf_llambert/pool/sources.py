@@ -13,16 +13,17 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from datasets import Dataset, Features, IterableDataset, load_dataset, load_dataset_builder
+from datasets import Dataset, DatasetBuilder, Features, IterableDataset, load_dataset, load_dataset_builder
 from datasets.table import table_cast
 
-from hf_llambert.data import content_hash, csv_options, data_files, hub_errors, is_saved_dataset, load_data
+from hf_llambert.data import content_hash, data_files, hub_errors, is_saved_dataset, load_data
 from hf_llambert.models import digest_file
 from hf_llambert.reading import (
     PLAIN,
     FileFormat,
     MixedTypes,
     check_labels,
+    has_no_fields,
     is_wider,
     joined_schema,
     plain_schema,
@@ -31,6 +32,7 @@ from hf_llambert.reading import (
     read_tables,
     suited,
 )
+from hf_llambert.reading.hub_files import HubFiles, csv_options, hub_files
 
 _READ = 1000  # rows that are read at once
 _PEEK = 100  # rows by which a stream is known again
@@ -68,7 +70,8 @@ def pool_pieces(
     Args:
         pool: A dataset; a stream, which is known again by its first rows; a .parquet, .jsonl, .ndjson, .json, .csv, .tsv or
             .arrow file (compressed or not), a directory of such files of one kind; a saved dataset or a run's folder; or a
-            Hub id, whose files are streamed. Files are never copied, and told apart by size and 64 places in each.
+            Hub id, whose files are streamed (CSV and JSON are fetched into the Hub's cache). Files are never copied, and told
+            apart by size and 64 places in each.
         split (`str`, *optional*): Split of a Hub id or a saved dataset.
         form (`FileFormat`, *optional*): Encoding and delimiter of files that are here.
         config (`str`, *optional*): Configuration of a Hub id.
@@ -91,10 +94,14 @@ def pool_pieces(
         _check_labels(kind, files, path)
         read = suited(kind, files, form)
         return [_file_piece(kind, path, Path(pool), form, read) for path in files]
-    kind, urls = _hub_files(str(pool), split, config)
-    return [
-        Piece(url, url, None, partial(_read_url, kind, url, form)) for url in urls
-    ]  # the commit is part of the address
+    builder, split, urls = _hub_files(str(pool), split, config)
+    hub = hub_files(builder, split, form)
+    if hub is None:  # the commit is part of the address
+        return [Piece(url, url, None, partial(_read_url, builder.name, url, form)) for url in urls]
+    # Types of a CSV are decided over all its files; those of JSON stand in it, so each is fetched when its turn comes.
+    read = suited("csv", hub.paths(), hub.form) if hub.kind == "csv" else hub.form
+    said = "" if hub.form == PLAIN else f" {hub.form!r}"
+    return [Piece(url, url + said, None, partial(_read_hub_file, hub, url, read)) for url in urls]
 
 
 def pool_features(pieces: Sequence[Piece]) -> Features:
@@ -148,6 +155,10 @@ def cast_table(table: pa.Table, features: Features, start: int = 0, whole: bool 
     schema, columns = features.arrow_schema, []
     for name in features:
         one = pa.schema([schema.field(name)])
+        if has_no_fields(one.field(0).type):
+            raise ValueError(
+                f"column '{name}' holds objects without any field, which Parquet cannot hold. Leave it out with keep=... (--keep)"
+            )
         column = table.select([name])
         try:
             columns.append(_cast(column, one, features)[name])
@@ -284,7 +295,11 @@ def _read_url(kind: str, url: str, form: FileFormat, start: int) -> Iterator[pa.
     yield from map(plain_types, _read_stream(stream, start))
 
 
-def _hub_files(name: str, split: str | None, config: str | None) -> tuple[str, list[str]]:
+def _read_hub_file(hub: HubFiles, url: str, form: FileFormat, start: int) -> Iterator[pa.Table]:
+    yield from hub.tables(url, form, start, _READ)
+
+
+def _hub_files(name: str, split: str | None, config: str | None) -> tuple[DatasetBuilder, str | None, list[str]]:
     with hub_errors(name, config):
         builder = load_dataset_builder(name, config)
     files = builder.config.data_files or {}
@@ -292,4 +307,4 @@ def _hub_files(name: str, split: str | None, config: str | None) -> tuple[str, l
         split = str(next(iter(files)))
     if split not in files:
         raise ValueError(f"'{name}' has the splits {[str(s) for s in files]}; got split={split!r}. Pass one of them.")
-    return builder.name, [str(file) for file in files[split]]
+    return builder, split, [str(file) for file in files[split]]

@@ -51,6 +51,13 @@ def is_any_list(kind: pa.DataType) -> bool:
     return pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
 
 
+def has_no_fields(kind: pa.DataType) -> bool:
+    """Whether a type is, or holds, that of objects of which none has a field."""
+    if pa.types.is_struct(kind):
+        return not kind.num_fields or any(has_no_fields(field.type) for field in kind)
+    return is_any_list(kind) and has_no_fields(kind.value_type)
+
+
 def check_labels(seen: dict[str, tuple[str, object]], schema: pa.Schema, name: str) -> None:
     """
     See that files number the names of their labels alike, or their rows would get the names of others.

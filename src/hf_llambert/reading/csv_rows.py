@@ -5,11 +5,10 @@ from __future__ import annotations
 import csv
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
-from itertools import islice
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import closing, suppress
+from itertools import chain, islice
 from pathlib import Path
-from typing import IO
 
 import pyarrow as pa
 
@@ -29,8 +28,7 @@ def csv_tables(path: Path, form: FileFormat) -> Iterator[pa.Table]:
     """The rows of a CSV. Its types are those of the format, else those that suit the whole file."""
     types = csv_types([path], form) if form.column_types is None else form.column_types
     form = form.of(path)
-    with open_text(path, form) as text:
-        checked = _checked_rows(text, form)
+    with closing(_checked_rows(path, form)) as checked:
         header = next(checked, None)
         if header is None:
             return
@@ -54,11 +52,10 @@ def csv_types(files: Sequence[Path], form: FileFormat) -> dict[str, pa.DataType]
     """
     found: dict[str, _Kinds] = {}
     for path in files:
-        with suppress(ValueError, *DAMAGED), open_text(path, form) as text:  # reading it says why not
-            checked = _checked_rows(text, form.of(path))
+        with suppress(ValueError, *DAMAGED), closing(_checked_rows(path, form.of(path))) as checked:  # reading says it
             header = next(checked, [])
             kinds = [found.setdefault(name, _Kinds(name in form.label_columns)) for name in header]
-            while rows := list(islice(checked, _ROWS)):
+            while any(kind.left for kind in kinds) and (rows := list(islice(checked, _ROWS))):
                 open_ones = [k for k, kind in enumerate(kinds) if kind.left]
                 for k in open_ones:
                     kinds[k].see({row[k] for row in rows})
@@ -114,68 +111,71 @@ def _column(values: Iterable[str], kind: pa.DataType) -> pa.Array:
     return pa.array([read(value) if value else None for value in values], kind)
 
 
-def _checked_rows(text: IO[str], form: FileFormat) -> Iterator[list[str]]:
+def _checked_rows(path: Path, form: FileFormat) -> Generator[list[str]]:
     """
     The header and the rows of a CSV, each with as many fields as the header: pandas takes what is too much for an index,
     and shifts the rest. An empty line is no row.
     """
     csv.field_size_limit(2**31 - 1)
-    ended, raw = False, list[str]()  # the lines of the row that is read
-
-    def lines() -> Iterator[str]:
-        nonlocal ended
-        for number, one in enumerate(text):
-            raw.append("\n" if number == 0 and _is_note_of_excel(one, form) else one)
-            yield raw[-1]
-        ended = True
-
-    rows = csv.reader(lines(), delimiter=form.delimiter, strict=True)  # else a stray quote swallows the rows behind it
-    header, line = None, 1
-    try:
-        for row in rows:
-            if not row or (len(row) == 1 and not row[0].strip(" \t") and (header is None or len(header) > 1)):
-                pass  # an empty line
-            elif header is None:
-                header = row
-                _check_header(header, form)
-                yield row
-            elif len(row) != len(header):
-                raise ValueError(
-                    f"line {line:,} has {len(row)} fields, the header {len(header)}: {header}. "
-                    + _backslashes(raw)
-                    + f"Put a field that holds {form.delimiter!r} or a line break in double quotes, or pass the right delimiter "
-                    f"(--delimiter)"
-                )
-            else:
-                if form.delimiter != "," and any("\n" in one and form.delimiter in one for one in row):
-                    logger.warning(
-                        "A field of line %s goes on to line %s with %r in it. If its first double quote is a text's own, it "
-                        'has swallowed rows: write it as """".',
-                        f"{line:,}",
-                        f"{rows.line_num:,}",
-                        form.delimiter,
+    width, line = 0, 1
+    with open_text(path, form) as text:
+        first = text.readline()
+        lines = chain(["\n" if _is_note_of_excel(first, form) else first], text)
+        rows = csv.reader(lines, delimiter=form.delimiter, strict=True)  # or a stray quote swallows the rows behind it
+        try:
+            for row in rows:
+                if len(row) == width > 1:
+                    if form.delimiter != "," and any("\n" in one and form.delimiter in one for one in row):
+                        _warn_of_quote(line, rows.line_num, form)
+                    yield row
+                elif not row or (len(row) == 1 != width and not row[0].strip(" \t")):
+                    pass  # an empty line
+                elif not width:
+                    header, width = row, len(row)
+                    _check_header(header, form)
+                    yield row
+                elif len(row) == width:
+                    yield row
+                else:
+                    raise ValueError(
+                        f"line {line:,} has {len(row)} fields, the header {width}: {header}. "
+                        + _backslashes(path, form, line, rows.line_num)
+                        + f"Put a field that holds {form.delimiter!r} or a line break in double quotes, or pass the right "
+                        f"delimiter (--delimiter)"
                     )
-                yield row
-            line = rows.line_num + 1
-            raw.clear()
-    except csv.Error as error:
-        if ended:
-            said = f"line {line:,} opens a double quote that nothing closes. {_backslashes(raw)}Write it twice inside a field"
-        elif "expected after" in str(error):
-            said = (
-                f"line {line:,} opens a double quote whose field goes on behind the one that closes it, in line "
-                f"{rows.line_num:,}. {_backslashes(raw)}Write a quote inside a quoted field twice, and a first one that is text "
-                f'as """"'
-            )
-        else:
-            said = f"line {line:,} is no CSV ({error})"
-        raise ValueError(said) from error
+                line = rows.line_num + 1
+        except csv.Error as error:
+            raise ValueError(_said(error, path, form, line, rows.line_num)) from error
 
 
-def _backslashes(raw: Sequence[str]) -> str:
+def _said(error: csv.Error, path: Path, form: FileFormat, line: int, last: int) -> str:
+    """What is wrong with a row, from one line to another."""
+    written = _backslashes(path, form, line, last)
+    if "unexpected end" in str(error):
+        return f"line {line:,} opens a double quote that nothing closes. {written}Write it twice inside a field"
+    if "expected after" in str(error):
+        return (
+            f"line {line:,} opens a double quote whose field goes on behind the one that closes it, in line {last:,}. "
+            f'{written}Write a quote inside a quoted field twice, and a first one that is text as """"'
+        )
+    return f"line {line:,} is no CSV ({error})"
+
+
+def _warn_of_quote(line: int, last: int, form: FileFormat) -> None:
+    logger.warning(
+        "A field of line %s goes on to line %s with %r in it. If its first double quote is a text's own, it has swallowed "
+        'rows: write it as """".',
+        f"{line:,}",
+        f"{last:,}",
+        form.delimiter,
+    )
+
+
+def _backslashes(path: Path, form: FileFormat, line: int, last: int) -> str:
     """What to say of lines where a backslash stands before a quote, as Spark and MySQL write it; it may be a text's own."""
-    if not any('\\"' in line for line in raw):
-        return ""
+    with open_text(path, form) as text:
+        if not any('\\"' in one for one in islice(text, line - 1, last)):
+            return ""
     return (
         'It holds \\", as Spark and MySQL write a quote: write the file with "" for it '
         "(in Spark option('escape', '\"')). "
