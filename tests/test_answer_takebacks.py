@@ -66,7 +66,14 @@ def test_explanation_with_words_of_a_takeback_is_read(said):
         (("إيجابي", "سلبي"), ABSTAIN, "إيجابي. النص يقول العكس."),
         (("olumlu", "olumsuz"), ABSTAIN, "Olumlu. Yorum tam tersini söylüyor."),
         (("nein", "ja"), 0, "Nein, der Text sagt das Gegenteil."),
-        (YES_NO, 1, "No, not at all.", "No, definitely not."),
+        (YES_NO, 1, "No, not at all.", "No, definitely not.", "No. The text says the opposite.", "No, quite the opposite.",
+         "No. On the contrary, it praises the hotel.", "No, far from it."),
+        (YES_NO, ABSTAIN, "Yes, quite the opposite.", "Yes. On the contrary, it praises the hotel.", "Yes, far from it."),
+        (("false", "true"), 0, "False. The opposite is the case."),
+        (("contradiction", "neutral"), 0, "Contradiction. The premise says the opposite."),
+        (("contradiction", "neutral"), 1, "Neutral. It is unclear whether he sleeps.", "Neutral. Both could be true."),
+        (SENTIMENT, ABSTAIN, "Positive. The text says the opposite.", "Positive. The right answer is mixed."),
+        (SENTIMENT, 0, "Positive. My answer is based on the tone.", "Positive. The classification is based on the tone."),
     ),
 )  # fmt: skip
 def test_text_that_is_said_to_mean_the_contrary_takes_the_label_back(labels, label, answer):

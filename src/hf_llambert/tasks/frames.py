@@ -40,6 +40,7 @@ class _Frames:
     prepositions: frozenset[str]
     yes: frozenset[str]
     no: frozenset[str]
+    denying: frozenset[str]
 
 
 @lru_cache(maxsize=1)
@@ -59,12 +60,15 @@ def _known() -> _Frames:
         {name: re.compile(r"[\W_]{0,8}(?:" + "|".join(map(_whole_word, data[name])) + ")") for name in _BEGINS},
         {name: re.compile("|".join(map(_whole_word, data[name]))) for name in _HOLDS},
         *(frozenset(clean(word.casefold()) for word in data[name]) for name in ("openers", "claims")),
-        *(frozenset(word.casefold() for word in data[name]) for name in ("foreign", "prepositions", "yes", "no")),
+        *(
+            frozenset(word.casefold() for word in data[name])
+            for name in ("foreign", "prepositions", "yes", "no", "denying")
+        ),
     )
 
 
 _BEGINS = ("reasons", "explains", "turns", "clauses", "therefore", "closers", "answers", "musing")
-_HOLDS = ("denials", "slips", "dodges", "mentions", "contrary", "doubts", "heads", "nothing", "invented")
+_HOLDS = ("denials", "slips", "dodges", "mentions", "contrary", "doubts", "opposites", "heads", "nothing", "invented")
 
 
 def _template(frame: str, gap: str, slots: dict[str, str]) -> str:
@@ -212,10 +216,11 @@ def is_harmless(sentence: str) -> bool:
     return bool(known.begins["reasons"].match(sentence)) or not words or 2 * sum(map(is_usual, words)) > len(words)
 
 
-def has_doubts(text: str) -> bool:
-    """Whether a text says in English that its label may be another."""
+def has_doubts(text: str, label: str = "") -> bool:
+    """Whether a text says in English that its label may be another; that the opposite is so explains a label that denies."""
     known = _known()
-    if known.holds["doubts"].search(text):
+    denies = label in known.no or label in known.denying
+    if known.holds["doubts"].search(text) or not denies and known.holds["opposites"].search(text):
         return True
     return any(known.takebacks.fullmatch(clean(clause) + " ") for clause in _CLAUSE.split(text))
 
@@ -238,7 +243,8 @@ def may_follow(sentence: str) -> bool:
     known = _known()
     if known.begins["closers"].match(sentence):
         return True
-    if "?" in sentence or known.begins["musing"].match(sentence) or known.holds["heads"].search(sentence):
+    stated = known.holds["heads"].search(sentence.replace(" is based on ", " "))
+    if "?" in sentence or known.begins["musing"].match(sentence) or stated:
         return False
     return is_harmless(sentence)
 
