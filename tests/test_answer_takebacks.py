@@ -24,6 +24,12 @@ TAKEN_BACK = [
     "That is what I would say if the author were sincere.", "It would be a mistake to say so.", "Either label would fit.",
     "Both labels fit.", "None of the labels fits well.", "No label really fits.", "It depends.", "Could be either.",
     "Revised: mixed.", "Corrected: mixed.", "TBD", "To be decided.", "Something went wrong.", "Error: timeout",
+    "I was too quick.", "I jumped to conclusions.", "I could be wrong.", "I may be wrong here.", "I probably misread it.",
+    "I'm of two minds.", "I made this up.", "I have not read the text.", "Looking at it again, I was mistaken.",
+    "Upon further review, I reject this label.", "The second label would be better.", "A different category would fit better.",
+    "This label is questionable.", "This is debatable.", "That was premature.", "Do not use this label.", "Cancel that.",
+    "Don't trust this answer.", "Ignore my previous message.", "Invalid answer.", "Just a guess.", "I'm guessing here.",
+    "No text was given.", "The text was empty, so I invented one.",
     "Please verify.", "More context is needed.", "Reconsidering.",
 ]  # fmt: skip
 EXPLAINED = [
@@ -35,6 +41,8 @@ EXPLAINED = [
     "I am confident about this.", "The error was corrected by the staff.", "The other actors are good too.",
     "The reviewer guessed the ending but still liked it.", "The book is about a test.", "The author is not being ironic.",
     "I chose this label because the author is happy.", "The other labels do not fit.", "No other label fits.",
+    "I did not find any fault.", "I would recommend it.", "I rated it so because of the praise.",
+    "This label reflects the praise.",
     "It doesn't get better than this.", "The reviewer would buy another one.", "I hope this helps!",
 ]  # fmt: skip
 FORMS = ["Positive. {}", "The sentiment is positive.\n\n{}", "Answer: positive\n{}", '{{"label": "positive"}}\n{}']
