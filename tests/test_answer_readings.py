@@ -457,7 +457,7 @@ HUNGARIAN, POLISH, CHINESE = ("pozitív", "negatív"), ("pozytywny", "negatywny"
         (("-1", "0", "1"), 0, "-1.0", "The score is -1.0.", "−1.0"),
         (("-1", "0", "1"), ABSTAIN, "-1.5", "0-1.0", "1.0-1.0", "- 1.0"),
         (("World", "Sports"), 0, "World (International)"),
-        (STARS, ABSTAIN, "< 3", "> 3", "Rating: < 3", "<3"),
+        (STARS, ABSTAIN, "< 3", "> 3", "Rating: < 3", "<3", "≥ 3"),
         (("C", "C++"), 1, "C++ (not C)"),
         (SENTIMENT, 0, '{"label": "positive"}<|im_end|>', "```yaml\nlabel: positive\n```", "I'd flag this as positive."),
         (FRENCH, 0, "Je dirais que c'est positif.", "Je pense que l'avis est positif."),

@@ -30,6 +30,7 @@ TAKEN_BACK = [
     "This label is questionable.", "This is debatable.", "That was premature.", "Do not use this label.", "Cancel that.",
     "Don't trust this answer.", "Ignore my previous message.", "Invalid answer.", "Just a guess.", "I'm guessing here.",
     "No text was given.", "The text was empty, so I invented one.",
+    "That verdict was hasty.", "There is no correct label.", "Neither label applies.",
     "Please verify.", "More context is needed.", "Reconsidering.",
 ]  # fmt: skip
 EXPLAINED = [

@@ -56,7 +56,7 @@ _NEXT_EXAMPLE = re.compile(
 )
 _OPTION_END = re.compile(r"\s?[).:\]}*–—-]{1,4}\s")
 _CODE_END = re.compile(r"\s?[).:\]}*,–—-]{1,4}\s|\*{0,2}\s\((?=\w)")
-_BOXED = re.compile(r"\$*\\boxed\s?\{\s?(?:\\text\w{0,4}\s?\{)?([^{}]{0,200})\}{1,2}\$*")
+_BOXED = re.compile(r"\${0,2}\\boxed\s?\{\s?(?:\\text\w{0,4}\s?\{)?([^{}]{0,200})\}{1,2}\$*")
 _NOT_OTHER = re.compile(r"(?<=[\w+#]) \(not (?:an? )?([^()\n]{1,60})\)")
 _MOST_BEFORE = 60  # sentences before the one that states the label
 _SENTENCE = re.compile(r"(?<=[.!?])\s+|\n+|(?<=[。｡।۔؟])")

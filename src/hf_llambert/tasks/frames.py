@@ -26,8 +26,9 @@ _I_SAY = re.compile(
     r"(?:'(?:m|d|ll|ve))? (?:(?:am|would|will|have|can|also|just|only|still|very|so|\w+ly) ){0,3}"
 )
 _OF_LABELS = re.compile(
-    r"(?<!\w)(?:this|that|the|my|another|other|different|second|first|above|previous|better)(?: \w+)? "
-    r"(?:answer|label|classification|category|prediction)s?(?!\w)"
+    r"(?<!\w)(?:this|that|the|my|another|other|different|second|first|above|previous|better|"
+    r"neither|either|no|correct|right)(?: \w+)? "
+    r"(?:answer|label|classification|category|prediction|verdict)s?(?!\w)"
 )
 _ANOTHER_LABEL = re.compile(
     r"(?<!\w)(?:another|other|different|second|better|alternative) (?:answer|label|classification|category)(?!\w)"
