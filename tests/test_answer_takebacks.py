@@ -24,6 +24,13 @@ TAKEN_BACK = [
     "That is what I would say if the author were sincere.", "It would be a mistake to say so.", "Either label would fit.",
     "Both labels fit.", "None of the labels fits well.", "No label really fits.", "It depends.", "Could be either.",
     "Revised: mixed.", "Corrected: mixed.", "TBD", "To be decided.", "Something went wrong.", "Error: timeout",
+    "I was too quick.", "I jumped to conclusions.", "I could be wrong.", "I may be wrong here.", "I probably misread it.",
+    "I'm of two minds.", "I made this up.", "I have not read the text.", "Looking at it again, I was mistaken.",
+    "Upon further review, I reject this label.", "The second label would be better.", "A different category would fit better.",
+    "This label is questionable.", "This is debatable.", "That was premature.", "Do not use this label.", "Cancel that.",
+    "Don't trust this answer.", "Ignore my previous message.", "Invalid answer.", "Just a guess.", "I'm guessing here.",
+    "No text was given.", "The text was empty, so I invented one.",
+    "That verdict was hasty.", "There is no correct label.", "Neither label applies.",
     "Please verify.", "More context is needed.", "Reconsidering.",
 ]  # fmt: skip
 EXPLAINED = [
@@ -35,6 +42,8 @@ EXPLAINED = [
     "I am confident about this.", "The error was corrected by the staff.", "The other actors are good too.",
     "The reviewer guessed the ending but still liked it.", "The book is about a test.", "The author is not being ironic.",
     "I chose this label because the author is happy.", "The other labels do not fit.", "No other label fits.",
+    "I did not find any fault.", "I would recommend it.", "I rated it so because of the praise.",
+    "This label reflects the praise.",
     "It doesn't get better than this.", "The reviewer would buy another one.", "I hope this helps!",
 ]  # fmt: skip
 FORMS = ["Positive. {}", "The sentiment is positive.\n\n{}", "Answer: positive\n{}", '{{"label": "positive"}}\n{}']
@@ -66,7 +75,14 @@ def test_explanation_with_words_of_a_takeback_is_read(said):
         (("إيجابي", "سلبي"), ABSTAIN, "إيجابي. النص يقول العكس."),
         (("olumlu", "olumsuz"), ABSTAIN, "Olumlu. Yorum tam tersini söylüyor."),
         (("nein", "ja"), 0, "Nein, der Text sagt das Gegenteil."),
-        (YES_NO, 1, "No, not at all.", "No, definitely not."),
+        (YES_NO, 1, "No, not at all.", "No, definitely not.", "No. The text says the opposite.", "No, quite the opposite.",
+         "No. On the contrary, it praises the hotel.", "No, far from it."),
+        (YES_NO, ABSTAIN, "Yes, quite the opposite.", "Yes. On the contrary, it praises the hotel.", "Yes, far from it."),
+        (("false", "true"), 0, "False. The opposite is the case."),
+        (("contradiction", "neutral"), 0, "Contradiction. The premise says the opposite."),
+        (("contradiction", "neutral"), 1, "Neutral. It is unclear whether he sleeps.", "Neutral. Both could be true."),
+        (SENTIMENT, ABSTAIN, "Positive. The text says the opposite.", "Positive. The right answer is mixed."),
+        (SENTIMENT, 0, "Positive. My answer is based on the tone.", "Positive. The classification is based on the tone."),
     ),
 )  # fmt: skip
 def test_text_that_is_said_to_mean_the_contrary_takes_the_label_back(labels, label, answer):

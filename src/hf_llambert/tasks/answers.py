@@ -56,8 +56,8 @@ _NEXT_EXAMPLE = re.compile(
 )
 _OPTION_END = re.compile(r"\s?[).:\]}*–—-]{1,4}\s")
 _CODE_END = re.compile(r"\s?[).:\]}*,–—-]{1,4}\s|\*{0,2}\s\((?=\w)")
-_BOXED = re.compile(r"\$*\\boxed\s?\{\s?(?:\\text\w{0,4}\s?\{)?([^{}]{0,200})\}{1,2}\$*")
-_NOT_OTHER = re.compile(r"(?<=\w) \(not (?:an? )?([^()\n]{1,60})\)")
+_BOXED = re.compile(r"\${0,2}\\boxed\s?\{\s?(?:\\text\w{0,4}\s?\{)?([^{}]{0,200})\}{1,2}\$*")
+_NOT_OTHER = re.compile(r"(?<=[\w+#]) \(not (?:an? )?([^()\n]{1,60})\)")
 _MOST_BEFORE = 60  # sentences before the one that states the label
 _SENTENCE = re.compile(r"(?<=[.!?])\s+|\n+|(?<=[。｡।۔؟])")
 _QUOTED = re.compile(r"\"([^\"\n]*)\"|(?<!\w)'([^'\n]*)'(?!\w)|`([^`\n]*)`")
@@ -100,7 +100,7 @@ def _read_folded(text: str, ids: dict[str, int], pattern: re.Pattern[str]) -> tu
         found = [_text_labels(answer, ids, pattern) for answer in answers]
         if any(not labels for labels, _ in found):
             return None, "names no label under one of its keys"
-        return _only([*found, _beside_labels(beside, ids, pattern)] if found else [])
+        return _only([*found, _beside_labels(_TAGS.sub(" ", beside), ids, pattern)] if found else [])
     text = _EMPHASIS.sub(r"\2", _TAGS.sub(" ", _BOXED.sub(r"(\1)", text)))
     if (turn := _NEXT_EXAMPLE.search(text)) and pattern.search(text, 0, turn.start()):
         # A small model goes on with examples of its own. Only an answer that is nothing but a label ends clearly before them.
@@ -130,6 +130,8 @@ def _whole_answer(text: str, ids: dict[str, int]) -> tuple[int | None, str | Non
         return None
     if ASKS.search(text) and name[-1] not in "?;":
         return None, "asks instead of answering"
+    if name in ids and name[0].isdigit() and re.match(r"\s*[<>]=?\s", text):
+        return None, "may be another number"
     bare = re.sub(r"\s+", "", _EMPHASIS.sub(r"\2", text))
     if is_code(name) and re.search(r"\d(?:[!†‡*]|\.[*-])", bare):
         return None, "may be a part of another label"

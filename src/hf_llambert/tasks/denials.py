@@ -72,4 +72,4 @@ def takes_back(text: str, label: str = "") -> bool:
     """Whether an English text after a label says that the label is wrong: "This is not correct", "Scratch that"."""
     agrees = _AGREES.match(text) if label == "no" else None
     text = text[agrees.end() :] if agrees else text
-    return has_doubts(text) or _TAKEN_BACK.search(text) is not None
+    return has_doubts(text, label) or _TAKEN_BACK.search(text) is not None

@@ -21,6 +21,18 @@ UNSPACED = (
 _MARKS = re.compile(r"[\"'`´’‘“”„«»「」『』【】《》〈〉(){}\[\]<>:=,、،؛;~|#*_→⇒\\/–—-]+")
 _STOPS = " \t\n\r.!。｡।۔…·•¡"
 _PAUSE = re.compile(r"[,;:(.\n–—\- 。、，]+")
+_I_SAY = re.compile(
+    r"(?:\A\W*|[,;:.(\n–—-]\s*|(?<!\w)(?:that|because|and|but|so|what|if|think|believe|fear|sorry|well|actually|then) )i(?!\w)"
+    r"(?:'(?:m|d|ll|ve))? (?:(?:am|would|will|have|can|also|just|only|still|very|so|\w+ly) ){0,3}"
+)
+_OF_LABELS = re.compile(
+    r"(?<!\w)(?:this|that|the|my|another|other|different|second|first|above|previous|better|"
+    r"neither|either|no|correct|right)(?: \w+)? "
+    r"(?:answer|label|classification|category|prediction|verdict)s?(?!\w)"
+)
+_ANOTHER_LABEL = re.compile(
+    r"(?<!\w)(?:another|other|different|second|better|alternative) (?:answer|label|classification|category)(?!\w)"
+)
 _CLAUSE = re.compile(r"[.!?;:,\n()\[\]–—]+|\s-\s")
 _ANY_WORDS = {"~": r"(?:\S+ ){1,6}", "...": r"(?:\S+ )*"}
 _LONGEST_BESIDE = 400  # characters before a label, and of pauses after it, in which a frame is looked for
@@ -32,6 +44,7 @@ class _Frames:
     unspaced: re.Pattern[str]
     stated: re.Pattern[str]
     takebacks: re.Pattern[str]
+    i_may: re.Pattern[str]
     begins: dict[str, re.Pattern[str]]
     holds: dict[str, re.Pattern[str]]
     openers: frozenset[str]
@@ -40,6 +53,7 @@ class _Frames:
     prepositions: frozenset[str]
     yes: frozenset[str]
     no: frozenset[str]
+    denying: frozenset[str]
 
 
 @lru_cache(maxsize=1)
@@ -56,15 +70,31 @@ def _known() -> _Frames:
         re.compile("|".join(unspaced)),
         re.compile("|".join(stated).replace("\n", r"(?:\S+ ){1,3}")),
         re.compile("|".join(_template(clause, " ", slots) for clause in data["takebacks"])),
+        re.compile("|".join(map(_whole_word, data["i_may"]))),
         {name: re.compile(r"[\W_]{0,8}(?:" + "|".join(map(_whole_word, data[name])) + ")") for name in _BEGINS},
         {name: re.compile("|".join(map(_whole_word, data[name]))) for name in _HOLDS},
         *(frozenset(clean(word.casefold()) for word in data[name]) for name in ("openers", "claims")),
-        *(frozenset(word.casefold() for word in data[name]) for name in ("foreign", "prepositions", "yes", "no")),
+        *(
+            frozenset(word.casefold() for word in data[name])
+            for name in ("foreign", "prepositions", "yes", "no", "denying")
+        ),
     )
 
 
 _BEGINS = ("reasons", "explains", "turns", "clauses", "therefore", "closers", "answers", "musing")
-_HOLDS = ("denials", "slips", "dodges", "mentions", "contrary", "doubts", "heads", "nothing", "invented")
+_HOLDS = (
+    "denials",
+    "slips",
+    "dodges",
+    "mentions",
+    "contrary",
+    "doubts",
+    "opposites",
+    "supports",
+    "heads",
+    "nothing",
+    "invented",
+)
 
 
 def _template(frame: str, gap: str, slots: dict[str, str]) -> str:
@@ -156,7 +186,7 @@ def _clause_start(before: str) -> int | None:
 def _explains(pause: str, tail: str, after: str) -> bool:
     """Whether what stands after a frame and a pause explains it."""
     known = _known()
-    if not re.search(r"[^\W\d_]", tail) or known.begins["turns"].match(tail) or "?" in tail:
+    if not re.search(r"[^\W\d_]", tail) or known.begins["turns"].match(tail) or "?" in tail or speaks_of_itself(tail):
         return False
     if known.begins["reasons"].match(tail):
         return not is_foreign_denial(tail)
@@ -212,12 +242,25 @@ def is_harmless(sentence: str) -> bool:
     return bool(known.begins["reasons"].match(sentence)) or not words or 2 * sum(map(is_usual, words)) > len(words)
 
 
-def has_doubts(text: str) -> bool:
-    """Whether a text says in English that its label may be another."""
+def has_doubts(text: str, label: str = "") -> bool:
+    """Whether a text says in English that its label may be another; that the opposite is so explains a label that denies."""
     known = _known()
-    if known.holds["doubts"].search(text):
+    denies = label in known.no or label in known.denying
+    if known.holds["doubts"].search(text) or not denies and known.holds["opposites"].search(text):
         return True
     return any(known.takebacks.fullmatch(clean(clause) + " ") for clause in _CLAUSE.split(text))
+
+
+def speaks_of_itself(text: str) -> bool:
+    """Whether an English text after a label speaks of its label or of who answers, other than to explain the label."""
+    known = _known()
+    if any(not known.i_may.match(text, said.end()) for said in _I_SAY.finditer(text)):
+        return True
+    if not _OF_LABELS.search(text):
+        return False
+    return not known.holds["supports"].search(text) or (
+        "no other" not in text and _ANOTHER_LABEL.search(text) is not None
+    )
 
 
 def may_precede(sentence: str) -> bool:
@@ -238,7 +281,8 @@ def may_follow(sentence: str) -> bool:
     known = _known()
     if known.begins["closers"].match(sentence):
         return True
-    if "?" in sentence or known.begins["musing"].match(sentence) or known.holds["heads"].search(sentence):
+    stated = known.holds["heads"].search(sentence.replace(" is based on ", " "))
+    if "?" in sentence or known.begins["musing"].match(sentence) or stated or speaks_of_itself(sentence):
         return False
     return is_harmless(sentence)
 

@@ -145,7 +145,7 @@ def _whole(name: str) -> str:
     spaced = rf"[^\W{UNSPACED}]"
     before, after = r"(?<!\d[.,/])(?<!\w[+/&@#=])(?<!\w/ )(?<!\w /)(?<!\w / )(?<!& )", ""
     if name[0].isdigit():
-        before += r"(?<![<>≤≥~≈±])(?<![<>!]=)"
+        before += r"(?<![<>≤≥~≈±])(?<![<>≤≥~≈±] )(?<![<>!]=)(?<![<>!]= )"
     if name[0] in "<>":
         before += r"(?<![<>=~≈!-])"
     if not re.match(rf"[{UNSPACED}]", name):

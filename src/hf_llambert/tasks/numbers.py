@@ -33,11 +33,8 @@ def plain_grades(text: str, top: int) -> str:
     text = re.sub(rf"(?<=\d)(?:\s?(?:{_STARS})(?!\w)|\s?(?:个|個)?[星点點점](?!\w))", "", text)
     text = re.sub(r"(?<=\d)\s?-\s?(?=(?:stars?|points?)(?!\w))", " ", text)
     scale = rf"\s{{0,3}}/\s{{0,3}}{top}(?!\s?[./,-]\s?\d|\w)" if top > 2 else r"(?!)"
-    return re.sub(
-        rf"(?<![\d.,/-])(?<!\d )(\d{{1,9}})(?:{scale}|(\s(?:stars?|points?))?\s{{1,3}}\(?(?:out )?of\s{{1,3}}{top}(?![.,/]\d|\w))",
-        r"\1\2",
-        text,
-    )
+    out_of = rf"(\s(?:stars?|points?))?\s{{1,3}}\(?(?:out )?of\s{{1,3}}{top}(?![.,/]\d|\w)"
+    return re.sub(rf"(?<![\d.,/-])(?<!\d )(\d{{1,9}})(?:{scale}|{out_of})", r"\1\2", text)
 
 
 def without_confidence(text: str, top: int) -> str:
