@@ -6,13 +6,14 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from datasets import Dataset, Features, load_from_disk
+from datasets import Dataset, Features
 
 from hf_llambert.annotation.published import ANNOTATION_FILE
 from hf_llambert.annotation.silver import select_silver
 from hf_llambert.data import STAGE_FILE
 from hf_llambert.notes import read_note, read_stage
 from hf_llambert.pool.shards import read_pool
+from hf_llambert.reading.saved import read_annotated
 from hf_llambert.shown import scrubbed, scrubbed_reason
 from hf_llambert.tasks.spec import TaskSpec
 from hf_llambert.training.inputs import TRAINING_FILE
@@ -43,7 +44,7 @@ def dataset_configs(run: Path, gold: bool, partial: bool = False) -> dict[str, D
     """
     config = read_stage(run / "annotated" / STAGE_FILE, "annotated")["config"]
     task = TaskSpec.from_dict(config["task"])
-    annotated = load_from_disk(str(run / "annotated"))
+    annotated = read_annotated(run, config)
     if (run / "student" / SILVER_FILE).is_file():
         silver = Dataset.from_parquet(str(run / "student" / SILVER_FILE))
     else:
