@@ -189,6 +189,17 @@ def test_fields_that_an_older_note_lacks_are_not_needed(run):
     assert write_report(run)["teacher_identity"] is None
 
 
+@pytest.mark.parametrize("place", ["config.gold_column", "config.teacher", "results.settings", "made"])
+def test_nothing_is_published_of_a_note_that_lacks_what_is_published(place, run):
+    path = run / "annotated" / "stage.json"
+    note = json.loads(path.read_text())
+    *inside, last = place.split(".")
+    del (note[inside[0]] if inside else note)[last]
+    path.write_text(json.dumps(note))
+    with pytest.raises(OSError, match=f"stage.json' is damaged \\(expected .* at '{place}', which is missing"):
+        push(run)
+
+
 @pytest.mark.parametrize(
     "words", [["report"], ["push", "--to", "team/x", "--license", "mit"], ["review", "--reviewer", "Ann", "--run"]]
 )

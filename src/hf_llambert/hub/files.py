@@ -11,7 +11,7 @@ from datasets import Dataset, Features
 from hf_llambert.annotation.published import ANNOTATION_FILE
 from hf_llambert.annotation.silver import select_silver
 from hf_llambert.data import STAGE_FILE
-from hf_llambert.notes import read_note, read_stage
+from hf_llambert.notes import Shape, read_note, read_stage
 from hf_llambert.pool.shards import read_pool
 from hf_llambert.reading.saved import read_annotated
 from hf_llambert.shown import scrubbed, scrubbed_reason
@@ -28,6 +28,11 @@ _MODEL_FILES = (
     "special_tokens_map.json",
 )
 _MORE_MODEL_FILES = ("vocab.*", "merges.txt", "added_tokens.json", "*.model", "*.jinja", TRAINING_FILE)
+_PUBLISHED: Shape = {
+    "config": {"gold_column": (str, None), "teacher": object},
+    "results": {"settings": dict},
+    "made": {"hf_llambert": str},
+}
 
 
 def dataset_configs(run: Path, gold: bool, partial: bool = False) -> dict[str, Dataset]:
@@ -42,7 +47,7 @@ def dataset_configs(run: Path, gold: bool, partial: bool = False) -> dict[str, D
     Raises:
         ValueError: The labels of two of them differ, or the pool is not labelled to its end.
     """
-    config = read_stage(run / "annotated" / STAGE_FILE, "annotated")["config"]
+    config = _annotated(run)["config"]
     task = TaskSpec.from_dict(config["task"])
     annotated = read_annotated(run, config)
     if (run / "student" / SILVER_FILE).is_file():
@@ -116,9 +121,16 @@ def column_types(features: Features) -> dict[str, str]:
     }
 
 
+def _annotated(run: Path) -> dict:
+    """The note of the annotation, with all that is published of it, or kept back because of it."""
+    path = run / "annotated" / STAGE_FILE
+    read_note(path, _PUBLISHED)
+    return read_stage(path, "annotated")
+
+
 def annotation_note(run: Path) -> bytes:
     """How the dataset was annotated, for [`LLMLabeler.from_dataset`]."""
-    stage = read_stage(run / "annotated" / STAGE_FILE, "annotated")
+    stage = _annotated(run)
     config, results = stage["config"], stage["results"]
     note = {
         "task": config["task"],
