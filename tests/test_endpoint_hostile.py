@@ -179,6 +179,15 @@ def test_error_in_a_choice_is_the_failure_of_its_row():
     assert (two.response, two.error) == ("positive", None)
 
 
+def test_error_in_place_of_an_answer_is_told_without_the_key(monkeypatch):
+    monkeypatch.setenv("MY_KEY", SECRET)
+    plan = {"bad": json.dumps({"error": {"message": f"upstream of {SECRET} is down", "code": 429}}).encode()}
+    with HostileServer(plan) as server:
+        bad, good = ask(server, ["bad", "good"], api_key_variable="MY_KEY")
+    assert bad.error == "the server says upstream of *** is down (after 2 attempts)"
+    assert good.response == "positive"
+
+
 def test_only_parts_of_type_text_are_the_answer():
     parts = [
         {"type": "thinking", "thinking": [{"type": "text", "text": "positive"}]},
@@ -470,7 +479,9 @@ def test_endless_pause_stops_the_run(header, shown):
 
 def test_server_that_is_overloaded_for_ever_stops_the_run():
     with HostileServer(lambda body: (429, {}, b"{}")) as server:
-        with pytest.raises(ConnectionError, match=r"Stopped: 429 .*deadline 0.001 s\), 21 text\(s\) in a row"):
+        with pytest.raises(
+            ConnectionError, match=r"Stopped: 429 .*21 text\(s\) in a row \(given up: deadline 0.001 s"
+        ):
             ask(server, [f"text {k}" for k in range(1000)], deadline=0.001, concurrency=2)
         assert len(server.bodies) < 500
 

@@ -155,6 +155,10 @@ INNER = [
     ("student/training.json", "training.arguments", [3], "expected an object at 'training.arguments'"),
     ("student/training.json", "reading.max_length", "64", "expected a whole number at 'reading.max_length'"),
     ("labels/stage.json", "results.n_labelled", "many", "expected a whole number at 'results.n_labelled'"),
+    ("annotated/stage.json", "config.text_column", "zz", "expected a column of .* at 'config.text_column', got 'zz'"),
+    ("annotated/stage.json", "config.gold_column", "zz", "expected a column of .* at 'config.gold_column', got 'zz'"),
+    ("annotated/stage.json", "results.quality.mcc", 10**400, "expected a number at 'results.quality.mcc'"),
+    ("annotated/stage.json", "results.n_rows", 10**400, "expected a whole number at 'results.n_rows'"),
     ("labels/stage.json", "results.seconds", None, "expected a number at 'results.seconds', got null"),
 ]
 
@@ -171,6 +175,33 @@ def test_a_value_of_the_wrong_kind_is_named_with_its_place(name, place, value, s
     path.write_text(json.dumps(note))
     with pytest.raises(OSError, match=f"{path.name}' is damaged .*{said}.*\\. Restore it, or remove"):
         write_report(run)
+
+
+@pytest.mark.parametrize("damage", [b"", b"null", b"[1]", b'{"features": 3}', b'{"features": {"text": []}}'])
+@pytest.mark.parametrize("use", [report, review, push])
+def test_damaged_notes_of_the_annotated_rows_are_a_sentence(use, damage, run):
+    (run / "annotated" / "dataset_info.json").write_bytes(damage)
+    with pytest.raises(ValueError, match="annotated' cannot be read as a saved dataset .*dataset_info.json"):
+        use(run)
+
+
+def test_fields_that_an_older_note_lacks_are_not_needed(run):
+    path = run / "annotated" / "stage.json"
+    note = json.loads(path.read_text())
+    del note["config"]["teacher"], note["config"]["gold_column"]
+    path.write_text(json.dumps(note))
+    assert write_report(run)["teacher_identity"] is None
+
+
+@pytest.mark.parametrize("place", ["config.gold_column", "config.teacher", "results.settings", "made"])
+def test_nothing_is_published_of_a_note_that_lacks_what_is_published(place, run):
+    path = run / "annotated" / "stage.json"
+    note = json.loads(path.read_text())
+    *inside, last = place.split(".")
+    del (note[inside[0]] if inside else note)[last]
+    path.write_text(json.dumps(note))
+    with pytest.raises(OSError, match=f"stage.json' is damaged \\(expected .* at '{place}', which is missing"):
+        push(run)
 
 
 @pytest.mark.parametrize(

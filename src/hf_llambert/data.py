@@ -6,14 +6,13 @@ import hashlib
 import json
 import os
 import re
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import datasets
 import pyarrow as pa
-from datasets import ClassLabel, Dataset, DatasetDict, Features, load_dataset, load_dataset_builder, load_from_disk
+from datasets import ClassLabel, Dataset, DatasetDict, Features, load_dataset, load_dataset_builder
 from datasets.exceptions import DatasetNotFoundError
 
 from hf_llambert import __version__
@@ -31,6 +30,7 @@ from hf_llambert.reading import (
 )
 from hf_llambert.reading.folders import data_files, is_saved_dataset
 from hf_llambert.reading.hub_files import csv_options, hub_files
+from hf_llambert.reading.saved import read_saved
 from hf_llambert.stages import STAGE_FILE, claim_stage, note_stage, stage_results
 from hf_llambert.tasks.label_names import look_alikes
 from hf_llambert.tasks.questions import ABSTAIN, LabelValues, label_ids, label_reading, warn_about_gold
@@ -293,34 +293,6 @@ def hub_errors(source: object, config: str | None) -> Iterator[None]:
             f"'{source}' has the configurations {named[1] if named else 'that its page lists'}; got config={config!r}. "
             f"Pass one of them as config=... (--config)."
         ) from error
-
-
-def read_saved(path: Path) -> Dataset | DatasetDict:
-    """
-    A dataset that `save_to_disk` wrote, whatever its folder is called.
-
-    Raises:
-        ValueError: Its notes are damaged.
-    """
-    try:
-        return _load_saved(path)
-    except OSError:
-        raise
-    except Exception as error:  # whatever `datasets` makes of notes that are not its own
-        reason = " ".join(str(error).split())[:300]
-        raise ValueError(
-            f"'{path}' cannot be read as a saved dataset ({type(error).__name__}: {reason}). Its state.json, "
-            f"dataset_info.json or dataset_dict.json is damaged: restore it, or save the dataset again."
-        ) from error
-
-
-def _load_saved(path: Path) -> Dataset | DatasetDict:
-    if "::" not in str(path):
-        return load_from_disk(str(path))
-    with tempfile.TemporaryDirectory() as place:  # fsspec takes `::` for a chain; what is mapped into memory stays
-        plain = Path(place) / "saved"
-        plain.symlink_to(path.absolute(), target_is_directory=True)
-        return load_from_disk(str(plain))
 
 
 def read_files(kind: str, files: Sequence[Path], form: FileFormat = PLAIN) -> Dataset:

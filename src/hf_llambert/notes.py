@@ -22,6 +22,7 @@ What a value of a note must be:
 """
 
 ANY = ""
+_MOST = 2**63  # no count and no figure is more
 _NAMES = {
     bool: "true or false",
     int: "a whole number",
@@ -258,6 +259,8 @@ def _is_a(value: object, kind: type | None) -> bool:
         return value is None
     if isinstance(value, bool):
         return kind in (bool, object)
+    if isinstance(value, int) and abs(value) > _MOST:
+        return False
     return isinstance(value, (int, float) if kind is float else kind)
 
 

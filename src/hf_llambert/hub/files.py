@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow.parquet as pq
-from datasets import Dataset, Features, load_from_disk
+from datasets import Dataset, Features
 
 from hf_llambert.annotation.published import ANNOTATION_FILE
 from hf_llambert.annotation.silver import select_silver
 from hf_llambert.data import STAGE_FILE
-from hf_llambert.notes import read_stage
+from hf_llambert.notes import Shape, read_note, read_stage
 from hf_llambert.quality.labelled import run_labels
+from hf_llambert.reading.saved import read_annotated
 from hf_llambert.shown import scrubbed, scrubbed_reason
 from hf_llambert.tasks.spec import TaskSpec
 from hf_llambert.training.inputs import TRAINING_FILE
@@ -32,6 +33,11 @@ _MODEL_FILES = (
     "special_tokens_map.json",
 )
 _MORE_MODEL_FILES = ("vocab.*", "merges.txt", "added_tokens.json", "*.model", "*.jinja", TRAINING_FILE)
+_PUBLISHED: Shape = {
+    "config": {"gold_column": (str, None), "teacher": object},
+    "results": {"settings": dict},
+    "made": {"hf_llambert": str},
+}
 
 
 @dataclass(frozen=True)
@@ -93,10 +99,10 @@ def dataset_configs(run: Path, gold: bool, partial: bool = False) -> dict[str, D
     Raises:
         ValueError: The labels of two of them differ, or the pool is not labelled to its end.
     """
-    config = read_stage(run / "annotated" / STAGE_FILE, "annotated")["config"]
+    config = _annotated(run)["config"]
     task, gold_column = TaskSpec.from_dict(config["task"]), config.get("gold_column")
     reasons = ("llm_reason", *(f"{member}_reason" for member in config.get("members", {})))
-    annotated = load_from_disk(str(run / "annotated"))
+    annotated = read_annotated(run, config)
     if (run / "student" / SILVER_FILE).is_file():
         silver = Dataset.from_parquet(str(run / "student" / SILVER_FILE))
     else:
@@ -178,9 +184,16 @@ def column_types(features: Features) -> dict[str, str]:
     }
 
 
+def _annotated(run: Path) -> dict:
+    """The note of the annotation, with all that is published of it, or kept back because of it."""
+    path = run / "annotated" / STAGE_FILE
+    read_note(path, _PUBLISHED)
+    return read_stage(path, "annotated")
+
+
 def annotation_note(run: Path) -> bytes:
     """How the dataset was annotated, for [`LLMLabeler.from_dataset`]."""
-    stage = read_stage(run / "annotated" / STAGE_FILE, "annotated")
+    stage = _annotated(run)
     config, results = stage["config"], stage["results"]
     note = {
         "task": config["task"],

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import cast
 
 import yaml
-from datasets import Dataset, load_from_disk
+from datasets import Dataset
 
 from hf_llambert.data import STAGE_FILE, damaged_note, gold_labels, read_note, write_whole
 from hf_llambert.notes import ANY, TRAINING, read_stage
@@ -33,6 +33,7 @@ from hf_llambert.quality.markdown import report_markdown, shown_prompt, summary_
 from hf_llambert.quality.page import report_page
 from hf_llambert.quality.prices import load_prices, run_cost
 from hf_llambert.quality.review_summary import review_summary
+from hf_llambert.reading.saved import read_annotated
 from hf_llambert.shown import scrubbed
 from hf_llambert.tasks.logs import get_logger
 from hf_llambert.tasks.questions import ABSTAIN
@@ -58,7 +59,7 @@ def compare_labels(run: str | Path) -> None:
     run = Path(run)
     stage = _stage(run / "annotated")
     if stage is not None and (run / "student").is_dir():
-        texts = load_from_disk(str(run / "annotated"))
+        texts = read_annotated(run, stage["config"])
         labeler = StudentLabeler(run / "student", stage["config"]["text_column"])
         texts = texts.select_columns(labeler.text_column)
         # Whatever is there is of an earlier student; nobody made it by hand.
@@ -155,7 +156,7 @@ def _gathered(run: Path, against: str | Path | None) -> tuple[dict, list[dict], 
     compared: list[dict] = []
     annotated = None
     if stages["annotated"] is not None:
-        annotated = load_from_disk(str(run / "annotated"))
+        annotated = read_annotated(run, stages["annotated"]["config"])
         compared, why = _compared_rows(run, annotated, stages["annotated"]["config"], task)
         left_out |= {"compared": why} if why else {}
     report["disagreements"] = _count_disagreements(compared)
@@ -268,7 +269,7 @@ def _figures_of(stages: Mapping[str, dict | None], task: TaskSpec) -> dict:
         teacher = {"what": what, **counts, **quality, "coverage": annotation["coverage"]}
     out: dict = {
         "task": task.to_dict(),
-        "teacher_identity": stages["annotated"]["config"]["teacher"] if stages["annotated"] else None,
+        "teacher_identity": stages["annotated"]["config"].get("teacher") if stages["annotated"] else None,
         "n_annotated": annotation["n_rows"] if annotation else None,
         "n_silver": student["train"]["n_silver"] if student else None,
         "n_labelled": labels["n_labelled"] if labels else None,
@@ -300,7 +301,7 @@ def _compared_rows(run: Path, annotated: Dataset, config: Mapping, task: TaskSpe
     out, where they are.
     """
     gold = [ABSTAIN] * len(annotated)
-    if config["gold_column"]:
+    if config.get("gold_column"):
         gold = gold_labels(
             annotated, config["gold_column"], task, config.get("label_map"), config.get("label_values", "auto")
         )

@@ -9,12 +9,13 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from datasets import Dataset, load_from_disk
+from datasets import Dataset
 from filelock import FileLock
 
 from hf_llambert.data import STAGE_FILE, damaged_note, write_whole
 from hf_llambert.notes import read_note, task_shape
 from hf_llambert.quality.labelled import run_labels
+from hf_llambert.reading.saved import read_annotated
 from hf_llambert.tasks.questions import ABSTAIN
 from hf_llambert.tasks.spec import TaskSpec
 from hf_llambert.tasks.texts import why_unusable
@@ -163,11 +164,7 @@ def _annotated(run: Path) -> tuple[Dataset, TaskSpec, str]:
     if not note.is_file():
         raise FileNotFoundError(f"'{run}' holds no 'annotated' folder. Run hf-llambert annotate --output {run} first.")
     config = read_note(note, {"config": {"task": task_shape, "text_column": str}})["config"]
-    annotated, column = load_from_disk(str(run / "annotated")), config["text_column"]
-    if column not in annotated.column_names:
-        raise damaged_note(
-            note, f"expected a column of {annotated.column_names} at 'config.text_column', got {column!r}"
-        )
+    annotated, column = read_annotated(run, config), config["text_column"]
     return annotated, TaskSpec.from_dict(config["task"]), column
 
 

@@ -28,6 +28,7 @@ from hf_llambert.teachers.protocol import (
     ParameterRefused,
     RowError,
     Unreadable,
+    body_error,
     obeys,
     read_answer_body,
     read_json,
@@ -177,7 +178,7 @@ class Asking:
                 if tried is None and time.monotonic() - start + wait > teacher.deadline:
                     tried = f"given up: deadline {teacher.deadline:g} s"
                 if tried is not None:
-                    self._check_that_some_succeed(f"{error} ({tried})")
+                    self._check_that_some_succeed(str(error), tried)
                     return Reply(error=f"{error} ({tried})")
             if self.stopping:
                 raise _PutOff
@@ -222,6 +223,8 @@ class Asking:
 
     def _read(self, body: object, structured: bool) -> Reply:
         """The reply in an answer, without the key if the server put it there. Whatever goes wrong is this text's failure."""
+        if said := body_error(body):
+            raise Again(f"the server says {one_line(self.redact(said))}", billed=True)
         try:
             reply = read_answer_body(self.teacher, self.task, body, structured)
             return (
@@ -232,12 +235,12 @@ class Asking:
         except Exception as error:  # noqa: BLE001  (a server can send anything)
             raise RowError(f"the answer cannot be read: {type(error).__name__}", 0, billed=True) from None
 
-    def _check_that_some_succeed(self, reason: str) -> None:
+    def _check_that_some_succeed(self, reason: str, tried: str) -> None:
         self.lost += 1
         if self.lost > max(_FEW, 2 * self.pacer.most) or (not self.answered and _UNREACHABLE in reason):
             raise ConnectionError(
-                f"Stopped: {reason}, {self.lost} text(s) in a row. What was answered is kept; run again when the endpoint is "
-                f"well."
+                f"Stopped: {reason}, {self.lost} text(s) in a row ({tried}). What was answered is kept; run again when the "
+                f"endpoint is well."
             )
 
     async def _post(self, payload: dict) -> object:

@@ -271,20 +271,32 @@ def retry_after(header: str | None) -> float:
 
 def server_message(body: bytes) -> tuple[str, str | None]:
     """What a server said in an error, and the parameter that it names. Neither is trusted: see [`one_line`]."""
-    said: object = body.decode("utf-8", "replace")
+    text = body.decode("utf-8", "replace")
+    try:
+        return _message(json.loads(body), text)
+    except (ValueError, RecursionError):
+        return text, None
+
+
+def _message(answer: object, otherwise: str) -> tuple[str, str | None]:
+    said: object = None
     parameter = None
+    if isinstance(answer, dict):
+        said = answer.get("error") or answer.get("detail") or answer.get("message")
+    if isinstance(said, dict):
+        parameter = said.get("param")
+        said = said.get("message") or said
     try:
-        answer = json.loads(body)
-        said = answer.get("error") or answer.get("detail") or answer.get("message") or said
-        if isinstance(said, dict):
-            parameter = said.get("param")
-            said = said.get("message") or said
-    except (ValueError, AttributeError, RecursionError):
-        pass
-    try:
-        return str(said), parameter if isinstance(parameter, str) else None
+        return str(said or otherwise), parameter if isinstance(parameter, str) else None
     except RecursionError:
         return "", None
+
+
+def body_error(body: object) -> str | None:
+    """What a server says in an answer of status 200 that is an error in place of a completion."""
+    if isinstance(body, dict) and body.get("error") and not body.get("choices"):
+        return _message(body, "")[0]
+    return None
 
 
 def refused_parameter(teacher: EndpointTeacher, said: str, named: str | None) -> str | None:
