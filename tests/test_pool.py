@@ -202,6 +202,66 @@ def test_labels_of_another_pool_or_student_are_refused_unless_overwritten(pool, 
         label(pool, labeler, tmp_path / "mine", overwrite=True)
 
 
+def dies_after(monkeypatch, number, shards):
+    """Labels so many shards of one window each, and is killed."""
+    calls, whole = counted(monkeypatch), StudentLabeler.score
+
+    def score(self, encoded, rank=None, **kwargs):
+        if len(calls) == number:
+            raise KeyboardInterrupt
+        return whole(self, encoded, rank, **kwargs)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(StudentLabeler, "score", score)
+        with pytest.raises(KeyboardInterrupt):
+            shards()
+
+
+def results_in(folder):
+    return json.loads((folder / "stage.json").read_text())["results"]
+
+
+@pytest.mark.parametrize("what", ["student", "pool"])
+def test_overwrite_that_was_killed_holds_no_rows_of_another(
+    what, pool, files, labeler, student_dir, tmp_path, monkeypatch
+):
+    folder = tmp_path / "labels"
+    label(files, labeler, folder, rows_per_shard=5)
+    other = labeler
+    if what == "student":
+        shutil.copytree(student_dir, tmp_path / "other")
+        (tmp_path / "other" / "vocab-note.txt").write_text("another student")
+        other = StudentLabeler(tmp_path / "other")
+    else:
+        for k, start in enumerate((0, 9, 18)):
+            rows = pool.select(range(start, min(start + 9, 23))).to_dict()
+            pq.write_table(pa.table({**rows, "id": [100 + i for i in rows["id"]]}), files / f"{k}.parquet")
+    dies_after(monkeypatch, 2, lambda: label(files, other, folder, rows_per_shard=5, overwrite=True))
+    assert results_in(folder) == {}
+    notes = [json.loads(path.read_text()) for path in (folder / ".manifest").glob("part-*.json")]
+    assert {(note["student"], note["piece"]) for note in notes} == {(other.identity, 0)}
+    assert len(read_pool(folder)) == 9
+    results = label(files, other, folder, rows_per_shard=5)
+    assert (results["complete"], results["n_labelled"]) == (True, 22)
+    assert read_pool(folder)["id"][:] == [i + (0 if what == "student" else 100) for i in range(23)]
+
+
+def test_pool_that_grew_or_was_damaged_is_not_complete_until_it_is(files, labeler, tmp_path, monkeypatch):
+    folder = tmp_path / "labels"
+    label(files, labeler, folder)
+    pq.write_table(pa.table({"id": [23], "text": ["a new one"]}), files / "3.parquet")
+    dies_after(monkeypatch, 0, lambda: label(files, labeler, folder))
+    assert results_in(folder) == {}
+    label(files, labeler, folder)
+    path = folder / "part-00001-00000.parquet"
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    dies_after(monkeypatch, 0, lambda: label(files, labeler, folder))
+    assert results_in(folder) == {}
+    assert label(files, labeler, folder)["n_labelled"] == 23
+
+
 def test_a_changed_file_is_refused_a_new_one_is_labelled(files, labeler, tmp_path, monkeypatch):
     folder = tmp_path / "labels"
     label(files, labeler, folder)

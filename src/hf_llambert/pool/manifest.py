@@ -7,6 +7,7 @@ import json
 import os
 import uuid
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from itertools import count
 from pathlib import Path
@@ -73,6 +74,14 @@ def _checked(note: Shard) -> Shard:
     return note
 
 
+def _note(path: Path) -> Shard | None:
+    """The note in a file; `None` where there is none, or it is not ours."""
+    try:
+        return _checked(Shard(**read_note(path)))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
 def shard_name(piece: int, chunk: int) -> str:
     """The file of a shard; names sort as rows do."""
     if max(piece, chunk) >= _MOST:
@@ -105,26 +114,39 @@ class Manifest:
         for entry in sorted(os.scandir(self.folder / NOTES), key=lambda entry: entry.name):
             if not entry.name.endswith(".json"):
                 continue
-            try:
+            with suppress(OSError):  # removed meanwhile
                 written = entry.stat().st_mtime_ns
                 if self._seen.get(entry.name) == written:
                     continue
-                if self._take(_checked(Shard(**read_note(Path(entry.path))))):
+                note = _note(Path(entry.path))
+                if note is not None and self._take(note):
                     self._seen[entry.name] = written
-            except (OSError, ValueError, TypeError):  # removed meanwhile, or not ours: as if it were not there
-                continue
 
     def _take(self, note: Shard) -> bool:
         """Keep a note. `False` where its shard has no name yet, or another size: look again."""
         if note.run != self.run:
             return True
-        if note.piece >= len(self.pieces) or self.pieces[note.piece].identity != note.identity:
+        if not self._is_of(note):
             self.changed.add(note.source)
         elif note.rows and _size(self.folder / note.name) != note.size:
             return False
         else:
             self._keep(note)
         return True
+
+    def _is_of(self, note: Shard) -> bool:
+        """Whether a shard is of this run's student, settings and pool."""
+        here = note.run == self.run and note.piece < len(self.pieces)
+        return here and self.pieces[note.piece].identity == note.identity
+
+    def drop_others(self) -> None:
+        """Remove shards of another student, other settings or another pool: rows of two would stand side by side."""
+        for path in self.folder.glob("part-*.parquet"):
+            told = self.folder / NOTES / f"{path.name}.json"
+            note = _note(told)  # read now: another process may have replaced the shard since
+            if note is None or not self._is_of(note):
+                path.unlink(missing_ok=True)
+                told.unlink(missing_ok=True)
 
     def _keep(self, shard: Shard) -> None:
         self.shards[(shard.piece, shard.chunk)] = shard

@@ -129,29 +129,48 @@ def label_pool(
         write_whole(compared, str(agreement))
     share = Share(labeler, features, kept, manifest, rank, count, on_shard, whole=keep is None)
     turn = one_at_a_time(folder, f"{rank}-of-{count}" if count > 1 else "")
-    with turn, progress_bar("labeling", total, show_progress and rank == 0) as progress:
-        share.compute(progress)
-    lost = list(share.lost.values())
-    if process is None:
+    with turn:
+        _reopen(manifest, settings)
+        if rank == 0 or process is not None:
+            manifest.drop_others()
+        if process is None:
+            everyones(None)  # nobody writes before that is done
+        there = share.look()
+        _reopen(manifest, settings)
+        with progress_bar("labeling", total, show_progress and rank == 0) as progress:
+            progress(there)
+            share.compute(progress)
+    return _concluded(manifest, settings, list(share.lost.values()), None if process else rank, agreement)
+
+
+def _concluded(manifest: Manifest, settings: dict, lost: list[str], rank: int | None, agreement: float | None) -> dict:
+    """What came of it, once a share is done; with `rank` once those of all that a launcher started are."""
+    if rank is not None:
         lost = [reason for reasons in everyones(lost) for reason in reasons]
     manifest.read()
     if lost:
         raise RuntimeError(
-            f"{len(lost)} of {len(pieces)} pieces of the pool could not be read. {' '.join(lost[:5])} The "
-            f"{sum(shard.rows for shard in manifest.shards.values()):,} rows of the rest are labelled in '{folder}'. Mend or "
-            f"remove what is broken and run again."
+            f"{len(lost)} of {len(manifest.pieces)} pieces of the pool could not be read. {' '.join(lost[:5])} The "
+            f"{sum(shard.rows for shard in manifest.shards.values()):,} rows of the rest are labelled in '{manifest.folder}'. "
+            f"Mend or remove what is broken and run again."
         )
+    if rank is None and not manifest.complete():
+        return _counts(manifest, complete=False)
     results = {}
-    if rank == 0 or process is not None:
-        if process is None:
-            _see_all(manifest)
-        elif not manifest.complete():
-            return _counts(manifest, complete=False)
+    if not rank:
+        _see_all(manifest)
         results = _verified(manifest) | ({} if agreement is None else {"agreement": agreement})
         manifest.clean()
-        if results != stage_results(folder, settings, _RESULTS):  # else it stays noted when and how they were made
-            note_stage(folder, settings, results)
-    return results if process is not None else everyones(results)[0]
+        if results != stage_results(manifest.folder, settings, _RESULTS):  # else it stays noted when they were made
+            note_stage(manifest.folder, settings, results)
+    return results if rank is None else everyones(results)[0]
+
+
+def _reopen(manifest: Manifest, settings: dict) -> None:
+    """Take back that the pool is labelled to its end, before any of it is replaced."""
+    is_whole = not manifest.changed and manifest.complete()
+    if not is_whole and stage_results(manifest.folder, settings, _RESULTS):
+        note_stage(manifest.folder, settings, {})
 
 
 def _see_all(manifest: Manifest) -> None:

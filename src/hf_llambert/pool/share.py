@@ -61,9 +61,20 @@ class Share:
         self.input = Features({name: features[name] for name in dict.fromkeys((*kept, labeler.text_column))})
         self.output = labeler.features(Features({name: features[name] for name in kept}))
 
+    def look(self) -> int:
+        """See that the shards of this process which are there are sound; forget the others. Gives the rows of those."""
+        rows = 0
+        for shard in [s for s in self.manifest.shards.values() if self._is_mine(s.piece, s.chunk)]:
+            if self.manifest.sound(shard):
+                rows += shard.rows
+                if self.on_shard is not None and shard.rows:
+                    self.on_shard(self.manifest.folder / shard.name)
+            else:
+                self.manifest.forget(shard)
+        return rows
+
     def compute(self, progress: Callable[[int], None]) -> None:
-        """Compute every shard of this process that is missing or damaged."""
-        self._look_at_what_is_there(progress)
+        """Compute every shard of this process that is missing."""
         file: ShardFile | None = None
         begun, unusable, seconds = 0, 0, 0.0
         try:
@@ -126,15 +137,6 @@ class Share:
             file.publish()
             if self.on_shard is not None:
                 self.on_shard(file.path)
-
-    def _look_at_what_is_there(self, progress: Callable[[int], None]) -> None:
-        for shard in [s for s in self.manifest.shards.values() if self._is_mine(s.piece, s.chunk)]:
-            if self.manifest.sound(shard):
-                progress(shard.rows)
-                if self.on_shard is not None and shard.rows:
-                    self.on_shard(self.manifest.folder / shard.name)
-            else:
-                self.manifest.forget(shard)
 
     def _items(self) -> Iterator[_Item]:
         """Everything that this process has to compute, in order. Runs in the reading thread."""
