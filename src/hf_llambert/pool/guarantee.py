@@ -18,8 +18,11 @@ from hf_llambert.annotation.turns import asking_turn
 from hf_llambert.data import check_column, gold_labels
 from hf_llambert.processes import process_state
 from hf_llambert.progress import progress_bar
+from hf_llambert.tasks.logs import get_logger
 from hf_llambert.tasks.questions import ABSTAIN, LabelValues
 from hf_llambert.training.students import StudentLabeler
+
+logger = get_logger(__name__)
 
 GRID: tuple[float, ...] = (1.0, *expit(np.linspace(9.9, -4.95, 99)).tolist(), 0.0)
 """The thresholds that are tried, fixed beforehand. Even in the log-odds: a student's confidences crowd near 1."""
@@ -154,6 +157,14 @@ def calibrate_cascade(
     gold = np.array(gold_labels(gold_data, gold_column, task, label_map, label_values))
     rows = np.flatnonzero(gold != ABSTAIN)
     texts, gold = [gold_data[llm_labeler.text_column][i] for i in rows.tolist()], gold[rows]
+    usable = [text for text in texts if isinstance(text, str)]
+    if repeated := len(usable) - len(set(usable)):
+        logger.warning(
+            "%d of the %d gold rows repeat the text of another and count as rows of their own. Unless the pool repeats them as "
+            "often, the promise is too good: give each text once.",
+            repeated,
+            len(texts),
+        )
     out = student_labeler.label(texts)
     sure = np.array(out["student_confidence"], dtype=np.float32)  # null becomes NaN, which is sorted last
     student = np.array(out["student_label"])
