@@ -80,8 +80,9 @@ def cascade(
         `dict`: `n`, `n_asked`, `n_changed` (the teacher's label is not the student's), `n_abstained`, `n_failed`,
         and their `reasons` with counts;
         `threshold`, which is `below` or, where `max_asked` cut it, the confidence of the surest row asked about;
-        `seconds`, `input_tokens` and `output_tokens` of asking, a repeated text counted once; and with gold `gold`: for `all` rows with gold and those
-        `asked`, `n`, accuracy of `student` and `cascade` and their `difference`, each with its 95 % interval.
+        `seconds`, `input_tokens` and `output_tokens` of asking, a repeated text counted once; and with gold `gold`: for
+        `all` rows with gold and those `asked`, `n`, accuracy of `student` and `cascade` and their `difference`, each with
+        its 95 % interval.
 
     Raises:
         BlockingIOError: Another process writes `output`, or asks the same with the same ledger.
