@@ -57,9 +57,9 @@ def counted(monkeypatch):
     """Notes how many texts the student computes at once."""
     calls, whole = [], StudentLabeler.score
 
-    def score(self, encoded: Encoded, rank=None):
+    def score(self, encoded: Encoded, rank=None, progress=None):
         calls.append(encoded.n_texts)
-        return whole(self, encoded, rank)
+        return whole(self, encoded, rank, progress)
 
     monkeypatch.setattr(StudentLabeler, "score", score)
     monkeypatch.setattr(StudentLabeler, "warm_up", lambda self: None)
@@ -132,10 +132,10 @@ def test_only_missing_shards_are_computed(pool, labeler, tmp_path, monkeypatch):
     calls = counted(monkeypatch)
     whole = StudentLabeler.score
 
-    def dies_in_the_second_shard(self, encoded, rank=None):
+    def dies_in_the_second_shard(self, encoded, rank=None, progress=None):
         if len(calls) == 1:
             raise KeyboardInterrupt
-        return whole(self, encoded, rank)
+        return whole(self, encoded, rank, progress)
 
     monkeypatch.setattr(StudentLabeler, "score", dies_in_the_second_shard)
     with pytest.raises(KeyboardInterrupt):
@@ -206,10 +206,10 @@ def dies_after(monkeypatch, number, shards):
     """Labels so many shards of one window each, and is killed."""
     calls, whole = counted(monkeypatch), StudentLabeler.score
 
-    def score(self, encoded, rank=None, **kwargs):
+    def score(self, encoded, rank=None, progress=None):
         if len(calls) == number:
             raise KeyboardInterrupt
-        return whole(self, encoded, rank, **kwargs)
+        return whole(self, encoded, rank, progress)
 
     with monkeypatch.context() as patched:
         patched.setattr(StudentLabeler, "score", score)

@@ -92,10 +92,9 @@ class Share:
                     if file is None:
                         path = self.manifest.folder / shard_name(item.piece, item.chunk)
                         file = ShardFile(path, self.output.arrow_schema)
-                    columns = self.labeler.score(item.encoded)
+                    columns = self.labeler.score(item.encoded, progress=progress)
                     file.write(self._labelled(item.table, columns))
                     unusable += columns["student_label"].count(ABSTAIN)
-                    progress(item.table.num_rows)
                 begin, clock = clock, time.perf_counter()  # waiting for the texts counts too
                 seconds += clock - begin
                 if item.ends:
