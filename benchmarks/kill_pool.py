@@ -39,7 +39,7 @@ def work(pool: str, student: str, output: str, rows_per_shard: int) -> None:
 def start(arguments: argparse.Namespace, output: Path) -> subprocess.Popen:
     launch = [sys.executable]
     if arguments.processes > 1:
-        launch += ["-m", "torch.distributed.run", "--nproc_per_node", str(arguments.processes), "--master_port", "0"]
+        launch += ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(arguments.processes)]
     command = [*launch, __file__, "--work", str(output), "--pool", arguments.pool, "--student", arguments.student]
     command += ["--rows_per_shard", str(arguments.rows_per_shard)]
     env = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}

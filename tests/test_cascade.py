@@ -5,7 +5,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from datasets import ClassLabel, Dataset, Features, List, Value, load_dataset
+from datasets import ClassLabel, Dataset, Features, List, Value, concatenate_datasets, load_dataset
 from scipy.stats import binom
 
 from conftest import make_reviews
@@ -167,6 +167,20 @@ def test_interrupted_cascade_goes_on_and_asks_nothing_twice(labels, labeler, tea
     assert teacher.asked() == asked
     run(labels, LLMLabeler(TASK, teacher, tmp_path / "fresh"), tmp_path / "at once", below=0.7)
     assert read_pool(tmp_path / "out").to_list() == read_pool(tmp_path / "at once").to_list()
+
+
+def test_repeated_text_costs_once_over_all_shards(labels, labeler, teacher, tmp_path, monkeypatch):
+    for module in ("cascade", "cascade_shards"):
+        monkeypatch.setattr(f"hf_llambert.pool.{module}.WINDOW", 5)
+    rows = read_pool(labels).to_dict()
+    rows["text"] = [f"text {i % 3}" for i in range(N)]
+    results = run(
+        write_labels(tmp_path / "again", {**rows, "student_label": [0] * N}), labeler, tmp_path / "out", below=1
+    )
+    assert results["n_asked"] == N - 1  # one has no confidence
+    assert len(teacher.asked()) == 3
+    assert results["seconds"] == 3 * 0.5
+    assert results["input_tokens"] == sum(r.input_tokens for r in labeler.known(rows["text"]))
 
 
 def test_a_lost_shard_is_written_again(labels, labeler, teacher, tmp_path):
@@ -419,6 +433,16 @@ def test_gold_that_cannot_be_asked_about_promises_nothing(student, tmp_path):
     other = dataclasses.replace(TASK, labels=("positive", "negative"), verbalizers=())
     with pytest.raises(ValueError, match="The student has the labels"):
         calibrate_cascade(make_reviews(9), student, LLMLabeler(other, asking(tmp_path).teacher, tmp_path / "l"), 0.6)
+
+
+def test_gold_that_repeats_texts_is_said_to_promise_too_much(student, tmp_path, caplog):
+    gold = make_reviews(60)
+    promise = calibrate_cascade(gold, student, asking(tmp_path), 0.5, show_progress=False)
+    assert not caplog.records
+    twice = concatenate_datasets([gold, gold])
+    assert calibrate_cascade(twice, student, asking(tmp_path), 0.5, show_progress=False).n == 2 * promise.n
+    [record] = caplog.records
+    assert "60 of the 120 gold rows repeat the text of another" in record.message
 
 
 # On the command line

@@ -1,16 +1,21 @@
+import dataclasses
+import functools
 import json
 import shutil
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 from datasets import ClassLabel, Dataset, IterableDataset, load_dataset
 
-from hf_llambert import StudentLabeler, TaskSpec, label_pool, load_data, read_pool
-from hf_llambert.pool import shards, share
+from hf_llambert import StudentLabeler, TaskSpec, label_pool, load_data, processes, read_pool
+from hf_llambert.pool import shards, share, sources
 from hf_llambert.training.students import Encoded
 
 STUDENT = ["student_label", "student_confidence", "student_scores"]
@@ -52,9 +57,9 @@ def counted(monkeypatch):
     """Notes how many texts the student computes at once."""
     calls, whole = [], StudentLabeler.score
 
-    def score(self, encoded: Encoded, rank=None):
+    def score(self, encoded: Encoded, rank=None, progress=None):
         calls.append(encoded.n_texts)
-        return whole(self, encoded, rank)
+        return whole(self, encoded, rank, progress)
 
     monkeypatch.setattr(StudentLabeler, "score", score)
     monkeypatch.setattr(StudentLabeler, "warm_up", lambda self: None)
@@ -127,10 +132,10 @@ def test_only_missing_shards_are_computed(pool, labeler, tmp_path, monkeypatch):
     calls = counted(monkeypatch)
     whole = StudentLabeler.score
 
-    def dies_in_the_second_shard(self, encoded, rank=None):
+    def dies_in_the_second_shard(self, encoded, rank=None, progress=None):
         if len(calls) == 1:
             raise KeyboardInterrupt
-        return whole(self, encoded, rank)
+        return whole(self, encoded, rank, progress)
 
     monkeypatch.setattr(StudentLabeler, "score", dies_in_the_second_shard)
     with pytest.raises(KeyboardInterrupt):
@@ -195,6 +200,66 @@ def test_labels_of_another_pool_or_student_are_refused_unless_overwritten(pool, 
     (tmp_path / "mine" / "novel.txt").write_text("by hand")
     with pytest.raises(FileExistsError, match="was not made by hf-llambert"):
         label(pool, labeler, tmp_path / "mine", overwrite=True)
+
+
+def dies_after(monkeypatch, number, shards):
+    """Labels so many shards of one window each, and is killed."""
+    calls, whole = counted(monkeypatch), StudentLabeler.score
+
+    def score(self, encoded, rank=None, progress=None):
+        if len(calls) == number:
+            raise KeyboardInterrupt
+        return whole(self, encoded, rank, progress)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(StudentLabeler, "score", score)
+        with pytest.raises(KeyboardInterrupt):
+            shards()
+
+
+def results_in(folder):
+    return json.loads((folder / "stage.json").read_text())["results"]
+
+
+@pytest.mark.parametrize("what", ["student", "pool"])
+def test_overwrite_that_was_killed_holds_no_rows_of_another(
+    what, pool, files, labeler, student_dir, tmp_path, monkeypatch
+):
+    folder = tmp_path / "labels"
+    label(files, labeler, folder, rows_per_shard=5)
+    other = labeler
+    if what == "student":
+        shutil.copytree(student_dir, tmp_path / "other")
+        (tmp_path / "other" / "vocab-note.txt").write_text("another student")
+        other = StudentLabeler(tmp_path / "other")
+    else:
+        for k, start in enumerate((0, 9, 18)):
+            rows = pool.select(range(start, min(start + 9, 23))).to_dict()
+            pq.write_table(pa.table({**rows, "id": [100 + i for i in rows["id"]]}), files / f"{k}.parquet")
+    dies_after(monkeypatch, 2, lambda: label(files, other, folder, rows_per_shard=5, overwrite=True))
+    assert results_in(folder) == {}
+    notes = [json.loads(path.read_text()) for path in (folder / ".manifest").glob("part-*.json")]
+    assert {(note["student"], note["piece"]) for note in notes} == {(other.identity, 0)}
+    assert len(read_pool(folder)) == 9
+    results = label(files, other, folder, rows_per_shard=5)
+    assert (results["complete"], results["n_labelled"]) == (True, 22)
+    assert read_pool(folder)["id"][:] == [i + (0 if what == "student" else 100) for i in range(23)]
+
+
+def test_pool_that_grew_or_was_damaged_is_not_complete_until_it_is(files, labeler, tmp_path, monkeypatch):
+    folder = tmp_path / "labels"
+    label(files, labeler, folder)
+    pq.write_table(pa.table({"id": [23], "text": ["a new one"]}), files / "3.parquet")
+    dies_after(monkeypatch, 0, lambda: label(files, labeler, folder))
+    assert results_in(folder) == {}
+    label(files, labeler, folder)
+    path = folder / "part-00001-00000.parquet"
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    dies_after(monkeypatch, 0, lambda: label(files, labeler, folder))
+    assert results_in(folder) == {}
+    assert label(files, labeler, folder)["n_labelled"] == 23
 
 
 def test_a_changed_file_is_refused_a_new_one_is_labelled(files, labeler, tmp_path, monkeypatch):
@@ -318,12 +383,10 @@ def test_a_full_disk_loses_only_the_shard_at_hand(pool, labeler, tmp_path, monke
     assert label(pool, labeler, tmp_path / "labels")["complete"]
 
 
-@pytest.mark.parametrize("streamed", [False, True])
-def test_processes_started_alone_share_the_work_and_the_last_one_finishes(streamed, files, pool, labeler, tmp_path):
+@pytest.mark.parametrize("kind", ["parquet", "jsonl"])
+def test_processes_started_alone_share_the_work_and_the_last_one_finishes(kind, files, pool, labeler, tmp_path):
     folder = tmp_path / "labels"
-    if streamed:
-        pool.to_json(str(tmp_path / "pool.jsonl"))
-    source = tmp_path / "pool.jsonl" if streamed else files
+    source = files if kind == "parquet" else jsonl_files(pool, tmp_path / "lines", (9, 9, 5))
     for k in (2, 0):
         assert not label(source, labeler, folder, rows_per_shard=3, process=(k, 3))["complete"]
     before = shard_names(folder)
@@ -334,6 +397,144 @@ def test_processes_started_alone_share_the_work_and_the_last_one_finishes(stream
     (folder / shard_names(folder)[-1]).unlink()
     assert label(source, labeler, folder, rows_per_shard=3)["complete"]
     assert read_pool(folder)["id"][:] == list(range(23))
+
+
+def jsonl_files(pool, folder, rows):
+    folder.mkdir()
+    for k, number in enumerate(rows):
+        pool.select(range(sum(rows[:k]), sum(rows[:k]) + number)).to_json(str(folder / f"{k}.jsonl"))
+    return folder
+
+
+@pytest.mark.parametrize("broken", ["0.jsonl", "1.jsonl"])
+def test_a_file_that_fails_once_ends_both_processes_and_the_rerun_completes(
+    broken, pool, labeler, tmp_path, monkeypatch
+):
+    source, folder = jsonl_files(pool, tmp_path / "lines", (14, 9)), tmp_path / "labels"
+    reading = Reading(monkeypatch)
+    reading.breaks[broken] = 7
+    ended = {}
+    for k in range(2):
+        try:
+            ended[k] = label(source, labeler, folder, rows_per_shard=3, process=(k, 2))["complete"]
+        except RuntimeError as error:
+            ended[k] = str(error)
+    owner = int(broken[0])
+    assert (
+        f"1 of 2 pieces of the pool could not be read. '{broken}' cannot be read: the network is gone." in ended[owner]
+    )
+    assert ended[1 - owner] is False
+    assert label(source, labeler, folder, rows_per_shard=3, process=(owner, 2))["complete"]
+    assert read_pool(folder)["id"][:] == list(range(23))
+
+
+def test_a_file_that_fails_once_ends_both_processes_of_a_launcher(pool, labeler, tmp_path, monkeypatch):
+    source, folder = jsonl_files(pool, tmp_path / "lines", (14, 9)), tmp_path / "labels"
+    reading = Reading(monkeypatch)
+    reading.breaks["1.jsonl"] = 7
+    ended = launched(monkeypatch, 2, lambda: label(source, labeler, folder, rows_per_shard=3))
+    assert [type(one) for one in ended] == [RuntimeError, RuntimeError]
+    assert {str(one) for one in ended} == {
+        "1 of 2 pieces of the pool could not be read. '1.jsonl' cannot be read: the network is gone. The 20 rows of the rest "
+        f"are labelled in '{folder}'. Mend or remove what is broken and run again."
+    }
+    first, second = launched(monkeypatch, 2, lambda: label(source, labeler, folder, rows_per_shard=3))
+    assert first == second
+    assert (first["complete"], first["n_labelled"]) == (True, 22)
+    assert read_pool(folder)["id"][:] == list(range(23))
+
+
+def launched(monkeypatch, count, work):
+    """What the work comes to in each of several processes, which are threads here, or its error."""
+    here, store = threading.local(), torch.distributed.HashStore()
+    monkeypatch.setattr(processes, "_LOOK_AGAIN", 0.001)
+    monkeypatch.setattr(shards, "launched", lambda: (here.rank, count))
+
+    def everyones(value):
+        here.meeting += 1
+        return processes._met(store, str(here.meeting), here.rank, count, value)
+
+    monkeypatch.setattr(shards, "everyones", everyones)
+
+    def process(rank):
+        here.rank, here.meeting = rank, 0
+        try:
+            return work()
+        except RuntimeError as error:
+            return error
+
+    with ThreadPoolExecutor(count) as pool:
+        return list(pool.map(process, range(count), timeout=60))
+
+
+def test_one_file_is_one_processs_work(pool, labeler, tmp_path, monkeypatch):
+    pool.to_json(str(tmp_path / "pool.jsonl"))
+    reading = Reading(monkeypatch)
+    for k, complete in ((1, False), (0, True)):
+        found = label(tmp_path / "pool.jsonl", labeler, tmp_path / "labels", rows_per_shard=2, process=(k, 2))
+        assert found["complete"] is complete
+    assert reading.rows == 23
+    assert read_pool(tmp_path / "labels")["id"][:] == list(range(23))
+
+
+def test_rerun_parses_a_file_once_however_many_shards_are_missing(pool, labeler, tmp_path, monkeypatch):
+    pool.to_json(str(tmp_path / "pool.jsonl"))
+    folder = tmp_path / "labels"
+    label(tmp_path / "pool.jsonl", labeler, folder, rows_per_shard=2)
+    for name in shard_names(folder)[:-1]:
+        (folder / name).unlink()
+    reading, calls = Reading(monkeypatch), counted(monkeypatch)
+    label(tmp_path / "pool.jsonl", labeler, folder, rows_per_shard=2)
+    assert reading.rows == 22
+    assert calls == [2] * 11
+    (folder / shard_names(folder)[2]).unlink()
+    label(tmp_path / "pool.jsonl", labeler, folder, rows_per_shard=2)
+    assert reading.rows == 22 + 6  # no further than the missing one
+    assert read_pool(folder)["id"][:] == list(range(23))
+
+
+def test_a_file_that_ends_with_a_shard_is_known_to_end_there(pool, labeler, tmp_path, monkeypatch):
+    pool.select(range(12)).to_json(str(tmp_path / "pool.jsonl"))
+    folder = tmp_path / "labels"
+    assert label(tmp_path / "pool.jsonl", labeler, folder, rows_per_shard=4)["complete"]
+    assert len(shard_names(folder)) == 3
+    reading = Reading(monkeypatch)
+    assert label(tmp_path / "pool.jsonl", labeler, folder, rows_per_shard=4)["complete"]
+    assert reading.rows == 0
+
+
+def test_largest_files_are_given_out_first():
+    sizes = [1, 9, None, 5, 4, 0]
+    pieces = [
+        sources.Piece(str(k), str(k), 100 if size is None else None, iter, size=size or 0)
+        for k, size in enumerate(sizes)
+    ]
+    assert share._owners(pieces, 2) == {1: 0, 3: 1, 4: 1, 0: 0, 5: 1}
+
+
+class Reading:
+    """Counts the rows that are parsed of files, and breaks one off after so many, once."""
+
+    def __init__(self, monkeypatch):
+        self.rows, self.breaks = 0, {}
+        whole = share.Share._read
+
+        def read(own, piece, start):
+            read = functools.partial(self.read, piece.name, piece.read)
+            return whole(own, dataclasses.replace(piece, read=read), start)
+
+        monkeypatch.setattr(share.Share, "_read", read)
+
+    def read(self, name, read, start):
+        at = 0
+        for table in read(0):
+            for row in range(table.num_rows):
+                if at == self.breaks.get(name):
+                    del self.breaks[name]
+                    raise OSError("the network is gone")
+                at, self.rows = at + 1, self.rows + 1
+                if at > start:
+                    yield table.slice(row, 1)
 
 
 def test_a_stream_without_a_length_is_read_to_its_end(labeler, tmp_path):

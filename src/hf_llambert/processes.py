@@ -34,11 +34,6 @@ def world_size() -> int:
     return max(1, int(os.environ.get("WORLD_SIZE", "1")))
 
 
-def launched() -> tuple[int, int]:
-    """Which process this is, counted from 0, and of how many, as a launcher's environment says; (0, 1) without one."""
-    return int(os.environ.get("RANK", "0")), world_size()
-
-
 def process_state() -> PartialState:
     """
     Rank and number of processes. On CPUs accelerate alone would take each of several processes for the only one. The
@@ -57,6 +52,12 @@ def process_state() -> PartialState:
     atexit.unregister(_leave_group)
     atexit.register(_leave_group)
     return state
+
+
+def launched() -> tuple[int, int]:
+    """Which process this is, counted from 0, and of how many a launcher started; (0, 1) without one."""
+    state = process_state()
+    return state.process_index, state.num_processes
 
 
 def everyones(value: T) -> list[T]:

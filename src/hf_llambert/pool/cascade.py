@@ -80,8 +80,9 @@ def cascade(
         `dict`: `n`, `n_asked`, `n_changed` (the teacher's label is not the student's), `n_abstained`, `n_failed`,
         and their `reasons` with counts;
         `threshold`, which is `below` or, where `max_asked` cut it, the confidence of the surest row asked about;
-        `seconds`, `input_tokens` and `output_tokens` of asking; and with gold `gold`: for `all` rows with gold and those
-        `asked`, `n`, accuracy of `student` and `cascade` and their `difference`, each with its 95 % interval.
+        `seconds`, `input_tokens` and `output_tokens` of asking, a repeated text counted once; and with gold `gold`: for
+        `all` rows with gold and those `asked`, `n`, accuracy of `student` and `cascade` and their `difference`, each with
+        its 95 % interval.
 
     Raises:
         BlockingIOError: Another process writes `output`, or asks the same with the same ledger.
@@ -322,7 +323,7 @@ def _results(
     names = ["student_label", "llm_label", "llm_status", "llm_reason", "cascade_label"]
     reasons: Counter[str] = Counter()
     counts = dict.fromkeys(("n", "n_asked", "n_changed", "n_abstained", "n_failed"), 0)
-    seconds, tokens = 0.0, np.zeros(2, dtype=np.int64)
+    seconds, tokens = _spent(shards, labeler)
     right: list[NDArray[np.bool_]] = []
     for shard in shards:
         table = pq.ParquetFile(shard.target).read(columns=names)
@@ -338,8 +339,6 @@ def _results(
         counts["n_abstained"] += status.count("abstained")
         counts["n_failed"] += status.count("failed")
         reasons.update(reason for reason in table["llm_reason"].to_pylist() if reason)
-        took, spent = labeler.spent(shard.texts(labeler.text_column))
-        seconds, tokens = seconds + took, tokens + spent
         if gold_meanings is not None:
             column, meanings = gold_meanings
             gold = np.array([meanings[value_key(value)] for value in shard.gold(column)])
@@ -348,11 +347,25 @@ def _results(
     return {
         **counts,
         "seconds": seconds,
-        "input_tokens": int(tokens[0]),
-        "output_tokens": int(tokens[1]),
+        "input_tokens": tokens[0],
+        "output_tokens": tokens[1],
         "reasons": dict(reasons),
         "gold": _bought(np.concatenate(right, axis=1)) if right else None,
     }
+
+
+def _spent(shards: Sequence[CascadeShard], labeler: LLMLabeler) -> tuple[float, tuple[int, int]]:
+    """Seconds, and tokens in and out, of asking about all texts of the pool, each counted once."""
+    seconds, given, written = 0.0, 0, 0
+    seen: set[int] = set()
+    for group in groups(shards):
+        texts = {
+            hash(text): text for shard in group for text in shard.texts(labeler.text_column) if isinstance(text, str)
+        }
+        took, tokens = labeler.spent([text for key, text in texts.items() if key not in seen])
+        seconds, given, written = seconds + took, given + tokens[0], written + tokens[1]
+        seen |= texts.keys()
+    return seconds, (given, written)
 
 
 def _bought(right: NDArray[np.bool_]) -> dict | None:

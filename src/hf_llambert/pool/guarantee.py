@@ -18,8 +18,11 @@ from hf_llambert.annotation.turns import asking_turn
 from hf_llambert.data import check_column, gold_labels
 from hf_llambert.processes import process_state
 from hf_llambert.progress import progress_bar
+from hf_llambert.tasks.logs import get_logger
 from hf_llambert.tasks.questions import ABSTAIN, LabelValues
 from hf_llambert.training.students import StudentLabeler
+
+logger = get_logger(__name__)
 
 GRID: tuple[float, ...] = (1.0, *expit(np.linspace(9.9, -4.95, 99)).tolist(), 0.0)
 """The thresholds that are tried, fixed beforehand. Even in the log-odds: a student's confidences crowd near 1."""
@@ -95,19 +98,10 @@ def guaranteed_threshold(
     if not sure.shape == student.shape == teacher.shape == truth.shape or sure.ndim != 1:
         shapes = [column.shape for column in (sure, student, teacher, truth)]
         raise ValueError(f"Expected four columns of one length, got the shapes {shapes}.")
-    kept = (truth != ABSTAIN) & (student != ABSTAIN)
-    n = int(kept.sum())
-    if not n:
-        raise ValueError("No row has both a gold label and a student's label, so there is nothing to measure.")
-    by_teacher = np.where(teacher == ABSTAIN, student, teacher) == truth
-    right, asked = _on_grid(sure[kept], (student == truth)[kept], by_teacher[kept])
-    certified = _last_certified(binom.sf(right - 1, n, target), 1 - confidence)
-    if certified is None:
-        raise ValueError(_why_not(right, asked, n, target, confidence))
-    i, risk = certified
-    k = int(right[i])
-    lower = float(beta.ppf(risk, k, n - k + 1))
-    return Guarantee(GRID[i], target, confidence, n, k / n, lower, int(asked[i]) / n)
+    found = _certified(sure, student, teacher, truth, target, confidence)
+    if isinstance(found, str):
+        raise ValueError(found)
+    return found
 
 
 def calibrate_cascade(
@@ -154,30 +148,37 @@ def calibrate_cascade(
     gold = np.array(gold_labels(gold_data, gold_column, task, label_map, label_values))
     rows = np.flatnonzero(gold != ABSTAIN)
     texts, gold = [gold_data[llm_labeler.text_column][i] for i in rows.tolist()], gold[rows]
+    usable = [text for text in texts if isinstance(text, str)]
+    if repeated := len(usable) - len(set(usable)):
+        logger.warning(
+            "%d of the %d gold rows repeat the text of another and count as rows of their own. Unless the pool repeats them as "
+            "often, the promise is too good: give each text once.",
+            repeated,
+            len(texts),
+        )
     out = student_labeler.label(texts)
     sure = np.array(out["student_confidence"], dtype=np.float32)  # null becomes NaN, which is sorted last
     student = np.array(out["student_label"])
     order = np.argsort(sure, kind="stable")[: int((student != ABSTAIN).sum())]
     best, worst = gold.copy(), (gold + 1) % task.num_labels  # what the teacher may yet say
-    found = guaranteed_threshold(sure, student, best, gold, target, confidence)
+    found: Guarantee | str = guaranteed_threshold(sure, student, best, gold, target, confidence)
     turn = asking_turn([llm_labeler]) if process_state().is_main_process else nullcontext()
     with turn, progress_bar("asking about gold", len(order), show_progress) as progress:
         for part in np.array_split(order, _STEPS):
             best[part] = worst[part] = _answers([texts[i] for i in part.tolist()], llm_labeler)
             progress(len(part))
-            try:
-                found = guaranteed_threshold(sure, student, best, gold, target, confidence)
-            except ValueError as error:
-                seen = best == worst
-                if seen.sum() == len(order):
-                    raise
-                raise ValueError(
-                    f"The teacher was right about {int((best == gold)[seen].sum()):,} of the {int(seen.sum()):,} gold rows asked "
-                    f"about so far. Even if it were right about the other {int(len(order) - seen.sum()):,}: {error}"
-                ) from error
-            if found == _attempt(sure, student, worst, gold, target, confidence):
+            found, least = (_certified(sure, student, said, gold, target, confidence) for said in (best, worst))
+            if isinstance(found, str) or found == least:
                 break
-    return found
+    if not isinstance(found, str):
+        return found
+    seen = best == worst
+    if seen.sum() < len(order):
+        found = (
+            f"The teacher was right about {int((best == gold)[seen].sum()):,} of the {int(seen.sum()):,} gold rows asked about "
+            f"so far. Even if it were right about the other {int(len(order) - seen.sum()):,}: {found}"
+        )
+    raise ValueError(found)
 
 
 def check_labels(student: Sequence[str], labeler: LLMLabeler) -> None:
@@ -205,6 +206,25 @@ def rows_needed(accuracy: float, target: float, risk: float) -> int | None:
         middle = (low + high) // 2
         low, high = (low, middle) if enough(middle) else (middle, high)
     return high
+
+
+def _certified(
+    sure: NDArray[np.float32], student: NDArray, teacher: NDArray, truth: NDArray, target: float, confidence: float
+) -> Guarantee | str:
+    """As [`guaranteed_threshold`], or why no threshold can be certified."""
+    kept = (truth != ABSTAIN) & (student != ABSTAIN)
+    n = int(kept.sum())
+    if not n:
+        return "No row has both a gold label and a student's label, so there is nothing to measure."
+    by_teacher = np.where(teacher == ABSTAIN, student, teacher) == truth
+    right, asked = _on_grid(sure[kept], (student == truth)[kept], by_teacher[kept])
+    certified = _last_certified(binom.sf(right - 1, n, target), 1 - confidence)
+    if certified is None:
+        return _why_not(right, asked, n, target, confidence)
+    i, risk = certified
+    k = int(right[i])
+    lower = float(beta.ppf(risk, k, n - k + 1))
+    return Guarantee(GRID[i], target, confidence, n, k / n, lower, int(asked[i]) / n)
 
 
 def _on_grid(
@@ -243,13 +263,6 @@ def _why_not(right: NDArray[np.int64], asked: NDArray[np.int64], n: int, target:
         f"An accuracy of {target:.1%} cannot be promised with {confidence:.0%} confidence: of {n:,} gold rows the cascade gets "
         f"right {' and '.join(tried)}. {advice}"
     )
-
-
-def _attempt(*arguments: object) -> Guarantee | None:
-    try:
-        return guaranteed_threshold(*arguments)  # type: ignore[arg-type]
-    except ValueError:
-        return None
 
 
 def _answers(texts: list[object], labeler: LLMLabeler) -> list[int]:

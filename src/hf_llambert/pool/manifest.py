@@ -7,7 +7,9 @@ import json
 import os
 import uuid
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
+from itertools import count
 from pathlib import Path
 
 import pyarrow as pa
@@ -61,18 +63,7 @@ class Shard:
         return shard_name(self.piece, self.chunk)
 
 
-@dataclass(frozen=True)
-class Failure:
-    """A piece that could not be read from a chunk on."""
-
-    piece: int
-    chunk: int
-    identity: str
-    run: str
-    reason: str
-
-
-def _checked(note: Shard | Failure) -> Shard | Failure:
+def _checked(note: Shard) -> Shard:
     """The same note. Raises `TypeError` where a value has another type than its field."""
     kinds: dict[str, type | tuple[type, ...]] = {"int": int, "str": str, "bool": bool, "float": (int, float)}
     for field in fields(note):
@@ -81,6 +72,14 @@ def _checked(note: Shard | Failure) -> Shard | Failure:
     if not (0 <= note.piece < _MOST and 0 <= note.chunk < _MOST):
         raise ValueError(f"{note.piece}, {note.chunk}")
     return note
+
+
+def _note(path: Path) -> Shard | None:
+    """The note in a file; `None` where there is none, or it is not ours."""
+    try:
+        return _checked(Shard(**read_note(path)))
+    except (OSError, ValueError, TypeError):
+        return None
 
 
 def shard_name(piece: int, chunk: int) -> str:
@@ -104,7 +103,6 @@ class Manifest:
     def __init__(self, folder: Path, run: str, pieces: Sequence[Piece], rows_per_shard: int) -> None:
         self.folder, self.run, self.pieces, self.rows_per_shard = folder, run, pieces, rows_per_shard
         self.shards: dict[tuple[int, int], Shard] = {}
-        self.failures: dict[tuple[int, int], Failure] = {}
         self.changed: set[str] = set()
         """Names of pieces that were labelled with another content."""
         self._ends: dict[int, int] = {}
@@ -116,33 +114,39 @@ class Manifest:
         for entry in sorted(os.scandir(self.folder / NOTES), key=lambda entry: entry.name):
             if not entry.name.endswith(".json"):
                 continue
-            try:
+            with suppress(OSError):  # removed meanwhile
                 written = entry.stat().st_mtime_ns
                 if self._seen.get(entry.name) == written:
                     continue
-                note = read_note(Path(entry.path))
-                kind = Failure if "reason" in note else Shard
-                if self._take(_checked(kind(**note))):
+                note = _note(Path(entry.path))
+                if note is not None and self._take(note):
                     self._seen[entry.name] = written
-            except (OSError, ValueError, TypeError):  # removed meanwhile, or not ours: as if it were not there
-                continue
 
-    def _take(self, note: Shard | Failure) -> bool:
+    def _take(self, note: Shard) -> bool:
         """Keep a note. `False` where its shard has no name yet, or another size: look again."""
         if note.run != self.run:
             return True
-        key = (note.piece, note.chunk)
-        known = note.piece < len(self.pieces) and self.pieces[note.piece].identity == note.identity
-        if isinstance(note, Failure):
-            if known:
-                self.failures[key] = note
-        elif not known:
+        if not self._is_of(note):
             self.changed.add(note.source)
         elif note.rows and _size(self.folder / note.name) != note.size:
             return False
         else:
             self._keep(note)
         return True
+
+    def _is_of(self, note: Shard) -> bool:
+        """Whether a shard is of this run's student, settings and pool."""
+        here = note.run == self.run and note.piece < len(self.pieces)
+        return here and self.pieces[note.piece].identity == note.identity
+
+    def drop_others(self) -> None:
+        """Remove shards of another student, other settings or another pool: rows of two would stand side by side."""
+        for path in self.folder.glob("part-*.parquet"):
+            told = self.folder / NOTES / f"{path.name}.json"
+            note = _note(told)  # read now: another process may have replaced the shard since
+            if note is None or not self._is_of(note):
+                path.unlink(missing_ok=True)
+                told.unlink(missing_ok=True)
 
     def _keep(self, shard: Shard) -> None:
         self.shards[(shard.piece, shard.chunk)] = shard
@@ -153,13 +157,12 @@ class Manifest:
         """Whether a shard is on the disk as it was written."""
         return not shard.rows or file_checksum(self.folder / shard.name) == shard.checksum
 
-    def forget(self, note: Shard | Failure) -> None:
-        """Have a shard computed again, or a failed one tried again."""
-        kept: dict = self.failures if isinstance(note, Failure) else self.shards
-        kept.pop((note.piece, note.chunk), None)
-        if isinstance(note, Shard) and note.last:
-            self._ends.pop(note.piece, None)
-        self._note_path(note).unlink(missing_ok=True)
+    def forget(self, shard: Shard) -> None:
+        """Have a shard computed again."""
+        self.shards.pop((shard.piece, shard.chunk), None)
+        if shard.last:
+            self._ends.pop(shard.piece, None)
+        self._note_path(shard).unlink(missing_ok=True)
 
     def ended(self, piece: int) -> int | None:
         """How many chunks a piece has, as far as is known."""
@@ -168,37 +171,24 @@ class Manifest:
             return -(-rows // self.rows_per_shard)
         return self._ends.get(piece)
 
-    def settled(self) -> bool:
-        """Whether every chunk of every piece is there, or could not be read."""
-        return all(self._settled(piece) for piece in range(len(self.pieces)))
-
-    def _settled(self, piece: int) -> bool:
+    def missing(self, piece: int) -> list[int]:
+        """The chunks that are not there; of a piece whose end is not known yet up to the first."""
         chunks = self.ended(piece)
-        if chunks is None:  # read from its beginning: what follows a place that cannot be read is lost too
-            failed = [chunk for p, chunk in self.failures if p == piece]
-            if not failed:
-                return False
-            chunks = min(failed)
-        return all((piece, chunk) in self.shards or (piece, chunk) in self.failures for chunk in range(chunks))
+        if chunks is not None:
+            return [chunk for chunk in range(chunks) if (piece, chunk) not in self.shards]
+        return [next(chunk for chunk in count() if (piece, chunk) not in self.shards)]
 
-    def lost(self) -> dict[int, Failure]:
-        """The failure of each piece that is not whole."""
-        out: dict[int, Failure] = {}
-        for key in sorted(self.failures):
-            if key not in self.shards and key[1] < (self.ended(key[0]) or key[1] + 1):
-                out.setdefault(key[0], self.failures[key])
-        return out
+    def complete(self) -> bool:
+        """Whether every chunk of every piece is there."""
+        return not any(self.missing(piece) for piece in range(len(self.pieces)))
 
-    def add(self, note: Shard | Failure) -> None:
+    def add(self, shard: Shard) -> None:
         """Write a note, whole or not at all."""
-        if isinstance(note, Shard):
-            self._keep(note)
-        else:
-            self.failures[(note.piece, note.chunk)] = note
-        path = self._note_path(note)
+        self._keep(shard)
+        path = self._note_path(shard)
         part = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
         try:
-            part.write_text(json.dumps(asdict(note), ensure_ascii=False) + "\n", encoding="utf-8")
+            part.write_text(json.dumps(asdict(shard), ensure_ascii=False) + "\n", encoding="utf-8")
             part.replace(path)
         finally:
             part.unlink(missing_ok=True)
@@ -209,15 +199,13 @@ class Manifest:
         for path in [*self.folder.glob("part-*.parquet"), *self.folder.glob(".part-*")]:
             if path.name not in names:
                 path.unlink(missing_ok=True)
-        kept: list[Shard | Failure] = [*self.shards.values(), *self.failures.values()]
-        notes = {self._note_path(note).name for note in kept}
+        notes = {self._note_path(shard).name for shard in self.shards.values()}
         for path in (self.folder / NOTES).glob("*.json*"):
             if path.name not in notes:
                 path.unlink(missing_ok=True)
 
-    def _note_path(self, note: Shard | Failure) -> Path:
-        prefix = "failed-" if isinstance(note, Failure) else ""
-        return self.folder / NOTES / f"{prefix}{shard_name(note.piece, note.chunk)}.json"
+    def _note_path(self, shard: Shard) -> Path:
+        return self.folder / NOTES / f"{shard.name}.json"
 
 
 class ShardFile:

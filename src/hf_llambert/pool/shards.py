@@ -19,7 +19,7 @@ from hf_llambert.notes import LABELLED, empty_shape
 from hf_llambert.pool.manifest import NOTES, Manifest
 from hf_llambert.pool.share import Share
 from hf_llambert.pool.sources import Piece, column_values, pool_features, pool_pieces
-from hf_llambert.processes import launched
+from hf_llambert.processes import everyones, launched
 from hf_llambert.progress import progress_bar
 from hf_llambert.reading import PLAIN, FileFormat, read_tables
 from hf_llambert.tasks.logs import get_logger
@@ -32,6 +32,7 @@ logger = get_logger(__name__)
 _SAMPLE = 512  # texts on which lower precision is compared with float32
 _LEAST_AGREEMENT = 0.995
 _LOOK_AGAIN = 0.5  # seconds
+_SEEN_WITHIN = 120.0  # seconds
 _RESULTS = (LABELLED, empty_shape)
 
 
@@ -57,8 +58,12 @@ def label_pool(
     Label every row of a pool into `output/part-*.parquet`, in order; neither memory nor disk ever holds all of it twice.
 
     A shard is written whole or not at all, with a note of its rows, source and checksum in `output/.manifest`. The same
-    call again computes only what is missing or damaged. Under `accelerate launch` each process takes its share of the
-    shards by rank; they share nothing but the folder, and wait for one another only at the end.
+    call again computes only what is missing or damaged. Under `accelerate launch` each process takes its share by rank;
+    they wait for one another only at the end.
+
+    A dataset or a Parquet file, whose rows are counted beforehand, is shared by its shards. **Any other file, and a stream,
+    is read by one process**, the largest files first, each by the process that has least to read: no other process can
+    help with one giant CSV. Write that as Parquet first, or load it (`load_data`) and pass the dataset.
 
     Args:
         pool: A dataset or a stream; or a file, a directory of files or a Hub id, which is read piece by piece: .parquet,
@@ -89,10 +94,10 @@ def label_pool(
         BlockingIOError: Another process writes the same share of `output`.
         FileExistsError: `output` holds labels of another pool or student.
         ValueError: No such column, no rows, no classifier, another task's student, or too little agreement.
-        RuntimeError: Some of the files cannot be read. The others are labelled.
+        RuntimeError: Some of the files of this process cannot be read (under a launcher: of any). The others are labelled.
     """
-    pieces = pool_pieces(pool, split, FileFormat(encoding, delimiter, label_columns, labeler.text_column), config)
     rank, count = process or launched()
+    pieces = pool_pieces(pool, split, FileFormat(encoding, delimiter, label_columns, labeler.text_column), config)
     if rows_per_shard < 1 or not 0 <= rank < count:
         raise ValueError(
             f"Expected a positive rows_per_shard and a process from 0 to their number, got {rows_per_shard}, {rank}/{count}."
@@ -124,37 +129,62 @@ def label_pool(
         write_whole(compared, str(agreement))
     share = Share(labeler, features, kept, manifest, rank, count, on_shard, whole=keep is None)
     turn = one_at_a_time(folder, f"{rank}-of-{count}" if count > 1 else "")
-    with turn, progress_bar("labeling", total, show_progress and rank == 0) as progress:
-        share.compute(progress)
-    if process is None:
-        if not manifest.settled():
-            logger.info("Waiting for the shards of %d other process(es).", count - 1)
-        while not manifest.settled():  # by the others; a launcher ends us if one of them dies
-            time.sleep(_LOOK_AGAIN)
-            manifest.read()
+    with turn:
+        _reopen(manifest, settings)
+        if rank == 0 or process is not None:
+            manifest.drop_others()
+        if process is None:
+            everyones(None)  # nobody writes before that is done
+        there = share.look()
+        _reopen(manifest, settings)
+        with progress_bar("labeling", total, show_progress and rank == 0) as progress:
+            progress(there)
+            share.compute(progress)
+    return _concluded(manifest, settings, list(share.lost.values()), None if process else rank, agreement)
+
+
+def _concluded(manifest: Manifest, settings: dict, lost: list[str], rank: int | None, agreement: float | None) -> dict:
+    """What came of it, once a share is done; with `rank` once those of all that a launcher started are."""
+    if rank is not None:
+        lost = [reason for reasons in everyones(lost) for reason in reasons]
     manifest.read()
-    if not manifest.settled():
+    if lost:
+        raise RuntimeError(
+            f"{len(lost)} of {len(manifest.pieces)} pieces of the pool could not be read. {' '.join(lost[:5])} The "
+            f"{sum(shard.rows for shard in manifest.shards.values()):,} rows of the rest are labelled in '{manifest.folder}'. "
+            f"Mend or remove what is broken and run again."
+        )
+    if rank is None and not manifest.complete():
         return _counts(manifest, complete=False)
-    _refuse_lost(manifest)
-    if rank == 0 or process is not None:
+    results = {}
+    if not rank:
+        _see_all(manifest)
         lower = {} if agreement is None or settings["dtype"] == "float32" else {"agreement": agreement}
         results = _verified(manifest) | lower
         manifest.clean()
-        if results != stage_results(folder, settings, _RESULTS):  # else it stays noted when and how they were made
-            note_stage(folder, settings, results)
-    while not (noted := stage_results(folder, settings, _RESULTS)):
+        if results != stage_results(manifest.folder, settings, _RESULTS):  # else it stays noted when they were made
+            note_stage(manifest.folder, settings, results)
+    return results if rank is None else everyones(results)[0]
+
+
+def _reopen(manifest: Manifest, settings: dict) -> None:
+    """Take back that the pool is labelled to its end, before any of it is replaced."""
+    is_whole = not manifest.changed and manifest.complete()
+    if not is_whole and stage_results(manifest.folder, settings, _RESULTS):
+        note_stage(manifest.folder, settings, {})
+
+
+def _see_all(manifest: Manifest) -> None:
+    """Wait until the shards that other processes have finished are seen here; a network's disk may take a minute."""
+    begun = time.monotonic()
+    while not manifest.complete():
+        if time.monotonic() - begun > _SEEN_WITHIN:
+            raise RuntimeError(
+                f"Shards that other processes have finished are not in '{manifest.folder}'. All must write to one folder that "
+                f"all see; or remove it and run again."
+            )
         time.sleep(_LOOK_AGAIN)
-    return noted
-
-
-def _refuse_lost(manifest: Manifest) -> None:
-    if lost := manifest.lost():
-        done = sum(shard.rows for shard in manifest.shards.values())
-        raise RuntimeError(
-            f"{len(lost)} of {len(manifest.pieces)} pieces of the pool could not be read. "
-            + " ".join(failure.reason for failure in list(lost.values())[:5])
-            + f" The {done:,} rows of the rest are labelled in '{manifest.folder}'. Mend or remove what is broken and run again."
-        )
+        manifest.read()
 
 
 def read_pool(folder: str | Path, streaming: bool = False) -> Dataset | IterableDataset:

@@ -11,20 +11,21 @@ from pathlib import Path
 import pyarrow as pa
 from datasets import Features
 
-from hf_llambert.pool.manifest import Failure, Manifest, Shard, ShardFile, shard_name
+from hf_llambert.pool.manifest import Manifest, Shard, ShardFile, shard_name
 from hf_llambert.pool.sources import Piece, cast_table, column_values, unreadable
 from hf_llambert.tasks.questions import ABSTAIN
 from hf_llambert.training.students import Encoded, StudentLabeler
 
 _WINDOW = 4096  # rows among which texts are sorted by length
+_FAR = 1 << 62
 
 
 @dataclass
 class _Item:
-    """What the reading thread hands to the model: rows of a chunk, tokenised; or why there are none."""
+    """What the reading thread hands to the model: rows of a chunk, tokenised; the end of a piece; or why it is not read."""
 
     piece: int
-    chunk: int
+    chunk: int = 0
     start: int = 0
     table: pa.Table | None = None
     encoded: Encoded | None = None
@@ -34,7 +35,12 @@ class _Item:
 
 
 class Share:
-    """One process's share: read and tokenise in a thread, compute and write here."""
+    """
+    One process's share: read and tokenise in a thread, compute and write here.
+
+    Chunks of pieces whose rows are counted before they are read (Parquet, datasets) go to the processes in turn. Any other
+    piece is one process's, so that no two parse it: the largest first, each to the process that has least.
+    """
 
     def __init__(
         self,
@@ -48,13 +54,27 @@ class Share:
         whole: bool,
     ) -> None:
         self.labeler, self.manifest, self.rank, self.count, self.on_shard = labeler, manifest, rank, count, on_shard
+        self.owners = _owners(manifest.pieces, count)
+        self.lost: dict[int, str] = {}
+        """Why pieces of this share could not be read to their end."""
         self.kept, self.whole = list(kept), whole
         self.input = Features({name: features[name] for name in dict.fromkeys((*kept, labeler.text_column))})
         self.output = labeler.features(Features({name: features[name] for name in kept}))
 
+    def look(self) -> int:
+        """See that the shards of this process which are there are sound; forget the others. Gives the rows of those."""
+        rows = 0
+        for shard in [s for s in self.manifest.shards.values() if self._is_mine(s.piece, s.chunk)]:
+            if self.manifest.sound(shard):
+                rows += shard.rows
+                if self.on_shard is not None and shard.rows:
+                    self.on_shard(self.manifest.folder / shard.name)
+            else:
+                self.manifest.forget(shard)
+        return rows
+
     def compute(self, progress: Callable[[int], None]) -> None:
-        """Compute every shard of this process that is missing or damaged."""
-        self._look_at_what_is_there(progress)
+        """Compute every shard of this process that is missing."""
         file: ShardFile | None = None
         begun, unusable, seconds = 0, 0, 0.0
         try:
@@ -64,16 +84,17 @@ class Share:
                     if file is not None:
                         file.discard()
                         file = None
-                    self._fail(item)
+                    self.lost.setdefault(item.piece, unreadable(self.manifest.pieces[item.piece], item.error))
                     continue
                 if file is None:
-                    path = self.manifest.folder / shard_name(item.piece, item.chunk)
-                    file, begun, unusable, seconds = ShardFile(path, self.output.arrow_schema), item.start, 0, 0.0
+                    begun, unusable, seconds = item.start, 0, 0.0
                 if item.table is not None and item.encoded is not None:
-                    columns = self.labeler.score(item.encoded)
+                    if file is None:
+                        path = self.manifest.folder / shard_name(item.piece, item.chunk)
+                        file = ShardFile(path, self.output.arrow_schema)
+                    columns = self.labeler.score(item.encoded, progress=progress)
                     file.write(self._labelled(item.table, columns))
                     unusable += columns["student_label"].count(ABSTAIN)
-                    progress(item.table.num_rows)
                 begin, clock = clock, time.perf_counter()  # waiting for the texts counts too
                 seconds += clock - begin
                 if item.ends:
@@ -90,61 +111,42 @@ class Share:
             table = table.append_column(field, pa.array(values, field.type))
         return table.replace_schema_metadata(self.output.arrow_schema.metadata)
 
-    def _finish(self, file: ShardFile, item: _Item, start: int, unusable: int, seconds: float) -> None:
+    def _finish(self, file: ShardFile | None, item: _Item, start: int, unusable: int, seconds: float) -> None:
+        """Give a shard its note and its name. Without a file it is the end of a piece that ends where a chunk does."""
         piece = self.manifest.pieces[item.piece]
-        note = {"source": piece.name, "identity": piece.identity, "start": start, "last": item.last}
-        student, run = self.labeler.identity, self.manifest.run
-        if not file.rows:  # a stream without rows
-            file.discard()
-            self.manifest.add(Shard(item.piece, item.chunk, rows=0, unusable=0, student=student, run=run, **note))  # type: ignore[arg-type]
-            return
-        size, checksum = file.finish()
+        size, checksum = file.finish() if file is not None else (0, "")
         shard = Shard(
             item.piece,
             item.chunk,
-            rows=file.rows,
+            source=piece.name,
+            identity=piece.identity,
+            start=start,
+            rows=file.rows if file is not None else 0,
             unusable=unusable,
-            student=student,
-            run=run,
+            last=item.last,
+            student=self.labeler.identity,
+            run=self.manifest.run,
             size=size,
             checksum=checksum,
             seconds=seconds,
-            **note,  # type: ignore[arg-type]
         )
-        self.manifest.add(
-            shard
-        )  # before its name: a note without a shard is no shard, a shard without a note is litter
-        file.publish()
-        if self.on_shard is not None:
-            self.on_shard(file.path)
-
-    def _fail(self, item: _Item) -> None:
-        piece = self.manifest.pieces[item.piece]
-        reason = unreadable(piece, item.error or RuntimeError())
-        self.manifest.add(Failure(item.piece, item.chunk, piece.identity, self.manifest.run, reason))
-
-    def _look_at_what_is_there(self, progress: Callable[[int], None]) -> None:
-        for shard in [s for s in self.manifest.shards.values() if self._is_mine(s.piece, s.chunk)]:
-            if self.manifest.sound(shard):
-                progress(shard.rows)
-                if self.on_shard is not None and shard.rows:
-                    self.on_shard(self.manifest.folder / shard.name)
-            else:
-                self.manifest.forget(shard)
-        for failure in list(self.manifest.failures.values()):
-            if self._is_mine(failure.piece, failure.chunk) or self.manifest.pieces[failure.piece].num_rows is None:
-                self.manifest.forget(failure)
+        # Before its name: a note without a shard is no shard, a shard without a note is litter.
+        self.manifest.add(shard)
+        if file is not None:
+            file.publish()
+            if self.on_shard is not None:
+                self.on_shard(file.path)
 
     def _items(self) -> Iterator[_Item]:
         """Everything that this process has to compute, in order. Runs in the reading thread."""
         for p, piece in enumerate(self.manifest.pieces):
-            chunks = self.manifest.ended(p)
-            if chunks is None:
-                yield from self._through(p, piece)
-                continue
-            for chunk in range(chunks):
-                if self._is_mine(p, chunk) and (p, chunk) not in self.manifest.shards:
-                    yield from self._chunk(p, piece, chunk)
+            missing = [chunk for chunk in self.manifest.missing(p) if self._is_mine(p, chunk)]
+            passes = [missing] if p in self.owners else [[chunk] for chunk in missing]
+            for chunks in filter(None, passes):
+                try:
+                    yield from self._rows(p, piece, chunks)
+                except Exception as error:  # noqa: BLE001  (whatever a file may hold)
+                    yield _Item(p, error=error)
 
     def _read(self, piece: Piece, start: int) -> Iterator[pa.Table]:
         """The rows of a piece from a row on, in the columns that are needed."""
@@ -153,63 +155,36 @@ class Share:
             start += table.num_rows
 
     def _is_mine(self, piece: int, chunk: int) -> bool:
-        return (piece + chunk) % self.count == self.rank
+        return self.owners.get(piece, (piece + chunk) % self.count) == self.rank
 
-    def _chunk(self, p: int, piece: Piece, chunk: int) -> Iterator[_Item]:
-        """One chunk of a piece of known length."""
-        size = self.manifest.rows_per_shard
-        start = chunk * size
-        stop = start + size if piece.num_rows is None else min(start + size, piece.num_rows)
-        last = self.manifest.ended(p) == chunk + 1
-        at = start
-        try:
-            for window in _windows(self._read(piece, start), start, size):
-                table = window.slice(0, stop - at)
-                at += table.num_rows
-                yield self._item(p, chunk, at - table.num_rows, table, at == stop, last)
-                if at == stop:
-                    return
+    def _rows(self, p: int, piece: Piece, chunks: list[int]) -> Iterator[_Item]:
+        """These chunks in one pass; where the end of the piece is not known, what is missing from the first of them on."""
+        size, at, stop = self.manifest.rows_per_shard, chunks[0] * self.manifest.rows_per_shard, None
+        if self.manifest.ended(p) is not None:
+            stop = min((chunks[-1] + 1) * size, piece.num_rows or _FAR)
+        for window in _windows(self._read(piece, at), at, size):
+            table = window.slice(0, None if stop is None else stop - at)
+            chunk, start, at = at // size, at, at + table.num_rows
+            if (p, chunk) not in self.manifest.shards:
+                encoded = self.labeler.encode(column_values(table[self.labeler.text_column]))
+                ends = at % size == 0 or at == stop
+                yield _Item(p, chunk, start, table, encoded, ends, last=at == piece.num_rows)
+            if at == stop:
+                return
+        if stop is not None:
             raise ValueError(f"it ended at row {at:,}, expected {stop:,}")
-        except Exception as error:  # noqa: BLE001  (whatever a file may hold)
-            yield _Item(p, chunk, error=error)
-
-    def _through(self, p: int, piece: Piece) -> Iterator[_Item]:
-        """A piece whose length only reading tells."""
-        size = self.manifest.rows_per_shard
-        missing = (c for c in range(_FAR) if self._is_mine(p, c) and (p, c) not in self.manifest.shards)
-        at = next(missing) * size
-        chunk = at // size
-        try:
-            tables = _windows(self._read(piece, at), at, size)
-            following = next(tables, None)
-            if following is None and at == 0:
-                yield _Item(p, 0, ends=True, last=True)
-            while following is not None:
-                table, chunk = following, at // size
-                at += table.num_rows
-                following, broken = _next(tables)  # a piece's last chunk must say so
-                ends = at % size == 0
-                if self._is_mine(p, chunk) and (p, chunk) not in self.manifest.shards and (ends or broken is None):
-                    last = following is None and broken is None
-                    yield self._item(p, chunk, at - table.num_rows, table, ends or last, last)
-                if broken is not None:
-                    yield _Item(p, at // size, error=broken)
-        except Exception as error:  # noqa: BLE001
-            yield _Item(p, chunk, error=error)
-
-    def _item(self, p: int, chunk: int, start: int, table: pa.Table, ends: bool, last: bool) -> _Item:
-        encoded = self.labeler.encode(column_values(table[self.labeler.text_column]))
-        return _Item(p, chunk, start, table, encoded, ends, ends and last)
+        yield _Item(p, at // size, at, ends=True, last=True)
 
 
-_FAR = 1 << 40
-
-
-def _next(tables: Iterator[pa.Table]) -> tuple[pa.Table | None, Exception | None]:
-    try:
-        return next(tables, None), None
-    except Exception as error:  # noqa: BLE001
-        return None, error
+def _owners(pieces: Sequence[Piece], count: int) -> dict[int, int]:
+    """Which process reads each piece whose number of rows only reading tells."""
+    given, out = [0] * count, {}
+    for p in sorted(
+        (p for p, piece in enumerate(pieces) if piece.num_rows is None), key=lambda p: (-pieces[p].size, p)
+    ):
+        out[p] = given.index(min(given))
+        given[out[p]] += max(pieces[p].size, 1)
+    return out
 
 
 def _windows(tables: Iterator[pa.Table], at: int, rows_per_shard: int) -> Iterator[pa.Table]:

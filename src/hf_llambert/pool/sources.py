@@ -49,6 +49,7 @@ class Piece:
         num_rows (`int`, *optional*): How many rows it has, where that is known before it is read.
         read (`Callable`): From a row number to tables with the rows from there on.
         features (`Features`, *optional*): Names and types of its columns, where they are known before it is read.
+        size (`int`, defaults to 0): Bytes of its file, where that is here.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Piece:
     num_rows: int | None
     read: Callable[[int], Iterator[pa.Table]]
     features: Features | None = None
+    size: int = 0
 
 
 def pool_pieces(
@@ -273,7 +275,8 @@ def _file_piece(kind: str, path: Path, root: Path, form: FileFormat, read: FileF
             digest.update(str(next(read_tables(kind, path, read)).schema).encode())
     identity = digest.hexdigest()[:32]
     if kind != "parquet" or path.suffix.lower() != ".parquet":
-        return Piece(name, identity, None, partial(read_tables, kind, path, read, size=_READ))
+        size = path.stat().st_size
+        return Piece(name, identity, None, partial(read_tables, kind, path, read, size=_READ), size=size)
     num_rows = features = None
     with suppress(pa.ArrowException, OSError), pq.ParquetFile(path) as file:  # reading it says why not
         num_rows = file.metadata.num_rows
@@ -281,7 +284,7 @@ def _file_piece(kind: str, path: Path, root: Path, form: FileFormat, read: FileF
         if len(set(schema.names)) == len(schema.names):
             with suppress(ValueError, TypeError, KeyError):
                 features = Features.from_arrow_schema(schema)
-    return Piece(name, identity, num_rows, partial(_read_parquet, path), features)
+    return Piece(name, identity, num_rows, partial(_read_parquet, path), features, path.stat().st_size)
 
 
 def _read_parquet(path: Path, start: int) -> Iterator[pa.Table]:

@@ -13,11 +13,10 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
-from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 from transformers import DynamicCache, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.cache_utils import DynamicLayer
 
-from hf_llambert.tasks.texts import length_batches
+from hf_llambert.tasks.budget import TokenBudget
 from hf_llambert.teachers.base import Reply
 from hf_llambert.teachers.templates import decoded
 
@@ -78,7 +77,7 @@ class Engine:
     def __init__(self, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> None:
         self.tokenizer = tokenizer
         self.model = model
-        self._most_tokens = 2**31
+        self._budget = TokenBudget()
         self._prefixes: dict[tuple[int, ...], _KeyValues] = {}
         layers = DynamicCache(config=model.config).layers
         takes_positions = "position_ids" in inspect.signature(model.forward).parameters
@@ -150,26 +149,15 @@ class Engine:
             return
         prefix = list(prompts[0][:shared]) if self._shares_prefix and shared >= _MIN_PREFIX else []
         lengths = [len(prompt) - len(prefix) + extra for prompt in prompts]
-        batches = list(length_batches(lengths, min(batch_tokens, self._most_tokens)))
-        while batches:
-            batch = batches.pop(0)
+
+        def timed(batch: list[int]) -> tuple[list[Reply], float]:
             start = time.perf_counter()
-            try:
-                replies = answer(prefix, [prompts[i][len(prefix) :] for i in batch])
-            except RuntimeError as error:
-                if not (isinstance(error, torch.OutOfMemoryError) or should_reduce_batch_size(error)):
-                    raise
-                replies = None
-            if replies is None:  # outside of except, where the error would keep the tensors alive
-                clear_device_cache(garbage_collection=True)
-                if len(batch) > 1:
-                    rest = [i for part in (batch, *batches) for i in part]
-                    self._most_tokens = max(len(batch) * lengths[batch[0]] // 2, 1)
-                    parts = length_batches([lengths[i] for i in rest], min(batch_tokens, self._most_tokens))
-                    batches = [[rest[k] for k in part] for part in parts]
-                    continue
-                replies = [Reply(error=f"out of memory on one text of {lengths[batch[0]]} tokens; cut it shorter")]
-            seconds = (time.perf_counter() - start) / len(batch)
+            replies = answer(prefix, [prompts[i][len(prefix) :] for i in batch])
+            return replies, (time.perf_counter() - start) / len(batch)
+
+        for batch, done in self._budget.compute(lengths, batch_tokens, timed):
+            error = f"out of memory on one text of {lengths[batch[0]]} tokens; cut it shorter"
+            replies, seconds = done or ([Reply(error=error)], 0.0)
             yield {
                 i: replace(reply, seconds=seconds, input_tokens=len(prompts[i]))
                 for i, reply in zip(batch, replies, strict=True)

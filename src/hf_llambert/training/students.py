@@ -5,8 +5,8 @@ from __future__ import annotations
 import threading
 import time
 import warnings
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -32,8 +32,9 @@ from hf_llambert.models import (
     limit_worker_threads,
     model_cache,
 )
+from hf_llambert.tasks.budget import TokenBudget
 from hf_llambert.tasks.questions import ABSTAIN
-from hf_llambert.tasks.texts import length_batches, why_unusable
+from hf_llambert.tasks.texts import why_unusable
 from hf_llambert.training.backends import (
     DTYPES,
     Backend,
@@ -86,7 +87,7 @@ class StudentLabeler:
         text_column (`str`, defaults to `"text"`): Column of the texts.
         revision (`str`, *optional*): Revision of a Hub id.
         batch_tokens (`int`, *optional*): Padded tokens in one forward pass. Defaults to 1,024 on a CPU, where that measured
-            fastest, and 65,536 on a GPU.
+            fastest, and 65,536 on a GPU. Halved when memory runs out.
         device (`str`, *optional*): Defaults to this process's GPU, else the CPU.
         backend (`"torch"`, `"openvino"` or `"onnx"`, defaults to `"torch"`): What computes. The last two are for CPUs, and
             extras of their names.
@@ -175,8 +176,21 @@ class StudentLabeler:
         return Encoded(len(texts), rows, [usable[k] for k in of_text])
 
     @torch.inference_mode()
-    def score(self, encoded: Encoded, rank: int | None = None) -> dict[str, list]:
-        """The columns of [`~StudentLabeler.label`] for tokenised texts."""
+    def score(
+        self, encoded: Encoded, rank: int | None = None, progress: Callable[[int], None] | None = None
+    ) -> dict[str, list]:
+        """
+        The columns of [`~StudentLabeler.label`] for tokenised texts.
+
+        Args:
+            encoded (`Encoded`): The texts.
+            rank (`int`, *optional*): Number of this process, to choose a GPU.
+            progress (`Callable[[int], None]`, *optional*): Called after each batch with the number of texts done since the
+                last call; all of them are told in the end.
+
+        Raises:
+            RuntimeError: One text by itself does not fit in memory. Larger batches are halved, with one warning.
+        """
         loaded = self._load(rank)
         out: dict[str, list] = {
             "student_label": [ABSTAIN] * encoded.n_texts,
@@ -184,13 +198,30 @@ class StudentLabeler:
             "student_scores": [None] * encoded.n_texts,
         }
         if not encoded.rows:
+            if progress is not None:
+                progress(encoded.n_texts)
             return out
-        order, parts = [], []
+        order: list[int] = []
+        parts, told = [], 0
         budget = self.batch_tokens or (_CPU_BATCH if self._place(rank) == "cpu" else _GPU_BATCH)
-        for batch in length_batches([len(row) for row in encoded.rows], budget):
+
+        def logits(batch: list[int]) -> Tensor:
             inputs = loaded.tokenizer.pad({"input_ids": [encoded.rows[i] for i in batch]}, return_tensors="pt")
-            parts.append(loaded.forward(inputs["input_ids"], inputs["attention_mask"]))
+            return loaded.forward(inputs["input_ids"], inputs["attention_mask"])
+
+        lengths = [len(row) for row in encoded.rows]
+        for batch, found in loaded.budget.compute(lengths, budget, logits):
+            if found is None:
+                raise RuntimeError(
+                    f"Out of memory on one text of {lengths[batch[0]]:,} tokens, with no other beside it. Use a smaller dtype, "
+                    f"another device, or a student with a shorter max_length."
+                )
+            parts.append(found)
             order += batch
+            done = encoded.n_texts * len(order) // len(lengths)
+            if progress is not None:
+                progress(done - told)
+            told = done
         scores = torch.cat(parts).cpu().log_softmax(-1)[torch.tensor(order).argsort()]
         texts = torch.tensor(encoded.of_text)
         if self.long_texts != "truncate":
@@ -206,9 +237,14 @@ class StudentLabeler:
         Share of texts with the label that the same student gives in float32 on PyTorch. Both are never loaded at a time.
         """
         plain = StudentLabeler(
-            self.student, self.text_column, self.revision, self.batch_tokens, self.device, dtype="float32"
+            self.student,
+            self.text_column,
+            self.revision,
+            self.batch_tokens,
+            self.device,
+            dtype="float32",
+            long_texts=self.long_texts,
         )
-        plain.long_texts = self.long_texts
         labels = []
         for one in (plain, self):
             free_models()
@@ -334,6 +370,7 @@ class _Loaded:
     reading: Reading
     forward: Forward
     model: PreTrainedModel | None  # where PyTorch computes
+    budget: TokenBudget = field(default_factory=TokenBudget)
 
 
 _MOST_LOADED = 2
