@@ -316,6 +316,7 @@ def test_half_a_pool_is_published_as_half_or_not_at_all(hub, client, run):
         client.push(run, "tester/half")
     client.push(run, "tester/half", partial=True)
     assert b"**part of the pool only**" in hub.files("dataset", "tester/half")["README.md"]
+    assert b"is left out" not in hub.files("dataset", "tester/half")["README.md"]
     note.write_text(json.dumps(whole))
     client.push(run, "tester/half")
     assert b"part of the pool only" not in hub.files("dataset", "tester/half")["README.md"]

@@ -269,11 +269,11 @@ def _assembled(
             data = data.rename_columns({f"llm_{column}": f"{name}_{column}" for column in _LABELER_COLUMNS})
     if jury is None:
         return data, next(iter(results.values()))
-    task = next(iter(labelers.values())).task
-    data, agreement = jury_columns(data, list(labelers), task, jury, calibrations)
+    first = next(iter(labelers.values()))
+    data, agreement = jury_columns(data, list(labelers), first.features(), jury, calibrations)
     whole = _jury_results(data, results, {"method": jury, **agreement})
     if gold is not None:
-        whole["quality"] = _quality(data, gold, task, skip=calibration_rows)
+        whole["quality"] = _quality(data, gold, first.task, skip=calibration_rows)
     return data, whole
 
 

@@ -8,12 +8,11 @@ from itertools import combinations
 from typing import Literal, get_args
 
 import numpy as np
-from datasets import ClassLabel, Dataset, List, Value
+from datasets import Dataset, Features
 from numpy.typing import NDArray
 
 from hf_llambert.annotation.calibration import Calibration, uncalibrated
 from hf_llambert.tasks.questions import ABSTAIN
-from hf_llambert.tasks.spec import TaskSpec
 
 JuryMethod = Literal["dawid_skene", "majority", "mace", "mean"]
 _FEWEST = 3
@@ -91,7 +90,7 @@ def posterior(
 def jury_columns(
     annotated: Dataset,
     members: Sequence[str],
-    task: TaskSpec,
+    features: Features,
     method: JuryMethod = "dawid_skene",
     calibrations: Mapping[str, Calibration] | None = None,
     seed: int = 42,
@@ -105,7 +104,7 @@ def jury_columns(
     Args:
         annotated (`Dataset`): With columns `NAME_label`, `NAME_scores` and so on of each member.
         members (`Sequence[str]`): Their names.
-        task (`TaskSpec`): The labels.
+        features (`Features`): Those of the columns to add: a member's [`LLMLabeler.features`].
         method (`str`, defaults to `"dawid_skene"`): See [`posterior`]; or `mean`, of the members' probabilities, which
             needs scores.
         calibrations (`Mapping[str, Calibration]`, *optional*): What turns each member's scores into probabilities, for
@@ -119,12 +118,12 @@ def jury_columns(
     Raises:
         ValueError: The method is unknown, or `mean` without scores.
     """
-    votes = {name: annotated[f"{name}_label"][:] for name in members}
+    votes, num_labels = {name: annotated[f"{name}_label"][:] for name in members}, features["llm_label"].num_classes
     believed: dict[str, float] = {}
     if method == "mean":
-        probabilities = _mean(annotated, members, task.num_labels, calibrations or {})
+        probabilities = _mean(annotated, members, num_labels, calibrations or {})
     else:
-        probabilities, believed = posterior(votes, task.num_labels, method, seed)
+        probabilities, believed = posterior(votes, num_labels, method, seed)
     best = probabilities.max(1)
     tied = (np.isclose(probabilities, best[:, None], rtol=0, atol=1e-9).sum(1) > 1) & (best > 0)
     decided = (best > 0) & ~tied
@@ -135,27 +134,18 @@ def jury_columns(
     reason = np.select(
         [decided, tied, failed], ["", "the jury is tied", "no teacher could be asked"], "no member gave a label"
     )
-    columns: dict[str, tuple[list, object]] = {
-        "llm_label": ([int(label) for label in labels], ClassLabel(names=list(task.labels))),
-        "llm_confidence": ([float(p) if d else None for p, d in zip(best, decided, strict=True)], Value("float32")),
-        "llm_scores": (
-            [row.tolist() if d else None for row, d in zip(scores, decided, strict=True)],
-            List(Value("float32")),
-        ),
-        "llm_response": ([None] * len(annotated), Value("string")),
-        "llm_status": (
-            np.select([decided, failed & ~tied], ["ok", "failed"], "abstained").tolist(),
-            Value("string"),
-        ),
-        "llm_reason": ([str(why) or None for why in reason], Value("string")),
-        "llm_truncated": (
-            np.any([annotated[f"{name}_truncated"][:] for name in members], axis=0).tolist(),
-            Value("bool"),
-        ),
+    columns: dict[str, list] = {
+        "llm_label": [int(label) for label in labels],
+        "llm_confidence": [float(p) if d else None for p, d in zip(best, decided, strict=True)],
+        "llm_scores": [row.tolist() if d else None for row, d in zip(scores, decided, strict=True)],
+        "llm_response": [None] * len(annotated),
+        "llm_status": np.select([decided, failed & ~tied], ["ok", "failed"], "abstained").tolist(),
+        "llm_reason": [str(why) or None for why in reason],
+        "llm_truncated": np.any([annotated[f"{name}_truncated"][:] for name in members], axis=0).tolist(),
     }
-    for name, (values, feature) in columns.items():
-        annotated = annotated.add_column(name, values, feature=feature)
-    return annotated, {"n_ties": int(tied.sum()), "believed": believed, **_agreement(votes, labels)}
+    for name, feature in features.items():
+        annotated = annotated.add_column(name, columns[name], feature=feature)
+    return annotated, {"n_ties": int(tied.sum()), "believed": believed, **_compared_votes(votes, labels)}
 
 
 def _mean(
@@ -176,7 +166,7 @@ def _mean(
     return total / np.maximum(given, 1)
 
 
-def _agreement(votes: Mapping[str, Sequence[int]], labels: NDArray[np.int_]) -> dict:
+def _compared_votes(votes: Mapping[str, Sequence[int]], labels: NDArray[np.int_]) -> dict:
     from sklearn.metrics import cohen_kappa_score
 
     out: dict = {"agreement": {}, "pairs": []}

@@ -75,7 +75,7 @@ def select_silver(
 
     note("usable label")
     if others:
-        kept = kept[_agreement(annotated, others)[kept] >= min_agreement]
+        kept = kept[_share_of_teachers(annotated, others)[kept] >= min_agreement]
         note(f"agreement of at least {min_agreement:.0%} of {len(others) + 1} teachers")
     if min_confidence:
         kept = kept[confidence[kept] >= min_confidence]
@@ -160,7 +160,7 @@ def _per_label(labels: np.ndarray, task: TaskSpec) -> dict[str, int]:
     return {name: int((labels == i).sum()) for i, name in task.id2label.items()}
 
 
-def _agreement(annotated: Dataset, others: Sequence[Dataset]) -> np.ndarray:
+def _share_of_teachers(annotated: Dataset, others: Sequence[Dataset]) -> np.ndarray:
     """Share of the teachers that gave each row's label."""
     labels = np.array(annotated["llm_label"][:])
     agree = np.ones(len(labels))

@@ -110,7 +110,7 @@ class ShardUploads:
             return mine or not place.startswith(f"{LABELS}/")
 
         card = shards_card(student, None if whole is None else whole.rows)
-        title = f"Add {len(files)} shard(s) of labels" if files else "All labels are there"
+        title = f"Add {len(self._due)} shard(s) of labels" if self._due else "All labels are there"
         patiently(send, self._api, self.repo_id, "dataset", self._due, title, card, stays=stays, student=student)
         self._due = {}
 

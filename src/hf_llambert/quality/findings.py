@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -13,8 +14,10 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 
 from hf_llambert.data import STAGE_FILE
 from hf_llambert.notes import read_note, read_stage
+from hf_llambert.pool.cascade import labels_identity
 from hf_llambert.quality.curves import CURVE_FILE, worth_of_labels
 from hf_llambert.quality.drift import measure_drift
+from hf_llambert.quality.labelled import run_labels
 from hf_llambert.quality.noise import likely_label_errors
 from hf_llambert.quality.prevalence import class_prevalence
 from hf_llambert.quality.slices import find_slices
@@ -31,6 +34,40 @@ _MORE = 500  # labels whose worth is told
 _LEAST_GOLD = 100  # rows below which slices are chance
 _WIDTH = 32  # of what the clusters are made of
 _LEVEL = 0.05
+
+
+def notes_of_student(run: Path) -> tuple[dict[str, dict | None], dict[str, str]]:
+    """
+    What a run's student left: the notes of the pool that it labelled to its end and of its cascade.
+
+    Args:
+        run (`Path`): Folder of the run.
+
+    Returns:
+        `tuple[dict, dict]`: The notes of `labels` and `cascade`, or `None`; and by name why one that is there is left out.
+    """
+    found, cascade = run_labels(run), run / "cascade" / STAGE_FILE
+    note = read_stage(cascade, "cascade") if cascade.is_file() else None
+    left_out = {"labels": why} if found is not None and (why := found.left_out) else {}
+    if note and found is not None and (left_out or labels_identity(found.shards()) != note["config"].get("labels")):
+        left_out["cascade"] = (
+            "'cascade' is left out: it is of other labels. Run hf-llambert label with its options again."
+        )
+    notes = {"labels": found.note if found is not None else None, "cascade": note}
+    return {name: None if name in left_out else one for name, one in notes.items()}, left_out
+
+
+def student_less_teacher(student: Mapping | None, teacher: Mapping | None) -> dict | None:
+    """
+    The student's accuracy on held-out texts less the teacher's on annotated ones, with the 95 % interval of Newcombe (1998,
+    method 10) for shares of different texts. `None` where one was not measured.
+    """
+    if not student or not teacher or student.get("accuracy") is None or teacher.get("accuracy") is None:
+        return None
+    difference = student["accuracy"] - teacher["accuracy"]
+    down = math.hypot(student["accuracy"] - student["accuracy_low"], teacher["accuracy_high"] - teacher["accuracy"])
+    up = math.hypot(student["accuracy_high"] - student["accuracy"], teacher["accuracy"] - teacher["accuracy_low"])
+    return {"difference": difference, "low": difference - down, "high": difference + up}
 
 
 def find_all(

@@ -16,7 +16,6 @@ from datasets import Dataset
 
 from hf_llambert.data import STAGE_FILE, damaged_note, gold_labels, read_note, write_whole
 from hf_llambert.notes import ANY, TRAINING, read_stage
-from hf_llambert.pool.cascade import labels_identity
 from hf_llambert.pool.shards import label_pool, read_pool
 from hf_llambert.quality.figures import (
     draw_confidence,
@@ -26,7 +25,7 @@ from hf_llambert.quality.figures import (
     draw_reliability,
     draw_shares,
 )
-from hf_llambert.quality.findings import find_all
+from hf_llambert.quality.findings import find_all, notes_of_student, student_less_teacher
 from hf_llambert.quality.gate import GATE_FILE, check_gate, load_gate
 from hf_llambert.quality.labelled import run_labels
 from hf_llambert.quality.markdown import report_markdown, shown_prompt, summary_rows
@@ -130,7 +129,8 @@ def write_report(
 def _gathered(run: Path, against: str | Path | None) -> tuple[dict, list[dict], TaskSpec]:
     """All figures of a run, its annotated rows as they are compared, and its task."""
     stages = {name: _stage(run / name) for name in ("annotated", "student", "baseline")}
-    pool, stages["labels"], stages["cascade"], left_out = _of_this_student(run)
+    of_student, left_out = notes_of_student(run)
+    stages |= of_student
     first = stages["annotated"] or stages["student"]
     if first is None:
         raise FileNotFoundError(
@@ -153,39 +153,20 @@ def _gathered(run: Path, against: str | Path | None) -> tuple[dict, list[dict], 
         report["seeds"] = seeds
     if against is not None:
         report["against"] = {"run": Path(against).name, **compare_students(run, against)}
-    compared: list[dict] = []
-    annotated = None
+    annotated, compared = None, list[dict]()
     if stages["annotated"] is not None:
         annotated = read_annotated(run, stages["annotated"]["config"])
         compared, why = _compared_rows(run, annotated, stages["annotated"]["config"], task)
         left_out |= {"compared": why} if why else {}
     report["disagreements"] = _count_disagreements(compared)
     config = stages["annotated"]["config"] if stages["annotated"] else {}
-    report |= find_all(run, task.labels, annotated, config, compared, pool)
+    report |= find_all(run, task.labels, annotated, config, compared, run / "labels" if stages["labels"] else None)
     report["left_out"] = left_out
     for why in left_out.values():
         logger.warning("%s", why)
     report["review"] = review_summary(run)
     report["made"] = {name: stage["made"] for name, stage in stages.items() if stage is not None and "made" in stage}
     return report, compared, task
-
-
-def _of_this_student(run: Path) -> tuple[Path | None, dict | None, dict | None, dict[str, str]]:
-    """
-    The folder of the pool that the run's student labelled to its end, the notes of labels and cascade, and by name why what
-    is there is left out.
-    """
-    found, cascaded, left_out = run_labels(run), _stage(run / "cascade"), {}
-    why = found.left_out if found is not None else None
-    if why is not None:
-        found, left_out["labels"] = None, why
-    of = cascaded["config"].get("labels") if cascaded else None
-    if cascaded and (why is not None or found is not None and labels_identity(found.shards()) != of):
-        left_out["cascade"] = (
-            "'cascade' is left out: it is of other labels. Run hf-llambert label with its options again."
-        )
-        cascaded = None
-    return (None, None, cascaded, left_out) if found is None else (found.folder, found.note, cascaded, left_out)
 
 
 def _old_choices(run: Path) -> dict[str, str] | None:
@@ -204,19 +185,6 @@ def _finite(value: object) -> object:
     if isinstance(value, (list, tuple)):
         return [_finite(one) for one in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def student_less_teacher(student: Mapping | None, teacher: Mapping | None) -> dict | None:
-    """
-    The student's accuracy on held-out texts less the teacher's on annotated ones, with the 95 % interval of Newcombe (1998,
-    method 10) for shares of different texts. `None` where one was not measured.
-    """
-    if not student or not teacher or student.get("accuracy") is None or teacher.get("accuracy") is None:
-        return None
-    difference = student["accuracy"] - teacher["accuracy"]
-    down = math.hypot(student["accuracy"] - student["accuracy_low"], teacher["accuracy_high"] - teacher["accuracy"])
-    up = math.hypot(student["accuracy_high"] - student["accuracy"], teacher["accuracy"] - teacher["accuracy_low"])
-    return {"difference": difference, "low": difference - down, "high": difference + up}
 
 
 def _measured_alike(first: dict | None, second: dict | None) -> bool:
