@@ -1,6 +1,8 @@
 """Where models run, what this process keeps of them, and what is refused a fork."""
 
 import gc
+import json
+import shutil
 import weakref
 
 import pytest
@@ -70,6 +72,18 @@ def test_no_model_that_was_loaded_earlier_stays_in_memory_through_a_training(
     with pytest.raises(ZeroDivisionError):
         train_student(TASK, student_dir, tmp_path / "s", arguments(tmp_path), silver=reviews)
     assert found == [None, None]
+
+
+def test_a_teacher_that_asks_for_its_attention_is_loaded_without(teacher_dir, tmp_path):
+    folder = shutil.copytree(teacher_dir, tmp_path / "teacher")
+    config = json.loads((folder / "config.json").read_text()) | {
+        "output_attentions": True,
+        "output_hidden_states": True,
+    }
+    (folder / "config.json").write_text(json.dumps(config))
+    found = TransformersTeacher(str(folder))._load(None).model.config
+    assert not (found.output_attentions or found.output_hidden_states)
+    assert found._attn_implementation == "sdpa"
 
 
 def test_lower_precision_and_float32_are_never_loaded_at_a_time(student_dir, monkeypatch):

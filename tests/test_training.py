@@ -10,6 +10,7 @@ import pytest
 import torch
 from datasets import ClassLabel, Dataset, Value
 from datasets.fingerprint import Hasher
+from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
 from hf_llambert import ABSTAIN, StudentConfig, StudentLabeler, StudentTrainer, TaskSpec, train_student
@@ -269,40 +270,51 @@ def test_student_is_kept_where_measuring_fails_and_only_measured_again(reviews, 
 
 
 SPLIT = """
+import os
 import sys
-import torch
-from torch.distributed.fsdp import fully_shard
-from transformers import AutoModelForSequenceClassification
-from hf_llambert.processes import process_state
-from hf_llambert.training.train import gathered
+from accelerate.state import AcceleratorState
+from accelerate.utils import DistributedType
+from datasets import Dataset
+from hf_llambert import StudentConfig, TaskSpec, train_student
 
-state = process_state()
-model = AutoModelForSequenceClassification.from_pretrained(sys.argv[1])
-whole = {name: weight.clone() for name, weight in model.state_dict().items()}
-mesh = torch.distributed.device_mesh.init_device_mesh("cpu", (2,))
-for layer in model.bert.encoder.layer:
-    fully_shard(layer, mesh=mesh)
-fully_shard(model, mesh=mesh)
-weights = gathered(model)
-if state.is_main_process:
-    assert set(weights) == set(whole) and all(torch.equal(weights[name], whole[name]) for name in whole)
-    model = AutoModelForSequenceClassification.from_pretrained(sys.argv[1])
-    model.load_state_dict(weights)
-    model.save_pretrained(sys.argv[2])
-    print("saved")
-else:
-    assert not weights
+os.environ |= {
+    "ACCELERATE_USE_CPU": "true", "ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2", "FSDP_RESHARD_AFTER_FORWARD": "true",
+    "FSDP_AUTO_WRAP_POLICY": "TRANSFORMER_BASED_WRAP", "FSDP_STATE_DICT_TYPE": "FULL_STATE_DICT",
+    "FSDP_CPU_RAM_EFFICIENT_LOADING": "true",
+}
+# accelerate takes FSDP for GPUs alone; here processes on CPUs go the same way.
+ordinary = AcceleratorState.__init__
+
+def with_plugin(self, *args, fsdp_plugin=None, **kwargs):
+    ordinary(self, *args, fsdp_plugin=fsdp_plugin, **kwargs)
+    if fsdp_plugin is not None:
+        self.fsdp_plugin = fsdp_plugin
+
+AcceleratorState.__init__ = with_plugin
+AcceleratorState.distributed_type = property(
+    lambda self: DistributedType.FSDP if "fsdp_plugin" in self.__dict__ else self.__dict__["distributed_type"],
+    lambda self, value: self.__dict__.update(distributed_type=value),
+)
+rows = Dataset.from_json(sys.argv[2])
+args = StudentConfig(
+    "checkpoints", num_train_epochs=1, per_device_train_batch_size=4, save_strategy="epoch", disable_tqdm=True,
+)
+task = TaskSpec("t", ("negative", "positive"), "{text}", chat=False)
+found = train_student(task, sys.argv[1], "student", args, silver=rows, eval_data=rows)
+assert args.world_size == 2 and AcceleratorState().distributed_type == DistributedType.FSDP
 """
 
 
-def test_weights_that_are_split_over_processes_are_saved_whole(student_dir, tmp_path):
-    torch.manual_seed(3)
-    start = AutoModelForSequenceClassification.from_pretrained(student_dir)
-    start.save_pretrained(tmp_path / "start")
-    done = torchrun(tmp_path, SPLIT, str(tmp_path / "start"), str(tmp_path / "saved"))
+def test_a_student_that_is_split_over_processes_is_trained_and_saved_whole(reviews, student_dir, tmp_path):
+    reviews.to_json(tmp_path / "rows.jsonl")
+    done = torchrun(tmp_path, SPLIT, student_dir, "rows.jsonl")
     assert done.returncode == 0, done.stderr[-3000:]
-    saved = AutoModelForSequenceClassification.from_pretrained(tmp_path / "saved")
-    assert all(torch.equal(a, b) for a, b in zip(start.parameters(), saved.parameters(), strict=True))
+    start = AutoModelForSequenceClassification.from_pretrained(student_dir).state_dict()
+    (checkpoint,) = (tmp_path / "checkpoints").glob("*/checkpoint-*")
+    for folder in (tmp_path / "student", checkpoint):
+        saved = load_file(folder / "model.safetensors")
+        assert {name: weight.shape for name, weight in saved.items()} == {k: v.shape for k, v in start.items()}
+        assert not torch.equal(saved["classifier.weight"], start["classifier.weight"])
 
 
 TOGETHER = """

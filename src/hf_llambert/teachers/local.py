@@ -249,6 +249,8 @@ class TransformersTeacher:
             "revision": self.revision,
             "dtype": getattr(torch, dtype),
             "trust_remote_code": False,
+            "output_attentions": False,  # whatever the checkpoint asks for: they would be kept of every layer
+            "output_hidden_states": False,
         }
         if self.gguf_file:
             kwargs |= {"gguf_file": self.gguf_file, "quantization_config": GgufConfig(dequantize=True)}

@@ -149,6 +149,8 @@ class StudentTrainer(Trainer):
         self._at_start: tuple[dict[str, Tensor], Tensor | None] | None = None
         super().__init__(model=model, args=args, **kwargs)  # type: ignore[arg-type]
         self.model_accepts_loss_kwargs = True  # have the rows of a step counted: see compute_loss
+        if self.is_fsdp_enabled:
+            split_below_embeddings(model)
         if args.loss == "elr":
             data = self.train_dataset
             if not isinstance(data, Dataset) or "row" not in data.column_names:
@@ -221,3 +223,17 @@ class StudentTrainer(Trainer):
         super()._set_signature_columns_if_needed()
         known: list[str] = self._signature_columns or []
         self._signature_columns = [*dict.fromkeys([*known, *_EXTRA_COLUMNS])]  # type: ignore[assignment]
+
+
+def split_below_embeddings(model: nn.Module) -> None:
+    """
+    Leave what stands around the input embeddings (BERT's `BertEmbeddings`) out of what FSDP splits as one: accelerate splits
+    the embeddings by themselves and fails where they are split already.
+    """
+    embeddings = model.get_input_embeddings()  # type: ignore[operator]  # of every PreTrainedModel
+    around = {
+        type(module).__name__
+        for module in model.modules()
+        if module is not embeddings and any(part is embeddings for part in module.modules())
+    }
+    model._no_split_modules = set(model._no_split_modules or ()) - around  # type: ignore[arg-type, assignment]
