@@ -40,6 +40,7 @@ from hf_llambert import (
     select_silver,
     student_silver,
     train_student,
+    wait_for_everyone,
     whole_folder,
     with_gold,
 )
@@ -175,7 +176,7 @@ def main(arguments: ActiveArguments, training: StudentConfig) -> dict:
     if PartialState().is_main_process:
         (run / "active.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
         _show(result, run)
-    PartialState().wait_for_everyone()
+    wait_for_everyone()
     return result
 
 
@@ -192,7 +193,7 @@ def _accuracy(student: StudentLabeler, held_out: Dataset, task: TaskSpec, folder
     if PartialState().is_main_process and not folder.is_dir():
         with whole_folder(folder) as part:
             evaluate_student(student, held_out, task, part)
-    PartialState().wait_for_everyone()
+    wait_for_everyone()
     found = read_evaluation(folder)
     return float(np.mean(np.array(found["student_label"][:]) == np.array(found["gold"][:])))
 

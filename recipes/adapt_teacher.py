@@ -35,6 +35,7 @@ from hf_llambert import (
     load_data,
     load_task,
     parse_label_map,
+    wait_for_everyone,
     whole_folder,
     with_gold,
 )
@@ -133,7 +134,7 @@ def train_adapter(arguments: AdaptArguments, training: SFTConfig, rows: Dataset,
         with whole_folder(output) as part:
             trainer.model.save_pretrained(part, safe_serialization=True)
             (part / _NOTE).write_text(json.dumps({"digest": digest, **settings}, indent=1), encoding="utf-8")
-    trainer.accelerator.wait_for_everyone()
+    wait_for_everyone()
 
 
 def main(arguments: AdaptArguments, training: SFTConfig) -> dict:

@@ -41,6 +41,7 @@ from hf_llambert import (
     select_silver,
     show_gate,
     show_report,
+    wait_for_everyone,
     write_report,
 )
 from table import draw_table, show_table, table_lines
@@ -217,7 +218,7 @@ def run_experiment(
         if arguments.publish_as and report.get("gate", {"passed": True})["passed"]:
             for kind, address in push_run(run, Publication(arguments.publish_as, str(arguments.license))).items():
                 print(f"{kind}: {address}")
-    state.wait_for_everyone()
+    wait_for_everyone()
     if "gate" in report and not report["gate"]["passed"]:
         raise SystemExit(1)  # what it has said is above
     return {"table": table, **report}

@@ -24,7 +24,18 @@ from datasets import ClassLabel, Dataset
 
 from common import run_recipe
 from experiment import ExperimentArguments, Parts, run_experiment
-from hf_llambert import ABSTAIN, StudentConfig, TaskSpec, check_column, load_data, load_task, read_pool, with_gold
+from hf_llambert import (
+    ABSTAIN,
+    StudentConfig,
+    TaskSpec,
+    check_column,
+    load_data,
+    load_task,
+    main_process_first,
+    read_pool,
+    wait_for_everyone,
+    with_gold,
+)
 from metathesaurus import CONCEPTS, extract_concepts, ontology, write_ontology
 
 logger = logging.getLogger(__name__)
@@ -230,7 +241,7 @@ def main(arguments: UmlsArguments, training: StudentConfig) -> dict:
         )
     gold = read_gold(arguments, task)
     folder = run / "concepts"
-    with state.main_process_first():
+    with main_process_first():
         note = extract_concepts(arguments.meta_dir, folder, arguments.semantic_types, arguments.dropped_term_types)
         concepts = load_data(folder / CONCEPTS)
     if state.is_main_process:
@@ -249,7 +260,7 @@ def main(arguments: UmlsArguments, training: StudentConfig) -> dict:
             "{concepts:,} concepts, {child_relations:,} child relations, {connected_parts:,} connected parts, "
             "{roots:,} roots.".format(**report["ontology"])
         )
-    state.wait_for_everyone()
+    wait_for_everyone()
     return report
 
 

@@ -21,7 +21,7 @@ from study import BLUE, GREEN, GREY, ORANGE, run_recipe, seeded, short_name, wri
 
 from active import ActiveArguments
 from active import main as run_active
-from hf_llambert import StudentConfig, paired_bootstrap, read_evaluation
+from hf_llambert import StudentConfig, paired_bootstrap, read_evaluation, wait_for_everyone
 
 COLOURS = {"random": GREY, "margin": BLUE, "entropy": ORANGE, "diverse": GREEN}
 
@@ -101,7 +101,7 @@ def main(arguments: StudyArguments, training: StudentConfig) -> list[dict]:
         )
         figures = {alt: draw(table, arguments.strategy)}
         write_study(arguments.run, "Active learning", question, table, figures, findings, how)
-    PartialState().wait_for_everyone()
+    wait_for_everyone()
     return table
 
 

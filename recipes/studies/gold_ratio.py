@@ -29,7 +29,7 @@ from study import (
     write_study,
 )
 
-from hf_llambert import StudentConfig, TaskSpec, load_task, paired_bootstrap
+from hf_llambert import StudentConfig, TaskSpec, load_task, paired_bootstrap, wait_for_everyone
 
 MIXES = ("concat", "silver_then_gold")
 RESAMPLES = 1000
@@ -116,7 +116,7 @@ def main(arguments: RatioArguments, training: StudentConfig) -> list[dict]:
         alt = "Accuracy against the share of gold, for as many labels on the left and for as much money on the right"
         question = "Which share of the labels, or of the money, should be gold?"
         write_study(arguments.run, "Gold against silver", question, table, {alt: draw(table)}, findings, how)
-    PartialState().wait_for_everyone()
+    wait_for_everyone()
     return table
 
 

@@ -31,7 +31,7 @@ from study import (
     write_study,
 )
 
-from hf_llambert import StudentConfig, load_task, paired_bootstrap
+from hf_llambert import StudentConfig, load_task, paired_bootstrap, wait_for_everyone
 
 PUBLISHED_SHARES = [0, 1, 2, 5, 10, 20, 30, 40, 45, 48, 48.5, 48.8, 49, 50]
 PUBLISHED = {
@@ -125,7 +125,7 @@ def main(arguments: NoiseArguments, training: StudentConfig) -> list[dict]:
         ]
         question = "What do wrong labels cost, and does it matter how they are wrong and what is trained?"
         write_study(arguments.run, "Label noise", question, table, {alt: draw(table)}, _findings(table), how)
-    PartialState().wait_for_everyone()
+    wait_for_everyone()
     return table
 
 

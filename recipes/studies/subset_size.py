@@ -33,7 +33,7 @@ from study import (
     write_study,
 )
 
-from hf_llambert import StudentConfig, load_task, paired_bootstrap
+from hf_llambert import StudentConfig, load_task, paired_bootstrap, wait_for_everyone
 
 PUBLISHED_SIZES = [200, 400, 800, 1600, 3200, 6400, 12800, 25000]
 PUBLISHED = {
@@ -236,7 +236,7 @@ def main(arguments: SubsetArguments, training: StudentConfig) -> dict:
         question = "How many annotated texts are enough, and could one have known from the first half of the curve?"
         write_study(run, "Subset size", question, rows, {alt: draw(rows, found)}, findings, how)
         (run / "fits.json").write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
-    PartialState().wait_for_everyone()
+    wait_for_everyone()
     return {"rows": rows, "fits": found}
 
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from hf_llambert.pool.datatrove import StudentStep, TeacherStep, keep_empty_texts
     from hf_llambert.pool.guarantee import Guarantee, calibrate_cascade, guaranteed_threshold
     from hf_llambert.pool.shards import label_pool, read_pool
+    from hf_llambert.processes import main_process_first, wait_for_everyone
     from hf_llambert.quality.curves import learning_curve, worth_of_labels
     from hf_llambert.quality.drift import measure_drift
     from hf_llambert.quality.exchange import export_review, import_review
@@ -81,6 +82,7 @@ _MODULES = {
     "pool.cascade": "cascade cascade_summary pool_calibration",
     "pool.guarantee": "Guarantee calibrate_cascade guaranteed_threshold",
     "pool.shards": "label_pool read_pool",
+    "processes": "main_process_first wait_for_everyone",
     "quality.report": "compare_labels show_report write_report",
     "quality.curves": "learning_curve worth_of_labels",
     "quality.plan": "StudentPlan make_plan",

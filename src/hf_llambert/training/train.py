@@ -25,7 +25,7 @@ from transformers import (
 from hf_llambert.data import content_hash, note_stage, stage_results, whole_folder, write_whole
 from hf_llambert.models import content_id, free_models
 from hf_llambert.notes import TRAINED
-from hf_llambert.processes import process_state
+from hf_llambert.processes import process_state, wait_for_everyone
 from hf_llambert.tasks.spec import TaskSpec
 from hf_llambert.training.evaluation import evaluate_student, scalar_metrics
 from hf_llambert.training.figures import draw_mix, draw_training
@@ -132,7 +132,7 @@ def train_student(
     if process_state().is_main_process:
         labeler = StudentLabeler(output, text_column, device="cpu" if args.use_cpu else None)
         noted = _measure(output, config, noted, eval_rows, task, labeler, eval_name)
-    process_state().wait_for_everyone()
+    wait_for_everyone()
     return stage_results(output, config, TRAINED) or noted
 
 
@@ -195,7 +195,7 @@ def _train(
             shutil.rmtree(str(args.output_dir), ignore_errors=True)
             with contextlib.suppress(OSError):  # where others are at work, or were
                 Path(str(args.output_dir)).parent.rmdir()
-    trainer.accelerator.wait_for_everyone()
+    wait_for_everyone()
     trainer.accelerator.free_memory()
 
 
