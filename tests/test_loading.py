@@ -107,7 +107,7 @@ def test_a_tokenizer_without_any_special_token_is_refused(student_dir, tmp_path)
 CODE = "import pathlib; pathlib.Path(r'{marker}').write_text('ran')\n"
 
 
-@pytest.mark.parametrize("config", ["config.json", "tokenizer_config.json"])
+@pytest.mark.parametrize("config", [pytest.param("config.json", marks=pytest.mark.slow), "tokenizer_config.json"])
 def test_code_beside_a_student_never_runs_though_the_user_says_yes(config, student_dir, tmp_path):
     student, marker = tmp_path / "student", tmp_path / "ran"
     shutil.copytree(student_dir, student)

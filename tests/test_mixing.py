@@ -209,6 +209,7 @@ def two_processes(tmp_path, settings):
     return steps, ranks[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["concat", "two learning rates", "ratio"])
 def test_two_processes_draw_what_one_draws_with_twice_the_batch(tmp_path, name):
     _, one = run(config(tmp_path, MIXES[name]))
@@ -264,6 +265,7 @@ def test_steps_that_fp16_skips_do_not_delay_the_second_learning_rate(tmp_path, m
     assert [row.get("learning_rate") for row in found["log"]] == [row.get("learning_rate") for row in whole["log"]]
 
 
+@pytest.mark.slow
 def test_two_processes_resume_in_the_middle_of_an_epoch(tmp_path):
     mix = MIXES["silver then gold"]
     saving = {"arguments": {"save_strategy": "steps", "save_steps": 5}}

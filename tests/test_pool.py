@@ -590,7 +590,7 @@ def test_lower_precision_is_compared_first_and_refused_where_labels_move(pool, s
     assert compared == [22, 22]  # not again where it was noted
 
 
-@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize("processes", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_runs_killed_at_random_instants_end_as_if_nobody_had(processes, student_dir, tmp_path):
     rows = {"id": range(400), "text": [f"text number {i} " * (1 + i % 7) for i in range(400)]}
     (tmp_path / "pool").mkdir()
