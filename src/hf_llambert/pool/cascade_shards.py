@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from hf_llambert.annotation.labelers import LLMLabeler
 from hf_llambert.data import named_values
 from hf_llambert.tasks.questions import ABSTAIN
+from hf_llambert.whole import whole_file
 
 WINDOW = 4096
 """Rows in memory; texts that the teacher sorts by length together."""
@@ -56,18 +56,11 @@ class CascadeShard:
 
     def write(self, labeler: LLMLabeler) -> None:
         """Write it with the columns of the teacher, which are in the ledger, and of the cascade."""
-        part = self.target.with_name(f".{self.target.name}.part")
         with pq.ParquetFile(self.source) as source:
             schema = _output_schema(source.schema_arrow, labeler)
-        try:
-            with pq.ParquetWriter(part, schema, compression="zstd") as writer:
-                for table, asked in self._windows():
-                    writer.write_table(_decided(table, asked, labeler, schema))
-            with part.open("rb") as file:
-                os.fsync(file.fileno())
-            part.replace(self.target)
-        finally:
-            part.unlink(missing_ok=True)
+        with whole_file(self.target) as part, pq.ParquetWriter(part, schema, compression="zstd") as writer:
+            for table, asked in self._windows():
+                writer.write_table(_decided(table, asked, labeler, schema))
 
     def _windows(self, columns: list[str] | None = None) -> Iterator[tuple[pa.Table, NDArray[np.bool_]]]:
         with pq.ParquetFile(self.source) as source:

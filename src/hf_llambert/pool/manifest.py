@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from itertools import count
@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 
 from hf_llambert.data import read_note
 from hf_llambert.pool.sources import Piece
+from hf_llambert.whole import sync, write_whole
 
 NOTES = ".manifest"
 _MOST = 100_000  # pieces, and shards of a piece: five digits, so that names sort as the rows do
@@ -80,6 +81,11 @@ def _note(path: Path) -> Shard | None:
         return _checked(Shard(**read_note(path)))
     except (OSError, ValueError, TypeError):
         return None
+
+
+def run_digest(settings: Mapping[str, object]) -> str:
+    """What the notes of shards call the labelling that they are of, by what decides its labels."""
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def shard_name(piece: int, chunk: int) -> str:
@@ -185,13 +191,7 @@ class Manifest:
     def add(self, shard: Shard) -> None:
         """Write a note, whole or not at all."""
         self._keep(shard)
-        path = self._note_path(shard)
-        part = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
-        try:
-            part.write_text(json.dumps(asdict(shard), ensure_ascii=False) + "\n", encoding="utf-8")
-            part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
+        write_whole(self._note_path(shard), json.dumps(asdict(shard), ensure_ascii=False) + "\n")
 
     def clean(self) -> None:
         """Remove what no shard of this run is: files of an overwritten one, and the litter of killed processes."""
@@ -225,13 +225,13 @@ class ShardFile:
     def finish(self) -> tuple[int, str]:
         """Close the file and see that it is on the disk. Returns its size and checksum; [`publish`] gives it its name."""
         self._writer.close()
-        with self.part.open("rb") as file:
-            os.fsync(file.fileno())
+        sync(self.part)
         return self.part.stat().st_size, file_checksum(self.part)
 
     def publish(self) -> None:
         """Give the file its name."""
         self.part.replace(self.path)
+        sync(self.path.parent)
 
     def discard(self) -> None:
         """Leave nothing behind."""

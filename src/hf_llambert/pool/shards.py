@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
@@ -16,7 +14,7 @@ from datasets import Dataset, Features, IterableDataset
 from hf_llambert.annotation.turns import one_at_a_time
 from hf_llambert.data import check_texts, claim_stage, note_stage, read_files, stage_results, write_whole
 from hf_llambert.notes import LABELLED, empty_shape
-from hf_llambert.pool.manifest import NOTES, Manifest
+from hf_llambert.pool.manifest import NOTES, Manifest, run_digest
 from hf_llambert.pool.share import Share
 from hf_llambert.pool.sources import Piece, column_values, pool_features, pool_pieces
 from hf_llambert.processes import everyones, launched
@@ -112,10 +110,10 @@ def label_pool(
     if len(known) == len(pieces) and not any(known):
         raise ValueError("The pool has no rows.")
     folder = Path(output)
-    compared = folder / NOTES / f"agreement-{_run(labeler.settings() | reading)}"
+    compared = folder / NOTES / f"agreement-{run_digest(labeler.settings() | reading)}"
     agreement = _agreement(labeler, pieces, compared)
     settings = labeler.settings() | reading  # it may be float32 now
-    run = _run(settings)
+    run = run_digest(settings)
     labeler.warm_up()
     claim_stage(folder, settings, overwrite)
     manifest = Manifest(folder, run, pieces, rows_per_shard)
@@ -218,10 +216,6 @@ def _kept(features: Features, text_column: str, keep: Sequence[str] | None) -> l
             f"The pool has the columns {taken} already. Remove, rename or do not keep them before labeling."
         )
     return kept
-
-
-def _run(settings: Mapping[str, object]) -> str:
-    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _agreement(labeler: StudentLabeler, pieces: Sequence[Piece], noted: Path) -> float | None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hf_llambert.data import STAGE_FILE
 from hf_llambert.models import content_id
 from hf_llambert.notes import read_note, read_stage
+from hf_llambert.pool.manifest import NOTES, run_digest
 
 _AGAIN = {"labels": "hf-llambert label", "compared": "hf-llambert report"}  # how they are made
 
@@ -59,11 +58,11 @@ class Labels:
         """The Parquet files of the run that the note is of, in the order of the pool."""
         if self.complete:
             return sorted(self.folder.glob("part-*.parquet"))
-        run = hashlib.sha256(json.dumps(self.note["config"], sort_keys=True).encode()).hexdigest()[:16]
+        run = run_digest(self.note["config"])
         return [path for path in sorted(self.folder.glob("part-*.parquet")) if self._is_of(path, run)]
 
     def _is_of(self, path: Path, run: str) -> bool:
-        note = self.folder / ".manifest" / f"{path.name}.json"
+        note = self.folder / NOTES / f"{path.name}.json"
         if not note.is_file():
             return False
         noted = read_note(note, {"run": str, "size": int})

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from hf_llambert.data import scratch_folder
 from hf_llambert.tasks.spec import TaskSpec
 from hf_llambert.tasks.texts import why_unusable
 from hf_llambert.teachers.protocol import one_label
+from hf_llambert.whole import scratch_folder, sync
 
 _TOO_LONG = "request is larger than a whole file may be"
 
@@ -190,8 +189,7 @@ def _publish(parts: list[Path], files: list[Path]) -> None:
     if there:
         raise FileExistsError(f"'{there[0]}' exists already. Choose another file, or remove it.")
     for part in parts:
-        with part.open("rb") as file:
-            os.fsync(file.fileno())
+        sync(part)
     done: list[Path] = []
     try:
         for part, name in zip(parts, files, strict=True):
