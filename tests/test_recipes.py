@@ -134,6 +134,7 @@ def assert_same_labels(one, two):
     )  # dropout is drawn by process
 
 
+@pytest.mark.slow
 def test_news_in_five_classes_by_two_processes(config, tmp_path, news_file, here):
     settings = {
         "data": str(news_file),
