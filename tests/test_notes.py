@@ -159,7 +159,8 @@ INNER = [
     ("annotated/stage.json", "config.gold_column", "zz", "expected a column of .* at 'config.gold_column', got 'zz'"),
     ("annotated/stage.json", "results.quality.mcc", 10**400, "expected a number at 'results.quality.mcc'"),
     ("annotated/stage.json", "results.n_rows", 10**400, "expected a whole number at 'results.n_rows'"),
-    ("labels/stage.json", "results.seconds", None, "expected a number at 'results.seconds', got null"),
+    ("labels/stage.json", "results.seconds", None, "results.seconds: expected seconds, a number from 0, got null"),
+    ("labels/stage.json", "results.seconds", float("nan"), "results.seconds: expected seconds, a number from 0, got a n"),
 ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,12 @@ def bins_shape(value: object) -> str | None:
     return "expected a list of bins, of three numbers each"
 
 
+def seconds_shape(value: object) -> str | None:
+    """Whether a value is a length of time."""
+    fits = misfit(value, float) is None and 0 <= value < math.inf  # type: ignore[operator]  # a number
+    return None if fits else "expected seconds, a number from 0"
+
+
 def empty_shape(value: object) -> str | None:
     """Whether a value is the empty object: what a stage came to that is not done."""
     return None if value == {} else "expected an empty object"
@@ -85,7 +92,7 @@ _COUNTS: Shape = {
     "reasons": {ANY: int},
     "labels": {ANY: int},
     "coverage": float,
-    "seconds": float,
+    "seconds": seconds_shape,
     "input_tokens?": (int, None),
     "output_tokens?": (int, None),
     "texts_per_second": (float, None),
@@ -108,7 +115,7 @@ ANNOTATION: Shape = {
 TRAINED: Shape = {
     "train": {
         **dict.fromkeys(("n", "n_silver", "n_gold", "seed"), int),
-        "seconds": float,
+        "seconds": seconds_shape,
         "student": str,
         "selection": [{"rule": str, "n": int, "per_label": {ANY: int}}],
     },
@@ -117,7 +124,7 @@ TRAINED: Shape = {
 LABELLED: Shape = {
     "n_labelled": int,
     "n_unusable": int,
-    "seconds": float,
+    "seconds": seconds_shape,
     "texts_per_second": (float, None),
     "complete?": bool,
     "agreement?": float,
