@@ -148,3 +148,23 @@ def test_figure_of_the_way_says_what_it_shows():
     assert figure.get("aria-labelledby").split() == [spoken["title"][0], spoken["desc"][0]]
     assert figure.get("role") == "img"
     assert all(word in spoken["desc"][1] for word in ("teacher", "ledger", "silver", "gold", "student", "pool"))
+
+
+def prose(text):
+    """Lines that a person wraps: no code, tables, images or headings; code spans and links' targets left out."""
+    fence = False
+    for line in text.splitlines():
+        if line.lstrip().startswith("```"):
+            fence = not fence
+        elif not fence and not line.lstrip().startswith(("|", "!", "#", "<")):
+            yield re.sub(r"`[^`]*`|\]\([^)]*\)", "", line)
+
+
+DOCUMENTS = [
+    path for folder in (".", "docs", "recipes", "benchmarks") for path in sorted((ROOT / folder).glob("*.md"))
+]
+
+
+@pytest.mark.parametrize("page", DOCUMENTS, ids=lambda path: path.name)
+def test_lines_of_documents_are_at_most_a_hundred_columns_wide(page):
+    assert [line for line in prose(page.read_text(encoding="utf-8")) if len(line) > 100] == []
