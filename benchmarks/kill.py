@@ -4,9 +4,10 @@
     OMP_NUM_THREADS=1 python benchmarks/kill.py --instants 20 --processes 1
     OMP_NUM_THREADS=1 python benchmarks/kill.py --instants 20 --processes 2
 
-Needs `make assets`. Each time a run is killed, with all its processes, at a seeded random moment of its asking, and started
-again until it ends. Its dataset must then equal that of a run that nobody killed. Asked again are the texts that the model
-answered more than once: at most those of one batch for each process and kill.
+Needs `make assets` (for a tokenizer; the teacher is a tiny model), or a causal language model. Each time a run is killed, with
+all its processes, at a seeded random moment of its asking, and started again until it ends. Its dataset must then equal that
+of a run that nobody killed. Asked again are the texts that the model answered more than once: at most those of one batch for
+each process and kill.
 """
 
 from __future__ import annotations
@@ -19,11 +20,10 @@ from functools import partial
 from pathlib import Path
 
 from datasets import Dataset, load_from_disk
-from killing import ASSETS, LoggedTeacher, Run, asked_again, batches, same_rows
+from killing import LoggedTeacher, Run, asked_again, batches, make_teacher, same_rows
 
 from hf_llambert import LLMLabeler, annotate, load_task
 
-TEACHER = str(ASSETS / "SmolLM2-135M-Instruct")
 ROWS = 240
 
 
@@ -43,26 +43,30 @@ def rows(folder: Path) -> list[dict]:
 def main() -> None:
     """Kill, finish, compare."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default=TEACHER)
+    parser.add_argument("--model")
     parser.add_argument("--instants", type=int, default=20)
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     draw = random.Random(arguments.seed)
     with tempfile.TemporaryDirectory() as place:
+        model = arguments.model or f"{place}/teacher"
+        if arguments.model is None:
+            Run(partial(make_teacher, Path(model))).finish()
 
         def start(folder: Path) -> Run:
             folder.mkdir(exist_ok=True)
-            return Run(partial(work, arguments.model, folder), arguments.processes)
+            return Run(partial(work, model, folder), arguments.processes)
 
         whole = Path(place) / "uninterrupted"
-        start(whole).finish()
+        seconds = start(whole).seconds_from(lambda: bool(batches(whole)))
         count, expected = len(batches(whole)), rows(whole)
+        sys.stdout.write(f"uninterrupted: {count} batches, {seconds:.1f} s from the first on\n")
         found = []
         for k in range(arguments.instants):
             folder, wanted = Path(place) / str(k), draw.randrange(1, count)
             reached = partial(lambda folder, wanted: len(batches(folder)) >= wanted, folder, wanted)
-            killed = start(folder).kill_after(reached, draw.uniform(0, 0.2))
+            killed = start(folder).kill_after(reached, draw.uniform(0, seconds / count))
             done = len(batches(folder))
             start(folder).finish()
             texts, again = asked_again(batches(folder), done)
@@ -78,7 +82,8 @@ def main() -> None:
             sys.stdout.write(f"{k}: {found[-1]}\n")
             sys.stdout.flush()
         sys.stdout.write(
-            f"{sum(r['killed'] for r in found)} of {len(found)} runs killed while they asked; "
+            f"{sum(r['killed'] for r in found)} of {len(found)} runs killed before their end, "
+            f"{sum(r['killed'] and r['batches_before'] < count for r in found)} of them before the last batch; "
             f"{sum(r['same'] for r in found)} ended with the uninterrupted dataset; most batches asked again: "
             f"{max(r['batches_again'] for r in found)} ({arguments.processes} process(es))\n"
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import socket
 import sys
@@ -12,6 +13,7 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -106,9 +108,11 @@ class Run:
 
 
 def _free_port() -> int:
-    with socket.socket() as place:
-        place.bind(("127.0.0.1", 0))
-        return place.getsockname()[1]
+    """Below those that the system gives to others, who could take it until the processes are there."""
+    while True:
+        with socket.socket() as place, suppress(OSError):
+            place.bind(("127.0.0.1", random.randrange(15_000, 32_000)))
+            return place.getsockname()[1]
 
 
 @dataclass(frozen=True)
