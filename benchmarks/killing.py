@@ -154,7 +154,7 @@ def same_rows(rows: Sequence[dict], expected: Sequence[dict]) -> bool:
 
 def make_student(folder: Path) -> None:
     """A BERT of two layers that has learnt nothing, with MiniLM's tokenizer."""
-    tokenizer = AutoTokenizer.from_pretrained(ASSETS / "all-MiniLM-L6-v2")
+    tokenizer = AutoTokenizer.from_pretrained(ASSETS / "all-MiniLM-L6-v2", trust_remote_code=False)
     tokenizer.save_pretrained(folder)
     torch.manual_seed(0)
     sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
@@ -164,7 +164,7 @@ def make_student(folder: Path) -> None:
 
 def make_teacher(folder: Path) -> None:
     """A Llama of two layers that has learnt nothing, with SmolLM2's tokenizer."""
-    tokenizer = AutoTokenizer.from_pretrained(ASSETS / "SmolLM2-135M-Instruct")
+    tokenizer = AutoTokenizer.from_pretrained(ASSETS / "SmolLM2-135M-Instruct", trust_remote_code=False)
     tokenizer.save_pretrained(folder)
     torch.manual_seed(0)
     sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
