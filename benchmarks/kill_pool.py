@@ -1,126 +1,103 @@
 """
 `kill -9` at random instants of labeling a pool: does every run end exactly as one that nobody killed?
 
-    OMP_NUM_THREADS=1 python benchmarks/kill_pool.py --instants 20 --processes 1
-    OMP_NUM_THREADS=1 python benchmarks/kill_pool.py --instants 20 --processes 2
+    OMP_NUM_THREADS=1 python benchmarks/kill_pool.py --kind jsonl --instants 20 --processes 1
+    OMP_NUM_THREADS=1 python benchmarks/kill_pool.py --kind jsonl --instants 20 --processes 2
 
-Needs `make assets` and a student (`--student`, such as runs/mine). Each time a run is killed, with all its processes, at a
-seeded random moment, and started again until it ends; its rows, labels and scores must equal those of the uninterrupted run.
+Needs `make assets` (for a tokenizer; the student is a tiny BERT), or a pool and a student. Each time a run is killed, with all
+its processes, when a seeded random number of its shards is there and a random part of a shard's time has gone by, and started
+again until it ends. Its files must be those of the uninterrupted run, byte for byte.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
 import random
-import shutil
-import signal
-import subprocess
 import sys
 import tempfile
-import time
-from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
-import psutil
-import pyarrow as pa
-import pyarrow.parquet as pq
+import pandas as pd
+from killing import Run, make_student
 
 from hf_llambert import StudentLabeler, label_pool
 
-ROOT = Path(__file__).parent.parent
+FILES = (57, 90, 131, 150)
 
 
-def work(pool: str, student: str, output: str, rows_per_shard: int) -> None:
-    """One run, as a process (or several) of its own does it."""
-    label_pool(pool, StudentLabeler(student, device="cpu"), output, rows_per_shard, show_progress=False)
-
-
-def start(arguments: argparse.Namespace, output: Path) -> subprocess.Popen:
-    launch = [sys.executable]
-    if arguments.processes > 1:
-        launch += ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(arguments.processes)]
-    command = [*launch, __file__, "--work", str(output), "--pool", arguments.pool, "--student", arguments.student]
-    command += ["--rows_per_shard", str(arguments.rows_per_shard)]
-    env = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    return subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-
-
-def kill(process: subprocess.Popen) -> None:
-    """All processes of a run at once; a launcher's workers are in sessions of their own."""
-    with suppress(psutil.NoSuchProcess):
-        family = [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]
-        for member in family:
-            with suppress(psutil.NoSuchProcess):
-                member.send_signal(signal.SIGKILL)
-        psutil.wait_procs(family, timeout=30)
-    process.wait()
+def make_pool(folder: Path, kind: str) -> None:
+    """Four files of short texts, some of them missing. Two end where a shard of ten rows does."""
+    folder.mkdir()
+    for k, rows in enumerate(FILES):
+        texts = [f"file {k}, row {i}: the film was {'good' if i % 3 else 'dull'}" for i in range(rows)]
+        data = pd.DataFrame({"id": range(rows), "text": [None if i % 17 == 5 else t for i, t in enumerate(texts)]})
+        path = folder / f"{k}.{kind}"
+        if kind == "jsonl":
+            data.to_json(path, orient="records", lines=True)
+        elif kind == "csv":
+            data.to_csv(path, index=False)
+        else:
+            data.to_parquet(path)
 
 
 def shards(folder: Path) -> list[Path]:
+    """The finished files of a labelled pool."""
     return sorted(folder.glob("part-*.parquet"))
 
 
-def content(folder: Path) -> pa.Table:
-    return pa.concat_tables(pq.read_table(path) for path in shards(folder))
+def content(folder: Path) -> dict[str, bytes]:
+    """The files of a labelled pool; of its notes, which say how long it took, the names alone."""
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return {str(p.relative_to(folder)): p.read_bytes() if p.suffix == ".parquet" else b"" for p in files}
 
 
-def killed_run(arguments: argparse.Namespace, output: Path, chance: random.Random, seconds: float) -> int:
-    """A run that is killed once while it labels, and started again until it ends. Gives the shards at the kill."""
-    process = start(arguments, output)
-    while process.poll() is None and not (output / "stage.json").is_file():
-        time.sleep(0.01)
-    moment = time.monotonic() + chance.uniform(0, seconds)
-    while process.poll() is None and time.monotonic() < moment:
-        time.sleep(0.005)
-    there = len(shards(output))
-    alive = process.poll() is None
-    kill(process)
-    again = start(arguments, output)
-    _, errors = again.communicate()
-    if again.returncode:
-        raise RuntimeError(errors.decode()[-2000:])
-    return there if alive else -1
+def label(pool: str, student: Path, output: Path, rows_per_shard: int) -> None:
+    """One process of a run."""
+    label_pool(pool, StudentLabeler(student, device="cpu"), output, rows_per_shard, show_progress=False)
 
 
 def main() -> None:
+    """Kill, finish, compare."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pool", default=str(ROOT / "assets/imdb_train.parquet"))
-    parser.add_argument("--student", required=True)
-    parser.add_argument("--rows_per_shard", type=int, default=50)
+    parser.add_argument("--kind", choices=["jsonl", "csv", "parquet"], default="jsonl")
+    parser.add_argument("--pool", type=Path)
+    parser.add_argument("--student", type=Path)
+    parser.add_argument("--rows_per_shard", type=int, default=10)
     parser.add_argument("--instants", type=int, default=20)
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--seed", type=int, default=42)
-    parser.add_argument("--work", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if arguments.work:
-        work(arguments.pool, arguments.student, arguments.work, arguments.rows_per_shard)
-        return
-    chance = random.Random(arguments.seed)
+    draw = random.Random(arguments.seed)
     with tempfile.TemporaryDirectory() as folder:
-        whole = start(arguments, Path(folder) / "whole")
-        while whole.poll() is None and not (Path(folder) / "whole" / "stage.json").is_file():
-            time.sleep(0.01)
-        begun = time.monotonic()
-        _, errors = whole.communicate()
-        if whole.returncode:
-            raise RuntimeError(errors.decode()[-2000:])
-        seconds = time.monotonic() - begun
-        expected = content(Path(folder) / "whole")
-        print(
-            f"uninterrupted: {expected.num_rows} rows, {len(shards(Path(folder) / 'whole'))} shards, {seconds:.1f} s"
-        )
-        same = missed = 0
+        place = Path(folder)
+        pool, student = arguments.pool or place / "pool", arguments.student or place / "student"
+        if arguments.pool is None:
+            Run(lambda: make_pool(pool, arguments.kind)).finish()
+        if arguments.student is None:
+            Run(lambda: make_student(student)).finish()
+
+        def start(output: Path) -> Run:
+            return Run(lambda: label(str(pool), student, output, arguments.rows_per_shard), arguments.processes)
+
+        seconds = start(place / "whole").seconds_from(lambda: bool(shards(place / "whole")))
+        count, expected = len(shards(place / "whole")), content(place / "whole")
+        sys.stdout.write(f"uninterrupted: {count} shards, {seconds:.1f} s from the first on\n")
+        same = within = ran = 0
         for instant in range(arguments.instants):
-            output = Path(folder) / "killed"
-            there = killed_run(arguments, output, chance, seconds)
-            equal = content(output).equals(expected)
-            same, missed = same + equal, missed + (there < 0)
-            when = "after its end" if there < 0 else f"with {there} shards there"
-            print(f"{instant + 1}: killed {when}; {'the same' if equal else 'DIFFERENT'}", flush=True)
-            shutil.rmtree(output)
-        print(
-            f"{same} of {arguments.instants} ended exactly as the uninterrupted run; {missed} were killed after their end"
+            output, wanted = place / str(instant), draw.randrange(1, count)
+            reached = partial(lambda output, wanted: len(shards(output)) >= wanted, output, wanted)
+            killed = start(output).kill_after(reached, draw.uniform(0, seconds / count))
+            there = len(shards(output))
+            start(output).finish()
+            equal = content(output) == expected
+            same, ran, within = same + equal, ran + killed, within + (killed and 0 < there < count)
+            when = f"with {there} shards there" if killed else "after its end"
+            sys.stdout.write(f"{instant + 1}: killed {when}; {'the same' if equal else 'DIFFERENT'}\n")
+            sys.stdout.flush()
+        sys.stdout.write(
+            f"{same} of {arguments.instants} ended exactly as the uninterrupted run; {ran} were killed before their end, "
+            f"{within} of them between the first shard and the last ({arguments.processes} process(es))\n"
         )
     sys.exit(same < arguments.instants)
 

@@ -11,33 +11,18 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import os
 import random
 import shutil
-import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
-import torch
 from datasets import Dataset, disable_progress_bars
-from transformers import AutoTokenizer, BertConfig, BertForSequenceClassification
+from killing import TASK, Run, make_student
 
-from hf_llambert import StudentConfig, TaskSpec, train_student
-
-TOKENIZER = str(Path(__file__).parent.parent / "assets/all-MiniLM-L6-v2")
-TASK = TaskSpec("kill", ("negative", "positive"), "{text}", chat=False)
-
-
-def make_student(folder: Path) -> None:
-    """A BERT of two layers that has learnt nothing."""
-    tokenizer = AutoTokenizer.from_pretrained(TOKENIZER)
-    tokenizer.save_pretrained(folder)
-    torch.manual_seed(0)
-    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
-    BertForSequenceClassification(BertConfig(vocab_size=len(tokenizer), **sizes)).save_pretrained(folder)
+from hf_llambert import StudentConfig, train_student
 
 
 def train(student: Path, output: Path) -> None:
@@ -63,26 +48,6 @@ def train(student: Path, output: Path) -> None:
     train_student(TASK, str(student), output, args, silver=rows(0, 200), gold=rows(200, 240))
 
 
-def start(work: Callable[[], None]) -> int:
-    """Run in a process of its own, forked from this one, which imported everything and computed nothing."""
-    if child := os.fork():
-        return child
-    quiet = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(quiet, 1)
-    os.dup2(quiet, 2)
-    try:
-        work()
-    except BaseException:  # noqa: BLE001  (a child must not go on as its parent)
-        os._exit(1)
-    os._exit(0)
-
-
-def finished(child: int) -> None:
-    """Wait for a run; an error of it is one here."""
-    if code := os.waitpid(child, 0)[1]:
-        raise RuntimeError(f"A training ended with status {code}.")
-
-
 def digest(output: Path) -> str:
     """Of a student's weights."""
     return hashlib.sha256((output / "model.safetensors").read_bytes()).hexdigest()
@@ -99,20 +64,15 @@ def main() -> None:
     place = Path(tempfile.mkdtemp())
     try:
         student, whole = place / "start", place / "whole"
-        finished(start(lambda: make_student(student)))
+        Run(partial(make_student, student)).finish()
         begun = time.perf_counter()
-        finished(start(lambda: train(student, whole)))
+        Run(partial(train, student, whole)).finish()
         seconds, found = time.perf_counter() - begun, []
         for k in range(arguments.instants):
             output = place / str(k)
-            child = start(lambda output=output: train(student, output))  # type: ignore[misc]
-            time.sleep(draw.uniform(0, seconds))
-            killed = os.waitpid(child, os.WNOHANG)[0] == 0
-            if killed:
-                os.kill(child, signal.SIGKILL)
-                os.waitpid(child, 0)
+            killed = Run(partial(train, student, output)).kill_after(lambda: True, draw.uniform(0, seconds))
             kept = sorted(int(path.name.split("-")[-1]) for path in place.glob(f"{k}-checkpoints/*/checkpoint-*"))
-            finished(start(lambda output=output: train(student, output)))  # type: ignore[misc]
+            Run(partial(train, student, output)).finish()
             found.append((killed, killed and bool(kept), digest(output) == digest(whole)))
             sys.stdout.write(f"{k}: killed {killed}, checkpoints then {kept}, same weights {found[-1][2]}\n")
             sys.stdout.flush()
