@@ -467,6 +467,17 @@ def launched(monkeypatch, count, work):
         return list(pool.map(process, range(count), timeout=60))
 
 
+def test_processes_whose_gpus_round_differently_label_in_one_precision(pool, student_dir, tmp_path, monkeypatch):
+    monkeypatch.setattr("hf_llambert.training.students.choose_dtype", lambda device: "bfloat16")
+    monkeypatch.setattr("hf_llambert.training.students.cpu_computes", lambda dtype: True)
+    found = iter([0.996, 0.99])
+    monkeypatch.setattr(StudentLabeler, "agreement", lambda self, texts: next(found))
+    ended = launched(monkeypatch, 2, lambda: label(pool, StudentLabeler(student_dir), tmp_path / "labels"))
+    assert [one["complete"] for one in ended] == [True, True]
+    assert read_pool(tmp_path / "labels")["id"][:] == list(range(23))
+    assert json.loads((tmp_path / "labels" / "stage.json").read_text())["config"]["dtype"] == "float32"
+
+
 def test_one_file_is_one_processs_work(pool, labeler, tmp_path, monkeypatch):
     pool.to_json(str(tmp_path / "pool.jsonl"))
     reading = Reading(monkeypatch)

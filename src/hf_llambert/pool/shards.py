@@ -111,7 +111,7 @@ def label_pool(
         raise ValueError("The pool has no rows.")
     folder = Path(output)
     compared = folder / NOTES / f"agreement-{run_digest(labeler.settings() | reading)}"
-    agreement = _agreement(labeler, pieces, compared)
+    agreement = _agreement(labeler, pieces, compared, alone=process is not None)
     settings = labeler.settings() | reading  # it may be float32 now
     run = run_digest(settings)
     labeler.warm_up()
@@ -218,19 +218,21 @@ def _kept(features: Features, text_column: str, keep: Sequence[str] | None) -> l
     return kept
 
 
-def _agreement(labeler: StudentLabeler, pieces: Sequence[Piece], noted: Path) -> float | None:
+def _agreement(labeler: StudentLabeler, pieces: Sequence[Piece], noted: Path, alone: bool) -> float | None:
     """
-    How often lower precision gives the label of float32; computed once for each run. Where that is too seldom, a labeler
-    whose dtype was left to it takes float32.
+    How often lower precision gives the label of float32, on the process where it does so least often; computed once for each
+    run. Where that is too seldom, a labeler whose dtype was left to it takes float32.
     """
-    if (dtype := labeler.settings()["dtype"]) == "float32":
-        return None
-    try:
-        agreement = float(noted.read_text(encoding="utf-8"))
-    except (OSError, ValueError):  # none yet, or damaged: compared anew
-        texts = list(islice(_usable_texts(pieces, labeler.text_column), _SAMPLE))
-        agreement = labeler.agreement(texts) if texts else 1.0
-    if agreement < _LEAST_AGREEMENT:
+    agreement = None
+    if (dtype := labeler.settings()["dtype"]) != "float32":
+        try:
+            agreement = float(noted.read_text(encoding="utf-8"))
+        except (OSError, ValueError):  # none yet, or damaged: compared anew
+            texts = list(islice(_usable_texts(pieces, labeler.text_column), _SAMPLE))
+            agreement = labeler.agreement(texts) if texts else 1.0
+    if not alone:  # all must label alike, however their GPUs round
+        agreement = min((one for one in everyones(agreement) if one is not None), default=None)
+    if agreement is not None and dtype != "float32" and agreement < _LEAST_AGREEMENT:
         found = (
             f"With dtype='{dtype}' on {labeler.backend} only {agreement:.2%} of the texts compared keep the label that float32 "
             f"gives them; at least {_LEAST_AGREEMENT:.1%} must."
