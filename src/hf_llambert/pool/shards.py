@@ -8,6 +8,7 @@ from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets import Dataset, Features, IterableDataset
 
@@ -270,7 +271,10 @@ def _verified(manifest: Manifest) -> dict:
         raise ValueError("The pool has no rows.")
     expected: dict[int, int] = {}
     for (number, chunk), shard in sorted(manifest.shards.items()):
-        rows = pq.read_metadata(manifest.folder / shard.name).num_rows if shard.rows else 0
+        rows = 0
+        if shard.rows:
+            with suppress(OSError, pa.ArrowException):  # damaged: no row of it can be read
+                rows = pq.read_metadata(manifest.folder / shard.name).num_rows
         if (
             rows != shard.rows
             or shard.start != expected.get(number, 0)
