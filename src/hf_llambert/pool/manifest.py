@@ -95,6 +95,14 @@ def shard_name(piece: int, chunk: int) -> str:
     return f"part-{piece:05d}-{chunk:05d}.parquet"
 
 
+def shard_files(labels: str | Path) -> list[Path]:
+    """The shards of a labelled pool in its order. Raises `FileNotFoundError` where there are none."""
+    files = sorted(Path(labels).glob("part-*.parquet"))
+    if not files:
+        raise FileNotFoundError(f"'{labels}' holds no part-*.parquet. Label a pool into it first.")
+    return files
+
+
 class Manifest:
     """
     The notes of one folder. Processes share nothing else: each writes notes of its own, and reads everybody's.

@@ -15,7 +15,7 @@ from datasets import Dataset, Features, IterableDataset
 from hf_llambert.annotation.turns import one_at_a_time
 from hf_llambert.data import check_texts, claim_stage, note_stage, read_files, stage_results, write_whole
 from hf_llambert.notes import LABELLED, empty_shape
-from hf_llambert.pool.manifest import NOTES, Manifest, run_digest
+from hf_llambert.pool.manifest import NOTES, Manifest, run_digest, shard_files
 from hf_llambert.pool.share import Share
 from hf_llambert.pool.sources import Piece, column_values, pool_features, pool_pieces
 from hf_llambert.processes import everyones, launched
@@ -188,9 +188,7 @@ def _see_all(manifest: Manifest) -> None:
 
 def read_pool(folder: str | Path, streaming: bool = False) -> Dataset | IterableDataset:
     """The rows that [`label_pool`] wrote, in the order of the pool."""
-    files = sorted(Path(folder).glob("part-*.parquet"))
-    if not files:
-        raise FileNotFoundError(f"'{folder}' holds no part-*.parquet. Label a pool into it first.")
+    files = shard_files(folder)
     if not streaming:
         return read_files("parquet", files)
     features = Features.from_arrow_schema(pq.read_schema(files[0]))
