@@ -3,6 +3,7 @@ import os
 import shutil
 import subprocess
 import sys
+import weakref
 
 import pytest
 import torch
@@ -93,6 +94,24 @@ def test_students_of_other_families_learn(kind, student_dir, reviews, tmp_path):
     labels = StudentLabeler(tmp_path / "s").label(long["text"])["student_label"]
     assert set(labels) <= {0, 1}
     assert student_speed(str(student), TASK, long["text"][:], batch_size=2)["train"]["value"] > 0
+
+
+def test_trained_copy_is_gone_before_labelling_is_measured(student_dir, monkeypatch):
+    made, alive = [], []
+    load = transformers.AutoModelForSequenceClassification.from_pretrained
+
+    def loaded(*args, **kwargs):
+        model = load(*args, **kwargs)
+        made.append(weakref.ref(model))
+        return model
+
+    monkeypatch.setattr(transformers.AutoModelForSequenceClassification, "from_pretrained", loaded)
+    monkeypatch.setattr(
+        "hf_llambert.quality.student_speed._label_seconds",
+        lambda *_: alive.extend(one() is not None for one in made) or [1.0],
+    )
+    assert student_speed(student_dir, TASK, ["liked it", "a bore"], batch_size=2)["train"]["value"] > 0
+    assert alive == [False]
 
 
 def test_a_tokenizer_without_any_special_token_is_refused(student_dir, tmp_path):

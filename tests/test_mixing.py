@@ -122,9 +122,18 @@ def test_arguments_may_be_used_for_another_training(tmp_path):
         assert trainer.state.global_step == steps
 
 
-def test_second_part_has_a_learning_rate_of_its_own(tmp_path):
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        {"lr_scheduler_type": "linear"},
+        {"lr_scheduler_type": "cosine_with_min_lr", "lr_scheduler_kwargs": {"min_lr": 0.01}},
+        {"lr_scheduler_type": "polynomial", "lr_scheduler_kwargs": {"lr_end": 0.01}},
+    ],
+    ids=lambda schedule: schedule["lr_scheduler_type"],
+)
+def test_second_part_has_a_learning_rate_of_its_own(tmp_path, schedule):
     mix = MIXES["two learning rates"]
-    changes = {"arguments": {"warmup_steps": 0.2, "lr_scheduler_type": "linear"}}
+    changes = {"arguments": {"warmup_steps": 0.2, **schedule}}
     _, found = run(config(tmp_path, mix, **changes))
     rates = [entry["learning_rate"] for entry in found["log"] if "learning_rate" in entry]
     steps = 2 * 8 - 4  # two epochs of 29 rows are 16 steps, of which silver's 42 rows take the first 12

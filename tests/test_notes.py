@@ -160,7 +160,12 @@ INNER = [
     ("annotated/stage.json", "results.quality.mcc", 10**400, "expected a number at 'results.quality.mcc'"),
     ("annotated/stage.json", "results.n_rows", 10**400, "expected a whole number at 'results.n_rows'"),
     ("labels/stage.json", "results.seconds", None, "results.seconds: expected seconds, a number from 0, got null"),
-    ("labels/stage.json", "results.seconds", float("nan"), "results.seconds: expected seconds, a number from 0, got a n"),
+    (
+        "labels/stage.json",
+        "results.seconds",
+        float("nan"),
+        "results.seconds: expected seconds, a number from 0, got a n",
+    ),
 ]
 
 

@@ -467,6 +467,44 @@ def launched(monkeypatch, count, work):
         return list(pool.map(process, range(count), timeout=60))
 
 
+def test_pool_is_not_complete_while_another_process_mends_a_shard(pool, labeler, tmp_path):
+    folder = tmp_path / "labels"
+    for k in (0, 1):
+        label(pool, labeler, folder, process=(k, 2))
+    being_written = folder / ".part-00000-00001.parquet.0a1b2c3d.part"
+
+    def mend(shard):  # what the other process does with a damaged shard of its own, meanwhile
+        (folder / ".manifest" / "part-00000-00001.parquet.json").unlink(missing_ok=True)
+        being_written.touch()
+
+    assert label(pool, labeler, folder, process=(0, 2), on_shard=mend)["complete"] is False
+    assert being_written.exists()
+    assert label(pool, labeler, folder, process=(1, 2))["complete"] is True
+    assert read_pool(folder)["id"][:] == list(range(23))
+
+
+def test_damage_to_a_shard_of_another_process_is_named(pool, labeler, tmp_path):
+    folder = tmp_path / "labels"
+    for k in (0, 1):
+        label(pool, labeler, folder, process=(k, 2))
+    shard = folder / "part-00000-00001.parquet"
+    shard.write_bytes(bytes(shard.stat().st_size))
+    with pytest.raises(RuntimeError, match="part-00000-00001.parquet' holds 0 rows .* Remove it and run again"):
+        label(pool, labeler, folder, process=(0, 2))
+    assert label(pool, labeler, folder, process=(1, 2))["complete"] is True
+
+
+def test_processes_whose_gpus_round_differently_label_in_one_precision(pool, student_dir, tmp_path, monkeypatch):
+    monkeypatch.setattr("hf_llambert.training.students.choose_dtype", lambda device: "bfloat16")
+    monkeypatch.setattr("hf_llambert.training.students.cpu_computes", lambda dtype: True)
+    found = iter([0.996, 0.99])
+    monkeypatch.setattr(StudentLabeler, "agreement", lambda self, texts: next(found))
+    ended = launched(monkeypatch, 2, lambda: label(pool, StudentLabeler(student_dir), tmp_path / "labels"))
+    assert [one["complete"] for one in ended] == [True, True]
+    assert read_pool(tmp_path / "labels")["id"][:] == list(range(23))
+    assert json.loads((tmp_path / "labels" / "stage.json").read_text())["config"]["dtype"] == "float32"
+
+
 def test_one_file_is_one_processs_work(pool, labeler, tmp_path, monkeypatch):
     pool.to_json(str(tmp_path / "pool.jsonl"))
     reading = Reading(monkeypatch)

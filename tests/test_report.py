@@ -209,9 +209,15 @@ def test_cascade_of_other_labels_is_left_out_by_name(finished, data, tmp_path):
     }
 
 
-def test_pool_that_is_not_labelled_to_its_end_is_left_out_by_name(finished):
-    note = finished / "labels" / "stage.json"
-    note.write_text(json.dumps({**json.loads(note.read_text()), "results": {}}))
+@pytest.mark.parametrize("how", ["stopped", "lost", "cut"])
+def test_pool_that_is_not_labelled_to_its_end_is_left_out_by_name(finished, how):
+    note, shard = finished / "labels" / "stage.json", finished / "labels" / "part-00000-00000.parquet"
+    if how == "stopped":
+        note.write_text(json.dumps({**json.loads(note.read_text()), "results": {}}))
+    elif how == "lost":
+        shard.unlink()
+    else:
+        shard.write_bytes(shard.read_bytes()[:-9])
     report = write_report(finished)
     assert report["pool"] is report["labels"] is None
     assert (

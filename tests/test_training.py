@@ -269,6 +269,16 @@ def test_student_is_kept_where_measuring_fails_and_only_measured_again(reviews, 
     assert json.loads((tmp_path / "s" / "metrics.json").read_text()) == train()
 
 
+def test_all_processes_have_looked_before_one_measures(trained, reviews, student_dir, tmp_path, monkeypatch):
+    measured, met = trained[0] / "metrics.json", []
+    measured.unlink()
+    monkeypatch.setattr("hf_llambert.training.train.wait_for_everyone", lambda: met.append(measured.exists()))
+    for expected in ([False, True], [True]):
+        met.clear()
+        train_student(TASK, student_dir, trained[0], arguments(tmp_path), silver=reviews, eval_data=reviews)
+        assert met == expected
+
+
 SPLIT = """
 import os
 import sys

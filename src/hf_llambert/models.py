@@ -69,14 +69,20 @@ def free_models() -> None:
 _CACHES: list[dict] = []
 
 
+def wants_cpu() -> bool:
+    """Whether `ACCELERATE_USE_CPU` asks for the CPU."""
+    return os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes")
+
+
 def choose_device(device: str | None = None, rank: int | None = None) -> str:
     """The device asked for, else this process's GPU, else the CPU; the CPU also where `ACCELERATE_USE_CPU` is true."""
     import torch
 
     if device:
         return device
-    on_cpu = os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes")
-    count = 0 if on_cpu else torch.cuda.device_count()  # does not start CUDA, as is_available does: a fork may follow
+    count = (
+        0 if wants_cpu() else torch.cuda.device_count()
+    )  # does not start CUDA, as is_available does: a fork may follow
     if not count:
         return "cpu"
     if rank is None and count > 1 and "LOCAL_RANK" not in os.environ:

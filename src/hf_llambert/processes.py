@@ -16,6 +16,7 @@ import torch.distributed.nn  # before there is a group: its functions keep the o
 from accelerate import PartialState
 from torch.distributed.distributed_c10d import _get_default_store
 
+from hf_llambert.models import wants_cpu
 from hf_llambert.tasks.logs import get_logger
 
 if TYPE_CHECKING:
@@ -42,8 +43,7 @@ def process_state() -> PartialState:
     Raises:
         RuntimeError: Several processes were started and they do not know each other.
     """
-    on_cpu = os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes")
-    state = PartialState(cpu=on_cpu or not torch.accelerator.is_available())
+    state = PartialState(cpu=wants_cpu() or not torch.accelerator.is_available())
     if state.num_processes != world_size():
         raise RuntimeError(
             f"{world_size()} processes were started, but each is on its own ({state.num_processes} in its group). On CPUs "

@@ -26,10 +26,10 @@ from hf_llambert.pool.cascade_shards import (
     CascadeShard,
     cascade_shards,
     groups,
-    shard_files,
     written_gold,
 )
 from hf_llambert.pool.guarantee import check_labels
+from hf_llambert.pool.manifest import shard_files
 from hf_llambert.processes import process_state, wait_for_everyone
 from hf_llambert.progress import progress_bar
 from hf_llambert.tasks.questions import ABSTAIN, LabelValues, gold_reading, label_meanings, value_key

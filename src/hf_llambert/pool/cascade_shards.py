@@ -75,14 +75,6 @@ def written_gold(file: Path, column: str) -> list[object]:
     return named_values(Dataset(pq.ParquetFile(file).read(columns=[column])), column)
 
 
-def shard_files(labels: str | Path) -> list[Path]:
-    """The shards of a labelled pool in its order. Raises `FileNotFoundError` where there are none."""
-    files = sorted(Path(labels).glob("part-*.parquet"))
-    if not files:
-        raise FileNotFoundError(f"'{labels}' holds no part-*.parquet. Label a pool into it first.")
-    return files
-
-
 def cascade_shards(files: Sequence[Path], output: Path, chosen: NDArray[np.bool_]) -> Iterator[CascadeShard]:
     """The shards of a cascade, with their parts of `chosen` (one value a row of the pool)."""
     start = 0

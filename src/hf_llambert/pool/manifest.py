@@ -95,6 +95,14 @@ def shard_name(piece: int, chunk: int) -> str:
     return f"part-{piece:05d}-{chunk:05d}.parquet"
 
 
+def shard_files(labels: str | Path) -> list[Path]:
+    """The shards of a labelled pool in its order. Raises `FileNotFoundError` where there are none."""
+    files = sorted(Path(labels).glob("part-*.parquet"))
+    if not files:
+        raise FileNotFoundError(f"'{labels}' holds no part-*.parquet. Label a pool into it first.")
+    return files
+
+
 class Manifest:
     """
     The notes of one folder. Processes share nothing else: each writes notes of its own, and reads everybody's.
@@ -116,17 +124,18 @@ class Manifest:
         (folder / NOTES).mkdir(exist_ok=True)
 
     def read(self) -> None:
-        """Take in the notes that were written since the last time."""
-        for entry in sorted(os.scandir(self.folder / NOTES), key=lambda entry: entry.name):
-            if not entry.name.endswith(".json"):
-                continue
+        """Take in the notes that were written since the last time, and forget shards whose notes are gone."""
+        there = {entry.name: entry for entry in os.scandir(self.folder / NOTES) if entry.name.endswith(".json")}
+        for shard in [s for s in self.shards.values() if self._note_path(s).name not in there]:
+            self._drop(shard)  # another process computes it again
+        for name, entry in sorted(there.items()):
             with suppress(OSError):  # removed meanwhile
                 written = entry.stat().st_mtime_ns
-                if self._seen.get(entry.name) == written:
+                if self._seen.get(name) == written:
                     continue
                 note = _note(Path(entry.path))
                 if note is not None and self._take(note):
-                    self._seen[entry.name] = written
+                    self._seen[name] = written
 
     def _take(self, note: Shard) -> bool:
         """Keep a note. `False` where its shard has no name yet, or another size: look again."""
@@ -165,10 +174,14 @@ class Manifest:
 
     def forget(self, shard: Shard) -> None:
         """Have a shard computed again."""
+        self._drop(shard)
+        self._note_path(shard).unlink(missing_ok=True)
+
+    def _drop(self, shard: Shard) -> None:
         self.shards.pop((shard.piece, shard.chunk), None)
+        self._seen.pop(self._note_path(shard).name, None)
         if shard.last:
             self._ends.pop(shard.piece, None)
-        self._note_path(shard).unlink(missing_ok=True)
 
     def ended(self, piece: int) -> int | None:
         """How many chunks a piece has, as far as is known."""

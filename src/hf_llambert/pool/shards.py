@@ -8,13 +8,14 @@ from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets import Dataset, Features, IterableDataset
 
 from hf_llambert.annotation.turns import one_at_a_time
 from hf_llambert.data import check_texts, claim_stage, note_stage, read_files, stage_results, write_whole
 from hf_llambert.notes import LABELLED, empty_shape
-from hf_llambert.pool.manifest import NOTES, Manifest, run_digest
+from hf_llambert.pool.manifest import NOTES, Manifest, run_digest, shard_files
 from hf_llambert.pool.share import Share
 from hf_llambert.pool.sources import Piece, column_values, pool_features, pool_pieces
 from hf_llambert.processes import everyones, launched
@@ -111,7 +112,7 @@ def label_pool(
         raise ValueError("The pool has no rows.")
     folder = Path(output)
     compared = folder / NOTES / f"agreement-{run_digest(labeler.settings() | reading)}"
-    agreement = _agreement(labeler, pieces, compared)
+    agreement = _agreement(labeler, pieces, compared, alone=process is not None)
     settings = labeler.settings() | reading  # it may be float32 now
     run = run_digest(settings)
     labeler.warm_up()
@@ -187,9 +188,7 @@ def _see_all(manifest: Manifest) -> None:
 
 def read_pool(folder: str | Path, streaming: bool = False) -> Dataset | IterableDataset:
     """The rows that [`label_pool`] wrote, in the order of the pool."""
-    files = sorted(Path(folder).glob("part-*.parquet"))
-    if not files:
-        raise FileNotFoundError(f"'{folder}' holds no part-*.parquet. Label a pool into it first.")
+    files = shard_files(folder)
     if not streaming:
         return read_files("parquet", files)
     features = Features.from_arrow_schema(pq.read_schema(files[0]))
@@ -218,19 +217,21 @@ def _kept(features: Features, text_column: str, keep: Sequence[str] | None) -> l
     return kept
 
 
-def _agreement(labeler: StudentLabeler, pieces: Sequence[Piece], noted: Path) -> float | None:
+def _agreement(labeler: StudentLabeler, pieces: Sequence[Piece], noted: Path, alone: bool) -> float | None:
     """
-    How often lower precision gives the label of float32; computed once for each run. Where that is too seldom, a labeler
-    whose dtype was left to it takes float32.
+    How often lower precision gives the label of float32, on the process where it does so least often; computed once for each
+    run. Where that is too seldom, a labeler whose dtype was left to it takes float32.
     """
-    if (dtype := labeler.settings()["dtype"]) == "float32":
-        return None
-    try:
-        agreement = float(noted.read_text(encoding="utf-8"))
-    except (OSError, ValueError):  # none yet, or damaged: compared anew
-        texts = list(islice(_usable_texts(pieces, labeler.text_column), _SAMPLE))
-        agreement = labeler.agreement(texts) if texts else 1.0
-    if agreement < _LEAST_AGREEMENT:
+    agreement = None
+    if (dtype := labeler.settings()["dtype"]) != "float32":
+        try:
+            agreement = float(noted.read_text(encoding="utf-8"))
+        except (OSError, ValueError):  # none yet, or damaged: compared anew
+            texts = list(islice(_usable_texts(pieces, labeler.text_column), _SAMPLE))
+            agreement = labeler.agreement(texts) if texts else 1.0
+    if not alone:  # all must label alike, however their GPUs round
+        agreement = min((one for one in everyones(agreement) if one is not None), default=None)
+    if agreement is not None and dtype != "float32" and agreement < _LEAST_AGREEMENT:
         found = (
             f"With dtype='{dtype}' on {labeler.backend} only {agreement:.2%} of the texts compared keep the label that float32 "
             f"gives them; at least {_LEAST_AGREEMENT:.1%} must."
@@ -268,7 +269,10 @@ def _verified(manifest: Manifest) -> dict:
         raise ValueError("The pool has no rows.")
     expected: dict[int, int] = {}
     for (number, chunk), shard in sorted(manifest.shards.items()):
-        rows = pq.read_metadata(manifest.folder / shard.name).num_rows if shard.rows else 0
+        rows = 0
+        if shard.rows:
+            with suppress(OSError, pa.ArrowException):  # damaged: no row of it can be read
+                rows = pq.read_metadata(manifest.folder / shard.name).num_rows
         if (
             rows != shard.rows
             or shard.start != expected.get(number, 0)

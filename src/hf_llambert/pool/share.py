@@ -17,7 +17,6 @@ from hf_llambert.tasks.questions import ABSTAIN
 from hf_llambert.training.students import Encoded, StudentLabeler
 
 _WINDOW = 4096  # rows among which texts are sorted by length
-_FAR = 1 << 62
 
 
 @dataclass
@@ -161,7 +160,7 @@ class Share:
         """These chunks in one pass; where the end of the piece is not known, what is missing from the first of them on."""
         size, at, stop = self.manifest.rows_per_shard, chunks[0] * self.manifest.rows_per_shard, None
         if self.manifest.ended(p) is not None:
-            stop = min((chunks[-1] + 1) * size, piece.num_rows or _FAR)
+            stop = min((chunks[-1] + 1) * size, piece.num_rows or 1 << 62)
         for window in _windows(self._read(piece, at), at, size):
             table = window.slice(0, None if stop is None else stop - at)
             chunk, start, at = at // size, at, at + table.num_rows

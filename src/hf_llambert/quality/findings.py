@@ -15,6 +15,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from hf_llambert.data import STAGE_FILE
 from hf_llambert.notes import read_note, read_stage
 from hf_llambert.pool.cascade import labels_identity
+from hf_llambert.pool.manifest import shard_files
 from hf_llambert.quality.curves import CURVE_FILE, worth_of_labels
 from hf_llambert.quality.drift import measure_drift
 from hf_llambert.quality.labelled import run_labels
@@ -158,7 +159,7 @@ def finding_sentences(report: Mapping) -> list[str]:
 def pool_counts(folder: Path, num_labels: int) -> list[int]:
     """How often each label was given to a labelled pool, read one shard at a time."""
     counts = np.zeros(num_labels, dtype=np.int64)
-    for path in _shards(folder):
+    for path in shard_files(folder):
         given = pq.read_table(path, columns=["student_label"])["student_label"].to_numpy()
         counts += np.bincount(given[given >= 0], minlength=num_labels)
     return [int(count) for count in counts]
@@ -166,8 +167,8 @@ def pool_counts(folder: Path, num_labels: int) -> list[int]:
 
 def pool_texts(folder: Path, column: str, seed: int = 0) -> list[str] | None:
     """At most 2,000 texts drawn at random from up to 64 shards of a labelled pool; `None` where it keeps no texts."""
-    random, paths = np.random.default_rng(seed), _shards(folder)
-    if not paths or column not in pq.read_schema(paths[0]).names:
+    random, paths = np.random.default_rng(seed), shard_files(folder)
+    if column not in pq.read_schema(paths[0]).names:
         return None
     chosen = [paths[k] for k in sorted(random.permutation(len(paths))[:_FILES])]
     sizes = np.array([pq.read_metadata(path).num_rows for path in chosen])
@@ -179,10 +180,6 @@ def pool_texts(folder: Path, column: str, seed: int = 0) -> list[str] | None:
         if len(mine):
             texts += pq.read_table(path, columns=[column])[column].take(mine).to_pylist()
     return texts
-
-
-def _shards(folder: Path) -> list[Path]:
-    return sorted(folder.glob("part-*.parquet"))
 
 
 def _noise(usable: list[dict]) -> dict | None:

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from hf_llambert.data import STAGE_FILE
 from hf_llambert.models import content_id
@@ -34,11 +38,16 @@ class Labels:
         """The content of the student that gave them."""
         return self.note["config"].get("student")
 
-    @property
+    @cached_property
     def complete(self) -> bool:
-        """Whether the pool is labelled to its end."""
+        """Whether the pool is labelled to its end, and all its rows are there still."""
         results = self.note["results"]
-        return bool(results) and results.get("complete") is not False
+        if not results or results.get("complete") is False:
+            return False
+        try:
+            return sum(pq.read_metadata(path).num_rows for path in self._files()) == self.rows
+        except (OSError, pa.ArrowException):  # a shard is damaged
+            return False
 
     @property
     def rows(self) -> int:
@@ -57,9 +66,12 @@ class Labels:
     def shards(self) -> list[Path]:
         """The Parquet files of the run that the note is of, in the order of the pool."""
         if self.complete:
-            return sorted(self.folder.glob("part-*.parquet"))
+            return self._files()
         run = run_digest(self.note["config"])
-        return [path for path in sorted(self.folder.glob("part-*.parquet")) if self._is_of(path, run)]
+        return [path for path in self._files() if self._is_of(path, run)]
+
+    def _files(self) -> list[Path]:
+        return sorted(self.folder.glob("part-*.parquet"))
 
     def _is_of(self, path: Path, run: str) -> bool:
         note = self.folder / NOTES / f"{path.name}.json"

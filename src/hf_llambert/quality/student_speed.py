@@ -9,9 +9,14 @@ from pathlib import Path
 
 import torch
 from torch.utils.data import DataLoader
-from transformers import AutoModelForSequenceClassification, DataCollatorWithPadding
+from transformers import (
+    AutoModelForSequenceClassification,
+    DataCollatorWithPadding,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
-from hf_llambert.models import choose_device, limit_worker_threads
+from hf_llambert.models import choose_device, free_models, limit_worker_threads
 from hf_llambert.quality.forecast import Estimate, mean_estimate
 from hf_llambert.tasks.spec import TaskSpec
 from hf_llambert.training.backends import Backend
@@ -69,8 +74,27 @@ def student_speed(
     fit_pad_token(tokenizer, model)
     model.to(device).train()
     reading = Reading(min(max_length, longest_input(tokenizer, model)), head_share)
-    rows = sorted(reading.encode(tokenizer, list(texts)), key=len)
-    batches = _spread(rows, batch_size)
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place) / "student"
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        save_reading(folder, reading, {})
+        steps = _train_seconds(model, tokenizer, reading.encode(tokenizer, list(texts)), batch_size, device)
+        del model
+        free_models()  # with its gradients and optimizer: they would take memory from the labelling
+        labelling = _label_seconds(StudentLabeler(folder, backend=backend), list(texts))
+    return {"train": mean_estimate(steps[1:]), "label": mean_estimate(labelling)}
+
+
+def _train_seconds(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    rows: list[list[int]],
+    batch_size: int,
+    device: str,
+) -> list[float]:
+    """Seconds for one row, of each step."""
+    batches = _spread(sorted(rows, key=len), batch_size)
     loader: DataLoader = DataLoader(
         [{"input_ids": row, "labels": 0} for batch in batches for row in batch],  # type: ignore[arg-type]
         batch_size=batch_size,
@@ -85,13 +109,7 @@ def student_speed(
         optimizer.zero_grad()
         _finish(device)
         steps.append((time.perf_counter() - start) / len(inputs["input_ids"]))
-    with tempfile.TemporaryDirectory() as place:
-        folder = Path(place) / "student"
-        model.save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
-        save_reading(folder, reading, {})
-        labelling = _label_seconds(StudentLabeler(folder, backend=backend), list(texts))
-    return {"train": mean_estimate(steps[1:] or steps), "label": mean_estimate(labelling)}
+    return steps
 
 
 def _spread(rows: list[list[int]], batch_size: int) -> list[list[list[int]]]:

@@ -295,8 +295,9 @@ class MixCallback(TrainerCallback, ExportableState):
                 f"...); this training has {type(scheduler).__name__}. Choose another lr_scheduler_type."
             )
         switch = min(self._step_at(self._plan.edges[1]), max_steps - 1)  # type: ignore[union-attr]
-        first, second = _lr_factors(args, max(switch, 1)), _lr_factors(args, max_steps - switch)
-        scale = (self.gold_learning_rate or 0.0) / args.learning_rate
+        rate: float = self.gold_learning_rate  # type: ignore[assignment]
+        first = _lr_factors(args, args.learning_rate, max(switch, 1))
+        second, scale = _lr_factors(args, rate, max_steps - switch), rate / args.learning_rate
 
         def factor(step: int) -> float:
             return first(step) if step < switch else scale * second(step - switch)
@@ -356,11 +357,11 @@ def _lengths(dataset: object, args: TrainingArguments) -> list[int] | None:
     return [len(row) for row in dataset["input_ids"]]
 
 
-def _lr_factors(args: TrainingArguments, steps: int) -> Callable[[int], float]:
-    """The factors of the learning rate that a training of so many steps would have."""
+def _lr_factors(args: TrainingArguments, rate: float, steps: int) -> Callable[[int], float]:
+    """The factors of the learning rate that a training of so many steps with this peak would have."""
     scheduler = get_scheduler(
         args.lr_scheduler_type,
-        torch.optim.SGD([torch.zeros(1)], lr=1.0),
+        torch.optim.SGD([torch.zeros(1)], lr=rate),  # by which a schedule divides the least rate that was stated
         num_warmup_steps=min(args.get_warmup_steps(steps), max(steps - 1, 0)),  # the last step learns something
         num_training_steps=steps,
         scheduler_specific_kwargs=args.lr_scheduler_kwargs,  # type: ignore[arg-type]

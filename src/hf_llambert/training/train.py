@@ -115,7 +115,9 @@ def train_student(
     }
     output, asked = Path(output), Reading(max_length, head_share)
     noted = stage_results(output, config, TRAINED)
-    if noted is not None and (output / METRICS_FILE).is_file():
+    done = noted is not None and (output / METRICS_FILE).is_file()
+    wait_for_everyone()  # all have looked before one writes: else some would be done, and be waited for, for ever
+    if noted is not None and done:
         return noted
     args = own_folder(args, config)
     rows, dev = kept_back(rows, args, text_column)
