@@ -49,10 +49,10 @@ _REPORTED = re.compile(
 )
 _EMPHASIS = re.compile(r"(\*{1,3})(?=\S)([^*\n]{1,500})(?<=\S)\1")
 _NEXT_EXAMPLE = re.compile(
-    r"\n\s*(?:[#*>-]{1,4}\s*)?(?:(?:the|next|another|new|movie|film|customer|product|news|user|hotel|restaurant)\s)?"
+    r"\n[^\S\n]*(?:[#*>-]{1,4}\s*)?(?:(?:the|next|another|new|movie|film|customer|product|news|user|hotel|restaurant)\s)?"
     r"(?:review|text|input|question|sentence|tweet|article|passage|document|example|headline|statement|post|q|human|user|"
     r"instruction|task|prompt)(?:\s\d{1,4})?\**\s?:|"
-    r"\n\s*(?:<\|(?:user|im_start)\|?>|\[inst\]|#{2,4}\s)"
+    r"\n[^\S\n]*(?:<\|(?:user|im_start)\|?>|\[inst\]|#{2,4}\s)"
 )
 _OPTION_END = re.compile(r"\s?[).:\]}*–—-]{1,4}\s")
 _CODE_END = re.compile(r"\s?[).:\]}*,–—-]{1,4}\s|\*{0,2}\s\((?=\w)")

@@ -50,8 +50,10 @@ _TAKEN_BACK = re.compile(
 
 def denies(rest: str, spans: list[re.Match[str]]) -> bool:
     """Whether an English word of denial stands before a label in its clause, or after it."""
+    done = 0
     for span in spans:
-        clause = _CLAUSE_END.split(rest[max(0, span.start() - 150) : span.start()])[-1]
+        clause = _CLAUSE_END.split(rest[max(done, span.start() - 150) : span.start()])[-1]
+        done = span.end()
         if _NEGATED_BEFORE.search(clause) or _NEGATED_AFTER.match(rest, span.end()):
             return True
     return False

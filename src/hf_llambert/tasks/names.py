@@ -83,9 +83,9 @@ def fold(text: str) -> str:
     text = _GRADE_MINUS.sub(r"\1-", text.translate(_SIGNS))
     text = _PLUS.sub("", _MINUS.sub("-", _HYPHEN.sub("-", _APOSTROPHE.sub("'", text))))
     # ½ and ² would become digits of their own.
-    text = "".join("x" if unicodedata.category(c) == "No" else c for c in text)
+    text = text.translate({ord(c): "x" for c in set(text) if unicodedata.category(c) == "No"})
     text = unicodedata.normalize("NFKC", text).casefold()
-    text = "".join(c for c in text if unicodedata.category(c) not in ("Cf", "Cs"))
+    text = text.translate({ord(c): None for c in set(text) if unicodedata.category(c) in ("Cf", "Cs")})
     text = text.translate(_PLAIN_QUOTES)
     return re.sub(r"[ \t]+", " ", text.replace("_", " "))
 
