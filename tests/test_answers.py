@@ -74,7 +74,7 @@ NONE = [
     "positively",
     "positivenegative",
     "positive or negative",
-    "positive, not negative",
+    "not negative, positive",
     "neither positive nor negative",
     "Positive\nNegative",
     "Answer: positive\nFinal answer: negative",

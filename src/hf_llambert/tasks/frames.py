@@ -54,6 +54,7 @@ class _Frames:
     yes: frozenset[str]
     no: frozenset[str]
     denying: frozenset[str]
+    undecided: frozenset[str]
 
 
 @lru_cache(maxsize=1)
@@ -76,7 +77,7 @@ def _known() -> _Frames:
         *(frozenset(clean(word.casefold()) for word in data[name]) for name in ("openers", "claims")),
         *(
             frozenset(word.casefold() for word in data[name])
-            for name in ("foreign", "prepositions", "yes", "no", "denying")
+            for name in ("foreign", "prepositions", "yes", "no", "denying", "undecided")
         ),
     )
 
@@ -167,6 +168,11 @@ def is_statement(before: str, name: str, after: str) -> bool:
 def is_yes_or_no(name: str) -> bool:
     """Whether a name is a yes or a no of some language."""
     return name in _known().yes | _known().no
+
+
+def is_undecided(name: str) -> bool:
+    """Whether a label says that nothing can be decided, so that a lack of information explains it."""
+    return name in _known().undecided
 
 
 def _clause_start(before: str) -> int | None:
