@@ -300,3 +300,15 @@ def test_other_spellings_of_a_name_are_that_name(labels, name, answer):
 )  # fmt: skip
 def test_what_a_model_writes_after_its_turn_is_none_of_its_answer(labels, name, answer):
     check(labels, name, answer)
+
+
+@pytest.mark.parametrize(
+    ("labels", "name", "answer"),
+    table(
+        (YES_NO, None, "No, it is.", "No, it does.", "Yes, it isn't.", "Yes, it does not."),
+        (YES_NO, "no", "No, it is not.", "No, it doesn't.", "No, this is correct.", "No, it is about cats."),
+        (YES_NO, "yes", "Yes, it is.", "Yes, it does.", "Yes, it is about cats."),
+    ),
+)
+def test_yes_or_no_that_its_own_claim_contradicts_abstains(labels, name, answer):
+    check(labels, name, answer)

@@ -34,6 +34,7 @@ _ANOTHER_LABEL = re.compile(
     r"(?<!\w)(?:another|other|different|second|better|alternative) (?:answer|label|classification|category)(?!\w)"
 )
 _CLAUSE = re.compile(r"[.!?;:,\n()\[\]–—]+|\s-\s")
+_CLAIM = re.compile(r"(?:it|this|that|he|she|they|there) (?:is|was|are|were|do|does|did|has|have|can)( not|n t)?")
 _ANY_WORDS = {"~": r"(?:\S+ ){1,6}", "...": r"(?:\S+ )*"}
 _LONGEST_BESIDE = 400  # characters before a label, and of pauses after it, in which a frame is looked for
 
@@ -211,6 +212,8 @@ def _answers_yes_or_no(name: str, pause: str, tail: str) -> bool:
     """Whether what stands after a yes or a no and a pause is its claim again or an explanation of it."""
     known = _known()
     said = re.split(r"[.!?\n。]", tail, maxsplit=1)[0]
+    if (claim := _CLAIM.fullmatch(clean(said))) and bool(claim[1]) != (name in known.no):
+        return False  # "No, it is."
     if known.holds["slips"].search(tail) or (name not in known.no and is_foreign_denial(tail)):
         return False
     if known.begins["reasons"].match(tail) or not pause.strip(" ") or known.holds["dodges"].search(said):
