@@ -2,12 +2,17 @@
 
 import pytest
 
-from answer_tables import STARS, YES_NO
+from answer_tables import OPTIONS, STARS, YES_NO, table
 from hf_llambert import ABSTAIN, TaskSpec
 from hf_llambert.tasks.answers import read_answer
 
 SENTIMENT = ("negative", "positive")
 TOPICS = ("world", "sports", "business", "tech")
+NEWS = ("World", "Sports", "Business", "Sci/Tech")
+INTENTS = ("card_arrival", "lost_or_stolen_card", "other")
+NLI = ("entailment", "neutral", "contradiction")
+TONES = ("positive", "neutral", "negative")
+STAR_NAMES = ("1 star", "2 stars", "3 stars", "4 stars", "5 stars")
 CODES = ("I10", "E11", "E11.9", "J45", "F32", "F32.1")
 TICKETS = ("billing", "bug", "feature request", "question")
 EMOTIONS = ("joy", "sadness", "anger", "fear", "love", "surprise")
@@ -224,3 +229,86 @@ def test_another_topic_before_the_answer_is_another_answer():
 )
 def test_ordinary_words_around_an_answer_leave_it(answer, label):
     assert read_answer(answer, (("negative",), ("positive",))) == (label, None)
+
+
+@pytest.mark.parametrize(
+    ("labels", "name", "answer"),
+    table(
+        (SPAM, "ham", "Ham. This message is not spam.", "Ham - this is a legitimate message, not spam.", "Ham, not spam."),
+        (SENTIMENT, "positive", "Positive, not negative.", "The review is positive, not negative."),
+        (TONES, "neutral", "Neutral. It is neither positive nor negative.",
+         "Neutral - neither positive nor negative sentiment is expressed."),
+        (STANCE, "none", "None. The tweet is neither favor nor against."),
+        (OPTIONS, "B", "B, not A.", "B. Not A, since Paris is right."),
+        (YES_NO, "yes", "Yes, not no."),
+        (SPAM, None, "Not spam, ham.", "Ham. Not spam?", "Ham. Not spam, but marketing.", "Ham or not spam"),
+        (SENTIMENT, None, "Positive. I'm not sure it is not negative.", "Positive. No wait, not positive. Negative.",
+         "Not positive nor negative", "The review is positive, not negative, but mixed."),
+    ),
+)  # fmt: skip
+def test_other_labels_that_are_denied_after_the_first_leave_it(labels, name, answer):
+    check(labels, name, answer)
+
+
+@pytest.mark.parametrize(
+    ("labels", "name", "answer"),
+    table(
+        (NLI, "neutral", "Neutral - there is not enough information to determine.",
+         "Neutral. There is not enough information in the premise.", "Neutral because there's not enough information to say.",
+         "Neutral. It is impossible to know whether he is sad."),
+        (NLI, None, "Entailment. There is not enough information.", "Not enough information",
+         "There is not enough information. Neutral.", "Neutral. I cannot answer."),
+    ),
+)  # fmt: skip
+def test_lack_of_information_explains_only_a_label_that_decides_nothing(labels, name, answer):
+    check(labels, name, answer)
+
+
+@pytest.mark.parametrize(
+    ("labels", "name", "answer"),
+    table(
+        (NEWS, "Sci/Tech", "Sci-Tech", "SciTech", "sci tech", "4. Sci/Tech", "D) Sci/Tech"),
+        (NEWS, None, "Sci, Tech", "Sci. Tech", "Tech"),
+        (INTENTS, "card_arrival", r"card\_arrival", r"**card\_arrival**", "1. card_arrival", "2) Card arrival"),
+        (INTENTS, None, "1. card_arrival\n2. other"),
+        (STAR_NAMES, "4 stars", "4", "4/5", "4 star", "4 out of 5 stars", "Rating: 4", "Four stars", "★★★★☆"),
+        (STAR_NAMES, None, "4.5", "4 people liked it", "10", "4-5", "4/10", "1 star for service"),
+        (STARS, "4", "Four", "four stars.", "**Four**", "★★★★☆", "Rating: ⭐⭐⭐⭐☆"),
+        (STARS, None, "★★", "★★★★½", "⭐ Great", "Six", "One thing is clear", "Four or five"),
+    ),
+)  # fmt: skip
+def test_other_spellings_of_a_name_are_that_name(labels, name, answer):
+    check(labels, name, answer)
+
+
+@pytest.mark.parametrize(
+    ("labels", "name", "answer"),
+    table(
+        (SENTIMENT, "positive", "Positive [/INST]", "Positive</s><s>[INST] Is this review positive or negative?",
+         "Positive\n<|user|>\nIs it positive or negative?\n<|assistant|>\nNegative",
+         "Positive<|im_end|>\n<|im_start|>user\nNegative?", "<|im_start|>assistant\nPositive<|im_end|>",
+         "The review is positive.</s>", "One word: Positive", "In one word, the sentiment is positive.",
+         '{"response": "Positive"}'),
+        (SENTIMENT, None, "Positive or negative?</s>Positive", "Is it positive?</s>",
+         "<|im_start|>user\\nThis film is positive.<|im_end|>\\n<|im_start|>assistant\\nnegative",
+         "<start_of_turn>user\\nThis film is positive.<end_of_turn>\\n<start_of_turn>model\\nnegative",
+         "[INST] The film is positive. [/INST] Negative"),
+        (SPAM, "spam", "Spam\n\nMessage: Hi, how are you?\nLabel: Ham", "Spam\n\nEmail: Hello\nLabel: ham"),
+        (TICKETS, None, "Question:"),
+        (TICKETS, "question", "Question", "Question.", "The ticket is a question."),
+    ),
+)  # fmt: skip
+def test_what_a_model_writes_after_its_turn_is_none_of_its_answer(labels, name, answer):
+    check(labels, name, answer)
+
+
+@pytest.mark.parametrize(
+    ("labels", "name", "answer"),
+    table(
+        (YES_NO, None, "No, it is.", "No, it does.", "Yes, it isn't.", "Yes, it does not."),
+        (YES_NO, "no", "No, it is not.", "No, it doesn't.", "No, this is correct.", "No, it is about cats."),
+        (YES_NO, "yes", "Yes, it is.", "Yes, it does.", "Yes, it is about cats."),
+    ),
+)
+def test_yes_or_no_that_its_own_claim_contradicts_abstains(labels, name, answer):
+    check(labels, name, answer)

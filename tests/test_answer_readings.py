@@ -146,7 +146,7 @@ def test_ordinary_english_answers_are_read(labels, label, answer):
         (
             STARS, ABSTAIN, "I'd give it a 4.5", "It's between 4 and 5", "Room 4", "4 people complained",
             "Two of the 5 were bad", "2 of 5 dishes were good", "Not 4", "Not a 4", "less than 4", "4 minus",
-            "3.5 stars", "10", "0", "4 or so", "Minus 4 stars", "-4", "4+ hours", "Four", "It came out in 4 colors",
+            "3.5 stars", "10", "0", "4 or so", "Minus 4 stars", "-4", "4+ hours", "It came out in 4 colors",
             "I watched it 3 times.", "The 4 actors are great.", "I have 2 kids who loved it.", "My 5 year old loved it",
             "5 years later still good", "4 \xbd", "\u2605\u2605", "The first 3 episodes are good.",
             "1 of the best movies", "1 in a million", "No 1", "Number 1 movie", "Question 2", "I ordered 3.",
@@ -178,7 +178,7 @@ def test_ordinary_english_answers_are_read(labels, label, answer):
         ),
         (
             ("toxic", "non-toxic"), ABSTAIN, "It is not clear if toxic", "I don't think it is non-toxic",
-            "not exactly toxic", "Is it toxic?", "Toxic? Not at all.", "toxic, not non-toxic",
+            "not exactly toxic", "Is it toxic?", "Toxic? Not at all.", "toxic, not quite non-toxic",
             "neither toxic nor non-toxic",
         ),
         (

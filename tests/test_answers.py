@@ -74,7 +74,7 @@ NONE = [
     "positively",
     "positivenegative",
     "positive or negative",
-    "positive, not negative",
+    "not negative, positive",
     "neither positive nor negative",
     "Positive\nNegative",
     "Answer: positive\nFinal answer: negative",
@@ -749,6 +749,7 @@ def test_explanation_with_words_of_denial_is_still_read(sentiment, answer):
 def test_reading_what_follows_a_label_is_linear(sentiment, piece):
     start = time.perf_counter()
     sentiment.read("positive " + (piece * 19_000)[:19_900])
+    sentiment.read("positive " + (piece * 19_000)[:19_900] + " positive")
     assert time.perf_counter() - start < 2
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from hf_llambert.tasks.denials import ASKS, REFUSED, STRUCK, denies, is_measure, may_deny, takes_back
+from hf_llambert.tasks.denials import ASKS, REFUSED, STRUCK, denies, is_measure, may_deny, refuses, takes_back
 from hf_llambert.tasks.frames import (
     clean,
     is_foreign_denial,
@@ -27,7 +27,14 @@ from hf_llambert.tasks.names import (
     stands_alone,
     vocabulary,
 )
-from hf_llambert.tasks.numbers import highest, is_count, is_other_number, plain_grades, without_confidence
+from hf_llambert.tasks.numbers import (
+    counted_grade,
+    highest,
+    is_count,
+    is_other_number,
+    plain_grades,
+    without_confidence,
+)
 from hf_llambert.tasks.thoughts import without_thoughts
 
 LONGEST_ANSWER = 20_000
@@ -36,11 +43,17 @@ LONGEST_ANSWER = 20_000
 _TAGS = re.compile(
     r"</?(?:response|b|i|u|em|strong|code|span|p|div|br|li|(?:(?:final|predicted|overall) )?(?:"
     + "|".join(sorted(ANSWER_KEYS | NUMBER_KEYS))
-    + r"))\b[^<>]{0,200}>|<\|[^|<>\n]{1,40}\|>|</?(?:s|eos|bos|end_of_turn|end of turn)>"
+    + r"))\b[^<>]{0,200}>|<\|[^|<>\n]{1,40}\|>|</?(?:s|eos|bos|end of turn)>|\[/?inst\]"
 )
 # "Answer: x", alone on its line, is the answer whatever an explanation on other lines goes on to mention.
 _ANSWER_LINE = re.compile(
     r"^\W*(?:the |my |final |overall )*(?:" + "|".join(sorted(ANSWER_KEYS)) + r")(?: is)?\s*(?::|=(?!>))+(.*)$"
+)
+# What stands after a turn is none of the answer: a base model goes on with the next one. Where a turn begins before any label,
+# the answer may hold the question, and nothing is left out.
+_TURN = re.compile(
+    r"</s>|<\|(?:im end|im start|eot id|eom id|start header id|end|end of text|endoftext|user)\|>|"
+    r"<(?:start|end) of turn>|\[inst\]"
 )
 # A word in quotation marks after one of these is reported from the text, not given as the answer.
 _REPORTED = re.compile(
@@ -49,15 +62,15 @@ _REPORTED = re.compile(
 )
 _EMPHASIS = re.compile(r"(\*{1,3})(?=\S)([^*\n]{1,500})(?<=\S)\1")
 _NEXT_EXAMPLE = re.compile(
-    r"\n\s*(?:[#*>-]{1,4}\s*)?(?:(?:the|next|another|new|movie|film|customer|product|news|user|hotel|restaurant)\s)?"
+    r"\n[^\S\n]*(?:[#*>-]{1,4}\s*)?(?:(?:the|next|another|new|movie|film|customer|product|news|user|hotel|restaurant)\s)?"
     r"(?:review|text|input|question|sentence|tweet|article|passage|document|example|headline|statement|post|q|human|user|"
-    r"instruction|task|prompt)(?:\s\d{1,4})?\**\s?:|"
-    r"\n\s*(?:<\|(?:user|im_start)\|?>|\[inst\]|#{2,4}\s)"
+    r"instruction|task|prompt|message|sms|email|comment|query|utterance|premise|claim)(?:\s\d{1,4})?\**\s?:|"
+    r"\n[^\S\n]*#{2,4}\s"
 )
 _OPTION_END = re.compile(r"\s?[).:\]}*–—-]{1,4}\s")
 _CODE_END = re.compile(r"\s?[).:\]}*,–—-]{1,4}\s|\*{0,2}\s\((?=\w)")
 _BOXED = re.compile(r"\${0,2}\\boxed\s?\{\s?(?:\\text\w{0,4}\s?\{)?([^{}]{0,200})\}{1,2}\$*")
-_NOT_OTHER = re.compile(r"(?<=[\w+#]) \(not (?:an? )?([^()\n]{1,60})\)")
+_DENIED = re.compile(r"(?<!\w)(?:not|neither|nor)(?: an?)? $")
 _MOST_BEFORE = 60  # sentences before the one that states the label
 _SENTENCE = re.compile(r"(?<=[.!?])\s+|\n+|(?<=[。｡।۔؟])")
 _QUOTED = re.compile(r"\"([^\"\n]*)\"|(?<!\w)'([^'\n]*)'(?!\w)|`([^`\n]*)`")
@@ -91,7 +104,10 @@ def read_answer(response: str, words: tuple[tuple[str, ...], ...]) -> tuple[int 
 def _read_folded(text: str, ids: dict[str, int], pattern: re.Pattern[str]) -> tuple[int | None, str | None]:
     if STRUCK.search(text):
         return None, "denies a label"
-    text = plain_names(text, ids)
+    turn = _TURN.search(text)
+    if turn and pattern.search(text, 0, turn.start()):
+        text = text[: turn.start()]
+    text = counted_grade(plain_names(text, ids), ids)
     whole = _whole_answer(text, ids)
     if whole is not None:
         return whole
@@ -128,7 +144,8 @@ def _whole_answer(text: str, ids: dict[str, int]) -> tuple[int | None, str | Non
     name, label = key(text), label_of(text, ids)
     if label is None:
         return None
-    if ASKS.search(text) and name[-1] not in "?;":
+    heading = text.rstrip().endswith(":") and _NEXT_EXAMPLE.match("\n" + text)  # "Question:", where that is a label
+    if heading or ASKS.search(text) and name[-1] not in "?;":
         return None, "asks instead of answering"
     if name in ids and name[0].isdigit() and re.match(r"\s*[<>]=?\s", text):
         return None, "may be another number"
@@ -161,7 +178,7 @@ def _only(found: list[tuple[set[int], str | None]]) -> tuple[int | None, str | N
 def _text_labels(text: str, ids: dict[str, int], pattern: re.Pattern[str]) -> tuple[set[int], str | None]:
     """The labels that a text names, and a reason for not believing it."""
     text = _QUOTED.sub(lambda match: _unquote(match, ids), text)
-    text = _NOT_OTHER.sub(lambda match: "" if key(match[1]) in ids else match[0], text)
+    text = _without_denied(text, ids, pattern)
     top = highest(ids)
     text = without_confidence(plain_grades(text, top), top)
     all_spans = list(pattern.finditer(text))
@@ -178,6 +195,19 @@ def _text_labels(text: str, ids: dict[str, int], pattern: re.Pattern[str]) -> tu
     return labels, next(_doubts(text, spans, ids), None)
 
 
+def _without_denied(text: str, ids: dict[str, int], pattern: re.Pattern[str]) -> str:
+    """A text without other labels that it denies after its own: "Ham, not spam.", "Neutral. It is neither good nor bad."."""
+    spans = list(pattern.finditer(text))
+    label_by_name = {name: label_of(name, ids) for name in {span[0] for span in spans}}
+    out, end = "", 0
+    for span in spans:
+        if label_by_name[span[0]] != label_by_name[spans[0][0]]:
+            denied = _DENIED.search(text, max(end, span.start() - 12), span.start())
+            if denied:
+                out, end = out + text[end : denied.start()], span.end()
+    return out + text[end:]
+
+
 def _doubts(text: str, spans: list[re.Match[str]], ids: dict[str, int]) -> Iterator[str]:
     """Reasons for not believing the labels at `spans`."""
     if any(is_other_number(span, ids) for span in spans):
@@ -186,7 +216,7 @@ def _doubts(text: str, spans: list[re.Match[str]], ids: dict[str, int]) -> Itera
         yield "may be a part of another label"
     if any(is_measure(span) for span in spans):
         yield "may be a confidence"
-    if REFUSED.search(text):
+    if refuses(text, spans[0][0]):
         yield "refuses to answer"
     # Label words are blanked out first: "no" and "not related" may be labels themselves.
     blanked = list(text)

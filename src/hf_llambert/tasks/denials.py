@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from hf_llambert.tasks.frames import has_doubts
+from hf_llambert.tasks.frames import has_doubts, is_undecided
 
 _NEGATED_BEFORE = re.compile(
     r"(?<!\w)(?:not|no|non|never|neither|nor|none|nothing|nowhere|without|hardly|barely|rarely|seldom|scarcely|cannot|unable|"
@@ -25,6 +25,10 @@ REFUSED = re.compile(
     r"(?:as|i am|i'm)(?: just| only)? an? (?:ai|artificial intelligence|(?:large )?language model|llm|virtual assistant|chatbot)|"
     r"please (?:provide|share|give|send|paste|enter|specify|clarify|ask|rephrase|wait)|(?:not enough|insufficient) information|"
     r"(?:need|require)s? (?:more|additional|further) (?:information|context|details))(?!\w)"
+)
+# What explains a label that decides nothing: "Neutral. There is not enough information to tell."
+_UNDECIDED = re.compile(
+    r"(?<!\w)(?:(?:not enough|insufficient) information|(?:impossible|not possible) to (?:know|tell|say|determine))(?!\w)"
 )
 # A name beside one of these may say how sure the answer is.
 _MEASURE_BEFORE = re.compile(
@@ -50,11 +54,18 @@ _TAKEN_BACK = re.compile(
 
 def denies(rest: str, spans: list[re.Match[str]]) -> bool:
     """Whether an English word of denial stands before a label in its clause, or after it."""
+    done = 0
     for span in spans:
-        clause = _CLAUSE_END.split(rest[max(0, span.start() - 150) : span.start()])[-1]
+        clause = _CLAUSE_END.split(rest[max(done, span.start() - 150) : span.start()])[-1]
+        done = span.end()
         if _NEGATED_BEFORE.search(clause) or _NEGATED_AFTER.match(rest, span.end()):
             return True
     return False
+
+
+def refuses(text: str, label: str) -> bool:
+    """Whether an English text that states a label refuses to answer."""
+    return REFUSED.search(_UNDECIDED.sub(" ", text) if is_undecided(label) else text) is not None
 
 
 def is_measure(span: re.Match[str]) -> bool:

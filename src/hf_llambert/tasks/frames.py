@@ -34,6 +34,7 @@ _ANOTHER_LABEL = re.compile(
     r"(?<!\w)(?:another|other|different|second|better|alternative) (?:answer|label|classification|category)(?!\w)"
 )
 _CLAUSE = re.compile(r"[.!?;:,\n()\[\]–—]+|\s-\s")
+_CLAIM = re.compile(r"(?:it|this|that|he|she|they|there) (?:is|was|are|were|do|does|did|has|have|can)( not|n t)?")
 _ANY_WORDS = {"~": r"(?:\S+ ){1,6}", "...": r"(?:\S+ )*"}
 _LONGEST_BESIDE = 400  # characters before a label, and of pauses after it, in which a frame is looked for
 
@@ -54,6 +55,7 @@ class _Frames:
     yes: frozenset[str]
     no: frozenset[str]
     denying: frozenset[str]
+    undecided: frozenset[str]
 
 
 @lru_cache(maxsize=1)
@@ -70,13 +72,13 @@ def _known() -> _Frames:
         re.compile("|".join(unspaced)),
         re.compile("|".join(stated).replace("\n", r"(?:\S+ ){1,3}")),
         re.compile("|".join(_template(clause, " ", slots) for clause in data["takebacks"])),
-        re.compile("|".join(map(_whole_word, data["i_may"]))),
-        {name: re.compile(r"[\W_]{0,8}(?:" + "|".join(map(_whole_word, data[name])) + ")") for name in _BEGINS},
-        {name: re.compile("|".join(map(_whole_word, data[name]))) for name in _HOLDS},
+        re.compile(_whole_words(data["i_may"])),
+        {name: re.compile(rf"[\W_]{{0,8}}(?:{_whole_words(data[name])})") for name in _BEGINS},
+        {name: re.compile(_whole_words(data[name])) for name in _HOLDS},
         *(frozenset(clean(word.casefold()) for word in data[name]) for name in ("openers", "claims")),
         *(
             frozenset(word.casefold() for word in data[name])
-            for name in ("foreign", "prepositions", "yes", "no", "denying")
+            for name in ("foreign", "prepositions", "yes", "no", "denying", "undecided")
         ),
     )
 
@@ -118,10 +120,11 @@ def _options(words: str, slots: dict[str, str]) -> str:
     return "|".join("".join(parts) for parts in options)
 
 
-def _whole_word(word: str) -> str:
-    word = word.casefold()
-    end = "" if word.endswith(":") else r"(?!\w)"
-    return re.escape(word) if re.match(rf"[{UNSPACED}]", word) else rf"(?<!\w){re.escape(word)}{end}"
+def _whole_words(words: list[str]) -> str:
+    """A pattern of words, whole where words stand between spaces; what all share is tried once, which is far faster."""
+    escaped = {re.escape(word.casefold()): re.match(rf"[{UNSPACED}]", word.casefold()) for word in words}
+    spaced = "|".join(word if word.endswith(":") else rf"{word}(?!\w)" for word, apart in escaped.items() if not apart)
+    return "|".join([rf"(?<!\w)(?:{spaced})", *(word for word, apart in escaped.items() if apart)])
 
 
 def clean(text: str) -> str:
@@ -168,6 +171,11 @@ def is_yes_or_no(name: str) -> bool:
     return name in _known().yes | _known().no
 
 
+def is_undecided(name: str) -> bool:
+    """Whether a label says that nothing can be decided, so that a lack of information explains it."""
+    return name in _known().undecided
+
+
 def _clause_start(before: str) -> int | None:
     """Where in the words before a label its own clause starts; `None` where another clause says something else."""
     known = _known()
@@ -204,6 +212,8 @@ def _answers_yes_or_no(name: str, pause: str, tail: str) -> bool:
     """Whether what stands after a yes or a no and a pause is its claim again or an explanation of it."""
     known = _known()
     said = re.split(r"[.!?\n。]", tail, maxsplit=1)[0]
+    if (claim := _CLAIM.fullmatch(clean(said))) and bool(claim[1]) != (name in known.no):
+        return False  # "No, it is."
     if known.holds["slips"].search(tail) or (name not in known.no and is_foreign_denial(tail)):
         return False
     if known.begins["reasons"].match(tail) or not pause.strip(" ") or known.holds["dodges"].search(said):

@@ -30,7 +30,7 @@ _HEADS = frozenset(
 _NOUNS = frozenset(
     ("language", "lang", "code", "codes", "priority", "urgency", "severity", "type", "genre", "department", "toxicity",
      "relation", "relationship", "domain", "theme", "subject", "mood", "feeling", "style", "level", "status", "diagnosis",
-     "icd10", "emotions")
+     "icd10", "emotions", "response")
 )  # fmt: skip
 _BESIDE = frozenset(
     ("reason", "reasons", "reasoning", "explanation", "rationale", "justification", "description", "confidence", "score",

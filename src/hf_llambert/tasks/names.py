@@ -42,7 +42,7 @@ _DEGREE = (
 )
 _DEGREE_BEFORE = re.compile(rf"(?<!\w){_DEGREE}\W*$")
 _SUFFIX = re.compile(r"(?<!\w)(\w{3,40}?)(?:d[ıiuü]r|t[ıiuü]r)(?!\w)")
-_NUMBERED = re.compile(r"\W{0,3}([a-h]|\d{1,2})\s?[.):]\s+(?=\w+\W*(?:\Z|\n))")
+_NUMBERED = re.compile(r"\W{0,3}([a-h]|\d{1,2})\s?[.):]\s+(?=([^\n]{1,200}?)\s*(?:\Z|\n))")
 _SHORT_NOT = re.compile(r"(?<!\w)(is|are|was|were|does|do|did|has)n't(?= )")
 _OPPOSITE = ("not ", "non ", "no ", "not", "non", "un", "in", "im", "ir", "il", "dis")
 
@@ -78,14 +78,15 @@ def _unmarked(text: str) -> str:
 
 def fold(text: str) -> str:
     """Case-folded text with plain quotes, hyphens and minus signs, without underscores and invisible characters."""
+    text = text.replace("\\_", "_")  # Markdown
     for entity, sign in _ENTITIES:
         text = text.replace(entity, sign)
     text = _GRADE_MINUS.sub(r"\1-", text.translate(_SIGNS))
     text = _PLUS.sub("", _MINUS.sub("-", _HYPHEN.sub("-", _APOSTROPHE.sub("'", text))))
     # ½ and ² would become digits of their own.
-    text = "".join("x" if unicodedata.category(c) == "No" else c for c in text)
+    text = text.translate({ord(c): "x" for c in set(text) if unicodedata.category(c) == "No"})
     text = unicodedata.normalize("NFKC", text).casefold()
-    text = "".join(c for c in text if unicodedata.category(c) not in ("Cf", "Cs"))
+    text = text.translate({ord(c): None for c in set(text) if unicodedata.category(c) in ("Cf", "Cs")})
     text = text.translate(_PLAIN_QUOTES)
     return re.sub(r"[ \t]+", " ", text.replace("_", " "))
 
@@ -105,6 +106,8 @@ def vocabulary(words: tuple[tuple[str, ...], ...]) -> tuple[dict[str, int], re.P
             ids.setdefault(key(name), label)
     for name, label in _opposites(ids).items() if len(words) == 2 else ():
         ids.setdefault(name, label)
+    for name, label in _other_spellings(ids).items():
+        ids.setdefault(name, label)
     return ids, re.compile("|".join(_whole(name) for name in sorted(ids, key=len, reverse=True)))
 
 
@@ -112,7 +115,7 @@ def plain_names(text: str, ids: dict[str, int]) -> str:
     """A folded answer without what is written around a name: "olumludur" is "olumlu", "B. positive" is "positive"."""
     text = _SUFFIX.sub(lambda match: match[1] if match[1] in ids else match[0], text)
     numbered = _NUMBERED.match(text)
-    if numbered and numbered[1] not in ids and key(text) not in ids:
+    if numbered and numbered[1] not in ids and key(numbered[2]) in ids and key(text) not in ids:
         text = text[numbered.end() :]
     return _SHORT_NOT.sub(r"\1 not", text) if any(name.startswith("not ") for name in ids) else text
 
@@ -127,6 +130,20 @@ def _opposites(ids: dict[str, int]) -> dict[str, int]:
         if opposite is not None and len(name) > 2:
             out |= {head + name: opposite for head in ("not ", "not a ", "not an ", "non ", "non")}
             out |= {f"un {name}": opposite} if f"un{name}" in ids else {}
+    return out
+
+
+def _other_spellings(ids: dict[str, int]) -> dict[str, int]:
+    """Other ways to write names: "sci-tech" and "scitech" of "sci/tech", and "4" where the labels are "1 star" to "5 stars"."""
+    out: dict[str, int] = {}
+    for name, label in ids.items():
+        parts = re.fullmatch(r"([a-z]{2,})/([a-z]{2,})", name)
+        if parts and ids.keys().isdisjoint(parts.groups()):
+            out |= {f"{parts[1]} {parts[2]}": label, f"{parts[1]}{parts[2]}": label}
+    stars = {name: re.fullmatch(r"(\d) stars?", name) for name in ids}
+    numbers = {match[1]: ids[name] for name, match in stars.items() if match}
+    if len(numbers) == len(set(ids.values())) == len(ids):
+        out |= numbers | {f"{number} star": label for number, label in numbers.items()}
     return out
 
 

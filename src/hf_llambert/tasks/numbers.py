@@ -7,6 +7,9 @@ import re
 from hf_llambert.tasks.names import DASHES
 
 _STARS = "sterne?n?|étoiles?|estrellas?|stelle|sterren|stjärnor|stjerner|yıldız|звёзды?|звезды?|звезд|gwiazdki|gwiazdek|estrelas?"
+_GLYPHS = re.compile(r"(?<![★⭐☆])((?:[★⭐]\ufe0f?)+)(☆*)(?![★⭐☆½x\ufe0f])")
+_WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+_WORD = re.compile(rf"\W*({'|'.join(_WORDS)})(?:[ -]stars?)?\W*")
 _LIST_NUMBER = re.compile(r"(?:\A|\n)\s*1[.)]\s+\w")
 _CONFIDENCE = re.compile(
     r"\s?[,;(\[–—-]\s{0,3}(?:(?:with |my |i'm |i am )?(?:about |a )?(?:confidence|certainty|probability)?"
@@ -21,6 +24,20 @@ _DASH_BEFORE = re.compile(rf"[-{DASHES}]\s{{1,3}}$")
 def highest(ids: dict[str, int]) -> int:
     """The highest whole number among the names of labels, 0 where none is one."""
     return max((int(name) for name in ids if name.isdecimal() and len(name) < 10), default=0)
+
+
+def counted_grade(text: str, ids: dict[str, int]) -> str:
+    """A folded answer in which a grade that is written as stars, or alone as a word, is a number: "★★★★☆" and "Four" are 4."""
+    top = highest(ids)
+    word = _WORD.fullmatch(text) if top else None
+    if word and not ids.keys() & set(_WORDS):
+        return str(_WORDS.index(word[1]))
+
+    def grade(match: re.Match[str]) -> str:
+        full = len(match[1].replace("\ufe0f", ""))
+        return str(full) if full + len(match[2]) == top else match[0]  # fewer may be cut
+
+    return text if top < 3 or re.search(r"\d", text) else _GLYPHS.sub(grade, text)
 
 
 def plain_grades(text: str, top: int) -> str:
