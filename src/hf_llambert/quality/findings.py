@@ -13,7 +13,7 @@ from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import TfidfVectorizer
 
 from hf_llambert.data import STAGE_FILE
-from hf_llambert.notes import damaged_note, read_note, read_stage
+from hf_llambert.notes import COUNT, SHARE, damaged_note, read_note, read_stage
 from hf_llambert.pool.cascade import labels_identity
 from hf_llambert.quality.curves import CURVE_FILE, worth_of_labels
 from hf_llambert.quality.drift import measure_drift
@@ -207,7 +207,7 @@ def _advice(run: Path) -> dict | None:
     if not path.is_file():
         return None
     try:
-        curve = read_note(path, {"sizes": [int], "accuracy": [float], "n_eval": int, "n_train": int})
+        curve = read_note(path, {"sizes": [COUNT], "accuracy": [SHARE], "n_eval": COUNT, "n_train": COUNT})
         sizes, accuracy = curve["sizes"], curve["accuracy"]
         student = run / "student" / "metrics.json"
         if student.is_file() and read_note(student, {"train": {"n": int}})["train"]["n"] != curve["n_train"]:
