@@ -188,6 +188,7 @@ def test_bounds_are_kept_to(bounds, figure, passed):
         ("accuracy: {at_least: much}", "takes a number"),
         ("accuracy: {at_least: .nan}", "takes a number"),
         ("accuracy: {at_least: true}", "takes a number"),
+        (f"accuracy: {{at_least: {10**400}}}", "takes a number"),
         ("accuracy: {at_least: 0.8, at_most: 0.9}", "one of them"),
         ("accuracy: {certain: true}", "takes a number"),
         ("accuracy: {at_least: 0.8, certain: 1}", "true or false"),

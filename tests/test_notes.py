@@ -28,7 +28,8 @@ from hf_llambert.annotation.published import published_note
 from hf_llambert.cli import main
 from hf_llambert.hub.cards import Publication
 from hf_llambert.hub.files import annotation_note
-from hf_llambert.notes import ANNOTATION, ANY, misfit, read_note, read_stage, task_shape
+from hf_llambert.notes import ANNOTATION, ANY, SEEDS, misfit, read_note, read_stage, task_shape
+from hf_llambert.stages import note_stage, stage_results
 from hf_llambert.whole import write_whole
 
 BYTES = {
@@ -118,20 +119,30 @@ INNER = [
         "expected a string at 'config.text_column', got a whole number: 3",
     ),
     ("annotated/stage.json", "config.gold_column", {}, "expected a string or null at 'config.gold_column'"),
-    ("annotated/stage.json", "results.coverage", "1", "expected a number at 'results.coverage', got a string"),
-    ("annotated/stage.json", "results.n_rows", True, "expected a whole number at 'results.n_rows', got true or false"),
-    ("annotated/stage.json", "results.reasons", {"a": "b"}, "expected a whole number at 'results.reasons.a'"),
+    (
+        "annotated/stage.json",
+        "results.coverage",
+        "1",
+        "expected a number from 0 to 1 at 'results.coverage', got a string",
+    ),
+    (
+        "annotated/stage.json",
+        "results.n_rows",
+        True,
+        "expected a whole number from 0 at 'results.n_rows', got true or false",
+    ),
+    ("annotated/stage.json", "results.reasons", {"a": "b"}, "expected a whole number from 0 at 'results.reasons.a'"),
     ("annotated/stage.json", "results.quality.confusion", [[1, 2], [3]], "expected a square table of whole numbers"),
-    ("annotated/stage.json", "results.quality.confusion", [[1]], "expected figures of 2 labels at 'results.quality'"),
+    ("annotated/stage.json", "results.quality.per_class", {}, "expected figures of 2 labels at 'results.quality'"),
     ("annotated/stage.json", "results.quality.per_class", [], "expected an object at 'results.quality.per_class'"),
     ("annotated/stage.json", "results.quality.reliability", [[1]], "expected a list of bins"),
-    ("annotated/stage.json", "results", {}, "expected a whole number at 'results.n_rows', which is missing"),
+    ("annotated/stage.json", "results", {}, "expected a whole number from 0 at 'results.n_rows', which is missing"),
     ("student/stage.json", "results", {}, "expected an object at 'results.train', which is missing"),
     (
         "annotated/stage.json",
         "results.quality.per_class.positive.precision_low",
         [],
-        "expected a number or null at 'results.quality.per_class.positive.precision_low', got a list",
+        "expected a number from 0 to 1 or null at 'results.quality.per_class.positive.precision_low', got a list",
     ),
     (
         "student/stage.json",
@@ -147,25 +158,65 @@ INNER = [
     ),
     ("annotated/stage.json", "made", {"command": 3}, "'made.command'"),
     ("student/stage.json", "results.train", [], "expected an object at 'results.train'"),
-    ("student/stage.json", "results.train.n_silver", "9", "expected a whole number at 'results.train.n_silver'"),
+    (
+        "student/stage.json",
+        "results.train.n_silver",
+        "9",
+        "expected a whole number from 0 at 'results.train.n_silver'",
+    ),
     ("student/stage.json", "results.train.selection", [3], "expected an object at 'results.train.selection\\[0\\]'"),
     ("student/stage.json", "results.eval", 3, "'results.eval'"),
     ("student/stage.json", "config.arguments", 3, "expected an object at 'config.arguments'"),
     ("student/training.json", "training", 3, "expected an object at 'training'"),
     ("student/training.json", "training.arguments", [3], "expected an object at 'training.arguments'"),
     ("student/training.json", "reading.max_length", "64", "expected a whole number at 'reading.max_length'"),
-    ("labels/stage.json", "results.n_labelled", "many", "expected a whole number at 'results.n_labelled'"),
+    ("labels/stage.json", "results.n_labelled", "many", "expected a whole number from 0 at 'results.n_labelled'"),
     ("annotated/stage.json", "config.text_column", "zz", "expected a column of .* at 'config.text_column', got 'zz'"),
     ("annotated/stage.json", "config.gold_column", "zz", "expected a column of .* at 'config.gold_column', got 'zz'"),
-    ("annotated/stage.json", "results.quality.mcc", 10**400, "expected a number at 'results.quality.mcc'"),
-    ("annotated/stage.json", "results.n_rows", 10**400, "expected a whole number at 'results.n_rows'"),
-    ("labels/stage.json", "results.seconds", None, "results.seconds: expected seconds, a number from 0, got null"),
+    (
+        "annotated/stage.json",
+        "results.quality.mcc",
+        10**400,
+        "expected a number from -1 to 1 at 'results.quality.mcc'",
+    ),
+    ("annotated/stage.json", "results.n_rows", 10**400, "expected a whole number from 0 at 'results.n_rows'"),
+    ("labels/stage.json", "results.seconds", None, "expected a number from 0 at 'results.seconds', got null"),
+    ("labels/stage.json", "results.seconds", float("nan"), "expected a number from 0 at 'results.seconds', got a n"),
+    ("annotated/stage.json", "results.n_failed", -1, "expected a whole number from 0 at 'results.n_failed'"),
+    ("annotated/stage.json", "results.coverage", 0.5, "results: expected 'n_ok' of 'n_rows' to be 'coverage', got 20"),
+    (
+        "annotated/stage.json",
+        "results.n_rows",
+        0,
+        "results: expected 'n_ok' of 'n_rows' to be 'coverage', got 20 of 0",
+    ),
+    ("annotated/stage.json", "results.quality.accuracy", -1, "expected a number from 0 to 1 at 'results.quality.acc"),
+    (
+        "annotated/stage.json",
+        "results.quality.accuracy",
+        0.9,
+        "quality: expected 0.55, as 'confusion' has it, at 'acc",
+    ),
+    ("annotated/stage.json", "results.quality.n", 21, "quality: expected 20 rows, as 'confusion' has, at 'n', got 21"),
+    ("annotated/stage.json", "results.quality.per_class.positive.support", 0, "to sum to each 'support', got .10, 0."),
+    ("annotated/stage.json", "results.quality.confusion", [[-1]], "expected a square table of whole numbers"),
+    ("annotated/stage.json", "results.quality.reliability", [[2, 1, 1]], "expected a list of bins"),
+    (
+        "annotated/stage.json",
+        "results.calibration.temperature",
+        0,
+        "expected a number from 0.001 at 'results.calibrat",
+    ),
+    ("annotated/stage.json", "results.settings.top_k", "\ud800", "surrogates not allowed"),
+    ("student/stage.json", "results.eval.ece", float("inf"), "expected a number from 0 to 1 at 'results.eval.ece'"),
+    ("labels/stage.json", "results.texts_per_second", -1, "expected a number from 0 or null at 'results.texts_per_s"),
     (
         "labels/stage.json",
-        "results.seconds",
-        float("nan"),
-        "results.seconds: expected seconds, a number from 0, got a n",
+        "results.n_labelled",
+        11,
+        "expected 10 rows with a label, .* at 'results.n_labelled', got 11",
     ),
+    ("labels/stage.json", "config.student", [], "expected a string or null at 'config.student'"),
 ]
 
 
@@ -181,6 +232,53 @@ def test_a_value_of_the_wrong_kind_is_named_with_its_place(name, place, value, s
     path.write_text(json.dumps(note))
     with pytest.raises(OSError, match=f"{path.name}' is damaged .*{said}.*\\. Restore it, or remove"):
         write_report(run)
+
+
+def test_annotated_rows_are_read_whole_whatever_columns_they_were_saved_to_show(run):
+    path = run / "annotated" / "state.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"_format_columns": ["text"]}))
+    assert write_report(run)["n_annotated"] == 20
+
+
+def test_another_run_is_told_by_the_few_values_that_differ(tmp_path):
+    there = {"arguments": {"seed": 1, "epochs": 3, "long": "a" * 1000}, **{f"k{i}": 0 for i in range(9)}}
+    note_stage(tmp_path, there, {})
+    with pytest.raises(
+        FileExistsError, match=r"run \(arguments.long: .* now; arguments.seed: 1 there, 2 now; .*and 6 more"
+    ):
+        stage_results(tmp_path, {"arguments": {"seed": 2, "epochs": 3, "long": "b" * 1000}})
+    with pytest.raises(FileExistsError) as raised:
+        stage_results(tmp_path, {"arguments": {"seed": 2, "epochs": 3, "long": "b" * 1000}})
+    assert len(str(raised.value)) < 1000
+
+
+NOTED = {"seeds": [1, 2], "n": 9, "training": "x"}
+SPREAD = {"values": [0.5, 0.6], "mean": 0.55, "low": 0.1, "high": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("note", "said"),
+    [
+        ({"seeds": [1]}, "a value for each of two seeds or more"),
+        ({"accuracy": SPREAD | {"values": [0.5]}}, "a value for each of two seeds or more"),
+        ({"macro_f1": SPREAD | {"mean": float("nan")}}, "expected a number from 0 to 1 at 'macro_f1.mean'"),
+    ],
+)
+def test_a_note_of_seeds_has_a_share_for_each(note, said):
+    sound = {**NOTED, "accuracy": SPREAD, "macro_f1": SPREAD}
+    assert misfit(sound, SEEDS) is None
+    assert said in (misfit(sound | note, SEEDS) or "")
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"rows": 0}, {"rows": -1}, {"unusable": True}, {"unusable": 11}, {"start": 10**400}, {"seconds": -1}]
+)
+def test_a_shard_whose_note_is_damaged_is_computed_again(wrong, run):
+    [path] = (run / "labels" / ".manifest").glob("*.json")
+    path.write_text(json.dumps(json.loads(path.read_text()) | wrong))
+    label(run)
+    results = read_stage(run / "labels" / "stage.json", "labels")["results"]
+    assert (results["n_labelled"], results["n_unusable"]) == (10, 0)
 
 
 @pytest.mark.parametrize("damage", [b"", b"null", b"[1]", b'{"features": 3}', b'{"features": {"text": []}}'])
@@ -228,7 +326,7 @@ def test_a_finished_stage_without_its_figures_is_no_result(run, teacher_dir):
     note = json.loads(path.read_text())
     path.write_text(json.dumps(note | {"results": {"n_failed": "0"}}))
     labeler = LLMLabeler(make_cloze(), TransformersTeacher(teacher_dir), run / "ledger")
-    with pytest.raises(OSError, match="expected a whole number at 'results.n_rows', which is missing"):
+    with pytest.raises(OSError, match="expected a whole number from 0 at 'results.n_rows', which is missing"):
         annotate(make_reviews(20), labeler, run / "annotated", gold_column="label", show_progress=False)
     path.write_text(json.dumps(note | {"config": note["config"] | {"labeler_calibration": [3]}}))
     with pytest.raises(OSError, match="at 'config.labeler_calibration', got a list"):
@@ -271,6 +369,7 @@ def test_a_queue_with_a_value_of_the_wrong_kind_is_a_sentence(name, value, said,
         ("[]", "Line 1"),
         ('{"reviewer": "Ann"}', "Line 1"),
         ("3", "Line 1"),
+        ("", "Line 1"),
         (None, "Line 2 .*row True is not in the queue"),
     ],
 )
@@ -280,7 +379,7 @@ def test_damaged_answers_are_a_sentence(line, said, run):
         session.answer(0, 1)
     [path] = (run / "review" / "answers").glob("*.jsonl")
     head = path.read_text().splitlines()[0]
-    path.write_text(f"{line}\n" if line else f'{head}\n{{"row": true, "label": 1, "at": "x"}}\n')
+    path.write_text(f"{line}\n" if line is not None else f'{head}\n{{"row": true, "label": 1, "at": "x"}}\n')
     with pytest.raises(OSError, match=said):
         Review(run / "review").answers()
 

@@ -8,6 +8,7 @@ import pytest
 from datasets import ClassLabel, Dataset, Features, Value
 
 from hf_llambert import LLMLabeler, TaskSpec
+from hf_llambert.tasks.questions import parse_label_map
 from hf_llambert.teachers.batches import custom_id, write_batch
 from hf_llambert.teachers.kinds import load_teacher, teacher_from_arguments
 from hf_llambert.teachers.recorded import RecordedTeacher
@@ -374,7 +375,7 @@ def test_another_reading_of_recorded_labels_is_another_answer_in_the_ledger(tmp_
 def test_map_of_a_recorded_file_comes_from_the_command_line_and_from_yaml(tmp_path):
     words = ["--path", "a.csv", "--model", "m", "--recorded_map", "-1=negative", "--recorded_map", "1=positive", "NA="]
     made = teacher_from_arguments("recorded", words, 42)
-    assert made._map() == {"-1": "negative", "1": "positive", "NA": ""}
+    assert parse_label_map(made.recorded_map) == {"-1": "negative", "1": "positive", "NA": ""}
     (tmp_path / "t.yaml").write_text(
         "teacher: recorded\nmodel: m\npath: a.csv\nrecorded_map: {-1: negative, 1: positive, NA: null}\n"
     )

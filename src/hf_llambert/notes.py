@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +15,17 @@ Shape = Any
 What a value of a note must be:
 
 - a type: `int` is no boolean, `float` takes whole numbers too; `None` is null;
+- [`Within`]: a number within bounds;
 - a tuple: any one of its shapes;
 - a list of one shape: a list of such values;
 - a mapping: an object that has these fields, of these shapes; a name that ends in `?` may be missing, and the key `ANY`
-  stands for every other name;
+  stands for every other name, `AGREE` for a function that says where fields that fit contradict one another;
 - a function that returns why a value does not fit, or `None` where it does.
 """
 
-ANY = ""
+ANY, AGREE = "", "="
 _MOST = 2**63  # no count and no figure is more
+_ROUNDING = 1e-5  # a mean of ones may come out a little above
 _NAMES = {
     bool: "true or false",
     int: "a whole number",
@@ -33,6 +35,32 @@ _NAMES = {
     dict: "an object",
     type(None): "null",
 }
+
+
+@dataclass(frozen=True)
+class Within:
+    """
+    A number within bounds; never NaN.
+
+    Args:
+        kind (`type`): `int` or `float`.
+        low (`float`, defaults to 0): The least.
+        high (`float`, *optional*): The largest.
+    """
+
+    kind: type
+    low: float = 0
+    high: float = _MOST
+
+    def __contains__(self, value: float) -> bool:
+        return self.low - _ROUNDING <= value <= self.high + _ROUNDING
+
+    def __str__(self) -> str:
+        return f"{_NAMES[self.kind]} from {self.low}{f' to {self.high}' if self.high < _MOST else ''}"
+
+
+COUNT, AMOUNT, SHARE = Within(int), Within(float), Within(float, high=1)
+_DIFFERENCE = Within(float, -1, 1)
 
 
 def task_shape(value: object) -> str | None:
@@ -47,22 +75,17 @@ def task_shape(value: object) -> str | None:
 def matrix_shape(value: object) -> str | None:
     """Whether a value is a square table of whole numbers."""
     rows = value if isinstance(value, list) else []
-    if rows and all(misfit(row, [int]) is None and len(row) == len(rows) for row in rows):
+    if rows and all(misfit(row, [COUNT]) is None and len(row) == len(rows) for row in rows):
         return None
     return "expected a square table of whole numbers"
 
 
 def bins_shape(value: object) -> str | None:
     """Whether a value is a list of bins: confidence, accuracy, rows."""
-    if isinstance(value, list) and value and all(misfit(one, [float]) is None and len(one) == 3 for one in value):
+    rows = value if isinstance(value, list) else []
+    if rows and all(misfit(one, [AMOUNT]) is None and len(one) == 3 and max(one[:2]) in SHARE for one in rows):
         return None
-    return "expected a list of bins, of three numbers each"
-
-
-def seconds_shape(value: object) -> str | None:
-    """Whether a value is a length of time."""
-    fits = misfit(value, float) is None and 0 <= value < math.inf  # type: ignore[operator]  # a number
-    return None if fits else "expected seconds, a number from 0"
+    return "expected a list of bins: confidence, accuracy, rows"
 
 
 def empty_shape(value: object) -> str | None:
@@ -70,72 +93,112 @@ def empty_shape(value: object) -> str | None:
     return None if value == {} else "expected an empty object"
 
 
-CALIBRATION: Shape = {"method": str, "bias": [float], "temperature": float}
+def _quality_agrees(quality: Mapping) -> str | None:
+    """The figures that its table of counts decides."""
+    table, n = quality["confusion"], quality["n"]
+    supports = [found["support"] for found in quality["per_class"].values()]
+    if len(supports) == len(table) and [sum(row) for row in table] != supports:
+        return f"expected the rows of 'confusion' to sum to each 'support', got {supports}"
+    if sum(map(sum, table)) != n or not n:
+        return f"expected {sum(map(sum, table))} rows, as 'confusion' has, at 'n', got {n}"
+    share = sum(row[i] for i, row in enumerate(table)) / n
+    if abs(share - quality["accuracy"]) > _ROUNDING:
+        return f"expected {share:.6g}, as 'confusion' has it, at 'accuracy', got {quality['accuracy']}"
+    return None
+
+
+def _counts_agree(counts: Mapping) -> str | None:
+    if abs(counts["n_ok"] - counts["coverage"] * counts["n_rows"]) > 0.5 or not counts["n_rows"]:
+        return (
+            f"expected 'n_ok' of 'n_rows' to be 'coverage', got {counts['n_ok']} of {counts['n_rows']} and "
+            f"{counts['coverage']}"
+        )
+    return None
+
+
+def _seeds_agree(seeds: Mapping) -> str | None:
+    found = {len(seeds["seeds"]), len(seeds["accuracy"]["values"]), len(seeds["macro_f1"]["values"])}
+    return None if len(found) == 1 and found.isdisjoint((0, 1)) else "expected a value for each of two seeds or more"
+
+
+CALIBRATION: Shape = {"method": str, "bias": [Within(float, -1000, 1000)], "temperature": Within(float, 0.001)}
 QUALITY: Shape = {
-    **dict.fromkeys(("accuracy", "accuracy_low", "accuracy_high", "macro_f1", "mcc"), float),
-    "n": int,
-    "ece?": float,
+    **dict.fromkeys(("accuracy", "accuracy_low", "accuracy_high", "macro_f1"), SHARE),
+    "mcc": _DIFFERENCE,
+    "n": COUNT,
+    "ece?": SHARE,
     "reliability?": bins_shape,
     "macro_f1_classes?": [str],
-    "coverage?": float,
+    "coverage?": SHARE,
     "per_class": {
         ANY: {
-            **dict.fromkeys(("precision", "recall", "f1"), float),
-            **dict.fromkeys(("precision_low?", "precision_high?", "recall_low?", "recall_high?"), (float, None)),
-            "support": int,
+            **dict.fromkeys(("precision", "recall", "f1"), SHARE),
+            **dict.fromkeys(("precision_low?", "precision_high?", "recall_low?", "recall_high?"), (SHARE, None)),
+            "support": COUNT,
         }
     },
     "confusion": matrix_shape,
+    AGREE: _quality_agrees,
 }
 _COUNTS: Shape = {
-    **dict.fromkeys(("n_rows", "n_ok", "n_abstained", "n_failed", "n_truncated"), int),
-    "reasons": {ANY: int},
-    "labels": {ANY: int},
-    "coverage": float,
-    "seconds": seconds_shape,
-    "input_tokens?": (int, None),
-    "output_tokens?": (int, None),
-    "texts_per_second": (float, None),
-    "label_mass": (float, None),
+    **dict.fromkeys(("n_rows", "n_ok", "n_abstained", "n_failed", "n_truncated"), COUNT),
+    "reasons": {ANY: COUNT},
+    "labels": {ANY: COUNT},
+    "coverage": SHARE,
+    "seconds": AMOUNT,
+    "input_tokens?": (COUNT, None),
+    "output_tokens?": (COUNT, None),
+    "texts_per_second": (AMOUNT, None),
+    "label_mass": (AMOUNT, None),
     "calibration": (CALIBRATION, None),
     "mode": str,
     "settings?": dict,
     "quality?": (QUALITY, None),
+    AGREE: _counts_agree,
 }
 ANNOTATION: Shape = {
     **_COUNTS,
     "members?": {ANY: {**_COUNTS, "settings": dict}},
     "jury?": {
         "method": str,
-        "n_ties": int,
-        "agreement": {ANY: (float, None)},
-        "believed": {ANY: (float, None)},
+        "n_ties": COUNT,
+        "agreement": {ANY: (SHARE, None)},
+        "believed": {ANY: (SHARE, None)},
     },
 }
 TRAINED: Shape = {
     "train": {
-        **dict.fromkeys(("n", "n_silver", "n_gold", "seed"), int),
-        "seconds": seconds_shape,
+        **dict.fromkeys(("n", "n_silver", "n_gold"), COUNT),
+        "seed": int,
+        "seconds": AMOUNT,
         "student": str,
-        "selection": [{"rule": str, "n": int, "per_label": {ANY: int}}],
+        "selection": [{"rule": str, "n": COUNT, "per_label": {ANY: COUNT}}],
     },
-    "eval?": ({**QUALITY, "texts_per_second?": (float, None)}, None),
+    "eval?": ({**QUALITY, "texts_per_second?": (AMOUNT, None)}, None),
 }
 LABELLED: Shape = {
-    "n_labelled": int,
-    "n_unusable": int,
-    "seconds": seconds_shape,
-    "texts_per_second": (float, None),
+    "n_labelled": COUNT,
+    "n_unusable": COUNT,
+    "seconds": AMOUNT,
+    "texts_per_second": (AMOUNT, None),
     "complete?": bool,
-    "agreement?": float,
+    "agreement?": SHARE,
 }
-_SHARE: Shape = {"value": float, "low": float, "high": float}
-_BOUGHT: Shape = {"n": int, "student": _SHARE, "cascade": _SHARE, "difference": _SHARE}
+_MEASURED: Shape = {"value": SHARE, "low": SHARE, "high": SHARE}
+_BOUGHT: Shape = {
+    "n": COUNT,
+    "student": _MEASURED,
+    "cascade": _MEASURED,
+    "difference": dict.fromkeys(("value", "low", "high"), _DIFFERENCE),
+}
 CASCADED: Shape = {
-    **dict.fromkeys(("n", "n_asked", "n_changed", "n_abstained", "n_failed"), int),
-    "below": float,
-    "threshold": float,
-    "reasons?": {ANY: int},
+    **dict.fromkeys(("n", "n_asked", "n_changed", "n_abstained", "n_failed"), COUNT),
+    "below": SHARE,
+    "threshold": SHARE,
+    "seconds?": AMOUNT,
+    "input_tokens?": COUNT,
+    "output_tokens?": COUNT,
+    "reasons?": {ANY: COUNT},
     "gold": ({"all": (_BOUGHT, None), "asked": (_BOUGHT, None)}, None),
 }
 ANNOTATION_CONFIG: Shape = {
@@ -158,14 +221,21 @@ TRAINING: Shape = {
     "reading": {"max_length": int, "head_share?": float},
     "training": {"arguments": {ANY: (str, int, float, bool)}},
 }
-_SPREAD: Shape = {"values": [float], "mean": float, "low": float, "high": float}
-SEEDS: Shape = {"seeds": [int], "n": int, "accuracy": _SPREAD, "macro_f1": _SPREAD, "training": str}
+_SPREAD: Shape = {"values": [SHARE], "mean": SHARE, "low": SHARE, "high": SHARE}
+SEEDS: Shape = {
+    "seeds": [int],
+    "n": COUNT,
+    "accuracy": _SPREAD,
+    "macro_f1": _SPREAD,
+    "training": str,
+    AGREE: _seeds_agree,
+}
 _MADE: Shape = {"command": (str, None), "machine": str, "hf_llambert": str}
 _STAGES: Mapping[str, tuple[Shape, Shape]] = {
     "annotated": (ANNOTATION_CONFIG, ANNOTATION),
     "student": (TRAINING_CONFIG, TRAINED),
-    "labels": ({"text_column": str}, LABELLED),
-    "cascade": ({"task": task_shape, "text_column": str}, CASCADED),
+    "labels": ({"text_column": str, "student?": (str, None)}, LABELLED),
+    "cascade": ({"task": task_shape, "text_column": str, "labels?": (str, None)}, CASCADED),
 }
 
 
@@ -203,7 +273,10 @@ def read_note(path: Path, shape: Shape = dict, advice: str | None = None) -> dic
             message names the place in it, what was expected there and what came.
     """
     try:
-        note = json.loads(path.read_text(encoding="utf-8"))
+        written = path.read_text(encoding="utf-8")
+        note = json.loads(written)
+        if "\\u" in written:  # maybe half a character, which nothing can be written with
+            json.dumps(note, ensure_ascii=False).encode()
         if not isinstance(note, dict):
             raise damaged_note(path, f"expected a JSON object, got {_shown(note)}", advice)
         wrong = misfit(note, shape)
@@ -226,7 +299,7 @@ def misfit(value: object, shape: Shape, place: str = "") -> str | None:
         return _first(misfit(one, shape[0], f"{place}[{k}]") for k, one in enumerate(value))
     if isinstance(shape, list):
         return _wrong(place, "a list", value)
-    if isinstance(shape, type) or shape is None:
+    if isinstance(shape, (type, Within)) or shape is None:
         return None if _is_a(value, shape) else _wrong(place, _name(shape), value)
     said = shape(value)
     return None if said is None else f"{place or 'it'}: {said}, got {_shown(value)}"
@@ -246,7 +319,10 @@ def _misfit_of_object(value: object, shape: Mapping[str, Shape], place: str) -> 
     inside = f"{place}." if place else ""
     for name, one in shape.items():
         known = name.removesuffix("?")
-        if name == ANY:
+        if name == AGREE:
+            said = one(value)
+            wrong = None if said is None else f"{place or 'it'}: {said}"
+        elif name == ANY:
             wrong = _first(misfit(v, one, f"{inside}{k}") for k, v in value.items() if k not in shape)
         elif known in value:
             wrong = misfit(value[known], one, f"{inside}{known}")
@@ -261,7 +337,9 @@ def _first(found: Iterable[str | None]) -> str | None:
     return next((one for one in found if one is not None), None)
 
 
-def _is_a(value: object, kind: type | None) -> bool:
+def _is_a(value: object, kind: type | Within | None) -> bool:
+    if isinstance(kind, Within):
+        return _is_a(value, kind.kind) and value in kind  # type: ignore[operator]  # a number
     if kind is None:
         return value is None
     if isinstance(value, bool):
@@ -278,6 +356,8 @@ def _wrong(place: str, expected: str, value: object) -> str:
 def _name(shape: Shape) -> str:
     if isinstance(shape, type):
         return _NAMES.get(shape, shape.__name__)
+    if isinstance(shape, Within):
+        return str(shape)
     if isinstance(shape, tuple):
         return " or ".join(_name(one) for one in shape)
     if isinstance(shape, (Mapping, list)):

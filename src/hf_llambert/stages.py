@@ -15,6 +15,7 @@ from hf_llambert.shown import shown_command
 from hf_llambert.whole import scratch_folder, write_whole
 
 STAGE_FILE = "stage.json"
+_SHOWN = 5  # differences
 
 
 def stage_results(folder: str | Path, config: Mapping[str, object], shape: Shape = dict) -> dict | None:
@@ -38,10 +39,26 @@ def stage_results(folder: str | Path, config: Mapping[str, object], shape: Shape
     noted = read_note(folder / STAGE_FILE, {"config": dict, "results": dict})
     config = json.loads(json.dumps(config))
     if noted["config"] != config:
-        keys = sorted(k for k in {*config, *noted["config"]} if config.get(k) != noted["config"].get(k))
-        changes = "; ".join(f"{k}: {noted['config'].get(k)!r} there, {config.get(k)!r} now" for k in keys)
-        raise FileExistsError(f"'{folder}' holds the results of another run ({changes}). Choose another output.")
+        changes = _differences(noted["config"], config)
+        more = f"; and {len(changes) - _SHOWN} more" if len(changes) > _SHOWN else ""
+        raise FileExistsError(
+            f"'{folder}' holds the results of another run ({'; '.join(changes[:_SHOWN])}{more}). Choose another output."
+        )
     return read_note(folder / STAGE_FILE, {"results": shape})["results"]
+
+
+def _differences(there: object, now: object, place: str = "") -> list[str]:
+    """What differs in two configurations, each by its own name."""
+    if isinstance(there, dict) and isinstance(now, dict):
+        names = sorted({*there, *now})
+        inside = [_differences(there.get(k), now.get(k), f"{place}.{k}" if place else k) for k in names]
+        return [one for found in inside for one in found]
+    shown = [_short(repr(value)) for value in (there, now)]
+    return [f"{place}: {shown[0]} there, {shown[1]} now"] if there != now else []
+
+
+def _short(shown: str) -> str:
+    return shown if len(shown) <= 100 else f"{shown[:50]}…{shown[-50:]}"
 
 
 def claim_stage(folder: Path, config: Mapping[str, object], overwrite: bool = False) -> None:

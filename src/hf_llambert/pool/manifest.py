@@ -8,14 +8,14 @@ import os
 import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from itertools import count
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from hf_llambert.data import read_note
+from hf_llambert.notes import AGREE, AMOUNT, COUNT, Shape, Within, read_note
 from hf_llambert.pool.sources import Piece
 from hf_llambert.whole import sync, write_whole
 
@@ -64,22 +64,23 @@ class Shard:
         return shard_name(self.piece, self.chunk)
 
 
-def _checked(note: Shard) -> Shard:
-    """The same note. Raises `TypeError` where a value has another type than its field."""
-    kinds: dict[str, type | tuple[type, ...]] = {"int": int, "str": str, "bool": bool, "float": (int, float)}
-    for field in fields(note):
-        if not isinstance(getattr(note, field.name), kinds[str(field.type)]):
-            raise TypeError(field.name)
-    if not (0 <= note.piece < _MOST and 0 <= note.chunk < _MOST):
-        raise ValueError(f"{note.piece}, {note.chunk}")
-    return note
+_SHARD: Shape = {
+    **dict.fromkeys(("piece", "chunk"), Within(int, high=_MOST - 1)),
+    **dict.fromkeys(("start", "rows", "unusable", "size"), COUNT),
+    **dict.fromkeys(("source", "identity", "student", "run", "checksum"), str),
+    "last": bool,
+    "seconds": AMOUNT,
+    AGREE: lambda note: (
+        None if note["unusable"] <= note["rows"] and bool(note["rows"]) == bool(note["size"]) else "rows"
+    ),
+}
 
 
 def _note(path: Path) -> Shard | None:
     """The note in a file; `None` where there is none, or it is not ours."""
     try:
-        return _checked(Shard(**read_note(path)))
-    except (OSError, ValueError, TypeError):
+        return Shard(**read_note(path, _SHARD))
+    except (OSError, TypeError):
         return None
 
 

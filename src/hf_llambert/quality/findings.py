@@ -13,7 +13,7 @@ from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import TfidfVectorizer
 
 from hf_llambert.data import STAGE_FILE
-from hf_llambert.notes import read_note, read_stage
+from hf_llambert.notes import COUNT, SHARE, damaged_note, read_note, read_stage
 from hf_llambert.pool.cascade import labels_identity
 from hf_llambert.pool.manifest import shard_files
 from hf_llambert.quality.curves import CURVE_FILE, worth_of_labels
@@ -88,17 +88,23 @@ def find_all(
     Returns:
         `dict`: `noise`, `pool` (`counts` of the labels given to it), `prevalence`, `advice`, `drift` and `slices` (`teacher` and
         `student`).
+
+    Raises:
+        OSError: The note of the pool counts other rows than its shards have.
     """
     usable = [row for row in rows if row["teacher"] != ABSTAIN]
     evaluation = read_evaluation(run / "student") if (run / "student" / EVALUATION_FILE).is_file() else None
     out: dict = {"noise": _noise(usable), "pool": None, "prevalence": None, "advice": _advice(run), "drift": None}
     if pool:
+        made = read_stage(pool / STAGE_FILE, "labels")
         counts = pool_counts(pool, len(labels))
+        if sum(counts) != made["results"]["n_labelled"]:
+            why = f"expected {sum(counts)} rows with a label, as its shards have, at 'results.n_labelled'"
+            raise damaged_note(pool / STAGE_FILE, f"{why}, got {made['results']['n_labelled']}")
         out["pool"] = {"counts": dict(zip(labels, counts, strict=True))}
         if evaluation and len(evaluation) > 1 and any(counts):
             out["prevalence"] = class_prevalence(evaluation["gold"][:], evaluation["student_label"][:], counts, labels)
     if pool and annotated is not None:
-        made = read_stage(pool / STAGE_FILE, "labels")
         texts = pool_texts(pool, made["config"]["text_column"])
         if texts is not None:
             out["drift"] = measure_drift([row["text"] for row in rows], texts)
@@ -198,7 +204,7 @@ def _advice(run: Path) -> dict | None:
     if not path.is_file():
         return None
     try:
-        curve = read_note(path, {"sizes": [int], "accuracy": [float], "n_eval": int, "n_train": int})
+        curve = read_note(path, {"sizes": [COUNT], "accuracy": [SHARE], "n_eval": COUNT, "n_train": COUNT})
         sizes, accuracy = curve["sizes"], curve["accuracy"]
         student = run / "student" / "metrics.json"
         if student.is_file() and read_note(student, {"train": {"n": int}})["train"]["n"] != curve["n_train"]:

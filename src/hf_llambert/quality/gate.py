@@ -10,6 +10,8 @@ from pathlib import Path
 
 import yaml
 
+from hf_llambert.notes import misfit
+
 GATE_FILE = "gate.yaml"
 _KEYS = {"at_least", "at_most", "certain"}
 
@@ -61,7 +63,7 @@ class Condition:
                 f"{', '.join(FIGURES)}."
             )
         bounds = [self.at_least, self.at_most]
-        numbers = [b for b in bounds if isinstance(b, (int, float)) and not isinstance(b, bool) and math.isfinite(b)]
+        numbers = [b for b in bounds if b is not None and misfit(b, float) is None and math.isfinite(b)]
         if len(numbers) != 1 or len([b for b in bounds if b is not None]) != 1:
             raise ValueError(
                 f"Condition '{self.name}' takes a number as at_least or as at_most, one of them; got {bounds}."
@@ -105,7 +107,7 @@ def load_gate(source: str | Path | Mapping) -> list[Condition]:
             text = Path(source).read_text(encoding="utf-8")
             found, tree = yaml.safe_load(text), yaml.compose(text, yaml.SafeLoader)
         except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise ValueError(f"{name} is no YAML: {error}") from error
+            raise ValueError(f"{name} is no YAML: {' '.join(str(error).split())}") from error
         names = [key.value for key, _ in tree.value] if isinstance(tree, yaml.MappingNode) else []
         twice = sorted({str(key) for key in names if names.count(key) > 1})
         if twice:  # YAML would keep the last alone

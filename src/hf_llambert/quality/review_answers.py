@@ -63,7 +63,8 @@ def read_answers(path: Path, queue: Queue) -> tuple[str | None, list[dict]]:
     if not lines:
         return None, []
     try:
-        head, number = json.loads(lines[0]), 1
+        number = 1
+        head = json.loads(lines[0])
         name, digest = head["reviewer"], head["queue"]
         if not isinstance(name, str):
             raise ValueError(f"expected a reviewer's name, got {name!r:.60}")
@@ -85,7 +86,7 @@ def _checked_entry(entry: Mapping, queue: Queue) -> dict:
         raise ValueError(f"label {label!r} is none of the task's")
     if "label" not in entry and not entry.get("undo"):
         raise ValueError("no label")
-    if not isinstance(entry["at"], str):
+    if not (isinstance(entry["at"], str) and entry["at"].isprintable()):
         raise ValueError("no time")
     return dict(entry)
 

@@ -20,7 +20,7 @@ def read_saved(path: Path) -> Dataset | DatasetDict:
         ValueError: Its notes are damaged.
     """
     try:
-        return _load_saved(path)
+        return _load_saved(path).with_format(None)  # of all columns, whatever it was saved with
     except OSError:
         raise
     except Exception as error:  # whatever `datasets` makes of notes that are not its own

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from itertools import islice
@@ -17,24 +16,19 @@ from datasets import Dataset
 from hf_llambert.data import content_hash, load_data
 from hf_llambert.reading import PLAIN, FileFormat
 from hf_llambert.tasks.label_names import is_missing, written
-from hf_llambert.tasks.questions import (
-    LabelValues,
-    label_meanings,
-    parse_label_map,
-    value_key,
-)
+from hf_llambert.tasks.questions import LabelValues, parse_label_map
 from hf_llambert.tasks.spec import TaskSpec
 from hf_llambert.teachers.base import Mode, Reply
+from hf_llambert.teachers.batch_recordings import BatchRecording, json_lines
 from hf_llambert.teachers.protocol import ENDS
-from hf_llambert.teachers.recorded_values import NOTHING, key_of, label_name, scores_of, text_of, word_scores
+from hf_llambert.teachers.recorded_kinds import KINDS, Kind, Meanings
+from hf_llambert.teachers.recorded_values import NOTHING
 from hf_llambert.teachers.recordings import (
     Answer,
-    BatchRecording,
     Recording,
     TableRecording,
     best,
     disagreeing,
-    json_lines,
 )
 
 _CHUNK = 1000
@@ -138,15 +132,12 @@ class RecordedTeacher:
             "model": self.model,
             "mode": self.mode,
             "content": loaded.digest,
-            "kind": loaded.kind,
+            "kind": loaded.kind.name,
             "column": loaded.column,
             "text_column": self.text_column,
             "on_disagreement": self.on_disagreement,
         }
-        if loaded.kind == "label":  # what is read decides the answers that the ledger keeps
-            out |= {} if self.recorded_values == "auto" else {"recorded_values": self.recorded_values}
-            out |= {"recorded_map": self._map()} if self.recorded_map else {}
-        return out
+        return out | loaded.kind.options(self)  # what is read decides the answers that the ledger keeps
 
     def settings(self) -> dict[str, object]:
         """Who answered, and which file it was, by name and digest. See [`Teacher`]."""
@@ -197,9 +188,6 @@ class RecordedTeacher:
         except ValueError as error:
             raise ValueError(_OPTION.sub(r"\1recorded_\2", str(error))) from error
 
-    def _map(self) -> dict[str, str]:
-        return parse_label_map(self.recorded_map or ())
-
     def _stamps(self) -> tuple:
         return tuple(_stamp(place) for place in (self.path, self.texts, self.requests) if place is not None)
 
@@ -210,7 +198,7 @@ class RecordedTeacher:
 @dataclass(frozen=True)
 class _Loaded:
     recording: Recording
-    kind: str  # response, label, scores, probabilities, or tokens: the first token's log-probabilities
+    kind: Kind
     column: str | None
     digest: str
 
@@ -219,7 +207,7 @@ class _Loaded:
 class _Said:
     """What recorded labels are, and what an answer says, to compare it with another about the same text."""
 
-    meanings: Mapping[tuple[str, object], int]
+    meanings: Meanings
     label: Callable[[Answer], object]
 
 
@@ -227,30 +215,10 @@ class _Said:
 def _read_by(teacher: RecordedTeacher, task: TaskSpec, stamp: tuple) -> _Said:
     """The recorded answers as a task reads them, once in each process and for each state of the file."""
     loaded = teacher._loaded()
-    meanings: Mapping[tuple[str, object], int] = {}
-    if loaded.kind == "label":
-        for k, label in enumerate(task.labels):
-            if task.parse(label) != k:
-                raise ValueError(
-                    f"Task '{task.name}' does not read the answer {label!r} as that label, so a recorded one would "
-                    f"be lost. Rename the label."
-                )
-        values, how = loaded.recording.values(), teacher.recorded_values
-        try:
-            meanings = label_meanings(
-                values, task.labels, loaded.column or "", teacher._map(), how, skip_strange=True, option="recorded"
-            )
-        except ValueError as error:
-            raise ValueError(f"Recorded labels in '{teacher.path}': {error}") from error
+    meanings = loaded.kind.meanings(teacher, task, loaded.recording, loaded.column)
 
     def says(answer: Answer) -> object:
-        """The label that an answer is, or the answer itself where it is none."""
-        if loaded.kind == "label":
-            return meanings.get(value_key(answer.value), key_of(answer))
-        if loaded.kind == "response" and answer.value is not None:
-            with suppress(ValueError, TypeError, RecursionError):
-                return task.read(text_of(answer.value), answer.finish, answer.structured)[0]
-        return key_of(answer)
+        return loaded.kind.says(task, answer, meanings)
 
     if teacher.on_disagreement == "refuse" and (count := disagreeing(loaded.recording, says)):
         raise ValueError(
@@ -267,8 +235,9 @@ def _load(teacher: RecordedTeacher, stamp: tuple) -> _Loaded:
     if files:
         requests = _files(teacher.requests) if teacher.requests else []
         digest = _digest([*files, *requests])
-        kind = "tokens" if teacher.mode == "score" else "response"
-        loaded = _Loaded(BatchRecording(files, kind == "tokens", requests), kind, None, digest)
+        scored = teacher.mode == "score"
+        kind = KINDS["tokens" if scored else "response"]
+        loaded = _Loaded(BatchRecording(files, scored, requests), kind, None, digest)
     else:
         answers = {*_COLUMNS["generate"]["response"], *_COLUMNS["generate"]["label"]}
         answers |= {name for name in (teacher.response_column, teacher.label_column) if name}
@@ -281,9 +250,10 @@ def _load(teacher: RecordedTeacher, stamp: tuple) -> _Loaded:
                 f"text_column=... (on the command line in a YAML file of the teacher), or texts=... (--texts) with the data that "
                 f"its column of row numbers or ids stands for."
             )
-        kind, column = _column(teacher, table)
+        found, column = _column(teacher, table)
+        kind = KINDS[found]
         digest = content_hash(table) + (content_hash(texts) if texts is not None else "")
-        finish = [name for name in ENDS if name != "status" and kind == "response" and name in table.column_names]
+        finish = [name for name in ENDS if name != "status" and kind.says_how_it_ended and name in table.column_names]
         recording = TableRecording(table, column, teacher.text_column, texts, teacher.row_column, finish)
         loaded = _Loaded(recording, kind, column, hashlib.sha256(digest.encode()).hexdigest()[:32])
     return loaded
@@ -356,18 +326,9 @@ def _reply(task: TaskSpec, answers: list[Answer], loaded: _Loaded, said: _Said) 
         return Reply(error=(answers[0].error if answers else None) or NOTHING)
     if len(good) > 1 and len({said.label(answer) for answer in good}) > 1:
         return Reply(error=f"the recorded file has {len(good)} answers about this text, and they differ")
-    value, (read, wrote) = good[0].value, good[0].tokens
+    read, wrote = good[0].tokens
     try:
-        if loaded.kind in ("response", "label"):
-            reply = Reply(
-                response=label_name(task, value, said.meanings) if loaded.kind == "label" else text_of(value)
-            )
-            if loaded.kind == "response":
-                reply = replace(reply, finish=good[0].finish, structured=good[0].structured)
-        elif loaded.kind == "tokens":
-            reply = Reply(scores=word_scores(task, value))
-        else:
-            reply = Reply(scores=scores_of(task, value, loaded.kind == "probabilities"))
+        reply = loaded.kind.reply(task, good[0], said.meanings)
     except (ValueError, TypeError, OverflowError, RecursionError) as error:  # this row only
         return Reply(error=str(error)[:500])
     return replace(reply, input_tokens=read, output_tokens=wrote)

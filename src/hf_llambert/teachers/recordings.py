@@ -1,13 +1,10 @@
-"""The two kinds of file that [`RecordedTeacher`] reads: a table, and what a batch service answered."""
+"""Recorded answers that [`RecordedTeacher`] finds by their texts, and those of a table."""
 
 from __future__ import annotations
 
 import hashlib
-import json
-import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -18,25 +15,10 @@ from hf_llambert.tasks.label_names import is_missing
 from hf_llambert.tasks.logs import get_logger
 from hf_llambert.tasks.questions import value_key
 from hf_llambert.tasks.spec import CUT, TaskSpec
-from hf_llambert.teachers.batches import custom_id, messages_id
-from hf_llambert.teachers.logprobs import first_tokens
-from hf_llambert.teachers.protocol import (
-    NotOne,
-    Unreadable,
-    counted,
-    finished,
-    only_choice,
-    read_json,
-    written,
-)
+from hf_llambert.teachers.protocol import finished
 
 logger = get_logger(__name__)
 _ROWS = 1000
-_MOST_TOKENS = 2**40
-_ROUNDING = 1e-3  # a probability of 1 may come as a little more
-_DAMAGED = "\0damaged"  # no key of a service
-_CUSTOM_ID = re.compile(r'"custom_id"\s*:\s*("(?:[^"\\]|\\.){0,500}")')
-_UNREADABLE = (KeyError, IndexError, TypeError, AttributeError, ValueError, OverflowError, RecursionError)
 
 
 @dataclass(frozen=True)
@@ -234,179 +216,6 @@ def _id(value: object) -> str | None:
     if is_missing(value) or isinstance(value, bool):
         return None
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
-
-
-class BatchRecording:
-    """
-    What a batch service answered: lines with `custom_id`, `response` and `error`.
-
-    Args:
-        files (`Sequence[Path]`): The output files; error files too.
-        scored (`bool`): Whether to read the first token's log-probabilities, or the text.
-        requests (`Sequence[Path]`, defaults to none): The request files, when the custom ids are not those of
-            [`write_batch`].
-    """
-
-    def __init__(self, files: Sequence[Path], scored: bool, requests: Sequence[Path] = ()) -> None:
-        self._files, self._scored = files, scored
-        self._asked: dict[str, str] = {}
-        self._structured: set[str] = set()
-        for given, name, structured in _asked(requests):
-            self._asked[given] = name
-            if structured:
-                self._structured.add(name)
-        hashes, self._starts = [], []
-        for number, file in enumerate(files):
-            for start, row, line in json_lines(file):
-                hashes.append(name_hash(self._name_of(line)))
-                self._starts.append((number, start, row))
-        self.index = Index(hashes)
-
-    def name(self, task: TaskSpec, text: str) -> str:
-        """See [`custom_id`]."""
-        return custom_id(task, text)
-
-    def read(self, places: Sequence[int]) -> list[tuple[str, Answer]]:
-        """See [`Recording`]."""
-        out: dict[int, tuple[str, Answer]] = {}
-        for number in {self._starts[place][0] for place in places}:
-            with self._files[number].open("rb") as file:
-                for place in places:
-                    if self._starts[place][0] == number:
-                        _, start, row = self._starts[place]
-                        file.seek(start)
-                        line = _json_line(file.readline(), row, self._files[number])
-                        name = self._name_of(line)
-                        out[place] = (
-                            name,
-                            _answer(line, self._scored, name in self._structured if self._asked else None),
-                        )
-        return [out[place] for place in places]
-
-    def values(self) -> list[object]:
-        """See [`Recording`]. A batch is answered in free text."""
-        return []
-
-    def _name_of(self, line: dict) -> str:
-        name = line.get("custom_id")
-        return self._asked.get(str(name), str(name)) if self._asked else str(name)
-
-
-def json_lines(file: Path) -> Iterator[tuple[int, int, dict]]:
-    """
-    The objects of a JSONL file, each with the byte at which its line starts and the line's number. A line whose answer
-    cannot be read, though its custom_id can, says so under `damaged`.
-    """
-    start = 0
-    with file.open("rb") as lines:
-        for number, line in enumerate(lines, 1):
-            if line.strip():
-                yield start, number, _json_line(line, number, file)
-            start += len(line)
-
-
-def _json_line(line: bytes, number: int, file: Path) -> dict:
-    try:
-        text = line.decode("utf-8-sig")
-        damage = None
-    except UnicodeDecodeError as error:
-        text = line.decode("utf-8-sig", "replace")
-        damage = f"line {number:,} of '{file.name}' is not UTF-8 at byte {error.start:,}"
-    try:
-        value = read_json(text)
-    except json.JSONDecodeError as error:
-        raise ValueError(
-            f"Line {number:,} of '{file}' is not JSON" + (f" ({damage})" if damage else "") + f"; was it cut? {error}"
-        ) from error
-    except (RecursionError, Unreadable) as error:
-        what = "is nested too deeply" if isinstance(error, RecursionError) else str(error)
-        found = _CUSTOM_ID.search(text)
-        value = {"custom_id": json.loads(found.group(1))} if found else {}
-        damage = f"line {number:,} of '{file.name}' {what}"
-    if not isinstance(value, dict):
-        raise ValueError(f"Line {number:,} of '{file}' is not a JSON object.")
-    return value if damage is None else {**value, "response": None, _DAMAGED: damage}
-
-
-def _asked(requests: Sequence[Path]) -> Iterator[tuple[str, str, bool]]:
-    """Of each request the name there, the name that [`write_batch`] gives it, and whether it asks for one of the labels."""
-    for file in requests:
-        for _, number, line in json_lines(file):
-            try:
-                body = line.get("body") or {}
-                messages = body.get("messages") or [{"role": "user", "content": body.get("prompt")}]
-                yield str(line.get("custom_id")), messages_id(messages), _wants_label(body.get("response_format"))
-            except (AttributeError, TypeError, ValueError, RecursionError) as error:
-                raise ValueError(f"Line {number:,} of '{file}' is no request with a body: {error}") from error
-
-
-def _wants_label(response_format: object) -> bool:
-    try:
-        label = response_format["json_schema"]["schema"]["properties"]["label"]  # type: ignore[index]
-        return bool(label["enum"])
-    except (KeyError, TypeError, IndexError):
-        return False
-
-
-def _answer(line: dict, scored: bool, structured: bool | None) -> Answer:
-    if damage := line.get(_DAMAGED):
-        return Answer(error=f"the batch service's answer about this text cannot be read: {damage}")
-    try:
-        response = line.get("response") or {}
-        body = response.get("body") or {}
-        code = response.get("status_code")
-        fault = line.get("error") or body.get("error")
-        if fault or code != 200:
-            # Not the service's own message: it may repeat a key.
-            why = fault.get("code") or fault.get("type") if isinstance(fault, dict) else None
-            said = f"status {code!s:.40}" + (f", {why!s:.80}" if why else "")
-            return Answer(error=f"the batch service failed on this text: {clean(said)}")
-        choice = only_choice(body)
-        value: object = (_checked(first_tokens(choice)) or None) if scored else written(choice)
-        if not scored and not isinstance(value, str | None):
-            raise TypeError("no text")
-        finish = None if scored else finished(choice, body)
-    except _UNREADABLE as error:
-        why = (
-            str(error)
-            if isinstance(error, NotOne)
-            else "the batch service's answer about this text has not the expected shape"
-        )
-        return Answer(error=why)
-    if finish == "broken" or choice.get("error"):
-        return Answer(error="the batch service broke off the answer about this text")
-    if value is None and finish not in CUT:
-        what = "log-probabilities; write the batch with top_logprobs=..." if scored else "text"
-        return Answer(error=f"the batch service's answer about this text has no {what}")
-    if not scored:
-        value = clean(str(value or ""))
-        structured = _looks_structured(value) if structured is None else structured
-    return Answer(value, tokens=_tokens(body), finish=finish, structured=bool(structured) and not scored)
-
-
-def _looks_structured(answer: str) -> bool:
-    """Whether an answer, of a request that nobody has, is what a structured one is: JSON with `label` and no more."""
-    try:
-        value = json.loads(answer)
-    except (ValueError, RecursionError):
-        return False
-    return isinstance(value, dict) and list(value) == ["label"]
-
-
-def _checked(likeliest: dict[str, float]) -> dict[str, float]:
-    """The same log-probabilities; a `ValueError` where one is none. An infinitely small one is."""
-    if not all(p <= _ROUNDING for p in likeliest.values()):  # NaN is not
-        raise ValueError("no log-probability")
-    return likeliest
-
-
-def _tokens(body: dict) -> tuple[int, int]:
-    """Tokens in and out; zeros where the service counted none, or what no service can have counted."""
-    try:
-        read, wrote = counted(body)
-    except _UNREADABLE:
-        return 0, 0
-    return (read if 0 <= read < _MOST_TOKENS else 0), (wrote if 0 <= wrote < _MOST_TOKENS else 0)
 
 
 def clean(text: str) -> str:
