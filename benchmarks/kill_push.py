@@ -40,7 +40,7 @@ def push(run: str, name: str) -> None:
 def work(run: str) -> None:
     """Start a push, as a process of its own, for each name that comes in; says its process, and how it ended."""
     import hf_llambert.hub.files  # what a push needs is loaded once, and inherited
-    import hf_llambert.quality.report  # noqa: F401
+    import hf_llambert.report.report  # noqa: F401
 
     for line in sys.stdin:
         child = multiprocessing.get_context("fork").Process(target=push, args=(run, line.strip()))

@@ -22,7 +22,7 @@ from transformers import (
 )
 
 from hf_llambert import StudentConfig, StudentLabeler, TaskSpec, train_student
-from hf_llambert.quality.student_speed import student_speed
+from hf_llambert.planning.student_speed import student_speed
 from hf_llambert.training.embeddings import embed_texts
 from hf_llambert.training.inputs import Reading
 from hf_llambert.training.loading import positions
@@ -107,7 +107,7 @@ def test_trained_copy_is_gone_before_labelling_is_measured(student_dir, monkeypa
 
     monkeypatch.setattr(transformers.AutoModelForSequenceClassification, "from_pretrained", loaded)
     monkeypatch.setattr(
-        "hf_llambert.quality.student_speed._label_seconds",
+        "hf_llambert.planning.student_speed._label_seconds",
         lambda *_: alive.extend(one() is not None for one in made) or [1.0],
     )
     assert student_speed(student_dir, TASK, ["liked it", "a bore"], batch_size=2)["train"]["value"] > 0
@@ -143,7 +143,7 @@ def test_code_beside_a_student_never_runs_though_the_user_says_yes(config, stude
 import sys
 from datasets import Dataset
 from hf_llambert import StudentConfig, StudentLabeler, TaskSpec, train_student
-from hf_llambert.quality.student_speed import student_speed
+from hf_llambert.planning.student_speed import student_speed
 from hf_llambert.training.embeddings import embed_texts
 student, task = {str(student)!r}, TaskSpec("t", ("negative", "positive"), "{{text}}")
 args = StudentConfig({str(tmp_path / "c")!r}, use_cpu=True, max_steps=1, report_to=[])

@@ -7,7 +7,7 @@ from datasets import Dataset
 
 from fakes import CountingTeacher
 from hf_llambert import LLMLabeler, TaskSpec, annotate, write_report
-from hf_llambert.quality.page import missing_parts
+from hf_llambert.report.page import missing_parts
 
 HOSTILE = "</style></td><script>alert(1)</script><img src=x onerror=alert(2)> \" ' {{ 7 * 7 }} {% raw %} \u2028 &amp; "
 TASK = TaskSpec("<b>task</b>", ("negative", "positive"), "{text} </pre><script>1</script>", chat=False)
@@ -85,7 +85,7 @@ def test_five_gold_labels_are_called_few(tmp_path):
 
 
 def test_gate_of_the_run_is_shown(tmp_path):
-    from hf_llambert.quality.page import report_page
+    from hf_llambert.report.page import report_page
 
     _, report = page_of(tmp_path, ["a", "b"], [0, 1])
     gate = {

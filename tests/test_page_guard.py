@@ -3,7 +3,7 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
-from hf_llambert.quality.page_guard import PageGuard
+from hf_llambert.review.page_guard import PageGuard
 
 HOST = "127.0.0.1:7860"
 

@@ -26,8 +26,8 @@ from hf_llambert import (
     load_prices,
     make_plan,
 )
-from hf_llambert.quality.costs import Answer, Costs, Lengths, at_once
-from hf_llambert.quality.forecast import Forecast, Moments, break_even, share
+from hf_llambert.planning.costs import Answer, Costs, Lengths, at_once
+from hf_llambert.planning.forecast import Forecast, Moments, break_even, share
 from hf_llambert.teachers import asking
 from hf_llambert.teachers.base import Reply
 

@@ -138,7 +138,7 @@ def test_push_killed_at_three_instants_and_repeated_ends_complete_with_no_file_s
         import multiprocessing, random, sys, time
         from hf_llambert import Publication, push_run
         import hf_llambert.hub.commits
-        import hf_llambert.hub.files, hf_llambert.hub.space, hf_llambert.quality.report, pyarrow.parquet, torch
+        import hf_llambert.hub.files, hf_llambert.hub.space, hf_llambert.report.report, pyarrow.parquet, torch
         hf_llambert.hub.commits._FIRST_WAIT = 0.0  # only between attempts at one call
 
         def push(name):

@@ -336,7 +336,7 @@ def test_labels_of_earlier_annotations_are_not_compared(finished):
 
 
 def test_confusions_of_many_classes_can_be_drawn(tmp_path):
-    from hf_llambert.quality.figures import draw_confusions
+    from hf_llambert.report.figures import draw_confusions
 
     labels = [f"class number {k} with quite a long name that goes on" for k in range(150)]
     quality = {"confusion": [[int(a == b) for a in range(150)] for b in range(150)], "accuracy": 1.0, "n": 150}

@@ -10,9 +10,9 @@ from typer.testing import CliRunner
 
 from hf_llambert import Review, build_queue, load_data, review_summary, suspected_errors, with_gold, write_queue
 from hf_llambert.cli import app
-from hf_llambert.quality.review_answers import Answer
-from hf_llambert.quality.review_queue import CONTROL
-from hf_llambert.quality.review_summary import agreement, krippendorff_alpha, summary_lines
+from hf_llambert.review.answers import Answer
+from hf_llambert.review.queue import CONTROL
+from hf_llambert.review.summary import agreement, krippendorff_alpha, summary_lines
 from review_run import make_run
 
 

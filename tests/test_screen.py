@@ -11,7 +11,7 @@ from rich.console import Console
 import hf_llambert
 from hf_llambert.cli.plan import show_plan
 from hf_llambert.quality.gate import show_gate
-from hf_llambert.quality.report import show_report
+from hf_llambert.report.report import show_report
 from hf_llambert.tasks.logs import VisibleFormatter, get_logger
 from hf_llambert.tasks.screen import Screen
 
@@ -48,7 +48,7 @@ def test_gate_shows_markup_and_control_characters_as_signs(terminal, capsys):
 
 
 def test_report_shows_markup_and_control_characters_as_signs(terminal, capsys, monkeypatch):
-    monkeypatch.setattr("hf_llambert.quality.report.summary_rows", lambda report: [(HOSTILE, HOSTILE, "", "")])
+    monkeypatch.setattr("hf_llambert.report.report.summary_rows", lambda report: [(HOSTILE, HOSTILE, "", "")])
     report = {"task": {"name": HOSTILE}, "n_annotated": 3, "n_silver": 2, "n_labelled": 1}
     show_report(report, f"runs/{HOSTILE}")
     shown = plain(capsys.readouterr().out)

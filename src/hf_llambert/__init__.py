@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from hf_llambert.hub.push import push_run
     from hf_llambert.hub.uploads import ShardUploads
     from hf_llambert.metrics import AnnotationQuality, ClassificationQuality, mean_interval, paired_bootstrap
+    from hf_llambert.planning.plan import StudentPlan, make_plan
+    from hf_llambert.planning.prices import Price, PriceTable, load_prices, run_cost
     from hf_llambert.pool.cascade import cascade, cascade_summary, pool_calibration
     from hf_llambert.pool.datatrove import StudentStep, TeacherStep, keep_empty_texts
     from hf_llambert.pool.guarantee import Guarantee, calibrate_cascade, guaranteed_threshold
@@ -33,18 +35,16 @@ if TYPE_CHECKING:
     from hf_llambert.processes import main_process_first, wait_for_everyone
     from hf_llambert.quality.curves import learning_curve, worth_of_labels
     from hf_llambert.quality.drift import measure_drift
-    from hf_llambert.quality.exchange import export_review, import_review
     from hf_llambert.quality.gate import GateMissed, check_gate, load_gate, show_gate
     from hf_llambert.quality.noise import likely_label_errors
-    from hf_llambert.quality.plan import StudentPlan, make_plan
     from hf_llambert.quality.prevalence import class_prevalence
-    from hf_llambert.quality.prices import Price, PriceTable, load_prices, run_cost
-    from hf_llambert.quality.report import compare_labels, show_report, write_report
-    from hf_llambert.quality.review import Review, ReviewSession
-    from hf_llambert.quality.review_page import serve_review
-    from hf_llambert.quality.review_queue import build_queue, suspected_errors, write_queue
-    from hf_llambert.quality.review_summary import review_lines, review_summary
     from hf_llambert.quality.slices import find_slices, length_slices, value_slices
+    from hf_llambert.report.report import compare_labels, show_report, write_report
+    from hf_llambert.review.exchange import export_review, import_review
+    from hf_llambert.review.page import serve_review
+    from hf_llambert.review.queue import build_queue, suspected_errors, write_queue
+    from hf_llambert.review.session import Review, ReviewSession
+    from hf_llambert.review.summary import review_lines, review_summary
     from hf_llambert.tasks.questions import ABSTAIN, LabelValues, parse_label_map
     from hf_llambert.tasks.spec import TaskSpec, load_task
     from hf_llambert.teachers.batches import write_batch
@@ -83,16 +83,16 @@ _MODULES = {
     "pool.guarantee": "Guarantee calibrate_cascade guaranteed_threshold",
     "pool.shards": "label_pool read_pool",
     "processes": "main_process_first wait_for_everyone",
-    "quality.report": "compare_labels show_report write_report",
+    "report.report": "compare_labels show_report write_report",
     "quality.curves": "learning_curve worth_of_labels",
-    "quality.plan": "StudentPlan make_plan",
-    "quality.prices": "Price PriceTable load_prices run_cost",
+    "planning.plan": "StudentPlan make_plan",
+    "planning.prices": "Price PriceTable load_prices run_cost",
     "quality.drift": "measure_drift",
-    "quality.exchange": "export_review import_review",
-    "quality.review": "Review ReviewSession",
-    "quality.review_page": "serve_review",
-    "quality.review_queue": "build_queue suspected_errors write_queue",
-    "quality.review_summary": "review_lines review_summary",
+    "review.exchange": "export_review import_review",
+    "review.session": "Review ReviewSession",
+    "review.page": "serve_review",
+    "review.queue": "build_queue suspected_errors write_queue",
+    "review.summary": "review_lines review_summary",
     "quality.gate": "GateMissed check_gate load_gate show_gate",
     "quality.noise": "likely_label_errors",
     "quality.prevalence": "class_prevalence",

@@ -12,7 +12,7 @@ from huggingface_hub import DatasetCard, DatasetCardData, EvalResult, ModelCard,
 from huggingface_hub.repocard_data import eval_results_to_model_index
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from hf_llambert.quality.markdown import shown_prompt, summary_rows
+from hf_llambert.report.markdown import shown_prompt, summary_rows
 from hf_llambert.shown import scrubbed
 from hf_llambert.tasks.spec import TaskSpec
 from hf_llambert.tasks.texts import markdown_text, visible

@@ -20,7 +20,7 @@ from hf_llambert.hub.files import PoolLabels, column_types, dataset_configs, dat
 from hf_llambert.hub.space import space_files
 from hf_llambert.notes import ANY, read_stage
 from hf_llambert.quality.gate import refuse_missed
-from hf_llambert.quality.report import write_report
+from hf_llambert.report.report import write_report
 from hf_llambert.tasks.logs import get_logger
 
 logger = get_logger(__name__)

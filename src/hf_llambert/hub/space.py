@@ -12,7 +12,7 @@ from datasets import Dataset
 from huggingface_hub import SpaceCardData
 
 from hf_llambert.hub.cards import Publication
-from hf_llambert.quality.markdown import summary_rows
+from hf_llambert.report.markdown import summary_rows
 from hf_llambert.tasks.texts import markdown_text
 
 _EXAMPLES = 6

@@ -1,1 +1,1 @@
-"""Looking at what a run did."""
+"""Statistics of labels: curves, drift, noise, prevalence, slices, and the gate."""

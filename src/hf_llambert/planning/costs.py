@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from hf_llambert.annotation.labelers import LLMLabeler, busy_seconds
-from hf_llambert.quality.forecast import Estimate, Forecast, Moments, scaled
-from hf_llambert.quality.prices import Price
+from hf_llambert.planning.forecast import Estimate, Forecast, Moments, scaled
+from hf_llambert.planning.prices import Price
 from hf_llambert.teachers.endpoint import EndpointTeacher
 from hf_llambert.teachers.local import TransformersTeacher
 

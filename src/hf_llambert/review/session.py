@@ -24,7 +24,7 @@ from datasets import (
 )
 from filelock import FileLock, Timeout
 
-from hf_llambert.quality.review_answers import (
+from hf_llambert.review.answers import (
     Answer,
     checked_name,
     cut_torn_line,
@@ -32,7 +32,7 @@ from hf_llambert.quality.review_answers import (
     read_answers,
     standing_answers,
 )
-from hf_llambert.quality.review_queue import GOLD_COLUMNS, Queue, read_queue
+from hf_llambert.review.queue import GOLD_COLUMNS, Queue, read_queue
 from hf_llambert.tasks.questions import ABSTAIN
 from hf_llambert.whole import scratch_folder, sync
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from hf_llambert.pool.cascade import cascade_summary
-from hf_llambert.quality.findings import finding_sentences
-from hf_llambert.quality.review_summary import summary_lines
+from hf_llambert.report.findings import finding_sentences
+from hf_llambert.review.summary import summary_lines
 from hf_llambert.tasks.questions import ABSTAIN
 from hf_llambert.tasks.spec import TaskSpec
 from hf_llambert.tasks.texts import markdown_text, visible

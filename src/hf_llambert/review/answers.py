@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from hf_llambert.quality.review_queue import Queue
+from hf_llambert.review.queue import Queue
 from hf_llambert.tasks.questions import ABSTAIN
 
 _LONGEST_NAME = 60

@@ -10,10 +10,10 @@ from contextlib import contextmanager
 from importlib import resources
 from typing import TYPE_CHECKING
 
-from hf_llambert.quality.page_guard import PageGuard
-from hf_llambert.quality.review import ReviewSession
-from hf_llambert.quality.review_queue import REASONS, QueueRow
-from hf_llambert.quality.review_summary import review_lines
+from hf_llambert.review.page_guard import PageGuard
+from hf_llambert.review.queue import REASONS, QueueRow
+from hf_llambert.review.session import ReviewSession
+from hf_llambert.review.summary import review_lines
 from hf_llambert.tasks.questions import ABSTAIN
 from hf_llambert.tasks.texts import visible
 
@@ -216,4 +216,4 @@ def _escaped(text: str) -> str:
 
 
 def _template(name: str) -> str:
-    return (resources.files("hf_llambert.quality") / "templates" / name).read_text(encoding="utf-8")
+    return (resources.files("hf_llambert.review") / "templates" / name).read_text(encoding="utf-8")

@@ -10,9 +10,9 @@ import numpy as np
 
 from hf_llambert.metrics import wilson_interval
 from hf_llambert.quality.labelled import run_student
-from hf_llambert.quality.review import Review
-from hf_llambert.quality.review_answers import Answer
-from hf_llambert.quality.review_queue import CONTROL, QUEUE_FILE, REASONS, QueueRow
+from hf_llambert.review.answers import Answer
+from hf_llambert.review.queue import CONTROL, QUEUE_FILE, REASONS, QueueRow
+from hf_llambert.review.session import Review
 from hf_llambert.tasks.questions import ABSTAIN
 
 REVIEW_FOLDER = "review"

@@ -17,7 +17,7 @@ from transformers import (
 )
 
 from hf_llambert.models import choose_device, free_models, limit_worker_threads
-from hf_llambert.quality.forecast import Estimate, mean_estimate
+from hf_llambert.planning.forecast import Estimate, mean_estimate
 from hf_llambert.tasks.spec import TaskSpec
 from hf_llambert.training.backends import Backend
 from hf_llambert.training.inputs import Reading, save_reading

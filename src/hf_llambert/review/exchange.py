@@ -8,9 +8,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 
-from hf_llambert.quality.review import Review
-from hf_llambert.quality.review_answers import Answer, checked_name
-from hf_llambert.quality.review_queue import QueueRow
+from hf_llambert.review.answers import Answer, checked_name
+from hf_llambert.review.queue import QueueRow
+from hf_llambert.review.session import Review
 from hf_llambert.tasks.logs import get_logger
 from hf_llambert.tasks.questions import ABSTAIN, name_id
 

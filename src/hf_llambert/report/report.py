@@ -16,8 +16,12 @@ from datasets import Dataset
 
 from hf_llambert.data import STAGE_FILE, damaged_note, gold_labels, read_note, write_whole
 from hf_llambert.notes import ANY, TRAINING, read_stage
+from hf_llambert.planning.prices import load_prices, run_cost
 from hf_llambert.pool.shards import label_pool, read_pool
-from hf_llambert.quality.figures import (
+from hf_llambert.quality.gate import GATE_FILE, check_gate, load_gate
+from hf_llambert.quality.labelled import run_labels
+from hf_llambert.reading.saved import read_annotated
+from hf_llambert.report.figures import (
     draw_confidence,
     draw_confusions,
     draw_coverage,
@@ -25,14 +29,10 @@ from hf_llambert.quality.figures import (
     draw_reliability,
     draw_shares,
 )
-from hf_llambert.quality.findings import find_all, notes_of_student, student_less_teacher
-from hf_llambert.quality.gate import GATE_FILE, check_gate, load_gate
-from hf_llambert.quality.labelled import run_labels
-from hf_llambert.quality.markdown import report_markdown, shown_prompt, summary_rows
-from hf_llambert.quality.page import report_page
-from hf_llambert.quality.prices import load_prices, run_cost
-from hf_llambert.quality.review_summary import review_summary
-from hf_llambert.reading.saved import read_annotated
+from hf_llambert.report.findings import find_all, notes_of_student, student_less_teacher
+from hf_llambert.report.markdown import report_markdown, shown_prompt, summary_rows
+from hf_llambert.report.page import report_page
+from hf_llambert.review.summary import review_summary
 from hf_llambert.shown import scrubbed
 from hf_llambert.tasks.logs import get_logger
 from hf_llambert.tasks.questions import ABSTAIN

@@ -14,10 +14,10 @@ from hf_llambert.annotation.calibration import batch_calibration
 from hf_llambert.annotation.labelers import LLMLabeler
 from hf_llambert.annotation.turns import asking_turn
 from hf_llambert.data import check_column, gold_labels, optional_gold
-from hf_llambert.quality.costs import Answer, Costs, Lengths, money_of
-from hf_llambert.quality.forecast import Estimate, Moments, break_even, scaled, share, summed
-from hf_llambert.quality.prices import Price, PriceTable
-from hf_llambert.quality.student_speed import student_speed
+from hf_llambert.planning.costs import Answer, Costs, Lengths, money_of
+from hf_llambert.planning.forecast import Estimate, Moments, break_even, scaled, share, summed
+from hf_llambert.planning.prices import Price, PriceTable
+from hf_llambert.planning.student_speed import student_speed
 from hf_llambert.tasks.questions import ABSTAIN, LabelValues
 from hf_llambert.tasks.texts import why_unusable
 from hf_llambert.teachers.local import TransformersTeacher

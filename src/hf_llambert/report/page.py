@@ -8,8 +8,8 @@ from pathlib import Path
 
 from jinja2 import Environment, PackageLoader
 
-from hf_llambert.quality.findings import finding_sentences
-from hf_llambert.quality.markdown import between, reviewed
+from hf_llambert.report.findings import finding_sentences
+from hf_llambert.report.markdown import between, reviewed
 from hf_llambert.tasks.questions import ABSTAIN
 from hf_llambert.tasks.texts import visible
 
@@ -34,7 +34,7 @@ def report_page(
     """
     # Autoescape is what keeps a <script> in a review a text.
     environment = Environment(
-        loader=PackageLoader("hf_llambert.quality"), autoescape=True, trim_blocks=True, lstrip_blocks=True
+        loader=PackageLoader("hf_llambert.report"), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
     environment.finalize = lambda value: visible(value) if type(value) is str else value
     return environment.get_template("report.html.jinja").render(

@@ -1,0 +1,1 @@
+"""Tokens, hours and money, before and after a run."""
