@@ -23,6 +23,7 @@ class CountingTeacher:
     dies_after: int = 0
     fails_on: str = ""
     version: int = 1
+    overlaps = False
 
     def identity(self) -> dict[str, object]:
         return {"teacher": "counting", "mode": self.mode, "version": self.version}

@@ -22,7 +22,6 @@ from hf_llambert.tasks.questions import ABSTAIN
 from hf_llambert.tasks.spec import TaskSpec
 from hf_llambert.tasks.texts import why_unusable
 from hf_llambert.teachers.base import Reply, Teacher
-from hf_llambert.teachers.endpoint import EndpointTeacher
 
 logger = get_logger(__name__)
 
@@ -201,12 +200,12 @@ class LLMLabeler:
     def spent(self, texts: Sequence[object]) -> tuple[float, tuple[int, int]]:
         """
         What asking about these texts took, summed over processes and runs: seconds, and tokens in and out. Asks nothing.
-        Requests of an endpoint are in flight together: their seconds are those in which any was.
+        Where requests are in flight together, their seconds are those in which any was.
         """
         known = self.ledger.get(self._keys(texts))
         replies = known.values()
         tokens = sum(reply.input_tokens for reply in replies), sum(reply.output_tokens for reply in replies)
-        if isinstance(self.teacher, EndpointTeacher):
+        if self.teacher.overlaps:
             ended = self.ledger.asked_at(known)
             return busy_seconds((ended[key] - reply.seconds, ended[key]) for key, reply in known.items()), tokens
         return sum(reply.seconds for reply in replies), tokens

@@ -74,7 +74,7 @@ class Costs:
         teacher = labeler.teacher
         sizes = lengths.of([answer.text for answer in answers])
         seconds = [answer.seconds for answer in answers]
-        shares_time = not isinstance(teacher, EndpointTeacher) and len(set(seconds)) > 1
+        shares_time = not teacher.overlaps and len(set(seconds)) > 1
         batches = np.unique(seconds, return_inverse=True)[1].tolist() if shares_time else None
         self.seconds = Forecast(sizes, seconds, batches)
         self.input = Forecast(sizes, [answer.input_tokens for answer in answers])

@@ -11,7 +11,6 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import chain
-from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from hf_llambert.processes import world_size
@@ -37,10 +36,8 @@ from hf_llambert.teachers.protocol import (
     retry_after,
     server_message,
 )
+from hf_llambert.teachers.server import Served
 from hf_llambert.teachers.transport import TooLong, make_client, one_line, post
-
-if TYPE_CHECKING:
-    from hf_llambert.teachers.endpoint import EndpointTeacher
 
 logger = get_logger(__name__)
 
@@ -63,7 +60,7 @@ class _KeyRefused(PermissionError):
 class Asking:
     """One call of `ask`: the state of its requests."""
 
-    def __init__(self, teacher: EndpointTeacher, task: TaskSpec, texts: Sequence[str]) -> None:
+    def __init__(self, teacher: Served, task: TaskSpec, texts: Sequence[str]) -> None:
         self.teacher, self.task, self.texts = teacher, task, texts
         self.done: queue.SimpleQueue[tuple[int, Reply] | BaseException | None] = queue.SimpleQueue()
         caps = (teacher.max_requests, teacher.max_tokens, teacher.max_cost)
@@ -358,10 +355,10 @@ def stream(asking: Asking) -> Iterator[dict[int, Reply]]:
         thread.join()
 
 
-_BUDGETS: dict[EndpointTeacher, Budget] = {}
+_BUDGETS: dict[Served, Budget] = {}
 
 
-def _budget(teacher: EndpointTeacher, fresh: Budget) -> Budget:
+def _budget(teacher: Served, fresh: Budget) -> Budget:
     """What this process has left for a teacher: the caps are of the run, not of one call."""
     return _BUDGETS.setdefault(teacher, fresh)
 

@@ -51,6 +51,11 @@ class Teacher(Protocol):
         """`score` when the teacher returns scores, `generate` when it returns text."""
         ...
 
+    @property
+    def overlaps(self) -> bool:
+        """Whether its requests are in flight together, so that their seconds add up to more than passed."""
+        ...
+
     def identity(self) -> dict[str, object]:
         """
         Everything on this side that can change a reply, JSON-ready: model, resolved revision, dtype, sampling. No

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from hf_llambert.teachers.keys import NO_KEY, endpoint_key
-
-if TYPE_CHECKING:
-    from hf_llambert.teachers.endpoint import EndpointTeacher
+from hf_llambert.teachers.server import Served
 
 
-def hub_request(teacher: EndpointTeacher, payload: dict, key: str) -> tuple[str, dict]:
+def hub_request(teacher: Served, payload: dict, key: str) -> tuple[str, dict]:
     """
     Where a request without `base_url` goes, and what is posted there. With the name of a provider, the first call asks the
     Hub for the model's name at that provider.
 
     Args:
-        teacher (`EndpointTeacher`): Who is asked.
+        teacher (`Served`): Who is asked.
         payload (`dict`): Messages and parameters.
         key (`str`): The key that will be sent.
 

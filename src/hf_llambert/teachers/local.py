@@ -89,6 +89,8 @@ class TransformersTeacher:
     seed: int = 42
     chat_template_kwargs: str | None = None
 
+    overlaps = False
+
     def __post_init__(self) -> None:
         check(self.mode in ("score", "generate"), "mode", "score or generate", self.mode)
         check(self.dtype in ("auto", "float32", "float16", "bfloat16"), "dtype", "auto or a float type", self.dtype)

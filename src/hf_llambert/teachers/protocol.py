@@ -7,14 +7,11 @@ import math
 import re
 import time
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from hf_llambert.tasks.spec import TaskSpec
 from hf_llambert.teachers.base import Reply
 from hf_llambert.teachers.logprobs import TOP, NotLogprobs, first_tokens, scored
-
-if TYPE_CHECKING:
-    from hf_llambert.teachers.endpoint import EndpointTeacher
+from hf_llambert.teachers.server import Served
 
 _MOST_TOKENS = 10**8  # more is no count
 _FINISHES = {
@@ -123,7 +120,7 @@ def one_label(task: TaskSpec) -> dict[str, object]:
     return {"type": "json_schema", "json_schema": {"name": "label", "strict": True, "schema": schema}}
 
 
-def request_body(teacher: EndpointTeacher, task: TaskSpec, text: str, structured: bool) -> dict:
+def request_body(teacher: Served, task: TaskSpec, text: str, structured: bool) -> dict:
     """What is posted about a text, without the model's name."""
     score = teacher.mode == "score"
     messages = task.messages(text)
@@ -143,12 +140,12 @@ def request_body(teacher: EndpointTeacher, task: TaskSpec, text: str, structured
     return out
 
 
-def read_answer_body(teacher: EndpointTeacher, task: TaskSpec, body: object, structured: bool = False) -> Reply:
+def read_answer_body(teacher: Served, task: TaskSpec, body: object, structured: bool = False) -> Reply:
     """
     The reply in a server's answer. An answer that was cut or filtered is one, even an empty one.
 
     Args:
-        teacher (`EndpointTeacher`): Who was asked.
+        teacher (`Served`): Who was asked.
         task (`TaskSpec`): What.
         body (`object`): The answer's JSON.
         structured (`bool`, defaults to `False`): Whether the request carried `response_format`.
@@ -299,7 +296,7 @@ def body_error(body: object) -> str | None:
     return None
 
 
-def refused_parameter(teacher: EndpointTeacher, said: str, named: str | None) -> str | None:
+def refused_parameter(teacher: Served, said: str, named: str | None) -> str | None:
     """What to do about a parameter that a server refuses; `None` where its message is about something else."""
     now = teacher.parameters()
     sent = {now.get(name, name): name for name in _PARAMETERS}

@@ -107,6 +107,8 @@ class RecordedTeacher:
     recorded_encoding: str = "utf-8"
     recorded_delimiter: str = ","
 
+    overlaps = False
+
     def __post_init__(self) -> None:
         for name in ("path", "texts", "requests"):  # a Path would not be JSON-ready
             if getattr(self, name) is not None:

@@ -94,6 +94,8 @@ class VLLMTeacher:
     seed: int = 42
     chat_template_kwargs: str | None = None
 
+    overlaps = False
+
     def __post_init__(self) -> None:
         check(self.mode in ("score", "generate"), "mode", "score or generate", self.mode)
         check(not (self.structured and self.mode == "score"), "structured", "off in score mode", self.structured)
