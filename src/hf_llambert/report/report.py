@@ -345,7 +345,7 @@ def _draw(run: Path, report: Mapping, rows: list[dict], task: TaskSpec) -> list[
         drawn.append(
             ("coverage.png", f"Accuracy of the surest answers of {' and '.join(answers).lower()}, by their share")
         )
-    drawn += _draw_findings(folder, report, task)
+    drawn += _draw_findings(folder, report)
     for name, alt in (
         ("training.png", "Loss and accuracy by step of the student's training"),
         ("mix.png", "Silver and gold rows drawn by step of the training, and the learning rate"),
@@ -356,7 +356,7 @@ def _draw(run: Path, report: Mapping, rows: list[dict], task: TaskSpec) -> list[
     return drawn
 
 
-def _draw_findings(folder: Path, report: Mapping, task: TaskSpec) -> list[tuple[str, str]]:
+def _draw_findings(folder: Path, report: Mapping) -> list[tuple[str, str]]:
     drawn = []
     for who, found in report["slices"].items():
         if found:
