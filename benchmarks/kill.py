@@ -12,7 +12,6 @@ each process and kill.
 
 from __future__ import annotations
 
-import argparse
 import random
 import sys
 import tempfile
@@ -20,7 +19,7 @@ from functools import partial
 from pathlib import Path
 
 from datasets import Dataset, load_from_disk
-from killing import LoggedTeacher, Run, asked_again, batches, make_teacher, same_rows
+from killing import LoggedTeacher, Run, asked_again, batches, make_parser, make_teacher, same_rows
 
 from hf_llambert import LLMLabeler, annotate, load_task
 
@@ -42,11 +41,8 @@ def rows(folder: Path) -> list[dict]:
 
 def main() -> None:
     """Kill, finish, compare."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__, seed=0)
     parser.add_argument("--model")
-    parser.add_argument("--instants", type=int, default=20)
-    parser.add_argument("--processes", type=int, default=1)
-    parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     draw = random.Random(arguments.seed)
     with tempfile.TemporaryDirectory() as place:

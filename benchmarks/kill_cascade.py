@@ -13,7 +13,6 @@ may be answered twice.
 
 from __future__ import annotations
 
-import argparse
 import random
 import sys
 import tempfile
@@ -22,7 +21,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 from datasets import Dataset
-from killing import TASK, LoggedTeacher, Run, asked_again, batches, make_student, make_teacher, same_rows
+from killing import TASK, LoggedTeacher, Run, asked_again, batches, make_parser, make_student, make_teacher, same_rows
 
 from hf_llambert import LLMLabeler, StudentLabeler, cascade, label_pool, pool_calibration
 from hf_llambert.annotation.ledger import Ledger
@@ -70,12 +69,9 @@ def steps(folder: Path) -> int:
 
 def main() -> None:
     """Kill, finish, compare."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__, seed=42)
     parser.add_argument("--student", type=Path)
     parser.add_argument("--teacher", type=Path)
-    parser.add_argument("--instants", type=int, default=20)
-    parser.add_argument("--processes", type=int, default=1)
-    parser.add_argument("--seed", type=int, default=42)
     arguments = parser.parse_args()
     draw = random.Random(arguments.seed)
     with tempfile.TemporaryDirectory() as folder:

@@ -11,7 +11,6 @@ again until it ends. Its files must be those of the uninterrupted run, byte for 
 
 from __future__ import annotations
 
-import argparse
 import random
 import sys
 import tempfile
@@ -19,7 +18,7 @@ from functools import partial
 from pathlib import Path
 
 import pandas as pd
-from killing import Run, make_student
+from killing import Run, make_parser, make_student
 
 from hf_llambert import StudentLabeler, label_pool
 
@@ -59,14 +58,11 @@ def label(pool: str, student: Path, output: Path, rows_per_shard: int) -> None:
 
 def main() -> None:
     """Kill, finish, compare."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__, seed=42)
     parser.add_argument("--kind", choices=["jsonl", "csv", "parquet"], default="jsonl")
     parser.add_argument("--pool", type=Path)
     parser.add_argument("--student", type=Path)
     parser.add_argument("--rows_per_shard", type=int, default=10)
-    parser.add_argument("--instants", type=int, default=20)
-    parser.add_argument("--processes", type=int, default=1)
-    parser.add_argument("--seed", type=int, default=42)
     arguments = parser.parse_args()
     draw = random.Random(arguments.seed)
     with tempfile.TemporaryDirectory() as folder:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import random
@@ -25,6 +26,15 @@ from hf_llambert.teachers.base import Reply
 
 ASSETS = Path(__file__).parent.parent / "assets"
 TASK = TaskSpec("kill", ("negative", "positive"), "{text}", chat=False)
+
+
+def make_parser(description: str | None, seed: int) -> argparse.ArgumentParser:
+    """What each script takes: how many kills, on how many processes, drawn from which seed."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--instants", type=int, default=20)
+    parser.add_argument("--processes", type=int, default=1)
+    parser.add_argument("--seed", type=int, default=seed)
+    return parser
 
 
 class Run:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
@@ -53,9 +54,9 @@ class _Step(PipelineStep):
             raise ValueError(f"window must be a positive number of documents, got {window}.")
         self.labeler, self.labels, self.window = labeler, tuple(labels), window
 
+    @abstractmethod
     def states(self, columns: Mapping[str, list]) -> list[str]:
         """Under which name each document is counted."""
-        raise NotImplementedError
 
     def schema(self, documents: pa.Schema | None = None) -> pa.Schema:
         """

@@ -175,7 +175,7 @@ class ReviewSession:
             if not os.fstat(self._file).st_size:
                 self._append([{"reviewer": self.reviewer, "queue": review.queue.digest}])
                 sync(folder)
-        except BaseException:
+        except BaseException:  # it goes on; the lock must not outlive it
             self._lock.release()
             raise
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
@@ -36,9 +37,9 @@ class TokenBudget:
         Yields:
             `tuple[list[int], T | None]`: Row numbers and what came of them; `None` for a single row that does not fit.
         """
-        batches = list(length_batches(lengths, min(batch_tokens, self._most)))
+        batches = deque(length_batches(lengths, min(batch_tokens, self._most)))
         while batches:
-            batch = batches.pop(0)
+            batch = batches.popleft()
             done: T | None = None
             fits = True
             try:
@@ -61,4 +62,4 @@ class TokenBudget:
                 )
             rest = [row for part in (batch, *batches) for row in part]
             parts = length_batches([lengths[row] for row in rest], min(batch_tokens, self._most))
-            batches = [[rest[k] for k in part] for part in parts]
+            batches = deque([rest[k] for k in part] for part in parts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -19,7 +20,7 @@ Meanings = Mapping[tuple[str, object], int]
 """The label that each value of a column stands for."""
 
 
-class Kind:
+class Kind(ABC):
     """What a recorded value is; each kind owns what it reads of a file and how a value becomes a reply."""
 
     name = ""
@@ -38,9 +39,9 @@ class Kind:
         """The label that an answer is, or the answer itself where it is none."""
         return key_of(answer)
 
+    @abstractmethod
     def reply(self, task: TaskSpec, answer: Answer, meanings: Meanings) -> Reply:
         """The reply of an answer. Raises `ValueError` where it is none, which concerns this row alone."""
-        raise NotImplementedError
 
 
 class _Response(Kind):
