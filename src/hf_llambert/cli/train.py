@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from hf_llambert.cli.nearest import refuse_unknown
 from hf_llambert.cli.options import (
     Config,
     Delimiter,
@@ -95,6 +96,7 @@ def train(
     --weight_by_confidence, --gold_weight, --class_balanced, --freeze_encoder, --lora_rank, --dev_share.
     """
     from hf_llambert import (
+        StudentConfig,
         load_data,
         load_task,
         saved_calibration,
@@ -111,6 +113,7 @@ def train(
     spec = load_task(task)
     column = label_column or "label"
     reading_gold = gold_options(label_map, label_values)
+    refuse_unknown(context, lambda: [StudentConfig], "hf-llambert train --help and transformers.TrainingArguments")
     args = _training_arguments(context.args, output, seed)
     reading: dict = {
         "text_column": text_column,
