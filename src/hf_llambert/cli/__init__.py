@@ -1,4 +1,4 @@
-"""`hf-llambert plan | annotate | review | train | label | report | gate | push | ledger`: one thin function each."""
+"""`hf-llambert run | plan | annotate | review | train | label | report | gate | push | ledger`: one thin function each."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from hf_llambert.cli.options import say
 from hf_llambert.cli.plan import plan
 from hf_llambert.cli.publish import push, report
 from hf_llambert.cli.review import review
+from hf_llambert.cli.run import run
 from hf_llambert.cli.train import train
 from hf_llambert.tasks.logs import VisibleFormatter
 from hf_llambert.tasks.texts import visible
@@ -60,6 +61,7 @@ app = typer.Typer(
 )
 
 _ANY = {"allow_extra_args": True, "ignore_unknown_options": True}  # the arguments of a class
+app.command(cls=Command, context_settings=_ANY)(run)
 app.command(cls=Command, context_settings=_ANY)(plan)
 app.command(cls=Command, context_settings=_ANY)(annotate)
 app.command(cls=Command, context_settings=_ANY)(train)
