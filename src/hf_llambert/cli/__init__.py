@@ -1,4 +1,4 @@
-"""`hf-llambert run | plan | annotate | review | train | label | report | gate | push | ledger`: one thin function each."""
+"""`hf-llambert run`, `plan`, `annotate` and the other commands: one thin function each."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from hf_llambert.cli.plan import plan
 from hf_llambert.cli.publish import push, report
 from hf_llambert.cli.review import review
 from hf_llambert.cli.run import run
+from hf_llambert.cli.status import status
 from hf_llambert.cli.train import train
 from hf_llambert.tasks.logs import VisibleFormatter
 from hf_llambert.tasks.texts import visible
@@ -66,6 +67,7 @@ app.command(cls=Command, context_settings=_ANY)(plan)
 app.command(cls=Command, context_settings=_ANY)(annotate)
 app.command(cls=Command, context_settings=_ANY)(train)
 app.command(cls=Command, context_settings=_ANY)(label)
+app.command(cls=Command)(status)
 app.command(cls=Command)(report)
 app.command(cls=Command)(review)
 app.command(cls=Command)(gate)

@@ -211,6 +211,7 @@ def run(
         else:
             say(f"going on with the plan of {there.agreed}")
             there = wanted.changed(agreed=there.agreed)
+        there = there.changed(rows={"annotated": len(way.rows.sample), "pool": way.rows.num_pool})
         there.write(output)
         _go(way, there)
 

@@ -28,6 +28,7 @@ class RunNote:
         finished (`str`, *optional*): When all was done.
         passed (`bool`, defaults to `True`): Whether it met its gate.
         lines (`list[str]`): What was said of each stage.
+        rows (`Mapping[str, int]`): How many are to be `annotated`, and labelled (`pool`).
         stages (`Mapping[str, int]`): When the note of each stage was written, in nanoseconds.
         version (`str`): Of hf_llambert.
     """
@@ -39,6 +40,7 @@ class RunNote:
     finished: str | None = None
     passed: bool = True
     lines: list[str] = field(default_factory=list)
+    rows: Mapping[str, int] = field(default_factory=dict)
     stages: Mapping[str, int] = field(default_factory=dict)
     version: str = __version__
 
@@ -83,7 +85,7 @@ def read_run_note(run: Path) -> RunNote | None:
         return None
     said = dict.fromkeys(("command", "agreed", "finished"), (str, None))
     shape = {"asked": dict, "inputs": {ANY: object}, **said, "passed": bool, "lines": [str], "stages": {ANY: int}}
-    shape["version"] = str
+    shape |= {"rows": {ANY: int}, "version": str}
     note = read_note(path, shape, f"Remove '{path}': what is in the folder beside it is used all the same.")
     return RunNote(**{name: note[name] for name in shape})
 
