@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 
 from hf_llambert.cli.annotate import annotate
 from hf_llambert.cli.gate import gate
+from hf_llambert.cli.init import init
 from hf_llambert.cli.label import label
 from hf_llambert.cli.ledger import ledger_app
 from hf_llambert.cli.nearest import Command, no_such_option, own_options
@@ -62,6 +63,7 @@ app = typer.Typer(
 )
 
 _ANY = {"allow_extra_args": True, "ignore_unknown_options": True}  # the arguments of a class
+app.command(cls=Command)(init)
 app.command(cls=Command, context_settings=_ANY)(run)
 app.command(cls=Command, context_settings=_ANY)(plan)
 app.command(cls=Command, context_settings=_ANY)(annotate)
