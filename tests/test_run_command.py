@@ -17,6 +17,7 @@ import hf_llambert
 from conftest import make_cloze, make_reviews
 from hf_llambert import cli, load_data, make_plan, read_pool
 from hf_llambert.annotation.ledger import Ledger
+from hf_llambert.annotation.turns import one_at_a_time
 
 QUICK = ["--num_train_epochs", 1, "--max_length", 32, "--batch_tokens", 256]
 
@@ -140,7 +141,7 @@ def test_finished_run_whose_data_changed_is_not_finished(whole, here, main):
     shutil.copytree(folder, here / "copy")
     os.chdir(here / "copy")
     make_reviews(41).to_json("reviews.jsonl")
-    assert "no terminal to ask on. Pass --yes" in main(*[one for one in command if one != "--yes"], expect=1)
+    assert "other --data (file)" in main(*command, expect=1)
 
 
 def test_plan_is_shown_and_asked_and_no_means_no(words, main, here):
@@ -159,7 +160,10 @@ def test_without_a_terminal_it_is_refused_before_anybody_is_asked(words, main, h
 
 
 def test_interrupted_in_each_stage_it_goes_on_and_does_nothing_twice(words, main, here, monkeypatch):
+    given = {}
+
     def stop(*args, **kwargs):
+        given[stage] = args
         raise KeyboardInterrupt
 
     weights, trained = here / "r" / "student" / "model.safetensors", []
@@ -171,6 +175,8 @@ def test_interrupted_in_each_stage_it_goes_on_and_does_nothing_twice(words, main
         assert ("going on with the plan of" in shown) == ("teacher alone" not in shown) == (number > 0)
         trained += [weights.stat().st_mtime_ns] if weights.exists() else []
     assert len(stages(main(*words))) == 4
+    training = given["train_student"][3]
+    assert (training.save_strategy, training.resume_from_checkpoint) == ("epoch", "True")
     assert set(trained) == {weights.stat().st_mtime_ns}
     assert len(Ledger(here / "r" / "ledger")) == 16
     assert "was finished on" in main(*words)
@@ -179,10 +185,28 @@ def test_interrupted_in_each_stage_it_goes_on_and_does_nothing_twice(words, main
 def test_other_arguments_are_another_plan(words, main, here):
     main(*words, answer="n", expect=1)
     main(*words, "--yes")
+    asked = len(Ledger(here / "r" / "ledger"))
+    for more in (["--num_pool", 5], ["--seed", 7], ["--learning_rate", 1e-3]):
+        shown = main(*words, *more, "--yes", expect=1)
+        assert f"'r' holds a run with other {'further arguments' if len(str(more[1])) > 1 else more[0]}" in shown
+    assert "type the command as it was: hf-llambert run task.yaml --data" in shown
+    make_reviews(41).to_json("reviews.jsonl")
+    assert "'r' holds a run with other --data (file)" in main(*words, "--yes", expect=1)
+    assert len(Ledger(here / "r" / "ledger")) == asked
+
+
+def test_other_arguments_of_what_is_not_made_yet_are_asked_anew(words, main, here, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(hf_llambert, "label_pool", lambda *args, **kwargs: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            main(*words, "--yes")
     assert "no terminal" in main(*words, "--num_pool", 5, expect=1)
-    shown = main(*words, "--num_pool", 5, "--yes", expect=1)
-    assert "holds the results of another run" in shown
-    assert "Traceback" not in shown
+    assert "5 texts" in stages(main(*words, "--num_pool", 5, "--yes"))[2]
+
+
+def test_second_start_at_once_is_refused(words, main, here):
+    with one_at_a_time(here / "r" / "run.json"):
+        assert "run.json' is being written by this very process" in main(*words, "--yes", expect=1)
 
 
 def test_pool_of_some_rows_is_neither_annotated_nor_held_out(words, main, here):
@@ -298,7 +322,7 @@ def test_damaged_note_is_a_sentence(words, main, here):
 
 @pytest.mark.slow
 def test_killed_in_the_middle_of_training_it_goes_on_from_the_last_epoch(words, here):
-    words = [*words, "--num_train_epochs", 400, "--yes"]
+    words = [*words, "--num_train_epochs", 60, "--yes"]
     command = [sys.executable, "-m", "hf_llambert", *map(str, words)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
@@ -309,5 +333,5 @@ def test_killed_in_the_middle_of_training_it_goes_on_from_the_last_epoch(words, 
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     trained = json.loads((here / "r" / "student" / "metrics.json").read_text())["train"]
-    assert trained["epochs"] == 400
+    assert trained["epochs"] == 60
     assert len(Ledger(here / "r" / "ledger")) == 16

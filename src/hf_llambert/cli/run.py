@@ -39,7 +39,7 @@ from hf_llambert.cli.run_rows import NUM_ANNOTATED, Drawn, read_rows
 from hf_llambert.cli.run_stages import Caps, Way
 from hf_llambert.cli.teachers import named_teachers
 from hf_llambert.cli.train import configs_of, training_arguments
-from hf_llambert.report.run_note import RunNote, now, read_run_note, stamp, written_at
+from hf_llambert.report.run_note import RUN_FILE, RunNote, now, read_run_note, stamp, written_at
 from hf_llambert.shown import without_credentials
 
 
@@ -133,6 +133,7 @@ def run(
     of StudentConfig as train does (--num_train_epochs, --learning_rate, --mix, ...).
     """
     from hf_llambert import load_gate, load_task
+    from hf_llambert.annotation.turns import one_at_a_time
 
     if os.environ.get("WORLD_SIZE", "1") != "1":
         raise ValueError("hf-llambert run is one process. Launch annotate, train and label themselves instead.")
@@ -154,6 +155,7 @@ def run(
         _say_finished(there, output)
         return
     if there is None or not there.is_of(wanted):
+        _refuse_other(there, wanted, output)
         there = None
         if not yes and not sys.stdin.isatty():
             raise ValueError(
@@ -163,8 +165,9 @@ def run(
     for_teacher, for_student = _divided(context, backend)
     training = training_arguments(
         for_student,
-        output / "checkpoints" / "run",
+        output,
         seed,
+        output_dir=str(output / "checkpoints" / "run"),
         save_strategy="epoch",
         save_total_limit=1,
         resume_from_checkpoint="True",
@@ -205,15 +208,27 @@ def run(
             conditions,
             None if gold is None else (gold, {**form, "config": configs[1], "text_column": text_column}),
         )
-        if there is None or there.agreed is None:
-            _agree(way, yes)
-            there = wanted.changed(agreed=now())
-        else:
-            say(f"going on with the plan of {there.agreed}")
-            there = wanted.changed(agreed=there.agreed)
-        there = there.changed(rows={"annotated": len(way.rows.sample), "pool": way.rows.num_pool})
-        there.write(output)
-        _go(way, there)
+        with one_at_a_time(output / RUN_FILE):
+            if there is None:
+                _agree(way, yes)
+                agreed: str | None = now()
+            else:
+                agreed = there.agreed
+                say(f"going on with the plan of {agreed}")
+            rows = {"annotated": len(way.rows.sample), "pool": way.rows.num_pool}
+            note = wanted.changed(agreed=agreed, rows=rows)
+            note.write(output)
+            _go(way, note)
+
+
+def _refuse_other(there: RunNote | None, wanted: RunNote, output: Path) -> None:
+    """Raise where a run with other arguments is there, before anybody is asked in vain."""
+    if there is not None and (changed := there.not_in(wanted, output)):
+        names = ", ".join("further arguments" if name == "further" else f"--{name}" for name in changed)
+        raise FileExistsError(
+            f"'{output}' holds a run with other {names.replace('--task', 'TASK')}. Choose another --output, or type the command "
+            f"as it was: {there.command or 'it is not kept, for a credential is in it'}"
+        )
 
 
 def _agree(way: Way, yes: bool) -> None:

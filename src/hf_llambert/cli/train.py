@@ -218,7 +218,7 @@ def training_arguments(arguments: list[str], output: Path, seed: int, **defaults
     from hf_llambert import StudentConfig
 
     parser = HfArgumentParser(StudentConfig, allow_abbrev=False)  # type: ignore[arg-type]
-    parser.set_defaults(output_dir=str(output / "checkpoints"), seed=seed, **defaults)
+    parser.set_defaults(**{"output_dir": str(output / "checkpoints"), "seed": seed, **defaults})
     parsed, rest = parser.parse_args_into_dataclasses(args=arguments, return_remaining_strings=True)
     if rest:
         raise ValueError(

@@ -13,6 +13,12 @@ from hf_llambert.whole import write_whole
 
 RUN_FILE = "run.json"
 STAGES = ("annotated", "student", "labels")
+_DECIDES = {
+    **dict.fromkeys(("max_cost", "max_hours", "prices", "conditions", "output"), "nothing"),
+    **dict.fromkeys(("student", "max_length", "gold", "further"), "student"),
+    "num_pool": "labels",
+}
+"""The first stage that an option decides; of all others it is the first of all."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +66,15 @@ class RunNote:
             and self.stages == written_at(run)
             and (run / "report.html").is_file()
         )
+
+    def not_in(self, other: RunNote, run: Path) -> list[str]:
+        """The options by which `other` asks for something else than what this run has already made, by their names."""
+        made = written_at(run)
+        mine, theirs = (
+            {**{f"{name} (file)": one for name, one in n.inputs.items()}, **n.asked} for n in (self, other)
+        )
+        changed = [name for name in theirs if mine.get(name) != theirs[name]]
+        return [name for name in changed if _DECIDES.get(name.removesuffix(" (file)"), "annotated") in made]
 
     def changed(self, **changes: object) -> RunNote:
         """The same with other fields."""
