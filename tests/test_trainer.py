@@ -27,9 +27,9 @@ from hf_llambert import (
     with_gold,
 )
 from hf_llambert.models import say_one_gpu
+from hf_llambert.training.compared import read_seeds
 from hf_llambert.training.resuming import last_whole_checkpoint
 from hf_llambert.training.rows import kept_back, training_rows
-from hf_llambert.training.seeds import read_seeds
 from test_training import TASK, arguments
 
 

@@ -25,13 +25,15 @@ if TYPE_CHECKING:
     from hf_llambert.hub.cards import Publication, dataset_card, merge_cards, model_card
     from hf_llambert.hub.push import push_run
     from hf_llambert.hub.uploads import ShardUploads
-    from hf_llambert.metrics import AnnotationQuality, ClassificationQuality, mean_interval, paired_bootstrap
+    from hf_llambert.intervals import mean_interval, paired_bootstrap
+    from hf_llambert.metrics import AnnotationQuality, ClassificationQuality
     from hf_llambert.planning.plan import StudentPlan, make_plan
     from hf_llambert.planning.prices import Price, PriceTable, load_prices, run_cost
-    from hf_llambert.pool.cascade import cascade, cascade_summary, pool_calibration
+    from hf_llambert.pool.cascade import cascade, pool_calibration
     from hf_llambert.pool.datatrove import StudentStep, TeacherStep, keep_empty_texts
     from hf_llambert.pool.guarantee import Guarantee, calibrate_cascade, guaranteed_threshold
-    from hf_llambert.pool.shards import label_pool, read_pool
+    from hf_llambert.pool.labelled import cascade_summary, read_pool
+    from hf_llambert.pool.shards import label_pool
     from hf_llambert.processes import main_process_first, wait_for_everyone
     from hf_llambert.quality.curves import learning_curve, worth_of_labels
     from hf_llambert.quality.drift import measure_drift
@@ -56,11 +58,12 @@ if TYPE_CHECKING:
     from hf_llambert.teachers.vllm import VLLMTeacher
     from hf_llambert.training.active import is_flat, next_to_annotate, student_silver
     from hf_llambert.training.backends import fastest_backend
+    from hf_llambert.training.compared import compare_students, read_evaluation
     from hf_llambert.training.embeddings import embed_texts
-    from hf_llambert.training.evaluation import evaluate_student, read_evaluation
+    from hf_llambert.training.evaluation import evaluate_student
     from hf_llambert.training.folds import out_of_fold
     from hf_llambert.training.mixing import MixCallback
-    from hf_llambert.training.seeds import compare_students, train_seeds
+    from hf_llambert.training.seeds import train_seeds
     from hf_llambert.training.students import StudentLabeler
     from hf_llambert.training.train import train_student
     from hf_llambert.training.trainer import StudentConfig, StudentTrainer
@@ -77,11 +80,13 @@ _MODULES = {
     "hub.cards": "Publication dataset_card merge_cards model_card",
     "hub.push": "push_run",
     "hub.uploads": "ShardUploads",
-    "metrics": "AnnotationQuality ClassificationQuality mean_interval paired_bootstrap",
+    "intervals": "mean_interval paired_bootstrap",
+    "metrics": "AnnotationQuality ClassificationQuality",
     "pool.datatrove": "StudentStep TeacherStep keep_empty_texts",
-    "pool.cascade": "cascade cascade_summary pool_calibration",
+    "pool.cascade": "cascade pool_calibration",
     "pool.guarantee": "Guarantee calibrate_cascade guaranteed_threshold",
-    "pool.shards": "label_pool read_pool",
+    "pool.labelled": "cascade_summary read_pool",
+    "pool.shards": "label_pool",
     "processes": "main_process_first wait_for_everyone",
     "report.report": "compare_labels show_report write_report",
     "quality.curves": "learning_curve worth_of_labels",
@@ -106,13 +111,14 @@ _MODULES = {
     "teachers.prompting": "PromptEncoder",
     "teachers.recorded": "RecordedTeacher",
     "teachers.vllm": "VLLMTeacher",
-    "training.seeds": "compare_students train_seeds",
+    "training.compared": "compare_students read_evaluation",
+    "training.seeds": "train_seeds",
     "training.students": "StudentLabeler",
     "training.active": "is_flat next_to_annotate student_silver",
     "training.mixing": "MixCallback",
     "training.backends": "fastest_backend",
     "training.embeddings": "embed_texts",
-    "training.evaluation": "evaluate_student read_evaluation",
+    "training.evaluation": "evaluate_student",
     "training.folds": "out_of_fold",
     "training.train": "train_student",
     "training.trainer": "StudentConfig StudentTrainer",

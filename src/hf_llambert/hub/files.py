@@ -14,7 +14,7 @@ from hf_llambert.annotation.published import ANNOTATION_FILE
 from hf_llambert.annotation.silver import select_silver
 from hf_llambert.data import STAGE_FILE
 from hf_llambert.notes import Shape, read_note, read_stage
-from hf_llambert.quality.labelled import run_labels
+from hf_llambert.pool.labelled import run_labels
 from hf_llambert.reading.saved import read_annotated
 from hf_llambert.shown import scrubbed, scrubbed_reason
 from hf_llambert.tasks.spec import TaskSpec

@@ -14,8 +14,8 @@ from huggingface_hub import HfApi
 from hf_llambert.hub.cards import shards_card
 from hf_llambert.hub.commits import check_access, patiently, send
 from hf_llambert.hub.files import LABELS, shard_place
+from hf_llambert.pool.labelled import read_labels
 from hf_llambert.pool.manifest import file_checksum
-from hf_llambert.quality.labelled import read_labels
 
 _PAUSE = 60.0  # seconds between commits: the Hub limits them by the hour
 

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import nnls
 from scipy.stats import t
 
-from hf_llambert.metrics import wilson_interval
+from hf_llambert.intervals import wilson_interval
 
 Estimate = dict[str, float]
 """`value` and the bounds of its 95 % interval, `low` and `high`."""

@@ -14,7 +14,7 @@ from filelock import FileLock
 
 from hf_llambert.data import STAGE_FILE, damaged_note, write_whole
 from hf_llambert.notes import read_note, task_shape
-from hf_llambert.quality.labelled import run_labels
+from hf_llambert.pool.labelled import read_pool, run_labels
 from hf_llambert.reading.saved import read_annotated
 from hf_llambert.tasks.questions import ABSTAIN
 from hf_llambert.tasks.spec import TaskSpec
@@ -172,8 +172,6 @@ def _rows(annotated: Dataset, run: Path, column: str, alone: bool) -> dict[int, 
     """The rows that a person can read, each once, by number. `alone`: without a student's labels."""
     student, sure = [ABSTAIN] * len(annotated), [None] * len(annotated)
     if not alone and (run / "compared").is_dir():
-        from hf_llambert.pool.shards import read_pool  # brings torch: not needed to go on with a queue that is there
-
         compared = read_pool(run / "compared")
         if len(compared) != len(annotated):
             raise ValueError(
