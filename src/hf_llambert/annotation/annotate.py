@@ -78,7 +78,8 @@ def annotate(
             of this very call nothing is done, but that failed rows are asked about again.
         calibration (`str`, defaults to `"batch"`): `none`, `batch`, `contextual` or `fitted`. Replies that are not
             scores are left as they are.
-        jury (`str`, defaults to `"dawid_skene"`): With several labelers, how they decide; see [`jury_columns`].
+        jury (`str`, defaults to `"dawid_skene"`): With several labelers, how they decide: `dawid_skene`, `mace`, `majority`,
+            or `mean` of their probabilities, which needs scores.
         gold_column (`str`, *optional*): People's labels, to measure the teacher by. Used for nothing else, except
             for `calibration_rows`.
         label_map (`Mapping[str, str]`, *optional*): What other labels of the gold column are in the task; see [`with_gold`].
