@@ -1,0 +1,58 @@
+"""The page on the architecture names files and functions that exist, and every floor in the order of the imports."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from test_package import ORDER, SOURCE
+
+ROOT = Path(__file__).parent.parent
+PAGE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+ITEMS = [item for item in re.split(r"\n(?=\d+\. |\||- |\n)", PAGE) if re.search(r"`[\w/]+\.(?:py|yaml)`", item)]
+FILE = re.compile(r"`((?!tests/)[\w/]+\.(?:py|yaml))`")
+FLOORS = re.findall(r"^\| `(\w+)(?:/|\.py)` \|", PAGE.split("## The floors")[1], re.MULTILINE)
+
+
+def test_page_has_the_items_that_the_tests_below_read():
+    assert len(ITEMS) > 30
+
+
+@pytest.mark.parametrize("item", ITEMS, ids=lambda item: item.strip()[:40])
+def test_named_files_exist_and_have_the_names_that_stand_beside_them(item):
+    files = [SOURCE / path for path in FILE.findall(item)]
+    assert [path for path in files if not path.is_file()] == []
+    text = "".join(path.read_text(encoding="utf-8") for path in files)
+    names = [name for dotted in re.findall(r"`([A-Za-z_][\w.]*)`", FILE.sub("", item)) for name in dotted.split(".")]
+    assert [name for name in names if not re.search(rf"\b{name}\b", text)] == []
+
+
+@pytest.mark.parametrize("folder", sorted(set(re.findall(r"`(\w+)/`", PAGE))))
+def test_named_folders_exist(folder):
+    assert (SOURCE / folder).is_dir()
+
+
+def test_floors_are_those_of_the_imports_in_their_order():
+    assert [floor for floor in ORDER if floor != "__init__"] == FLOORS
+
+
+def test_every_module_and_folder_of_the_package_stands_on_a_floor():
+    there = {path.name.removesuffix(".py") for path in SOURCE.iterdir() if path.suffix == ".py" or path.is_dir()}
+    assert there - {"__init__", "__pycache__", "builtin_tasks", *FLOORS} == set()
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        "an answer become a label",
+        "a row drawn for the sample",
+        "a row drawn in the training",
+        "a shard written",
+        "control tokens made harmless",
+        "a price applied",
+        "a new teacher go",
+    ],
+)
+def test_a_newcomers_question_is_answered_by_a_file(question):
+    (row,) = [line for line in PAGE.splitlines() if line.startswith("| Where") and question in line]
+    assert FILE.search(row)
