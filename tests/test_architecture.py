@@ -56,3 +56,19 @@ def test_every_module_and_folder_of_the_package_stands_on_a_floor():
 def test_a_newcomers_question_is_answered_by_a_file(question):
     (row,) = [line for line in PAGE.splitlines() if line.startswith("| Where") and question in line]
     assert FILE.search(row)
+
+
+def test_files_and_names_in_contributing_exist():
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    files = [ROOT / path for path in re.findall(r"(?<![\w/])((?:src|tests|benchmarks|\.github)/[\w/.]+\.\w+)", text)]
+    assert len(files) > 20
+    assert [path for path in files if not path.is_file()] == []
+    assert [path for path in re.findall(r"`(src/[\w/]+/)`", text) if not (ROOT / path).is_dir()] == []
+    code = "".join(path.read_text(encoding="utf-8") for path in files)
+    places = text.split("## Where does it go?")[1].split("## House rules")[0]
+    assert [name for name in re.findall(r"`(\w+)`", places) if not re.search(rf"\b{name}\b", code)] == []
+
+
+def test_command_for_one_test_in_contributing_finds_it():
+    file, word = re.search(r"pytest (tests/\w+\.py) -k (\w+)", (ROOT / "CONTRIBUTING.md").read_text()).groups()
+    assert len(re.findall(rf"^def test_\w*{word}", (ROOT / file).read_text(), re.MULTILINE)) == 1
