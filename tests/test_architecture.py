@@ -41,21 +41,22 @@ def test_every_module_and_folder_of_the_package_stands_on_a_floor():
     assert there - {"__init__", "__pycache__", "builtin_tasks", *FLOORS} == set()
 
 
-@pytest.mark.parametrize(
-    "question",
-    [
-        "an answer become a label",
-        "a row drawn for the sample",
-        "a row drawn in the training",
-        "a shard written",
-        "control tokens made harmless",
-        "a price applied",
-        "a new teacher go",
-    ],
-)
-def test_a_newcomers_question_is_answered_by_a_file(question):
-    (row,) = [line for line in PAGE.splitlines() if line.startswith("| Where") and question in line]
-    assert FILE.search(row)
+SOUGHT = {
+    "An answer becomes a label": "annotation/labelers.py",
+    "A row is drawn for the sample": "data.py",
+    "A row is drawn in the training": "training/draws.py",
+    "A shard is written": "pool/share.py",
+    "A text's control tokens are made harmless": "teachers/prompting.py",
+    "A price is applied": "planning/prices.py",
+    "A new teacher goes": "teachers/kinds.py",
+}
+
+
+@pytest.mark.parametrize("place", SOUGHT)
+def test_what_a_newcomer_seeks_stands_first_with_its_file(place):
+    (item,) = [item for item in ITEMS if item.startswith(f"- **{place}**")]
+    assert SOUGHT[place] in FILE.findall(item)
+    assert PAGE.index(item) < PAGE.index("## The way of one text")
 
 
 def test_files_and_names_in_contributing_exist():
