@@ -1,4 +1,4 @@
-"""From what a small sample took to what many texts will take: regressions on length, with 95 % intervals."""
+"""Forecasts of what many texts will take, from a small sample: regressions on length, with 95 % intervals."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Estimate = dict[str, float]
 @dataclass(frozen=True)
 class Moments:
     """
-    All that a forecast needs of the lengths of some texts, which may be too many to keep.
+    Sums over the lengths of some texts, which may be too many to keep. A forecast needs no more of them.
 
     Args:
         n (`float`): How many texts.

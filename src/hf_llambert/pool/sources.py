@@ -1,4 +1,4 @@
-"""Where a pool comes from, in pieces that are read one after the other: files, a dataset, a stream."""
+"""The pieces of a pool, read one after the other: files, a dataset or a stream."""
 
 from __future__ import annotations
 

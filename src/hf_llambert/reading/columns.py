@@ -121,7 +121,8 @@ def refuse_look_alikes(first: Sequence[str], second: Sequence[str]) -> None:
 
 def joined_schema(first: pa.Schema, second: pa.Schema) -> pa.Schema:
     """
-    One schema for the rows of two, as written to one table: columns of both; null and whole numbers give way.
+    One schema for the rows of two, as written to one table: the columns of both, null and whole numbers widened to the
+    other's type.
 
     Raises:
         MixedTypes: A column has types that do not go together; the message names it and both types.
