@@ -55,7 +55,7 @@ class Lengths:
         return own, [min(n, most or n) for n in own], most
 
     def of(self, texts: Sequence[str]) -> list[int]:
-        """The length of what is asked about each."""
+        """The length of the prompt about each text."""
         return self.measured(texts)[1]
 
 

@@ -38,7 +38,7 @@ class Moments:
         return cls(float(len(sizes)), float(sizes.sum()), float((sizes**2).sum()))
 
     def times(self, factor: float) -> Moments:
-        """As many texts of the same kind, times `factor`."""
+        """The moments of `factor` times as many texts of the same kind."""
         return Moments(self.n * factor, self.first * factor, self.second * factor)
 
 
@@ -98,7 +98,7 @@ def _fit(x: NDArray, y: NDArray) -> NDArray:
 
 
 def share(count: int, of: int) -> Estimate | None:
-    """A share with its Wilson interval; `None` of nothing."""
+    """A share with its Wilson interval; `None` where `of` is 0."""
     if not of:
         return None
     low, high = wilson_interval(count, of)

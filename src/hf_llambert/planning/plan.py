@@ -239,7 +239,7 @@ def _texts(
 
 
 def _counted_share(count: int, of: int, all_counted: bool) -> Estimate | None:
-    """A share, which is no estimate where everything was counted."""
+    """A share, with an interval unless everything was counted."""
     found = share(count, of)
     return found | {"low": found["value"], "high": found["value"]} if found and all_counted else found
 

@@ -60,7 +60,7 @@ def has_no_fields(kind: pa.DataType) -> bool:
 
 def check_labels(seen: dict[str, tuple[str, object]], schema: pa.Schema, name: str) -> None:
     """
-    See that files number the names of their labels alike, or their rows would get the names of others.
+    Check that files number the names of their labels alike; otherwise rows would get wrong names.
 
     Args:
         seen (`dict`): Of each column, the file that has it first and the names of its labels; what is new is added.

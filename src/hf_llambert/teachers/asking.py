@@ -115,8 +115,8 @@ class Asking:
 
     async def _ask_until_it_fails(self, positions: Iterator[int], most: int) -> Exception | None:
         """
-        Ask until all is answered or an error stops the run, and give that. What is under way then may be paid for, and is
-        waited for; what is not stays in `left`.
+        Ask until all is answered or an error stops the run, and return that error. Requests under way then are waited
+        for, since they may be paid for; texts that were not asked about stay in `left`.
         """
         self.stopping = False
         workers = [asyncio.ensure_future(self._work(positions)) for _ in range(min(most, len(self.texts)))]
