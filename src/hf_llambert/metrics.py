@@ -1,4 +1,4 @@
-"""How good labels are. Standard metrics from scikit-learn as `evaluate.Metric`s that compute offline."""
+"""Metrics of labels, intervals and comparisons: scikit-learn's metrics as `evaluate.Metric`s that compute offline."""
 
 from __future__ import annotations
 

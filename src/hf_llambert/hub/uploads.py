@@ -1,4 +1,4 @@
-"""Shards of a labelled pool on the Hub, one after the other as they are finished."""
+"""Uploads the shards of a labelled pool to the Hub, each when it is finished."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class ShardUploads:
         return self
 
     def __call__(self, shard: Path) -> None:
-        """Upload a shard when its turn comes."""
+        """Queue a shard; a thread uploads it."""
         if self._error is not None:
             raise self._error
         self._waiting.put(shard)

@@ -143,7 +143,7 @@ def label_pool(
 
 
 def _concluded(manifest: Manifest, settings: dict, lost: list[str], rank: int | None, agreement: float | None) -> dict:
-    """What came of it, once a share is done; with `rank` once those of all that a launcher started are."""
+    """The results once a share is done; with `rank`, once the shares of all launched processes are."""
     if rank is not None:
         lost = [reason for reasons in everyones(lost) for reason in reasons]
     manifest.read()
@@ -167,7 +167,7 @@ def _concluded(manifest: Manifest, settings: dict, lost: list[str], rank: int | 
 
 
 def _reopen(manifest: Manifest, settings: dict) -> None:
-    """Take back that the pool is labelled to its end, before any of it is replaced."""
+    """Remove the note that the pool is complete, before any shard is replaced."""
     is_whole = not manifest.changed and manifest.complete()
     if not is_whole and stage_results(manifest.folder, settings, _RESULTS):
         note_stage(manifest.folder, settings, {})
@@ -249,7 +249,7 @@ def _counts(manifest: Manifest, complete: bool) -> dict:
 
 
 def _verified(manifest: Manifest) -> dict:
-    """The counts, after a look at every file: a lost row must show."""
+    """The counts. Raises `RuntimeError` where a file has another number of rows than its note."""
     if not manifest.shards or not any(shard.rows for shard in manifest.shards.values()):
         raise ValueError("The pool has no rows.")
     expected: dict[int, int] = {}

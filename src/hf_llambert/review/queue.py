@@ -1,4 +1,4 @@
-"""Which rows people should read: where a label is doubtful, and some drawn at random to measure by."""
+"""The queue of a review: rows whose label is doubtful, and rows drawn at random to measure by."""
 
 from __future__ import annotations
 
@@ -83,7 +83,9 @@ class Queue:
 
     @property
     def digest(self) -> str:
-        """What answers are kept with, so that those to another queue are never taken for answers to this one."""
+        """
+        The digest of a queue that its answers are kept with, so that answers to another queue are not taken for them.
+        """
         payload = json.dumps([list(self.task.labels), [(row.row, row.text) for row in self.rows]])
         return hashlib.sha256(payload.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
@@ -219,7 +221,7 @@ def _fill(chosen: dict[int, str], reasons: dict[str, list[int]], num: int) -> No
 
 
 def write_queue(folder: Path, queue: Queue) -> Queue:
-    """Write a queue unless there is one; the one that is there counts, also when two processes come at once."""
+    """Write a queue unless there is one. Where two processes write at once, the first counts."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / QUEUE_FILE
     with FileLock(folder / ".queue.lock"):

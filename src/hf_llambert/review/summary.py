@@ -1,4 +1,4 @@
-"""What a review says: how far reviewers agree, and how often teacher and student are right."""
+"""Figures of a review: how far reviewers agree, and how often teacher and student are right."""
 
 from __future__ import annotations
 

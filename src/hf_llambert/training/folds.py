@@ -1,4 +1,4 @@
-"""What students say of rows that they have not seen."""
+"""Out-of-fold probabilities: each row is judged by a student that was not trained on it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def out_of_fold(
     **kwargs: object,
 ) -> np.ndarray:
     """
-    What students that have not seen a row say of it, for [`drop_label_errors`].
+    Probabilities of each row by students that were not trained on it, for [`drop_label_errors`].
 
     One student is trained for each fold on the rows of the others, equal texts in one fold; finished folds in `output` are
     not trained again.

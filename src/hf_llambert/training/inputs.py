@@ -1,4 +1,4 @@
-"""How a student reads texts: cut to its length or window by window, and noted beside it."""
+"""How a student reads texts: cut to its length or in windows. The settings are saved beside it."""
 
 from __future__ import annotations
 
