@@ -53,7 +53,7 @@ def python_page() -> str:
     homes = _package("hf_llambert")._HOMES
     stages: dict[str, list[str]] = {}
     for name in sorted(homes, key=str.lower):
-        stages.setdefault(homes[name].split(".")[0], []).append(name)
+        stages.setdefault(homes[name].split(".")[1], []).append(name)
     order = sorted(stages, key=lambda stage: [*STAGES, stage].index(stage))
     titles = {stage: STAGES.get(stage, stage.capitalize()) for stage in order}
     lines = [

@@ -12,7 +12,8 @@ import shutil
 import sys
 from pathlib import Path
 
-from hf_llambert import Publication, dataset_card, model_card, write_report
+from hf_llambert import Publication, write_report
+from hf_llambert.hub.cards import dataset_card, model_card
 from hf_llambert.hub.files import column_types, dataset_configs
 
 HERE = Path(__file__).parent

@@ -1,5 +1,6 @@
 """Tiny models built from a config, and small data. Nothing here or in the tests reaches a network."""
 
+import gc
 import os
 import re
 import shutil
@@ -50,6 +51,12 @@ CHAT_TEMPLATE = (
 )
 sys.path.insert(0, str(Path(__file__).parent.parent / "recipes"))  # as a recipe that is run sees its neighbours
 ASSETS = Path(os.environ.get("HF_LLAMBERT_ASSETS", Path(__file__).parent.parent / "assets"))
+
+
+def pytest_collection_finish() -> None:
+    """Leave what the imports made out of every later `gc.collect`, of which each training calls four."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

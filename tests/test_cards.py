@@ -7,7 +7,8 @@ import re
 import pytest
 from huggingface_hub import DatasetCard, DatasetCardData, EvalResult, ModelCard, ModelCardData
 
-from hf_llambert import Publication, dataset_card, merge_cards, model_card
+from hf_llambert import Publication
+from hf_llambert.hub.cards import dataset_card, merge_cards, model_card
 from hf_llambert.hub.files import column_types, dataset_configs
 from hf_llambert.shown import shown_command
 

@@ -18,12 +18,11 @@ from hf_llambert import (
     cascade,
     cascade_summary,
     cli,
-    guaranteed_threshold,
     pool_calibration,
     read_pool,
 )
 from hf_llambert.pool import guarantee
-from hf_llambert.pool.guarantee import GRID, rows_needed
+from hf_llambert.pool.guarantee import GRID, guaranteed_threshold, rows_needed
 from hf_llambert.teachers.base import Reply
 
 TASK = TaskSpec("t", ("negative", "positive"), "{text}", chat=False)

@@ -12,12 +12,12 @@ from hf_llambert import (
     TaskSpec,
     TransformersTeacher,
     annotate,
-    dataset_card,
     saved_calibration,
     select_silver,
     write_report,
 )
 from hf_llambert.annotation.jury import jury_columns, posterior
+from hf_llambert.hub.cards import dataset_card
 from hf_llambert.hub.files import annotation_note
 
 TASK = TaskSpec("t", ("a", "b", "c"), "{text}")

@@ -1,7 +1,4 @@
 import json
-import os
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 
@@ -12,6 +9,7 @@ from datasets import Dataset, concatenate_datasets
 from transformers import AutoModelForCausalLM, AutoTokenizer, Trainer, TrainingArguments
 from trl import SFTConfig, SFTTrainer
 
+from forked import run_by_two_processes
 from hf_llambert import MixCallback
 from hf_llambert.training.draws import MixPlan, MixSampler
 from mix_run import Recorder, rows, run
@@ -204,13 +202,9 @@ def test_rows_of_like_length_share_batches_and_each_is_drawn_as_often(tmp_path, 
 def two_processes(tmp_path, settings):
     settings["out"] = str(tmp_path / "found")
     (tmp_path / "config.json").write_text(json.dumps(settings))
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
-    done = subprocess.run(
-        [*command, str(Path(__file__).parent / "mix_run.py"), str(tmp_path / "config.json")],
-        check=False, env=environment, capture_output=True, text=True, timeout=120,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-3000:]
+    run_by_two_processes(
+        tmp_path, Path(__file__).parent / "mix_run.py", tmp_path / "config.json", ACCELERATE_USE_CPU="true"
+    )
     ranks = [json.loads(Path(f"{settings['out']}.{rank}").read_text()) for rank in (0, 1)]
     assert [rank["world"] for rank in ranks] == [2, 2]
     assert ranks[0]["weights"] == ranks[1]["weights"]
@@ -218,7 +212,6 @@ def two_processes(tmp_path, settings):
     return steps, ranks[0]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", ["concat", "two learning rates", "ratio"])
 def test_two_processes_draw_what_one_draws_with_twice_the_batch(tmp_path, name):
     _, one = run(config(tmp_path, MIXES[name]))
@@ -274,7 +267,6 @@ def test_steps_that_fp16_skips_do_not_delay_the_second_learning_rate(tmp_path, m
     assert [row.get("learning_rate") for row in found["log"]] == [row.get("learning_rate") for row in whole["log"]]
 
 
-@pytest.mark.slow
 def test_two_processes_resume_in_the_middle_of_an_epoch(tmp_path):
     mix = MIXES["silver then gold"]
     saving = {"arguments": {"save_strategy": "steps", "save_steps": 5}}

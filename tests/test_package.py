@@ -1,5 +1,7 @@
 import ast
 import importlib
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,8 +14,8 @@ SOURCE = Path(hf_llambert.__file__).parent
 MODULES = sorted(path for path in SOURCE.rglob("*.py") if "templates" not in path.parts)
 # A module imports only from what stands before it. Within a folder anything goes but circles.
 ORDER = [
-    "__init__", "shown", "whole", "tasks", "models", "processes", "progress", "metrics", "notes", "stages", "reading",
-    "data", "teachers", "annotation", "training", "pool", "quality", "planning",
+    "__init__", "shown", "whole", "tasks", "models", "processes", "progress", "intervals", "metrics", "notes", "stages",
+    "reading", "data", "teachers", "annotation", "training", "pool", "quality", "planning",
     "review", "report", "hub", "cli",
 ]  # fmt: skip
 
@@ -30,16 +32,30 @@ def test_every_public_name_can_be_had():
         assert getattr(hf_llambert, name) is not None
 
 
-def test_public_names_are_those_that_type_checkers_see():
-    tree = ast.parse((SOURCE / "__init__.py").read_text())
-    block = next(node for node in tree.body if isinstance(node, ast.If))
-    seen = {(n.module.removeprefix("hf_llambert."), a.name) for n in block.body for a in n.names}
-    assert seen == {(module, name) for name, module in hf_llambert._HOMES.items()}
+def test_stub_has_one_public_name_a_line():
+    statements = ast.parse((SOURCE / "__init__.pyi").read_text()).body
+    names = {
+        alias.name: node.module for node in statements if isinstance(node, ast.ImportFrom) for alias in node.names
+    }
+    assert names == hf_llambert._HOMES
+    assert hf_llambert.__all__ == [*sorted(names), "__version__"]
+    assert set(dir(hf_llambert)) == set(hf_llambert.__all__)
 
 
-def test_unknown_name_is_an_attribute_error():
+def test_unknown_name_is_an_attribute_error_that_names_the_nearest():
     with pytest.raises(AttributeError, match="LLMLabeller"):
         hf_llambert.LLMLabeller  # noqa: B018
+    code = "import hf_llambert; hf_llambert.LLMLabeller"
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False).stderr
+    assert shown.endswith("has no attribute 'LLMLabeller'. Did you mean: 'LLMLabeler'?\n")
+
+
+def test_package_is_imported_from_an_archive(tmp_path):
+    shutil.make_archive(str(tmp_path / "package"), "zip", SOURCE.parent, SOURCE.name)
+    code = "import hf_llambert; print(hf_llambert.__file__, *hf_llambert.TaskSpec('t', ('a', 'b'), '{text}').labels)"
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path / "package.zip")}
+    found = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert found.stdout.split() == [str(tmp_path / "package.zip" / "hf_llambert" / "__init__.py"), "a", "b"]
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(SOURCE)))

@@ -1,9 +1,6 @@
 import dataclasses
 import json
-import os
 import pickle
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +10,7 @@ from datasets.fingerprint import Hasher
 from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
+from forked import run_by_two_processes
 from hf_llambert import ABSTAIN, StudentConfig, StudentLabeler, StudentTrainer, TaskSpec, train_student
 from hf_llambert.training.inputs import Reading
 from hf_llambert.training.resuming import CANNOT_MATTER, decisive
@@ -317,8 +315,8 @@ assert args.world_size == 2 and AcceleratorState().distributed_type == Distribut
 
 def test_a_student_that_is_split_over_processes_is_trained_and_saved_whole(reviews, student_dir, tmp_path):
     reviews.to_json(tmp_path / "rows.jsonl")
-    done = torchrun(tmp_path, SPLIT, student_dir, "rows.jsonl")
-    assert done.returncode == 0, done.stderr[-3000:]
+    (tmp_path / "split.py").write_text(SPLIT)
+    run_by_two_processes(tmp_path, Path("split.py"), student_dir, "rows.jsonl")
     start = AutoModelForSequenceClassification.from_pretrained(student_dir).state_dict()
     (checkpoint,) = (tmp_path / "checkpoints").glob("*/checkpoint-*")
     for folder in (tmp_path / "student", checkpoint):
@@ -340,20 +338,12 @@ assert args.world_size == 2 and found["train"]["processes"] == 2
 """
 
 
-def test_processes_on_cpus_train_one_student_without_being_told(reviews, student_dir, tmp_path):
+def test_processes_on_cpus_train_one_student_without_being_told(reviews, student_dir, tmp_path, monkeypatch):
+    monkeypatch.delenv("ACCELERATE_USE_CPU", raising=False)
     reviews.to_json(tmp_path / "rows.jsonl")
-    done = torchrun(tmp_path, TOGETHER, student_dir, "rows.jsonl")
-    assert done.returncode == 0, done.stderr[-3000:]
+    (tmp_path / "together.py").write_text(TOGETHER)
+    run_by_two_processes(tmp_path, Path("together.py"), student_dir, "rows.jsonl")
     assert json.loads((tmp_path / "student" / "metrics.json").read_text())["eval"]["n"] == 16
-
-
-def torchrun(folder, script, *arguments):
-    (folder / "script.py").write_text(script)
-    environment = {name: value for name, value in os.environ.items() if name != "ACCELERATE_USE_CPU"}
-    return subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "script.py", *arguments],
-        cwd=folder, env=environment | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False, timeout=240,
-    )  # fmt: skip
 
 
 def test_labels_in_another_order_are_refused_instead_of_swapped(reviews, student_dir, tmp_path):

@@ -1,4 +1,4 @@
-"""The threshold below which the teacher must be asked for the labels to be as accurate as was promised."""
+"""Finds the confidence below which the teacher must be asked for the labels to reach a stated accuracy."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def calibrate_cascade(
 ) -> Guarantee:
     """
     Find the threshold for [`cascade`] that keeps a promise about accuracy: let the student label rows with gold labels,
-    ask the teacher about them, and certify; see [`guaranteed_threshold`].
+    ask the teacher about them, and certify by exact binomial tests in a fixed order (docs/cascade.md).
 
     **The gold rows must not be those that the student was trained on**, on which it is surer and more often right than on
     others, nor those that prompt or calibration were chosen by; and they must be a random draw from the pool. The promise

@@ -24,7 +24,7 @@ from transformers.trainer_callback import ExportableState
 from hf_llambert.data import content_hash
 from hf_llambert.training.draws import MixPlan, MixSampler
 
-SCHEDULES = ("concat", "silver_then_gold", "ratio")
+SCHEDULES: tuple[str, ...] = ("concat", "silver_then_gold", "ratio")
 _OPTIONS = ("silver_epochs", "gold_epochs", "gold_learning_rate", "gold_share")
 _OWN_STEPS = "_max_steps_of_mix"
 _WINDOW = 50  # batches within which rows are grouped by length, as the Trainer's own sampler does
