@@ -192,6 +192,12 @@ def test_money_is_counted_by_the_prices(run, shown, tmp_path, teacher_dir, stude
     assert "EUR" in shown(run, "--prices", table)
     table.write_text(yaml.safe_dump({"other": {"per_hour": 1.0, "currency": "EUR"}}))
     assert "has no price of" in shown(run, "--prices", table, expect=1)
+    RunNote({"prices": str(table)}, {}).write(run)  # that run was given
+    assert "note: no money is counted: " in shown(run)
+    for name in ("annotated", "student", "labels"):
+        shutil.rmtree(run / name)
+    assert run_status(run, table)["cost"]["money"] is None
+    assert run_status(run)["notes"] == []
 
 
 def test_gate_that_is_missed_ends_with_1(run, shown):

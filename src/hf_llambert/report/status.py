@@ -240,7 +240,7 @@ def _cost(run: Path, found: Mapping[str, dict], prices: Path | None, notes: list
     cost: dict = {name: (asked or {}).get(name) for name in ("input_tokens", "output_tokens")}
     cost["seconds"] = {name: (one or {}).get("seconds") for name, one in parts.items()}
     cost |= {"money": None, "currency": None}
-    if prices is None:
+    if prices is None or not found:
         return cost
     try:
         taken = {"teacher": results["annotate"], "student": results["train"], "labels": results["label"]}
