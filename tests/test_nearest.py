@@ -67,6 +67,25 @@ def test_arguments_of_a_training_are_named(refused):
     assert "No such option --epochs. Did you mean --num_train_epochs or --silver_epochs or --gold_epochs?" in shown
 
 
+def test_value_that_no_training_takes_is_one_sentence(refused):
+    words = [
+        "train",
+        "--task",
+        "imdb",
+        "--student",
+        "s",
+        "--silver",
+        "r",
+        "--output",
+        "r",
+        "--num_train_epochs",
+        "many",
+    ]
+    shown = refused(*words)
+    assert "invalid float value: 'many'. See hf-llambert train --help." in shown
+    assert "usage:" not in shown
+
+
 def test_option_of_label_is_named_where_no_teacher_is_asked(refused):
     shown = refused("label", "--data", "x", "--student", "s", "--output", "r", "--num_row", "3")
     assert "No such option --num_row. Did you mean --num_rows?" in shown

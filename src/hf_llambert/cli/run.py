@@ -35,12 +35,14 @@ from hf_llambert.cli.options import (
     values,
 )
 from hf_llambert.cli.plan import show_plan
-from hf_llambert.cli.run_rows import NUM_ANNOTATED, Drawn, read_rows
+from hf_llambert.cli.run_rows import NUM_ANNOTATED, Drawn, read_gold, read_rows
 from hf_llambert.cli.run_stages import Caps, Way
 from hf_llambert.cli.teachers import named_teachers
 from hf_llambert.cli.train import configs_of, training_arguments
 from hf_llambert.report.run_note import RUN_FILE, RunNote, now, read_run_note, stamp, written_at
 from hf_llambert.shown import without_credentials
+
+_CALIBRATIONS = ("none", "batch", "contextual")
 
 
 def run(
@@ -102,9 +104,7 @@ def run(
     ] = None,
     calibration: Annotated[
         str,
-        typer.Option(
-            "--calibration", help="none, batch or contextual.", autocompletion=values("none", "batch", "contextual")
-        ),
+        typer.Option("--calibration", help="none, batch or contextual.", autocompletion=values(*_CALIBRATIONS)),
     ] = "batch",
     max_length: Annotated[int, typer.Option("--max_length", help="The student's longest input in tokens.")] = 256,
     max_cost: Annotated[
@@ -134,6 +134,7 @@ def run(
     """
     from hf_llambert import load_gate, load_task
     from hf_llambert.annotation.turns import one_at_a_time
+    from hf_llambert.models import content_id
 
     if os.environ.get("WORLD_SIZE", "1") != "1":
         raise ValueError("hf-llambert run is one process. Launch annotate, train and label themselves instead.")
@@ -190,8 +191,11 @@ def run(
         configs[2],
         seed,
     )
-    if conditions is not None:
-        load_gate(conditions)  # what is wrong with it is said before the work
+    if calibration not in _CALIBRATIONS:
+        raise ValueError(f"hf-llambert run knows --calibration {', '.join(_CALIBRATIONS)}; got {calibration!r}.")
+    if conditions is not None:  # what is wrong with it, or with the student's name, is said before anybody is asked
+        load_gate(conditions)
+    content_id(student)
     with _quiet():
         way = Way(
             spec,
@@ -206,7 +210,7 @@ def run(
             Caps(max_cost, max_hours),
             prices,
             conditions,
-            None if gold is None else (gold, {**form, "config": configs[1], "text_column": text_column}),
+            None if gold is None else read_gold(drawn, gold, {**form, "config": configs[1]}, spec),
         )
         with one_at_a_time(output / RUN_FILE):
             if there is None:

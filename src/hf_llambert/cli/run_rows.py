@@ -120,6 +120,20 @@ def read_rows(asked: Drawn, task: TaskSpec) -> Rows:
     return Rows(rest, sample, pool, asked.num_pool, held_out, what, column, reading)
 
 
+def read_gold(asked: Drawn, gold: str, form: dict, task: TaskSpec) -> Dataset:
+    """
+    Texts with people's labels to train on, gold in `label`.
+
+    Raises:
+        ValueError: There is no such column, or it fits two readings or none.
+    """
+    from hf_llambert import load_data, with_gold
+
+    name = asked.label_column or "label"
+    rows = load_data(gold, label_columns=[name], text_column=asked.text_column, **form)
+    return with_gold(rows, asked.text_column, name, task, **asked.reading)
+
+
 def _held_out(asked: Drawn, data: Dataset, column: str | None, task: TaskSpec) -> tuple[Dataset | None, str, dict]:
     """What the student is measured on, what it is called, and how the data's own gold is to be read."""
     from hf_llambert import ABSTAIN, load_data, with_gold

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from hf_llambert.cli.options import load_sample, pairs, reason_lines, say
+from hf_llambert.cli.options import pairs, reason_lines, say
 from hf_llambert.cli.run_rows import Drawn, Rows
 from hf_llambert.cli.teachers import limits_of, prices_of
 
@@ -51,7 +51,7 @@ class Way:
         caps (`Caps`): What annotating may cost.
         prices (`Path`, *optional*): The price table.
         conditions (`Path`, *optional*): Those of the gate.
-        gold (`tuple`, *optional*): Texts with people's labels to train on, and how they are read.
+        gold (`Dataset`, *optional*): Texts with people's labels to train on.
         report (`dict`): Content of `report.json`, once that stage is done.
     """
 
@@ -67,7 +67,7 @@ class Way:
     caps: Caps
     prices: Path | None
     conditions: Path | None
-    gold: tuple[str, dict] | None
+    gold: Dataset | None
     report: dict = field(default_factory=dict)
 
     def plan(self) -> dict:
@@ -158,19 +158,14 @@ class Way:
         raise typer.Exit(1)
 
     def _train(self) -> str:
-        from hf_llambert import load_data, saved_calibration, select_silver, train_student, with_gold
+        from hf_llambert import load_data, saved_calibration, select_silver, train_student
 
         sources: dict[str, Dataset] = {}
         column = self.drawn.text_column
         calibration = saved_calibration(self.output)
         sources["silver"], selection = select_silver(load_data(self.output), self.task, calibration=calibration)
         if self.gold is not None:
-            source, form = self.gold
-            name = self.drawn.label_column or "label"
-            rows, reading = load_sample(
-                source, None, None, self.drawn.seed, self.task, name, self.drawn.reading, **form
-            )
-            sources["gold"] = with_gold(rows, column, name, self.task, **reading)
+            sources["gold"] = self.gold
         if self.rows.held_out is not None:
             sources["eval_data"] = self.rows.held_out
         with redirect_stdout(io.StringIO()):  # the losses, line after line; they stand in the report

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
@@ -218,6 +218,7 @@ def training_arguments(arguments: list[str], output: Path, seed: int, **defaults
     from hf_llambert import StudentConfig
 
     parser = HfArgumentParser(StudentConfig, allow_abbrev=False)  # type: ignore[arg-type]
+    parser.error = _refuse  # type: ignore[method-assign]  # one sentence, not a page of usage
     parser.set_defaults(**{"output_dir": str(output / "checkpoints"), "seed": seed, **defaults})
     parsed, rest = parser.parse_args_into_dataclasses(args=arguments, return_remaining_strings=True)
     if rest:
@@ -225,3 +226,7 @@ def training_arguments(arguments: list[str], output: Path, seed: int, **defaults
             f"Unknown arguments {rest}. See hf-llambert train --help, StudentConfig and transformers.TrainingArguments."
         )
     return parsed
+
+
+def _refuse(message: str) -> NoReturn:
+    raise ValueError(f"{message[0].upper()}{message[1:]}. See hf-llambert train --help.")
