@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -79,10 +80,10 @@ def test_each_stage_that_is_missing_is_next(run, shown):
     shutil.rmtree(run / "student")
     said = shown(run, expect=3)
     assert f"next: hf-llambert train --task TASK --silver {run} --student STUDENT --output {run}" in said
-    assert "train     not begun" in said
+    assert re.search(r"train +not begun", said)
     shutil.rmtree(run / "annotated")
     said = shown(run, expect=3)
-    assert "annotate  part                     20" in said
+    assert re.search(r"annotate +part +20 ", said)
     assert "replies in the ledger" in said
     assert "tokens in" in said  # of the ledger
     assert f"next: hf-llambert annotate --task TASK --data DATA --teacher TEACHER --output {run}" in said
@@ -124,7 +125,7 @@ def test_labels_of_another_student_and_an_old_report_are_outdated(run, shown):
     config = json.loads((run / "student" / "config.json").read_text())
     (run / "student" / "config.json").write_text(json.dumps(config | {"hidden_dropout_prob": 0.3}))
     said = shown(run, expect=3)
-    assert "label     outdated" in said
+    assert re.search(r"label +outdated ", said)
     assert "by another student than is there now" in said
     assert said.splitlines()[-1].endswith("--overwrite")
     note = json.loads((run / "annotated" / "stage.json").read_text())
@@ -168,7 +169,7 @@ def test_damaged_ledger_and_manifest_are_no_traceback(run, shown):
     for path in (run / "ledger").glob("*.sqlite"):
         path.write_bytes(b"no database at all" * 100)
     said = shown(run, expect=1)
-    assert "annotate  damaged" in said
+    assert re.search(r"annotate +damaged ", said)
     assert "cannot be read" in said
 
 

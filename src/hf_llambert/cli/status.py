@@ -42,13 +42,9 @@ def status(
 def _lines(found: dict) -> list[str]:
     """One line for each stage, then what is next and what it cost."""
     out = [f"{found['run']}: {found['task'] or 'task not known yet'}"]
-    for one in found["stages"]:
-        rows = "" if one["rows"] is None else f"{one['rows']:,}"
-        if one["of"] is not None and one["of"] != one["rows"]:
-            rows += f" of {one['of']:,}" if rows else f"of {one['of']:,}"
-        when = (one["when"] or "")[:16].replace("T", " ")
-        line = f"  {one['name']:<9} {_SHOWN.get(one['state'], one['state']):<10} {rows:>16}  {when:<16}  {one['says']}"
-        out.append(line.rstrip())
+    cells = [_cells(one) for one in found["stages"]]
+    name, state, rows, when, _ = (max(map(len, column)) for column in zip(*cells, strict=True))
+    out += [f"  {a:<{name}}  {b:<{state}}  {c:>{rows}}  {d:<{when}}  {e}".rstrip() for a, b, c, d, e in cells]
     cost, seconds = found["cost"], found["cost"]["seconds"]
     parts = [f"{seconds[name]:,.0f} s to {name}" for name in seconds if seconds[name] is not None]
     if cost["input_tokens"] is not None:
@@ -65,3 +61,12 @@ def _lines(found: dict) -> list[str]:
     else:
         out.append("next: mend what is damaged, as it says above")
     return out
+
+
+def _cells(stage: dict) -> tuple[str, str, str, str, str]:
+    """Name, state, rows, time and what else is said of one stage."""
+    rows = "" if stage["rows"] is None else f"{stage['rows']:,}"
+    if stage["of"] is not None and stage["of"] != stage["rows"]:
+        rows = f"{rows} of {stage['of']:,}".strip()
+    when = (stage["when"] or "")[:16].replace("T", " ")
+    return stage["name"], _SHOWN.get(stage["state"], stage["state"]), rows, when, stage["says"]

@@ -91,9 +91,7 @@ def run_status(run: str | Path, prices: str | Path | None = None) -> dict:
     table = prices or (asked.asked.get("prices") if asked is not None else None)
     return {
         "run": str(run),
-        "task": found["annotate" if "annotate" in found else "train"]["config"]["task"]["name"]
-        if {"annotate", "train"} & found.keys()
-        else None,
+        "task": _task(found, asked).get("name"),
         "stages": [asdict(one) for one in stages],
         "finished": finished,
         "passed": passed,
@@ -207,7 +205,7 @@ def _next(run: Path, stages: Sequence[StageStatus], found: Mapping[str, dict], a
         return asked.command
     stage = next(one for one in stages if one.state != "done")
     config = (found.get("annotate") or found.get("train") or {"config": {}})["config"]
-    folder, task = shlex.quote(str(run)), shlex.quote(_task_name(config.get("task")))
+    folder, task = shlex.quote(str(run)), shlex.quote(_task_name(_task(found, asked)))
     column = config.get("text_column", "text")
     more = "" if column == "text" else f" --text_column {shlex.quote(column)}"
     if stage.state == "damaged" and stage.name != "report":
@@ -222,9 +220,15 @@ def _next(run: Path, stages: Sequence[StageStatus], found: Mapping[str, dict], a
     }[stage.name]
 
 
-def _task_name(task: object) -> str:
+def _task(found: Mapping[str, dict], asked: RunNote | None) -> Mapping:
+    """The task as the notes have it; empty where none does."""
+    noted = [one["config"].get("task") for one in found.values()] + [asked.asked.get("task") if asked else None]
+    return next((one for one in noted if isinstance(one, Mapping)), {})
+
+
+def _task_name(task: Mapping) -> str:
     """A built-in task by its name; of another the file is not known here."""
-    name = task.get("name") if isinstance(task, Mapping) else None
+    name = task.get("name")
     return str(name) if name in builtin_tasks() and load_task(str(name)).to_dict() == task else "TASK"
 
 
