@@ -137,9 +137,18 @@ def test_labels_of_another_student_and_an_old_report_are_outdated(run, shown):
 
 def test_student_of_another_annotation_is_outdated(run):
     note = json.loads((run / "annotated" / "stage.json").read_text())
-    note["results"] |= {"n_rows": 24, "n_ok": 24, "coverage": 1.0}
+    note["results"] |= {"n_rows": 16, "n_ok": 16, "coverage": 1.0}
     (run / "annotated" / "stage.json").write_text(json.dumps(note))
     assert state_of(run, "train")["state"] == "old"
+
+
+def test_student_of_gold_alone_needs_no_annotation(run):
+    shutil.rmtree(run / "annotated")
+    shutil.rmtree(run / "ledger")
+    shutil.rmtree(run / "student")
+    (run / "baseline").rename(run / "student")
+    assert state_of(run, "annotate")["says"] == "not needed: the student learnt from people's labels alone"
+    assert run_status(run)["next"].startswith("hf-llambert label")
 
 
 def test_rows_that_failed_are_counted(run):

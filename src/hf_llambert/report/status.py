@@ -85,6 +85,8 @@ def run_status(run: str | Path, prices: str | Path | None = None) -> dict:
     if asked is None and not notes and all(one.state == "none" for one in stages):
         whose = f" It is one stage of the run '{run.parent}'." if (run / _NOTE).is_file() else ""
         raise FileNotFoundError(f"'{run}' holds nothing of a run: no annotated texts, no student, no labels.{whose}")
+    if stages[0].state == "none" and "train" in found and not found["train"]["results"]["train"]["n_silver"]:
+        stages[0] = StageStatus("annotate", "done", says="not needed: the student learnt from people's labels alone")
     report, passed = _report(run, found, stages)
     stages.append(report)
     finished = all(one.state == "done" for one in stages)
@@ -148,7 +150,7 @@ def _train(run: Path, found: Mapping[str, dict], asked: RunNote | None) -> Stage
     quality = results.get("eval")
     says = f"accuracy {quality['accuracy']:.1%} on {quality['n']:,} held-out texts" if quality else "not measured"
     selection = results["train"]["selection"]
-    if "annotate" in found and selection and selection[0]["n"] != found["annotate"]["results"]["n_rows"]:
+    if "annotate" in found and selection and selection[0]["n"] > found["annotate"]["results"]["n_rows"]:
         return StageStatus("train", "old", n, n, when, f"learnt from another annotation than is there now; {says}")
     return StageStatus("train", "done", n, n, when, says)
 
