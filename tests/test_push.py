@@ -21,6 +21,7 @@ from hf_llambert import StudentConfig, StudentLabeler, label_pool, select_silver
 from hf_llambert.hub.files import dataset_configs
 from hub_fixtures import TESTS, client, environment, hub  # noqa: F401  (fixtures)
 from local_hub import LocalHub
+from test_recipes import config, data_file  # noqa: F401  (fixtures)
 
 
 @pytest.fixture
@@ -525,6 +526,21 @@ def test_lora_student_is_pushed_merged_with_its_adapter_beside(hub, client, run,
         model = AutoModelForSequenceClassification.from_pretrained("tester/lora")
         assert not any("lora" in name for name in model.state_dict())
     """)
+
+
+def test_a_recipe_publishes_when_asked(hub, client, config):
+    recipe = Path(__file__).parent.parent / "recipes" / "imdb.py"
+    arguments = ["--columns", "silver", "--publish_as", "tester/recipe", "--license", "apache-2.0"]
+    shown = client.run(f"""
+        import runpy, sys
+        sys.path.insert(0, {str(recipe.parent)!r})
+        sys.argv = {["imdb.py", "--config", str(config), *arguments]}
+        runpy.run_path({str(recipe)!r}, run_name="__main__")
+    """)
+    assert "dataset: " in shown
+    assert "model: " in shown
+    assert hub.private("model", "tester/recipe")
+    assert {"model.safetensors", "README.md"} <= set(hub.files("model", "tester/recipe"))
 
 
 def _run(command: list, env: dict[str, str]) -> subprocess.CompletedProcess:
