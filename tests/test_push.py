@@ -29,7 +29,7 @@ def run(finished_run, tmp_path) -> Path:
     return Path(shutil.copytree(finished_run, tmp_path / "tiny"))
 
 
-def test_what_is_pushed_can_be_loaded_by_the_ecosystem_with_the_same_labels(hub, client, run, environment, tmp_path):
+def test_what_is_pushed_can_be_loaded_by_the_ecosystem_with_the_same_labels(hub, client, run, tmp_path):
     client.push(run, "tester/round-trip")
     script = """
         import json
@@ -51,10 +51,7 @@ def test_what_is_pushed_can_be_loaded_by_the_ecosystem_with_the_same_labels(hub,
             "labels": configs["labels"].features["student_label"].names,
         }))
     """
-    fresh = {**environment, "HF_HOME": str(tmp_path / "empty")}
-    out = _run([sys.executable, "-c", textwrap.dedent(script)], fresh)
-    assert out.returncode == 0, out.stderr
-    found = json.loads(out.stdout.splitlines()[-1])
+    found = json.loads(client.run(script).splitlines()[-1])
     assert found["stored"] == found["computed"]["student_scores"]  # bit for bit
     names = found["labels"]
     assert found["pipeline"] == [names[i] for i in found["computed"]["student_label"]]
@@ -443,7 +440,7 @@ def test_missing_and_wrong_token_and_offline_are_one_sentence(hub, client, run, 
         client.run("os.environ['HF_TOKEN'] = token; constants.HF_HUB_OFFLINE = False")
 
 
-def test_section_of_the_readme_works_word_for_word(hub, environment, run, tmp_path):
+def test_section_of_the_readme_works_word_for_word(hub, client, environment, run, tmp_path):
     section = (TESTS.parent / "README.md").read_text().split("## Publish\n")[1].split("\n## ")[0]
     login, push = re.search(r"```bash\n(.*?)```", section, re.DOTALL)[1].splitlines()
     assert login == "hf auth login"  # asks for a token; here it is in the environment
@@ -452,13 +449,10 @@ def test_section_of_the_readme_works_word_for_word(hub, environment, run, tmp_pa
     (tmp_path / "mine").rename(tmp_path / "runs" / "mine")
     words = [str(Path(sys.executable).parent / "hf-llambert"), *shlex.split(push)[1:]]
     example = re.search(r"```python\n(.*?)```", section, re.DOTALL)[1]
-    for command in (
-        words,
-        [sys.executable, "-c", example + "print(classify(silver['text'][0]), student_label.labels)"],
-    ):
-        out = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
-        assert out.returncode == 0, out.stderr
-    assert "('negative', 'positive')" in out.stdout
+    out = subprocess.run(words, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert out.returncode == 0, out.stderr
+    shown = client.run(example + "print(classify(silver['text'][0]), student_label.labels)")
+    assert "('negative', 'positive')" in shown
     assert hub.private("dataset", "our-team/reviews")
 
 
