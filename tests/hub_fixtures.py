@@ -40,6 +40,7 @@ class Client:
             self.run(f"""
                 import json
                 from hf_llambert import Publication, push_run
+                blank_figures()
                 print(json.dumps(push_run({str(run)!r}, Publication({repo_id!r}, {license!r}, ("en",)){arguments})))
             """)
         )

@@ -4,7 +4,6 @@ import json
 import os
 import re
 import shlex
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +13,7 @@ import yaml
 from accelerate.commands.config.config_args import load_config_from_file
 from datasets import load_dataset
 
+from forked import free_port
 from hf_llambert import load_data, read_pool
 from test_recipes import config, data_file, here  # noqa: F401  (fixtures)
 
@@ -46,24 +46,6 @@ def test_configuration_has_only_keys_that_accelerate_knows(path):
     assert loaded.num_processes >= loaded.num_machines >= 1
     commands = re.findall(r"--config_file (\S+)", path.read_text())
     assert commands == [f"recipes/accelerate/{path.name}"]
-
-
-def test_cpu_configuration_really_starts_two_processes(config, tmp_path):
-    arguments = ["--columns", "silver", "--num_labelled", "8", "--num_train_epochs", "1", "--num_processes", "2"]
-    words = ["accelerate", "launch", "--config_file", str(CONFIGS[0]), "--main_process_port", str(free_port())]
-    assert CONFIGS[0].stem == "cpu_2proc"
-    run(
-        [*words, str(ROOT / "recipes" / "imdb.py"), "--config", str(config), *arguments], environment(tmp_path / "bin")
-    )
-    report = json.loads((tmp_path / "run" / "report.json").read_text())
-    assert report["student"]["train"]["processes"] == 2
-    assert len(list((tmp_path / "run" / "ledger").glob("*.sqlite"))) == 2
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 @pytest.mark.slow

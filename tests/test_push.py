@@ -21,6 +21,7 @@ from hf_llambert import StudentConfig, StudentLabeler, label_pool, select_silver
 from hf_llambert.hub.files import dataset_configs
 from hub_fixtures import TESTS, client, environment, hub  # noqa: F401  (fixtures)
 from local_hub import LocalHub
+from test_recipes import config, data_file  # noqa: F401  (fixtures)
 
 
 @pytest.fixture
@@ -28,7 +29,7 @@ def run(finished_run, tmp_path) -> Path:
     return Path(shutil.copytree(finished_run, tmp_path / "tiny"))
 
 
-def test_what_is_pushed_can_be_loaded_by_the_ecosystem_with_the_same_labels(hub, client, run, environment, tmp_path):
+def test_what_is_pushed_can_be_loaded_by_the_ecosystem_with_the_same_labels(hub, client, run, tmp_path):
     client.push(run, "tester/round-trip")
     script = """
         import json
@@ -50,10 +51,7 @@ def test_what_is_pushed_can_be_loaded_by_the_ecosystem_with_the_same_labels(hub,
             "labels": configs["labels"].features["student_label"].names,
         }))
     """
-    fresh = {**environment, "HF_HOME": str(tmp_path / "empty")}
-    out = _run([sys.executable, "-c", textwrap.dedent(script)], fresh)
-    assert out.returncode == 0, out.stderr
-    found = json.loads(out.stdout.splitlines()[-1])
+    found = json.loads(client.run(script).splitlines()[-1])
     assert found["stored"] == found["computed"]["student_scores"]  # bit for bit
     names = found["labels"]
     assert found["pipeline"] == [names[i] for i in found["computed"]["student_label"]]
@@ -442,7 +440,7 @@ def test_missing_and_wrong_token_and_offline_are_one_sentence(hub, client, run, 
         client.run("os.environ['HF_TOKEN'] = token; constants.HF_HUB_OFFLINE = False")
 
 
-def test_commands_and_example_of_the_page_on_publishing_work_word_for_word(hub, environment, run, tmp_path):
+def test_commands_and_example_of_the_page_on_publishing_work_word_for_word(hub, client, environment, run, tmp_path):
     page = (TESTS.parent / "docs" / "publishing.md").read_text()
     login, push = re.search(r"```bash\n(.*?)```", page, re.DOTALL)[1].splitlines()
     assert login == "hf auth login"  # asks for a token; here it is in the environment
@@ -451,13 +449,10 @@ def test_commands_and_example_of_the_page_on_publishing_work_word_for_word(hub, 
     (tmp_path / "mine").rename(tmp_path / "runs" / "mine")
     words = [str(Path(sys.executable).parent / "hf-llambert"), *shlex.split(push)[1:]]
     example = re.search(r"```python\n(.*?)```", page, re.DOTALL)[1]
-    for command in (
-        words,
-        [sys.executable, "-c", example + "print(classify(silver['text'][0]), student_label.labels)"],
-    ):
-        out = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
-        assert out.returncode == 0, out.stderr
-    assert "('negative', 'positive')" in out.stdout
+    out = subprocess.run(words, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert out.returncode == 0, out.stderr
+    shown = client.run(example + "print(classify(silver['text'][0]), student_label.labels)")
+    assert "('negative', 'positive')" in shown
     assert hub.private("dataset", "our-team/reviews")
 
 
@@ -525,6 +520,21 @@ def test_lora_student_is_pushed_merged_with_its_adapter_beside(hub, client, run,
         model = AutoModelForSequenceClassification.from_pretrained("tester/lora")
         assert not any("lora" in name for name in model.state_dict())
     """)
+
+
+def test_a_recipe_publishes_when_asked(hub, client, config):
+    recipe = Path(__file__).parent.parent / "recipes" / "imdb.py"
+    arguments = ["--columns", "silver", "--publish_as", "tester/recipe", "--license", "apache-2.0"]
+    shown = client.run(f"""
+        import runpy, sys
+        sys.path.insert(0, {str(recipe.parent)!r})
+        sys.argv = {["imdb.py", "--config", str(config), *arguments]}
+        runpy.run_path({str(recipe)!r}, run_name="__main__")
+    """)
+    assert "dataset: " in shown
+    assert "model: " in shown
+    assert hub.private("model", "tester/recipe")
+    assert {"model.safetensors", "README.md"} <= set(hub.files("model", "tester/recipe"))
 
 
 def _run(command: list, env: dict[str, str]) -> subprocess.CompletedProcess:

@@ -11,9 +11,9 @@ from datasets import ClassLabel, Dataset, DatasetDict
 
 from common import parse_arguments
 from experiment import ExperimentArguments, read_parts
+from forked import free_port, run_by_two_processes
 from hf_llambert import StudentConfig, load_data, load_task, read_pool
 from hf_llambert.annotation.ledger import Ledger
-from hub_fixtures import environment, hub  # noqa: F401  (fixtures)
 
 RECIPES = Path(__file__).parent.parent / "recipes"
 
@@ -58,30 +58,12 @@ def parts_of(arguments):
     return found.held_out, found.train, found.pool
 
 
-def launch(config, processes, *arguments, recipe="imdb", env=None):
-    flags = [
-        "--num_machines",
-        "1",
-        "--mixed_precision",
-        "no",
-        "--dynamo_backend",
-        "no",
-        "--num_processes",
-        str(processes),
-    ]
-    flags += ["--multi_gpu", "--main_process_port", "0"] if processes > 1 else []
+def launch(config, *arguments, flags=(), recipe="imdb"):
+    """Start a recipe in processes of its own, as a user does."""
+    words = [sys.executable, "-m", "accelerate.commands.launch", *flags, str(RECIPES / f"{recipe}.py")]
     done = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "accelerate.commands.launch",
-            *flags,
-            str(RECIPES / f"{recipe}.py"),
-            "--config",
-            str(config),
-            *arguments,
-        ],
-        env=(env or os.environ) | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"},
+        [*words, "--config", str(config), *arguments],
+        env=os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
         check=False,
@@ -101,11 +83,12 @@ def here(monkeypatch):
     return run
 
 
-def test_two_processes_give_the_labels_of_one(config, tmp_path):
+def test_two_processes_give_the_labels_of_one(config, here, tmp_path, capsys):
     halved = ["--train_sampling_strategy", "random", "--per_device_train_batch_size"]
-    alone = launch(config, 1, *halved, "8", "--run", str(tmp_path / "alone"))
-    shown = launch(config, 2, *halved, "4", "--num_processes", "2")
-    assert "24 annotated, 24 silver, 20 labelled" in alone
+    here("imdb", "--config", config, *halved, 8, "--run", tmp_path / "alone")
+    assert "24 annotated, 24 silver, 20 labelled" in capsys.readouterr().out
+    flags = ["--config_file", str(RECIPES / "accelerate" / "cpu_2proc.yaml"), "--main_process_port", str(free_port())]
+    shown = launch(config, *halved, "4", "--num_processes", "2", flags=flags)
     assert "24 annotated, 24 silver, 20 labelled" in shown
     run = tmp_path / "run"
     report = json.loads((run / "report.json").read_text())
@@ -116,7 +99,7 @@ def test_two_processes_give_the_labels_of_one(config, tmp_path):
     assert len(Ledger(run / "ledger")) == 24
     assert_same_labels(tmp_path / "alone", run)
     # Once more: finished at once, nothing asked, the same report.
-    launch(config, 2, *halved, "4")
+    run_by_two_processes(tmp_path, RECIPES / "imdb.py", "--config", config, *halved, 4, ACCELERATE_USE_CPU="true")
     assert json.loads((run / "report.json").read_text()) == report
     assert len(Ledger(run / "ledger")) == 24
 
@@ -144,7 +127,8 @@ def test_news_in_five_classes_by_two_processes(config, tmp_path, news_file, here
     settings = yaml.safe_load(config.read_text()) | settings | {"num_compared": 10, "max_length": 24}
     config.write_text(yaml.safe_dump(settings | {"train_sampling_strategy": "random"}))
     here("bbc_news", "--config", config, "--per_device_train_batch_size", 8, "--run", tmp_path / "alone")
-    launch(config, 2, "--per_device_train_batch_size", "4", "--num_processes", "2", recipe="bbc_news")
+    together = [RECIPES / "bbc_news.py", "--config", config, "--per_device_train_batch_size", 4, "--num_processes", 2]
+    run_by_two_processes(tmp_path, *together, ACCELERATE_USE_CPU="true")
     report = json.loads((tmp_path / "run" / "report.json").read_text())
     assert report["task"]["labels"] == ["business", "entertainment", "politics", "sport", "tech"]
     assert report["student"]["train"]["processes"] == 2
@@ -174,15 +158,6 @@ def test_splits_of_the_data_are_used_where_named(config, reviews, tmp_path):
     assert sorted(held_out["text"]) == sorted(test["text"])
     assert len(annotated) == 10  # six of the sixteen are in the test split
     assert sorted(pool["text"]) == sorted(unlabelled["text"])
-
-
-def test_a_recipe_publishes_when_asked(config, hub, environment):
-    arguments = ["--columns", "silver", "--publish_as", "tester/recipe", "--license", "apache-2.0"]
-    shown = launch(config, 1, *arguments, env=environment)
-    assert "dataset: " in shown
-    assert "model: " in shown
-    assert hub.private("model", "tester/recipe")
-    assert {"model.safetensors", "README.md"} <= set(hub.files("model", "tester/recipe"))
 
 
 def test_wrong_number_of_processes_is_refused_with_the_command(config, here):
@@ -217,8 +192,8 @@ def test_question_for_chat_teachers_is_a_valid_task():
 
 
 @pytest.mark.real
-def test_real_teacher_and_student_on_real_reviews(assets, tmp_path):
-    """The quickstart in small: real models and reviews, from the command a user types."""
+def test_real_teacher_and_student_on_real_reviews(assets, tmp_path, here, monkeypatch):
+    """The quickstart in small: real models and reviews."""
     config = yaml.safe_load((RECIPES / "imdb_quickstart.yaml").read_text())
     config |= {name: str(assets.parent / config[name]) for name in ("data", "teacher", "student")}
     config |= {
@@ -227,7 +202,8 @@ def test_real_teacher_and_student_on_real_reviews(assets, tmp_path):
     }  # fmt: skip
     path = tmp_path / "small.yaml"
     path.write_text(yaml.safe_dump(config))
-    launch(path, 1)
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    here("imdb", "--config", path)
     report = json.loads((tmp_path / "run" / "report.json").read_text())
     assert report["teacher"]["accuracy"] > 0.65  # chance is 0.5; 48 rows allow no closer bound
     assert report["teacher"]["coverage"] == 1.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -165,20 +166,10 @@ def merge_cards(
 def _render(
     template: str, data: DatasetCardData | ModelCardData, report: Mapping, publication: Publication, **more: object
 ) -> str:
-    # Values are escaped by `text`, for Markdown; Jinja's own escaping is for HTML.
-    environment = Environment(
-        autoescape=False,  # noqa: S701
-        undefined=StrictUndefined,
-        keep_trailing_newline=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        loader=PackageLoader("hf_llambert.hub"),
-    )  # noqa: S701
-    environment.finalize = lambda value: visible(value) if isinstance(value, str) else value
-    environment.filters |= {"text": markdown_text, "percent": lambda x: f"{x:.1%}", "count": lambda n: f"{n:,}"}
     report = cast(Mapping, scrubbed(report))
     task = TaskSpec.from_dict(report["task"])
-    body = environment.get_template(template).render(
+    page = _environment().get_template(template)
+    body = page.render(
         report=report,
         task=task,
         prompt=shown_prompt(task),
@@ -190,6 +181,23 @@ def _render(
         **more,
     )
     return f"---\n{data.to_yaml()}\n---\n{re.sub(chr(10) + '{3,}', chr(10) * 2, body)}"
+
+
+@functools.cache
+def _environment() -> Environment:
+    """Jinja with the templates of the cards, each compiled once."""
+    # Values are escaped by `text`, for Markdown; Jinja's own escaping is for HTML.
+    environment = Environment(
+        autoescape=False,  # noqa: S701
+        undefined=StrictUndefined,
+        keep_trailing_newline=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        loader=PackageLoader("hf_llambert.hub"),
+    )  # noqa: S701
+    environment.finalize = lambda value: visible(value) if isinstance(value, str) else value
+    environment.filters |= {"text": markdown_text, "percent": lambda x: f"{x:.1%}", "count": lambda n: f"{n:,}"}
+    return environment
 
 
 def _eval_results(report: Mapping, publication: Publication) -> list[EvalResult]:
