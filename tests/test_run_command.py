@@ -312,6 +312,19 @@ def test_mistakes_are_a_sentence_before_anybody_is_asked(words, main, here, more
     assert not (here / "r" / "ledger").exists()
 
 
+def test_credentials_are_written_nowhere(words, main, here, monkeypatch):
+    monkeypatch.setattr(hf_llambert, "annotate", lambda *args, **kwargs: 1 / 0)
+    secret = "hf_" + "a1" * 17
+    for more in (["--hub_token", "my word"], ["--hub_token=my word"], ["--run_name", secret]):
+        with pytest.raises(ZeroDivisionError):
+            main(*words, *more, "--yes")
+        note = (here / "r" / "run.json").read_text()
+        assert "my word" not in note
+        assert secret not in note
+        assert json.loads(note)["command"] is None
+        assert json.loads(note)["asked"]["further"][-1].endswith("...")
+
+
 def test_several_processes_are_refused(words, main, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert "hf-llambert run is one process" in main(*words, "--yes", expect=1)

@@ -227,6 +227,8 @@ def test_command_of_a_run_is_what_is_next(run, shown):
     said = shown(run, expect=3)
     assert said.splitlines()[-1] == "next: hf-llambert run tiny.yaml --output r"
     assert "of 500" in said
+    note.changed(command=None, asked={"data": "my file.csv", "student": "s"}).write(run)  # a credential was in it
+    assert f"next: hf-llambert run TASK --data 'my file.csv' --student s --output {run} ..." in shown(run, expect=3)
     note.changed(finished="2026-01-01T00:00:00+00:00", stages=written_at(run)).write(run)
     assert "next: hf-llambert label" in shown(run, expect=3)
 

@@ -56,7 +56,7 @@ def shown_command(argv: Sequence[str]) -> str | None:
     hidden = False
     for argument in argv[1:]:
         option, equals, value = argument.partition("=") if argument.startswith("--") else ("", "", argument)
-        secret = bool(option) and _is_secret(option)
+        secret = bool(option) and is_secret(option)
         if secret and equals:
             words.append(f"{option}={HIDDEN}")
         elif argument.startswith("--") and not equals:
@@ -87,7 +87,7 @@ def scrubbed(value: object, name: str = "") -> object:
         return _scrubbed_reasons(value)
     named = isinstance(value.get("teacher"), str) or name == "arguments"  # else a key may be a label of the task
     return {
-        key: _names(one) if named and one and _is_secret(str(key)) else scrubbed(one, str(key))
+        key: _names(one) if named and one and is_secret(str(key)) else scrubbed(one, str(key))
         for key, one in value.items()
     }
 
@@ -127,7 +127,8 @@ def is_private_host(host: str) -> bool:
         return "." not in host or host.endswith(_LOCAL_ENDINGS) or host.rpartition(".")[2].isdigit()
 
 
-def _is_secret(name: str) -> bool:
+def is_secret(name: str) -> bool:
+    """Whether an option or a key is called as what holds a credential, or settings among which one may be, is."""
     words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name.lstrip("-"))
     plain = re.sub(r"[.-]", "_", words.lower())
     return bool(_SECRET_NAME.search(plain) or _MANY_SETTINGS.search(plain))

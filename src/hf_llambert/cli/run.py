@@ -7,7 +7,7 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
@@ -40,7 +40,7 @@ from hf_llambert.cli.run_stages import Caps, Way
 from hf_llambert.cli.teachers import named_teachers
 from hf_llambert.cli.train import configs_of, training_arguments
 from hf_llambert.report.run_note import RUN_FILE, RunNote, now, read_run_note, stamp, written_at
-from hf_llambert.shown import without_credentials
+from hf_llambert.shown import HIDDEN, is_secret, without_credentials
 
 _CALIBRATIONS = ("none", "batch", "contextual")
 
@@ -144,10 +144,11 @@ def run(
         )
     spec = load_task(task)
     given = {name: value for name, value in context.params.items() if name not in ("yes", "context")}
+    further = _without_secrets(context.args)
     named: dict[str, str | Path | None] = {"data": data, "student": student, "gold": gold, "eval_data": eval_data}
     named |= {"teacher": teacher[0] if teacher else None, "prices": prices, "conditions": conditions}
     wanted = RunNote(
-        json.loads(json.dumps({**given, "task": spec.to_dict(), "further": context.args}, default=str)),
+        json.loads(json.dumps({**given, "task": spec.to_dict(), "further": further}, default=str)),
         {name: stamp(source) for name, source in named.items()},
         _command(),
     )
@@ -332,9 +333,21 @@ def _quiet() -> Iterator[None]:
             datasets.enable_progress_bars()
 
 
+def _without_secrets(words: Sequence[str]) -> list[str]:
+    """Words of a command line, what stands in for a credential hidden: it decides nothing, and is written nowhere."""
+    out: list[str] = []
+    for word in words:
+        option, equals, _ = word.partition("=")
+        if is_secret(option) and equals:
+            out.append(f"{option}={HIDDEN}")
+        elif out and out[-1].startswith("--") and "=" not in out[-1] and is_secret(out[-1]):
+            out.append(HIDDEN)
+        else:
+            out.append(without_credentials(word))
+    return out
+
+
 def _command() -> str | None:
     """What was typed, to type it again; `None` where a credential is in it."""
-    words = sys.argv[1:]
-    if any(without_credentials(word) != word for word in words):
-        return None
-    return shlex.join(["hf-llambert", *(word for word in words if word != "--debug")])
+    words = [word for word in sys.argv[1:] if word != "--debug"]
+    return shlex.join(["hf-llambert", *words]) if words == _without_secrets(words) else None

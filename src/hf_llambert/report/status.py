@@ -203,8 +203,11 @@ def _report(run: Path, found: Mapping[str, dict], stages: Sequence[StageStatus])
 
 def _next(run: Path, stages: Sequence[StageStatus], found: Mapping[str, dict], asked: RunNote | None) -> str | None:
     """The command that goes on; words in capitals stand for what is not known here."""
-    if asked is not None and asked.finished is None and asked.command is not None:
-        return asked.command
+    if asked is not None and asked.finished is None:
+        named = [
+            f"--{name} {shlex.quote(str(asked.asked[name]))}" for name in ("data", "student") if name in asked.asked
+        ]
+        return asked.command or " ".join(["hf-llambert run TASK", *named, f"--output {shlex.quote(str(run))} ..."])
     stage = next(one for one in stages if one.state != "done")
     config = (found.get("annotate") or found.get("train") or {"config": {}})["config"]
     folder, task = shlex.quote(str(run)), shlex.quote(_task_name(_task(found, asked)))
