@@ -53,6 +53,14 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "recipes"))  # as a recipe
 ASSETS = Path(os.environ.get("HF_LLAMBERT_ASSETS", Path(__file__).parent.parent / "assets"))
 
 
+LONG = ("test_push", "test_recipes", "test_studies_a", "test_recipes_readme", "test_trainer", "test_studies_b")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files first, so that no process ends late with one of them."""
+    items.sort(key=lambda item: LONG.index(item.path.stem) if item.path.stem in LONG else len(LONG))
+
+
 def pytest_collection_finish() -> None:
     """Leave what the imports made out of every later `gc.collect`, of which each training calls four."""
     gc.collect()
