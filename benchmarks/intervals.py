@@ -9,7 +9,7 @@ import argparse
 import numpy as np
 
 from hf_llambert import class_prevalence, worth_of_labels
-from hf_llambert.metrics import wilson_interval
+from hf_llambert.intervals import wilson_interval
 
 SIZES = [50, 50, 50, 100, 100, 100, 200, 200, 400]
 POOL = 100_000

@@ -33,7 +33,7 @@ from hf_llambert import (
     paired_bootstrap,
     train_student,
 )
-from hf_llambert.training.evaluation import EVALUATION_FILE
+from hf_llambert.training.compared import EVALUATION_FILE
 from hf_llambert.training.inputs import TRAINING_FILE
 
 ROOT = Path(__file__).parent.parent

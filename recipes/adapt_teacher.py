@@ -22,9 +22,9 @@ from accelerate import PartialState
 from datasets import Dataset
 from peft import LoraConfig
 from transformers import AutoModelForCausalLM, AutoTokenizer
-from trl import SFTConfig, SFTTrainer, TrlParser
+from trl import SFTConfig, SFTTrainer
 
-from common import map_pairs
+from common import map_pairs, parse_arguments
 from hf_llambert import (
     ABSTAIN,
     LabelValues,
@@ -182,11 +182,11 @@ def main(arguments: AdaptArguments, training: SFTConfig) -> dict:
 
 
 if __name__ == "__main__":
-    parser = TrlParser((AdaptArguments, SFTConfig))
-    parser.set_defaults(output_dir=None, bf16=False, gradient_checkpointing=False)
-    adapt_arguments, training_arguments = parser.parse_args_and_config()
-    training_arguments.output_dir = str(Path(adapt_arguments.run) / "checkpoints")
     try:
+        adapt_arguments, training_arguments = parse_arguments(
+            (AdaptArguments, SFTConfig), bf16=False, gradient_checkpointing=False
+        )
+        training_arguments.output_dir = str(Path(adapt_arguments.run) / "checkpoints")
         main(adapt_arguments, training_arguments)
     except (ValueError, OSError, RuntimeError) as error:
         if os.environ.get("HF_LLAMBERT_DEBUG"):

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import difflib
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -291,9 +292,7 @@ def short_name(student: str) -> str:
 def run_recipe(arguments_type: type[Arguments], main: Callable[[Arguments, StudentConfig], object]) -> None:
     """Parse YAML and command line, run, and end with one sentence where something is wrong."""
     try:
-        parser = TrlParser((arguments_type, StudentConfig))
-        parser.set_defaults(output_dir=None)
-        arguments, training = parser.parse_args_and_config()
+        arguments, training = parse_arguments((arguments_type, StudentConfig))
         training.output_dir = str(Path(arguments.run) / "checkpoints")
         check_processes(arguments.num_processes)
         load_task(arguments.task)
@@ -302,6 +301,24 @@ def run_recipe(arguments_type: type[Arguments], main: Callable[[Arguments, Stude
         if os.environ.get("HF_LLAMBERT_DEBUG"):
             raise
         sys.exit(f"Error: {error}")
+
+
+def parse_arguments(types: Sequence[type], words: Sequence[str] | None = None, **defaults: object) -> tuple:
+    """
+    One instance of each dataclass, from YAML (`--config`) and the words of a command line.
+
+    Raises:
+        ValueError: An argument is unknown; the message names the nearest that there is.
+    """
+    parser = TrlParser(types)
+    parser.set_defaults(output_dir=None, **defaults)
+    *found, rest = parser.parse_args_and_config(words, return_remaining_strings=True)
+    known = [one.name for cls in types for one in dataclasses.fields(cls) if one.init]
+    for word in rest:
+        name = word.removeprefix("--").partition("=")[0]
+        near = difflib.get_close_matches(name, known, 1)
+        raise ValueError(f"There is no argument '{name}'." + (f" Did you mean '{near[0]}'?" if near else ""))
+    return tuple(found)
 
 
 def check_processes(expected: int | None) -> None:

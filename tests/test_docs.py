@@ -142,8 +142,9 @@ def test_every_command_and_option_is_described(site, pages):
             assert parameter.name == "help" or re.search(rf"{name}\b", sections[path]), f"{path} {name}"
 
 
-def test_figure_of_the_way_says_what_it_shows():
-    figure = ElementTree.parse(ROOT / "docs" / "flow.svg").getroot()
+@pytest.mark.parametrize("name", ["flow.svg", "way.svg"])
+def test_figures_of_the_way_say_what_they_show(name):
+    figure = ElementTree.parse(ROOT / "docs" / name).getroot()
     spoken = {child.tag.split("}")[1]: (child.get("id"), child.text.strip()) for child in list(figure)[:2]}
     assert figure.get("aria-labelledby").split() == [spoken["title"][0], spoken["desc"][0]]
     assert figure.get("role") == "img"

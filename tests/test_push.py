@@ -440,15 +440,15 @@ def test_missing_and_wrong_token_and_offline_are_one_sentence(hub, client, run, 
         client.run("os.environ['HF_TOKEN'] = token; constants.HF_HUB_OFFLINE = False")
 
 
-def test_section_of_the_readme_works_word_for_word(hub, client, environment, run, tmp_path):
-    section = (TESTS.parent / "README.md").read_text().split("## Publish\n")[1].split("\n## ")[0]
-    login, push = re.search(r"```bash\n(.*?)```", section, re.DOTALL)[1].splitlines()
+def test_commands_and_example_of_the_page_on_publishing_work_word_for_word(hub, client, environment, run, tmp_path):
+    page = (TESTS.parent / "docs" / "publishing.md").read_text()
+    login, push = re.search(r"```bash\n(.*?)```", page, re.DOTALL)[1].splitlines()
     assert login == "hf auth login"  # asks for a token; here it is in the environment
     run.rename(tmp_path / "mine")
     (tmp_path / "runs").mkdir()
     (tmp_path / "mine").rename(tmp_path / "runs" / "mine")
     words = [str(Path(sys.executable).parent / "hf-llambert"), *shlex.split(push)[1:]]
-    example = re.search(r"```python\n(.*?)```", section, re.DOTALL)[1]
+    example = re.search(r"```python\n(.*?)```", page, re.DOTALL)[1]
     out = subprocess.run(words, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert out.returncode == 0, out.stderr
     shown = client.run(example + "print(classify(silver['text'][0]), student_label.labels)")

@@ -28,7 +28,8 @@ from hf_llambert import (
     worth_of_labels,
     write_report,
 )
-from hf_llambert.report.findings import finding_sentences, pool_counts, pool_texts
+from hf_llambert.report.findings import pool_counts, pool_texts
+from hf_llambert.report.sentences import finding_sentences
 from test_training import arguments
 
 TASK = TaskSpec("t", ("negative", "positive"), "{text}", chat=False)

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 from datasets import ClassLabel, Dataset, DatasetDict
-from trl import TrlParser
 
+from common import parse_arguments
 from experiment import ExperimentArguments, read_parts
 from forked import free_port, run_by_two_processes
 from hf_llambert import StudentConfig, load_data, load_task, read_pool
@@ -50,9 +50,7 @@ def config(data_file, teacher_dir, student_dir, cloze, tmp_path):
 
 
 def parse(*arguments):
-    parser = TrlParser((ExperimentArguments, StudentConfig))
-    parser.set_defaults(output_dir=None)
-    return parser.parse_args_and_config([str(a) for a in arguments])
+    return parse_arguments((ExperimentArguments, StudentConfig), [str(a) for a in arguments])
 
 
 def parts_of(arguments):
@@ -168,9 +166,11 @@ def test_wrong_number_of_processes_is_refused_with_the_command(config, here):
 
 
 def test_misspelt_key_is_refused(config):
-    with pytest.raises(ValueError, match="num_anotated"):
-        settings = yaml.safe_load(config.read_text()) | {"num_anotated": 3}
-        config.write_text(yaml.safe_dump(settings))
+    with pytest.raises(ValueError, match="no argument 'lerning_rate'. Did you mean 'learning_rate'?"):
+        parse("--config", config, "--lerning_rate", 1)
+    settings = yaml.safe_load(config.read_text()) | {"num_anotated": 3}
+    config.write_text(yaml.safe_dump(settings))
+    with pytest.raises(ValueError, match="no argument 'num_anotated'. Did you mean 'num_annotated'?"):
         parse("--config", config)
 
 

@@ -8,12 +8,15 @@ import sys
 from pathlib import Path
 
 import pytest
+import typer
 from trl import TrlParser
 
-from hf_llambert import load_task
+from hf_llambert import StudentConfig, load_task
+from hf_llambert.cli import app
+from hf_llambert.teachers.kinds import teacher_class
 
 ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "recipes" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "recipes" / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "README.md"]
 
 
 def commands(page: Path, kind: str = r"bash[^\n]*") -> list[list[str]]:
@@ -56,6 +59,28 @@ def test_command_of_a_page_is_understood_by_its_recipe(command, monkeypatch):
         runpy.run_path(str(script), run_name="__main__")
     task = getattr(found.value.args[0], "task", None)
     assert task is None or load_task(task).num_labels >= 2
+
+
+def of_the_command_line(words: list[str]) -> list[str]:
+    """The words after `hf-llambert`, or nothing where a command is another program's."""
+    starts = [i for i, word in enumerate(words) if word in ("hf-llambert", "hf_llambert.cli")]
+    return words[starts[0] + 1 :] if starts else []
+
+
+TYPED = {" ".join(words): words for page in PAGES for line in commands(page) if (words := of_the_command_line(line))}
+
+
+@pytest.mark.parametrize("command", TYPED)
+def test_command_of_a_page_exists_with_its_options(command):
+    words = TYPED[command]
+    found = typer.main.get_command(app)
+    while hasattr(found, "commands"):
+        found = found.commands[words.pop(0)]
+    options = {option for parameter in found.params for option in parameter.opts}
+    if found.context_settings.get("allow_extra_args"):  # the arguments of a teacher's class or of the student's
+        kinds = [teacher_class(kind) for kind in ("transformers", "vllm", "endpoint", "recorded")]
+        options |= {f"--{name}" for kind in (*kinds, StudentConfig) for name in kind.__dataclass_fields__}
+    assert {word for word in words if word.startswith("--")} <= options
 
 
 def test_pages_name_every_recipe():

@@ -2,6 +2,8 @@ import html
 import json
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -26,9 +28,11 @@ from hf_llambert import (
     write_queue,
     write_report,
 )
+from hf_llambert.report import findings
 from test_review_page import chromium  # noqa: F401  (a fixture)
 from test_training import arguments
 
+FOUND = findings.find_all
 TASK = TaskSpec("t|*<b>", ("negative", "positive"), "{text}", chat=False)
 ATTACK = "https://evil.example @user $x$ <script>alert(1)</script> | ![x](http://evil) \n# Title `code` [link](javascript:x)"
 
@@ -92,7 +96,7 @@ def test_report_of_a_finished_run_holds_every_figure(finished):
     ):  # fmt: skip
         assert isinstance(report[part][figure], float)
     assert (report["n_annotated"], report["n_silver"], report["n_labelled"]) == (13, 12, 12)
-    drawn = {path.stem for path in (finished / "figures").iterdir()}
+    drawn = {path.stem for path in (finished / "figures").glob("*.png")}
     assert drawn == {"confusion", "calibration", "confidence", "coverage", "prevalence", "training"}
     text = (finished / "report.md").read_text()
     assert "**seed**: the first" in text
@@ -342,3 +346,74 @@ def test_confusions_of_many_classes_can_be_drawn(tmp_path):
     quality = {"confusion": [[int(a == b) for a in range(150)] for b in range(150)], "accuracy": 1.0, "n": 150}
     draw_confusions(tmp_path / "x.png", labels, {"Teacher": quality, "Student": quality})
     assert (tmp_path / "x.png").stat().st_size < 2_000_000
+
+
+def found_anew(run, monkeypatch):
+    """Whether a report looks for findings, which it must not where it read the same before."""
+    asked = []
+    monkeypatch.setattr(findings, "find_all", lambda *args: asked.append(args) or FOUND(*args))
+    write_report(run)
+    return bool(asked)
+
+
+def test_findings_are_looked_for_once_for_what_they_read(finished, monkeypatch):
+    first = write_report(finished)
+    assert not found_anew(finished, monkeypatch)
+    assert json.loads(json.dumps(write_report(finished))) == json.loads(json.dumps(first))
+    with (finished / "annotated" / "dataset_info.json").open("a") as file:
+        file.write(" ")
+    assert found_anew(finished, monkeypatch)
+    assert not found_anew(finished, monkeypatch)
+    shutil.rmtree(finished / "labels")
+    assert found_anew(finished, monkeypatch)
+
+
+@pytest.mark.parametrize("damage", [lambda text: text[:100], lambda text: text.replace("counts", "count")])
+def test_damaged_note_of_findings_is_made_anew(finished, monkeypatch, damage):
+    write_report(finished)
+    note = finished / "findings.json"
+    whole = note.read_text()
+    note.write_text(damage(whole))
+    assert found_anew(finished, monkeypatch)
+    assert note.read_text() == whole
+
+
+def test_figures_are_drawn_once_for_what_they_show(finished):
+    write_report(finished)
+    figures = finished / "figures"
+    before = {path.name: path.stat().st_ino for path in figures.glob("*.png")}
+    (figures / "of_an_older_version.png").write_bytes(b"")
+    (figures / "confusion.png").unlink()
+    stage = finished / "student" / "stage.json"
+    note = json.loads(stage.read_text())
+    note["results"]["eval"]["ece"] /= 2
+    stage.write_text(json.dumps(note))
+    write_report(finished)
+    after = {path.name: path.stat().st_ino for path in figures.glob("*.png")}
+    assert after.keys() == before.keys()
+    assert {"calibration.png", "confusion.png"} == {name for name in after if after[name] != before[name]}
+    (figures / "drawn.json").write_text("{")
+    write_report(finished)
+    assert {path.name for path in figures.glob("*.png")} == before.keys()
+
+
+def test_report_and_gate_load_no_model_library(finished):
+    code = """
+import sys
+from hf_llambert.cli import app
+app(sys.argv[1:], standalone_mode=False)
+print(*[name for name in ("torch", "transformers", "evaluate", "accelerate") if name in sys.modules], file=sys.stderr)
+"""
+    conditions = finished / "conditions.yaml"
+    conditions.write_text("coverage: {at_least: 0.5}\n")
+    for arguments_ in (["report", str(finished)], ["gate", str(finished), "--conditions", str(conditions)]):
+        done = subprocess.run([sys.executable, "-c", code, *arguments_], capture_output=True, text=True, check=True)
+        assert done.stderr.splitlines()[-1].strip() == "", done.stderr
+
+
+def test_student_is_asked_about_the_annotated_texts_once(finished, monkeypatch):
+    def refuse(*args, **kwargs):
+        raise AssertionError("labelled again")
+
+    monkeypatch.setattr("hf_llambert.pool.shards.label_pool", refuse)
+    compare_labels(finished)

@@ -24,11 +24,11 @@ from hf_llambert import (
     train_student,
     with_gold,
 )
-from hf_llambert.metrics import mean_interval
+from hf_llambert.intervals import mean_interval
 from hf_llambert.models import say_one_gpu
+from hf_llambert.training.compared import compare_students, read_seeds
 from hf_llambert.training.resuming import last_whole_checkpoint
 from hf_llambert.training.rows import kept_back, training_rows
-from hf_llambert.training.seeds import compare_students, read_seeds
 from test_training import TASK, arguments
 
 

@@ -1,4 +1,4 @@
-"""Reading texts from wherever they are."""
+"""Datasets from files, folders and the Hub; samples of them; people's labels as ids."""
 
 from __future__ import annotations
 
@@ -199,7 +199,7 @@ def _check_label_column(dataset: Dataset, column: str) -> None:
 
 @contextmanager
 def optional_gold() -> Iterator[None]:
-    """Add to what is wrong with people's labels that there need be none."""
+    """Add to an error about people's labels that labels are optional."""
     try:
         yield
     except ValueError as error:
@@ -278,7 +278,7 @@ def _read(source: str | Path, split: str | None, config: str | None, form: FileF
 
 @contextmanager
 def hub_errors(source: object, config: str | None) -> Iterator[None]:
-    """Say what could not be had from the Hub, and which configurations there are."""
+    """Raise errors of the Hub as one sentence, with the configurations that there are."""
     try:
         yield
     except (DatasetNotFoundError, ConnectionError, OSError) as error:

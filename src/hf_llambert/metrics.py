@@ -1,17 +1,16 @@
-"""How good labels are. Standard metrics from scikit-learn as `evaluate.Metric`s that compute offline."""
+"""Metrics of labels, intervals and comparisons: scikit-learn's metrics as `evaluate.Metric`s that compute offline."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import datasets
 import evaluate
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.stats import norm, t
 from sklearn.metrics import confusion_matrix, matthews_corrcoef, precision_recall_fscore_support
 
+from hf_llambert.intervals import wilson_interval
 from hf_llambert.tasks.questions import ABSTAIN
 
 _BINS = 15
@@ -34,65 +33,6 @@ def expected_calibration_error(confidences: ArrayLike, correct: ArrayLike, bins:
     """
     parts = reliability(confidences, correct, bins)
     return sum(n * abs(confidence - accuracy) for confidence, accuracy, n in parts) / sum(n for *_, n in parts)
-
-
-def wilson_interval(hits: float, n: float) -> tuple[float, float]:
-    """The 95 % interval of a share of `n` rows (Wilson 1927), from 0 to 1 where there are none; `n` may be no whole number."""
-    if not n:
-        return 0.0, 1.0
-    z2 = float(norm.ppf(0.975)) ** 2
-    share = hits / n
-    centre, half = share + z2 / (2 * n), math.sqrt(z2 * (share * (1 - share) / n + z2 / (4 * n * n)))
-    low, high = (centre - half) / (1 + z2 / n), (centre + half) / (1 + z2 / n)
-    return (0.0 if hits <= 0 else max(0.0, low)), (1.0 if hits >= n else min(1.0, high))
-
-
-def mean_interval(values: Sequence[float]) -> tuple[float, float, float]:
-    """
-    Mean and 95 % interval (Student's t) of a figure over seeds: mean, low, high. NaN bounds for a single value.
-    """
-    mean = float(np.mean(values))
-    if len(values) < 2:
-        return mean, float("nan"), float("nan")
-    half = float(t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values)))
-    return mean, mean - half, mean + half
-
-
-def paired_bootstrap(
-    first: ArrayLike, second: ArrayLike | float = 0.0, resamples: int = 2000, seed: int = 0
-) -> tuple[float, float, float]:
-    """
-    How much more often the first of two students is right, measured on the same texts: difference, low, high (95 %).
-
-    Texts are resampled, and runs with them (Efron and Tibshirani 1993). With three runs or more the interval covers other
-    texts and, roughly, other seeds; with one run it is about other texts only. Against 0 it is the interval of the first
-    one's accuracy.
-
-    Args:
-        first (`ArrayLike` of shape (runs, texts)): Whether each text was labelled right, by run (seed).
-        second (`ArrayLike` of the same shape, *optional*): The same of the other student; its runs are paired with the
-            first one's. Defaults to 0.
-        resamples (`int`, defaults to 2000): Bootstrap samples.
-        seed (`int`, defaults to 0): Seed of the resampling.
-
-    Raises:
-        ValueError: The two do not cover the same texts.
-    """
-    right = np.atleast_2d(np.asarray(first, dtype=float))
-    if np.ndim(second) and np.atleast_2d(np.asarray(second)).shape != right.shape:
-        raise ValueError(
-            f"Expected both students on the same texts in as many runs, got shapes {right.shape} and "
-            f"{np.atleast_2d(np.asarray(second)).shape}."
-        )
-    difference = right - np.asarray(second, dtype=float)
-    runs, texts = difference.shape
-    random = np.random.default_rng(seed)
-    means = [
-        difference[random.integers(runs, size=runs)].mean(0)[random.integers(texts, size=texts)].mean()
-        for _ in range(resamples)
-    ]
-    low, high = np.quantile(means, (0.025, 0.975))
-    return float(difference.mean()), float(low), float(high)
 
 
 class ClassificationQuality(evaluate.Metric):

@@ -1,4 +1,4 @@
-"""What every loaded model needs, teacher or student: what it is, where it runs, with which numbers."""
+"""Shared by teachers and students: the identity of a model, its device and its float type."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ def content_id(
     model: str, revision: str | None = None, gguf_file: str | None = None, config_file: str = "config.json"
 ) -> str:
     """
-    What a model is, wherever it lies: a Hub id with the commit it resolved to, or a digest of a directory's files.
+    The identity of a model, independent of its place: a Hub id with the commit it resolved to, or a digest of a
+    directory's files.
 
     Weight files are told apart by their size and by 64 places spread over them, so that a 140 GB model needs no full
     reading.
@@ -56,8 +57,8 @@ def model_cache() -> dict:
 
 def free_models() -> None:
     """
-    Forget the teachers and students that this process has loaded, and give back what memory they and any model that is no
-    longer used had. Whoever asks them again loads them again.
+    Forget the teachers and students that this process has loaded, and free their memory and that of any other unused
+    model. They are loaded again when they are used again.
     """
     from accelerate.utils.memory import clear_device_cache
 

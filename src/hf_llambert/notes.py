@@ -1,4 +1,4 @@
-"""Notes of runs: JSON objects that this library wrote, and that a full disk, an editor or a kill may have damaged since."""
+"""Reads the JSON notes of runs and checks their shape: a full disk, an editor or a kill may have damaged them."""
 
 from __future__ import annotations
 
@@ -89,12 +89,12 @@ def bins_shape(value: object) -> str | None:
 
 
 def empty_shape(value: object) -> str | None:
-    """Whether a value is the empty object: what a stage came to that is not done."""
+    """Whether a value is the empty object, the results of a stage that is not finished."""
     return None if value == {} else "expected an empty object"
 
 
 def _quality_agrees(quality: Mapping) -> str | None:
-    """The figures that its table of counts decides."""
+    """Check the figures that the table of counts determines: what was expected and came, or `None`."""
     table, n = quality["confusion"], quality["n"]
     supports = [found["support"] for found in quality["per_class"].values()]
     if len(supports) == len(table) and [sum(row) for row in table] != supports:

@@ -92,7 +92,7 @@ def main_process_first() -> Iterator[None]:
 
 
 def tell_others(done: str) -> None:
-    """Leave word of what this process has done, for those that wait for it."""
+    """Store what this process has done so far, for the messages of processes that wait for it."""
     if torch.distributed.is_initialized():
         _get_default_store().set(f"hf_llambert/done/{torch.distributed.get_rank()}", done)
 

@@ -1,4 +1,4 @@
-"""What may be shown to others: commands, settings and messages without credentials and places of this machine."""
+"""Commands, settings and messages as they may be published: without credentials and without local paths."""
 
 from __future__ import annotations
 
@@ -182,7 +182,7 @@ def _without_place(value: str) -> str:
 
 
 def _names(value: object) -> object:
-    """Of settings in JSON their names; of anything else nothing."""
+    """The names of settings in JSON; [`HIDDEN`] where it is no JSON object."""
     if isinstance(value, str):
         try:
             value = json.loads(value)

@@ -162,7 +162,7 @@ def _asked(
     limits: Limits,
     show_progress: bool,
 ) -> dict:
-    """As [`annotate`], in its turn: ask, and put together what came."""
+    """The part of [`annotate`] under the locks: ask, then assemble the dataset from the ledger."""
     state = process_state()
     done = stage_results(output, config, ANNOTATION)  # of a process that has ended meanwhile, too
     if done is not None and not done["n_failed"]:
@@ -209,7 +209,7 @@ def _check_calibration(calibration: CalibrationMethod, gold_column: str | None, 
 
 
 def _check_members(labelers: Mapping[str, LLMLabeler], alone: bool) -> LLMLabeler:
-    """The first labeler, when all can be one jury."""
+    """Check that the labelers can be one jury. Returns the first."""
     if not alone and len(labelers) < 2:
         raise ValueError(f"A jury has two members or more, got {list(labelers)}. Pass the labeler itself.")
     first = next(iter(labelers.values()))
@@ -259,7 +259,7 @@ def _assembled(
     calibration_rows: int,
     limits: Limits,
 ) -> tuple[Dataset, dict]:
-    """The data with every labeler's columns, and what came out, of the one labeler or of the jury and its members."""
+    """The data with every labeler's columns, and the results of the one labeler, or of the jury and its members."""
     results, calibrations = {}, {}
     for name, labeler in labelers.items():
         data, found = _recalled(data, labeler, method, gold, calibration_rows, limits)
@@ -361,7 +361,9 @@ def _counts(annotated: Dataset) -> dict:
 
 
 def _jury_results(annotated: Dataset, members: dict[str, dict], jury: dict) -> dict:
-    """What the jury came to; `n_failed` counts rows about which a member could not be asked, so that a rerun asks."""
+    """
+    The results of the jury. `n_failed` counts rows about which a member could not be asked; a rerun asks about them.
+    """
     seconds = sum(found["seconds"] for found in members.values())
     failed = sum(found["n_failed"] for found in members.values())
     return {

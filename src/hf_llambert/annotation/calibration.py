@@ -1,5 +1,5 @@
 """
-From scores to probabilities to labels. Nothing here asks the teacher anything about the texts.
+Calibration: scores to probabilities to labels. Nothing here asks the teacher about a text.
 
 Every method gives a temperature and a bias per label: `p = softmax(log_softmax(scores) / temperature + bias)`.
 """
@@ -61,7 +61,7 @@ def batch_calibration(scores: ArrayLike, prior: Sequence[float] | None = None) -
 
 def contextual_calibration(content_free: ArrayLike, prior: Sequence[float] | None = None) -> Calibration:
     """
-    Divide out what the teacher says of texts without content (Zhao et al. 2021, arXiv 2102.09690).
+    Divide out the teacher's probabilities for texts without content (Zhao et al. 2021, arXiv 2102.09690).
 
     Args:
         content_free (`ArrayLike` of shape (texts, labels)): Scores of such texts; see

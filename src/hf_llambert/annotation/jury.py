@@ -96,7 +96,7 @@ def jury_columns(
     seed: int = 42,
 ) -> tuple[Dataset, dict]:
     """
-    What several annotators of the same rows come to, as the ordinary columns `llm_label`, `llm_confidence`, ...
+    Combine several annotators of the same rows into the ordinary columns `llm_label`, `llm_confidence`, ...
 
     `llm_scores` is the logarithm of the posterior, so that a student can be trained on it with `soft_targets`. Where no
     member gave a label, or two labels are exactly as likely, the jury abstains.

@@ -187,8 +187,8 @@ class LLMLabeler:
 
     def recall(self, batch: Mapping[str, list], unasked: str = "not asked yet") -> dict[str, list]:
         """
-        As calling the labeler, from the ledger alone: asks nothing. What is not there has failed, as last time, or for the
-        reason `unasked`.
+        The columns of the labeler from the ledger alone; asks nothing. A text without a reply has failed, with its
+        last error or, where it has none, with the reason `unasked`.
         """
         texts = list(batch[self.text_column])
         keys = {text: self._key(text) for text in texts if isinstance(text, str) and why_unusable(text) is None}
@@ -276,7 +276,10 @@ class LLMLabeler:
         return self.teacher.identity()
 
     def question(self) -> str:
-        """A hash of who is asked and of what, whatever the text: two labelers with one ledger and one hash pay for the same."""
+        """
+        A hash of the teacher and the question, without a text. Labelers with one ledger and one hash ask for the same
+        replies.
+        """
         return self._key("")
 
     def _key(self, text: str) -> str:

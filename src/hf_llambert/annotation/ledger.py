@@ -1,4 +1,4 @@
-"""The durable store of replies: whatever is killed and rerun, a question is asked once."""
+"""The ledger: replies on disk. A question whose reply is there is not asked again, also after a kill."""
 
 from __future__ import annotations
 
@@ -115,7 +115,8 @@ class Ledger:
 
     def prepare(self) -> None:
         """
-        Make this process's file. Called before a teacher is asked, so that nobody pays for what cannot be kept.
+        Make this process's file. Called before a teacher is asked, so that no reply is paid for that cannot be
+        written.
 
         Raises:
             OSError: The folder cannot be written.
@@ -171,7 +172,10 @@ class Ledger:
         return sum(_count(path, connection, "replies") for path, connection in self._connections())
 
     def failures(self) -> int:
-        """How often a teacher ever failed to reply. It only grows: a cached map result with failed rows goes stale."""
+        """
+        Number of failed replies so far; it never falls. It is part of the labeler's hash, so `map` computes failed
+        rows anew.
+        """
         return sum(_count(path, connection, "failures") for path, connection in self._connections())
 
     def _connections(self) -> Iterator[tuple[Path, sqlite3.Connection]]:
@@ -309,7 +313,7 @@ def _count(path: Path, connection: sqlite3.Connection, table: str) -> int:
 
 
 def unreadable(path: Path, error: Exception) -> OSError:
-    """The error to raise, with what is wrong and what to do about it."""
+    """The error to raise for an unreadable file, with the cause and the remedy."""
     return OSError(f"The ledger file '{path}' cannot be read ({error}). {_remedy(error, path)}")
 
 

@@ -1,4 +1,4 @@
-"""What people do with a ledger outside a run: look at it, take everything out, make one file of many."""
+"""Statistics, export and compaction of a ledger, outside a run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What annotating may cost at most: money and hours, looked at between batches."""
+"""Caps on the money and the hours of an annotation, checked between batches."""
 
 from __future__ import annotations
 

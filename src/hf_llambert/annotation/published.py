@@ -1,4 +1,4 @@
-"""What a published dataset says of how it was annotated, of which little is believed: a stranger may have written it."""
+"""The note of a published dataset on how it was annotated. Its author is not trusted: each field is checked."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ class PublishedNote:
 
     def make_teacher(self) -> Teacher:
         """
-        The teacher that is written down: a model of the Hub, and nothing else of the stranger's.
+        The teacher of the note, where that is a model of the Hub with no other settings than those that are checked.
 
         Raises:
             ValueError: It depends on more; the message names what was not taken.
@@ -173,7 +173,7 @@ def published_note(dataset: str, revision: str | None = None, member: str | None
 
 
 def _listed(names: Iterable[str]) -> str:
-    """Names of a stranger's as a message shows them: few, short, and nothing that a terminal obeys."""
+    """Names from a note for a message: few, short, without control characters."""
     names = list(names)
     more = f", ... ({len(names):,} in all)" if len(names) > _MOST_NAMED else ""
     return ", ".join(visible(name[:40]).replace("\n", "␊") for name in names[:_MOST_NAMED]) + more

@@ -112,7 +112,8 @@ def drop_label_errors(silver: Dataset, task: TaskSpec, probabilities: ArrayLike)
     Args:
         silver (`Dataset`): Rows with a `label`.
         task (`TaskSpec`): The labels.
-        probabilities (`ArrayLike` of shape (rows, labels)): What students that have not seen a row say of it; see
+        probabilities (`ArrayLike` of shape (rows, labels)): Probabilities by students that were not trained on the
+        row; see
             [`out_of_fold`].
 
     Returns:

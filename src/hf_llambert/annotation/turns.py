@@ -1,4 +1,4 @@
-"""One start at a time: a second one in the same folder would ask, and pay, for the same texts."""
+"""Locks that let one process at a time write a folder, or ask the same with one ledger: nothing is paid for twice."""
 
 from __future__ import annotations
 
@@ -39,7 +39,8 @@ def asking_turn(labelers: Iterable[LLMLabeler], output: Path | None = None) -> I
 def one_at_a_time(output: Path, part: str = "") -> Iterator[None]:
     """
     Hold the lock of a folder, in the file `.NAME.lock` beside it, while the block runs. The system frees it with the
-    process, however that ends. Where the disk knows no locks, or nothing can be written, the block runs without.
+    process, however that ends. On a disk without locks, or where nothing can be written, the block runs without a
+    lock.
 
     Args:
         output (`Path`): The folder.

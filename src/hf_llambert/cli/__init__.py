@@ -1,4 +1,4 @@
-"""`hf-llambert plan | annotate | review | train | label | report | gate | push | ledger`: one thin function each."""
+"""`hf-llambert run`, `plan`, `annotate` and the other commands: one thin function each."""
 
 from __future__ import annotations
 
@@ -13,12 +13,16 @@ from typer.core import TyperGroup
 
 from hf_llambert.cli.annotate import annotate
 from hf_llambert.cli.gate import gate
+from hf_llambert.cli.init import init
 from hf_llambert.cli.label import label
 from hf_llambert.cli.ledger import ledger_app
+from hf_llambert.cli.nearest import Command, no_such_option, own_options
 from hf_llambert.cli.options import say
 from hf_llambert.cli.plan import plan
 from hf_llambert.cli.publish import push, report
 from hf_llambert.cli.review import review
+from hf_llambert.cli.run import run
+from hf_llambert.cli.status import status
 from hf_llambert.cli.train import train
 from hf_llambert.tasks.logs import VisibleFormatter
 from hf_llambert.tasks.texts import visible
@@ -42,6 +46,9 @@ def _shown_errors() -> Iterator[None]:
         yield
     except Exception as error:
         said = vars(error)  # click's; typer brings its own copy of click, whose classes have no public name
+        if str(said.get("option_name")).startswith("--") and "possibilities" in said and said.get("ctx"):
+            known = [*own_options(said["ctx"].command), *([] if said["ctx"].parent else ["debug"])]
+            said |= {"message": no_such_option(said["option_name"][2:], known), "possibilities": None}
         if isinstance(said.get("message"), str):
             said["message"] = visible(said["message"])
         raise
@@ -50,21 +57,23 @@ def _shown_errors() -> Iterator[None]:
 app = typer.Typer(
     cls=_Commands,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     help="Label a big text corpus at the price of a small one: an LLM annotates a sample, a small encoder learns from it "
     "and labels the rest.",
 )
 
 _ANY = {"allow_extra_args": True, "ignore_unknown_options": True}  # the arguments of a class
-app.command(context_settings=_ANY)(plan)
-app.command(context_settings=_ANY)(annotate)
-app.command(context_settings=_ANY)(train)
-app.command(context_settings=_ANY)(label)
-app.command()(report)
-app.command()(review)
-app.command()(gate)
-app.command()(push)
+app.command(cls=Command)(init)
+app.command(cls=Command, context_settings=_ANY)(run)
+app.command(cls=Command, context_settings=_ANY)(plan)
+app.command(cls=Command, context_settings=_ANY)(annotate)
+app.command(cls=Command, context_settings=_ANY)(train)
+app.command(cls=Command, context_settings=_ANY)(label)
+app.command(cls=Command)(status)
+app.command(cls=Command)(report)
+app.command(cls=Command)(review)
+app.command(cls=Command)(gate)
+app.command(cls=Command)(push)
 app.add_typer(ledger_app, name="ledger")
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hf_llambert.cli.options import (
+    TEACHERS,
     Config,
     Data,
     Delimiter,
@@ -28,8 +29,10 @@ from hf_llambert.cli.options import (
     pairs,
     reason_lines,
     say,
+    task_names,
+    values,
 )
-from hf_llambert.cli.teachers import limits_of, named_teachers, prices_of
+from hf_llambert.cli.teachers import limits_of, named_teachers, prices_of, refuse_unknown_of_teacher
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -41,7 +44,11 @@ def annotate(
     context: typer.Context,
     task: Annotated[
         list[str],
-        typer.Option("--task", help="A built-in task (imdb, umls-neuro, bbc-news) or a YAML file. Several: a jury."),
+        typer.Option(
+            "--task",
+            help="A built-in task (imdb, umls-neuro, bbc-news) or a YAML file. Several: a jury.",
+            autocompletion=task_names,
+        ),
     ],
     data: Data,
     output: Output,
@@ -52,7 +59,12 @@ def annotate(
         ),
     ] = None,
     backend: Annotated[
-        str, typer.Option("--backend", help="Who runs the model: transformers, vllm, endpoint or recorded.")
+        str,
+        typer.Option(
+            "--backend",
+            help="Who runs the model: transformers, vllm, endpoint or recorded.",
+            autocompletion=TEACHERS,
+        ),
     ] = "transformers",
     split: Split = None,
     text_column: TextColumn = "text",
@@ -62,13 +74,23 @@ def annotate(
     num_rows: NumRows = None,
     seed: Seed = 42,
     calibration: Annotated[
-        str, typer.Option("--calibration", help="none, batch, contextual, or fitted (needs gold).")
+        str,
+        typer.Option(
+            "--calibration",
+            help="none, batch, contextual, or fitted (needs gold).",
+            autocompletion=values("none", "batch", "contextual", "fitted"),
+        ),
     ] = "batch",
     calibration_rows: Annotated[
         int, typer.Option("--calibration_rows", help="With fitted: rows whose gold labels it is fitted on.")
     ] = 0,
     jury: Annotated[
-        str, typer.Option("--jury", help="How several teachers decide: majority, dawid_skene, mace or mean.")
+        str,
+        typer.Option(
+            "--jury",
+            help="How several teachers decide: majority, dawid_skene, mace or mean.",
+            autocompletion=values("majority", "dawid_skene", "mace", "mean"),
+        ),
     ] = "dawid_skene",
     ledger: Annotated[
         Path | None,
@@ -102,6 +124,8 @@ def annotate(
     from hf_llambert import annotate as run
 
     tasks = [load_task(one) for one in task]
+    if write_batch is None:
+        refuse_unknown_of_teacher(context, backend)
     form = {"encoding": encoding, "delimiter": delimiter, "config": config, "text_column": text_column}
     reading = gold_options(label_map, label_values)
     measured = tasks[0] if write_batch is None else None  # which looks at no gold

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hf_llambert.cli.options import gold_column, reason_lines, say
+from hf_llambert.cli.options import TEACHERS, gold_column, reason_lines, say
 
 if TYPE_CHECKING:
     from hf_llambert import LLMLabeler, StudentLabeler, TaskSpec
@@ -40,7 +40,12 @@ TeacherName = Annotated[
     str | None, typer.Option("--teacher", help="Hub id or directory of a language model, or a YAML file of a teacher.")
 ]
 TeacherBackend = Annotated[
-    str, typer.Option("--teacher_backend", help="Who runs the teacher: transformers, vllm, endpoint or recorded.")
+    str,
+    typer.Option(
+        "--teacher_backend",
+        help="Who runs the teacher: transformers, vllm, endpoint or recorded.",
+        autocompletion=TEACHERS,
+    ),
 ]
 LedgerFolder = Annotated[
     Path | None, typer.Option("--ledger", help="Folder of the teacher's replies. Default: OUTPUT/ledger.")

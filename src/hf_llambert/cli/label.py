@@ -34,7 +34,10 @@ from hf_llambert.cli.options import (
     load_sample,
     refuse_gated,
     say,
+    task_names,
+    values,
 )
+from hf_llambert.cli.teachers import refuse_unknown_of_teacher
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -59,23 +62,41 @@ def label(
     num_rows: NumRows = None,
     seed: Seed = 42,
     task: Annotated[
-        str | None, typer.Option("--task", help="Refuse a student that has other labels than this task.")
+        str | None,
+        typer.Option(
+            "--task", help="Refuse a student that has other labels than this task.", autocompletion=task_names
+        ),
     ] = None,
     revision: Annotated[str | None, typer.Option("--revision", help="Revision of a student on the Hub.")] = None,
     keep: Annotated[
         list[str] | None, typer.Option("--keep", help="Column of the input to write; may be repeated. Default: all.")
     ] = None,
     backend: Annotated[
-        str, typer.Option("--backend", help="torch, openvino or onnx; auto: openvino on a CPU where it is installed.")
+        str,
+        typer.Option(
+            "--backend",
+            help="torch, openvino or onnx; auto: openvino on a CPU where it is installed.",
+            autocompletion=values("auto", "torch", "openvino", "onnx"),
+        ),
     ] = "auto",
     dtype: Annotated[
-        str, typer.Option("--dtype", help="float32, bfloat16, float16 or int8; auto: float32 on a CPU, half on a GPU.")
+        str,
+        typer.Option(
+            "--dtype",
+            help="float32, bfloat16, float16 or int8; auto: float32 on a CPU, half on a GPU.",
+            autocompletion=values("auto", "float32", "bfloat16", "float16", "int8"),
+        ),
     ] = "auto",
     attention: Annotated[
         str | None, typer.Option("--attention", help="Such as flash_attention_2, which computes no padding.")
     ] = None,
     long_texts: Annotated[
-        str, typer.Option("--long_texts", help="truncate; or read long texts in parts: mean or max of their scores.")
+        str,
+        typer.Option(
+            "--long_texts",
+            help="truncate; or read long texts in parts: mean or max of their scores.",
+            autocompletion=values("truncate", "mean", "max"),
+        ),
     ] = "truncate",
     batch_tokens: Annotated[
         int | None,
@@ -118,6 +139,7 @@ def label(
 
     from hf_llambert import ShardUploads, StudentLabeler, fastest_backend, label_pool, load_task
 
+    refuse_unknown_of_teacher(context, teacher_backend)
     asking = plan_asking(
         output,
         task=task,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,7 +20,31 @@ if TYPE_CHECKING:
 
 _LONGEST = 300  # characters of a reason that are shown
 
-Task = Annotated[str, typer.Option("--task", help="A built-in task (imdb, umls-neuro, bbc-news) or a YAML file.")]
+
+def values(*names: str) -> Callable[[str], list[str]]:
+    """What completes an option that takes one of some names."""
+
+    def complete(incomplete: str) -> list[str]:
+        return [name for name in names if name.startswith(incomplete)]
+
+    return complete
+
+
+def task_names(incomplete: str) -> list[str]:
+    """What completes a task: the built-in ones, and where none begins so the shell's own files."""
+    from hf_llambert.tasks.spec import builtin_tasks
+
+    return [name for name in builtin_tasks() if name.startswith(incomplete)]
+
+
+TEACHERS = values("transformers", "vllm", "endpoint", "recorded")
+
+Task = Annotated[
+    str,
+    typer.Option(
+        "--task", help="A built-in task (imdb, umls-neuro, bbc-news) or a YAML file.", autocompletion=task_names
+    ),
+]
 
 Data = Annotated[
     str,
@@ -50,6 +74,7 @@ Values = Annotated[
     typer.Option(
         "--label_values",
         help="What the label column holds: names, ids (from 0) or ids_from_1. auto: whichever the whole column fits.",
+        autocompletion=values("auto", "names", "ids", "ids_from_1"),
     ),
 ]
 

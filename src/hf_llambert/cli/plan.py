@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hf_llambert.cli.options import (
+    TEACHERS,
     Config,
     Data,
     Delimiter,
@@ -25,9 +26,10 @@ from hf_llambert.cli.options import (
     gold_column,
     gold_options,
     say,
+    values,
     warn_of_look_alikes,
 )
-from hf_llambert.cli.teachers import named_teachers
+from hf_llambert.cli.teachers import named_teachers, refuse_unknown_of_teacher
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,7 +46,12 @@ def plan(
         typer.Option("--teacher", help="Hub id or directory of a language model, or a YAML file of a teacher."),
     ] = None,
     backend: Annotated[
-        str, typer.Option("--backend", help="Who runs the model: transformers, vllm, endpoint or recorded.")
+        str,
+        typer.Option(
+            "--backend",
+            help="Who runs the model: transformers, vllm, endpoint or recorded.",
+            autocompletion=TEACHERS,
+        ),
     ] = "transformers",
     split: Split = None,
     text_column: TextColumn = "text",
@@ -65,7 +72,9 @@ def plan(
     num_train_epochs: Annotated[float, typer.Option("--num_train_epochs", help="Passes of the training.")] = 6,
     batch_size: Annotated[int, typer.Option("--per_device_train_batch_size", help="Rows in a training step.")] = 16,
     prices: Prices = None,
-    calibration: Annotated[str, typer.Option("--calibration", help="none or batch.")] = "batch",
+    calibration: Annotated[
+        str, typer.Option("--calibration", help="none or batch.", autocompletion=values("none", "batch"))
+    ] = "batch",
     seed: Seed = 42,
     ledger: Annotated[
         Path | None,
@@ -88,6 +97,7 @@ def plan(
         raise ValueError(
             f"A plan knows --calibration none or batch, got {calibration!r}: the others ask or learn more."
         )
+    refuse_unknown_of_teacher(context, backend)
     table = None if prices is None else load_prices(prices)  # before anybody is asked
     form = {"encoding": encoding, "delimiter": delimiter, "config": config, "text_column": text_column}
     dataset = load_data(data, split, label_columns=[label_column or "label"], **form)  # type: ignore[arg-type]

@@ -7,6 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import typer
+
+from hf_llambert.cli.nearest import refuse_unknown
+
 if TYPE_CHECKING:
     from datasets import Dataset
 
@@ -32,6 +36,18 @@ def named_teachers(given: list[str], backend: str, arguments: list[str], seed: i
         )
         for name in given or [""]  # some kinds need no model's name
     ]
+
+
+def refuse_unknown_of_teacher(context: typer.Context, backend: str) -> None:
+    """
+    Raise where a further argument of a command is none of its teacher's class; the nearest names are said.
+
+    Raises:
+        ValueError: There is no such argument, or no such kind of teacher.
+    """
+    from hf_llambert.teachers.kinds import teacher_class
+
+    refuse_unknown(context, lambda: [teacher_class(backend)], f"docs/teachers.md for a teacher of the kind {backend}")
 
 
 def prices_of(labelers: Mapping[str, LLMLabeler], table: PriceTable | None) -> dict[str, Price] | None:

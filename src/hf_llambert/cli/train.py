@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from hf_llambert.cli.nearest import refuse_unknown
 from hf_llambert.cli.options import (
     Config,
     Delimiter,
@@ -95,6 +96,7 @@ def train(
     --weight_by_confidence, --gold_weight, --class_balanced, --freeze_encoder, --lora_rank, --dev_share.
     """
     from hf_llambert import (
+        StudentConfig,
         load_data,
         load_task,
         saved_calibration,
@@ -111,7 +113,8 @@ def train(
     spec = load_task(task)
     column = label_column or "label"
     reading_gold = gold_options(label_map, label_values)
-    args = _training_arguments(context.args, output, seed)
+    refuse_unknown(context, lambda: [StudentConfig], "hf-llambert train --help and transformers.TrainingArguments")
+    args = training_arguments(context.args, output, seed)
     reading: dict = {
         "text_column": text_column,
         "max_length": max_length,
@@ -119,7 +122,7 @@ def train(
         "revision": revision,
     }
     form: dict = {"encoding": encoding, "delimiter": delimiter, "text_column": text_column}
-    configs = _configs(config, gold, eval_data)
+    configs = configs_of(config, gold, eval_data)
     kwargs: dict = dict(reading)
     if silver is not None:
         kwargs["silver"], kwargs["selection"] = select_silver(
@@ -167,7 +170,7 @@ def train(
     say(f"written to {output / 'student'}")
 
 
-def _configs(config: str | None, *sources: str | None) -> list[str | None]:
+def configs_of(config: str | None, *sources: str | None) -> list[str | None]:
     """The configuration for each of the datasets that are on the Hub."""
     away = [source is not None and not Path(source).exists() for source in sources]
     if config is not None and not any(away):
@@ -208,13 +211,14 @@ def _without_label_errors(
     return silver
 
 
-def _training_arguments(arguments: list[str], output: Path, seed: int) -> StudentConfig:
+def training_arguments(arguments: list[str], output: Path, seed: int, **defaults: object) -> StudentConfig:
+    """`StudentConfig` from the words of a command line, with other defaults where they are stated."""
     from transformers import HfArgumentParser
 
     from hf_llambert import StudentConfig
 
     parser = HfArgumentParser(StudentConfig, allow_abbrev=False)  # type: ignore[arg-type]
-    parser.set_defaults(output_dir=str(output / "checkpoints"), seed=seed)
+    parser.set_defaults(**{"output_dir": str(output / "checkpoints"), "seed": seed, **defaults})
     parsed, rest = parser.parse_args_into_dataclasses(args=arguments, return_remaining_strings=True)
     if rest:
         raise ValueError(

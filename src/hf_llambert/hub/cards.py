@@ -1,4 +1,4 @@
-"""Cards: what a published dataset or student says of itself, and how that is merged with what people wrote."""
+"""Cards of published datasets and students, and how they are merged with what people wrote into them."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def model_card(report: Mapping, publication: Publication, with_dataset: bool = T
 
 def shards_card(student: str | None, rows: int | None) -> str:
     """
-    What is said of a labelled pool alone, a section that a push replaces.
+    The section about a labelled pool that was uploaded alone. A push replaces it.
 
     Args:
         student (`str`, *optional*): Content of the student.

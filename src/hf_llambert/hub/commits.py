@@ -1,4 +1,4 @@
-"""What every publication shares: who may write, one commit of what changed, and patience with the Hub."""
+"""Shared by all publications: checks of access, one commit of what changed, repeating calls that failed."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def check_access(
     api: HfApi, repo_id: str, kinds: Sequence[str], public: bool, create_pr: bool = False
 ) -> dict[str, str | None]:
     """
-    See that this token may write to repositories, before anything is sent.
+    Check that the token may write to the repositories, before anything is sent.
 
     Args:
         api (`HfApi`): The client.
@@ -111,8 +111,8 @@ def send(
     create_pr: bool = False,
 ) -> str | None:
     """
-    Send what is not there yet in one commit, and delete what was written here and does not stay. To be repeated by
-    [`patiently`]: it begins with what is there then.
+    Send what is not there yet in one commit, and delete what was written here and does not stay. [`patiently`] may
+    repeat it: each attempt looks first at what is there.
 
     Args:
         api (`HfApi`): The client.
@@ -159,7 +159,7 @@ def send(
 
 
 def _noted(api: HfApi, repo_id: str, kind: str, revision: str | None) -> dict:
-    """What the last commit from here says that was written."""
+    """The note of the last push: which files it wrote."""
     path = Path(api.hf_hub_download(repo_id, _WRITTEN, repo_type=kind, revision=revision))
     advice = f"Remove {_WRITTEN} from the {kind} '{repo_id}': the push then deletes nothing there."
     return read_note(path, {"files": list, "student?": str}, advice)
@@ -209,7 +209,7 @@ def patiently(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
 
 
 def _passes(error: BaseException) -> bool:
-    """Whether the trouble may be over when the call is repeated."""
+    """Whether an error may be gone when the call is repeated."""
     response = getattr(error, "response", None)
     if response is not None:
         return response.status_code in (*_PASSING, _OVERTAKEN)

@@ -1,4 +1,4 @@
-"""What of a run is published: a dataset repository's files and a model repository's."""
+"""The files of a run that are published, for the dataset repository and for the model repository."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hf_llambert.annotation.published import ANNOTATION_FILE
 from hf_llambert.annotation.silver import select_silver
 from hf_llambert.data import STAGE_FILE
 from hf_llambert.notes import Shape, read_note, read_stage
-from hf_llambert.quality.labelled import run_labels
+from hf_llambert.pool.labelled import run_labels
 from hf_llambert.reading.saved import read_annotated
 from hf_llambert.shown import scrubbed, scrubbed_reason
 from hf_llambert.tasks.spec import TaskSpec
@@ -64,7 +64,7 @@ class PoolLabels:
 
     @property
     def features(self) -> Features:
-        """Of what is published."""
+        """The features of what is published."""
         found = Features.from_arrow_schema(pq.read_schema(self.shards[0]))
         return Features({name: feature for name, feature in found.items() if name not in self.hidden})
 
@@ -139,12 +139,12 @@ def _pool_labels(run: Path, partial: bool, hidden: frozenset[str], reasons: tupl
 
 
 def published(data: Dataset, hidden: Collection[str], reasons: Sequence[str]) -> Dataset:
-    """The data without columns that stay here, and with reasons as they may be published."""
+    """The data without the hidden columns, its reasons scrubbed."""
     return _with_scrubbed(data.remove_columns([name for name in data.column_names if name in hidden]), reasons)
 
 
 def _with_scrubbed(data: Dataset, columns: Sequence[str]) -> Dataset:
-    """The data with what stands in columns of reasons as it may be published."""
+    """The data with its columns of reasons scrubbed; see [`scrubbed_reason`]."""
     order = data.column_names
     for name in columns:
         if name not in order:

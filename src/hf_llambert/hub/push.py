@@ -1,4 +1,4 @@
-"""Publishing a run: everything is checked first, then sent in commits that can be interrupted and repeated."""
+"""Publishes a run: checks everything first, then sends commits that can be interrupted and repeated."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def push_run(
 
 @dataclass(frozen=True)
 class _Plan:
-    """A run that was read and found fit to be published."""
+    """A run that was read and checked for publication."""
 
     run: Path
     publication: Publication
@@ -164,7 +164,7 @@ class _Plan:
 
 
 def _check_access(api: HfApi, plan: _Plan, public: bool, create_pr: bool) -> None:
-    """See that everything may be sent, cards that people wrote into included."""
+    """Check that everything may be sent, including merged cards."""
     repo_id = plan.publication.repo_id
     for kind, head in check_access(api, repo_id, plan.kinds, public, create_pr).items():
         card = plan.card(kind)

@@ -1,4 +1,4 @@
-"""Shards of a labelled pool on the Hub, one after the other as they are finished."""
+"""Uploads the shards of a labelled pool to the Hub, each when it is finished."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from huggingface_hub import HfApi
 from hf_llambert.hub.cards import shards_card
 from hf_llambert.hub.commits import check_access, patiently, send
 from hf_llambert.hub.files import LABELS, shard_place
+from hf_llambert.pool.labelled import read_labels
 from hf_llambert.pool.manifest import file_checksum
-from hf_llambert.quality.labelled import read_labels
 
 _PAUSE = 60.0  # seconds between commits: the Hub limits them by the hour
 
@@ -61,7 +61,7 @@ class ShardUploads:
         return self
 
     def __call__(self, shard: Path) -> None:
-        """Upload a shard when its turn comes."""
+        """Queue a shard; a thread uploads it."""
         if self._error is not None:
             raise self._error
         self._waiting.put(shard)

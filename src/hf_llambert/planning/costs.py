@@ -1,4 +1,4 @@
-"""What a teacher takes for texts by their lengths, learnt from a sample that it answered."""
+"""A teacher's seconds, tokens and money by the lengths of texts, estimated from a sample that it answered."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _FEW_BATCHES = 4
 @dataclass(frozen=True)
 class Answer:
     """
-    What one text of the sample took.
+    Seconds and tokens of one text of the sample.
 
     Args:
         text (`str`): The text.
@@ -55,7 +55,7 @@ class Lengths:
         return own, [min(n, most or n) for n in own], most
 
     def of(self, texts: Sequence[str]) -> list[int]:
-        """The length of what is asked about each."""
+        """The length of the prompt about each text."""
         return self.measured(texts)[1]
 
 

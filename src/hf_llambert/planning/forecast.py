@@ -1,4 +1,4 @@
-"""From what a small sample took to what many texts will take: regressions on length, with 95 % intervals."""
+"""Forecasts of what many texts will take, from a small sample: regressions on length, with 95 % intervals."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import nnls
 from scipy.stats import t
 
-from hf_llambert.metrics import wilson_interval
+from hf_llambert.intervals import wilson_interval
 
 Estimate = dict[str, float]
 """`value` and the bounds of its 95 % interval, `low` and `high`."""
@@ -19,7 +19,7 @@ Estimate = dict[str, float]
 @dataclass(frozen=True)
 class Moments:
     """
-    All that a forecast needs of the lengths of some texts, which may be too many to keep.
+    Sums over the lengths of some texts, which may be too many to keep. A forecast needs no more of them.
 
     Args:
         n (`float`): How many texts.
@@ -38,7 +38,7 @@ class Moments:
         return cls(float(len(sizes)), float(sizes.sum()), float((sizes**2).sum()))
 
     def times(self, factor: float) -> Moments:
-        """As many texts of the same kind, times `factor`."""
+        """The moments of `factor` times as many texts of the same kind."""
         return Moments(self.n * factor, self.first * factor, self.second * factor)
 
 
@@ -98,7 +98,7 @@ def _fit(x: NDArray, y: NDArray) -> NDArray:
 
 
 def share(count: int, of: int) -> Estimate | None:
-    """A share with its Wilson interval; `None` of nothing."""
+    """A share with its Wilson interval; `None` where `of` is 0."""
     if not of:
         return None
     low, high = wilson_interval(count, of)

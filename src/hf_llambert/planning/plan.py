@@ -1,4 +1,4 @@
-"""What a run will take, before it runs: tokens, hours and money from a small sample."""
+"""The plan of a run: tokens, hours and money, estimated from a small sample before the run."""
 
 from __future__ import annotations
 
@@ -239,7 +239,7 @@ def _texts(
 
 
 def _counted_share(count: int, of: int, all_counted: bool) -> Estimate | None:
-    """A share, which is no estimate where everything was counted."""
+    """A share, with an interval unless everything was counted."""
     found = share(count, of)
     return found | {"low": found["value"], "high": found["value"]} if found and all_counted else found
 
@@ -280,7 +280,7 @@ def _student(
     price: Price | None,
     annotating: dict,
 ) -> dict:
-    """What training and labelling take, and the whole way with the student."""
+    """Estimates for training and labelling, and for annotating, training and labelling together."""
     none = {"value": 0.0, "low": 0.0, "high": 0.0}
     hours = {
         "train": scaled(speed["train"], silver * student.epochs / 3600),

@@ -1,4 +1,4 @@
-"""What a model costs, from a table that the user writes. None is shipped: prices differ by contract and change by the week."""
+"""Prices of models, from a table that the user writes. None is shipped, since prices differ by contract and change."""
 
 from __future__ import annotations
 

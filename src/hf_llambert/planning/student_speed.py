@@ -1,4 +1,4 @@
-"""How fast an encoder trains and labels on this machine, from a few steps."""
+"""Measures how fast an encoder trains and labels on this machine, by a few steps."""
 
 from __future__ import annotations
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
@@ -18,8 +17,7 @@ from hf_llambert.annotation.calibration import Calibration, batch_calibration, u
 from hf_llambert.annotation.labelers import LLMLabeler
 from hf_llambert.annotation.turns import asking_turn
 from hf_llambert.data import STAGE_FILE, claim_stage, note_stage, stage_results
-from hf_llambert.metrics import paired_bootstrap, wilson_interval
-from hf_llambert.models import digest_file
+from hf_llambert.intervals import paired_bootstrap, wilson_interval
 from hf_llambert.notes import CASCADED, empty_shape
 from hf_llambert.pool.cascade_shards import (
     WINDOW,
@@ -29,6 +27,7 @@ from hf_llambert.pool.cascade_shards import (
     written_gold,
 )
 from hf_llambert.pool.guarantee import check_labels
+from hf_llambert.pool.labelled import labels_identity
 from hf_llambert.pool.manifest import shard_files
 from hf_llambert.processes import process_state, wait_for_everyone
 from hf_llambert.progress import progress_bar
@@ -224,34 +223,6 @@ def pool_calibration(
     return batch_calibration(scores) if scores else none
 
 
-def cascade_summary(results: Mapping) -> list[str]:
-    """What [`cascade`] bought, in sentences."""
-    n, asked = results["n"], results["n_asked"]
-    lines = [f"asked about {asked:,} of {n:,} rows, changed {results['n_changed']:,} labels"]
-    if results["gold"]:
-        whole = results["gold"]["all"]
-        student, both, gain = (whole[key] for key in ("student", "cascade", "difference"))
-        lines[0] += (
-            f"; accuracy {student['value']:.1%} -> {both['value']:.1%}, {100 * gain['value']:+.1f} points "
-            f"({100 * gain['low']:+.1f} to {100 * gain['high']:+.1f}, {whole['n']:,} gold rows)"
-        )
-        part = results["gold"]["asked"]
-        if part:
-            lines.append(
-                f"of the {part['n']:,} gold rows among those asked about the student was right on "
-                f"{part['student']['value']:.1%}, the cascade is on {part['cascade']['value']:.1%}"
-            )
-    if results["threshold"] < results["below"]:
-        lines.append(
-            f"the budget ended at a confidence of {results['threshold']:.3f}; rows below {results['below']:.3f} were meant"
-        )
-    if results["n_failed"]:
-        lines.append(f"{results['n_failed']:,} rows failed and keep the student's label; the same command asks again")
-    if results["n_abstained"]:
-        lines.append(f"the teacher abstained on {results['n_abstained']:,} rows, which keep the student's label")
-    return lines
-
-
 def _check_columns(first: Path, labeler: LLMLabeler, gold_column: str | None) -> None:
     schema = pq.read_schema(first)
     missing = [name for name in _STUDENT if name not in schema.names]
@@ -268,15 +239,6 @@ def _check_columns(first: Path, labeler: LLMLabeler, gold_column: str | None) ->
     if taken:
         raise ValueError(f"The labels have the columns {taken} already. Label the pool without keeping them.")
     check_labels(getattr(Features.from_arrow_schema(schema)["student_label"], "names", ()), labeler)
-
-
-def labels_identity(files: Sequence[Path]) -> str:
-    """What the labels are that a cascade is of; its note has it as `labels`."""
-    digest = hashlib.sha256()
-    for path in files:
-        digest.update(f"{path.name}\0".encode())
-        digest_file(path, digest, sampled=True)
-    return digest.hexdigest()[:32]
 
 
 def _claim(output: Path, config: Mapping[str, object], overwrite: bool) -> None:

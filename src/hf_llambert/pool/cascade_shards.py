@@ -85,7 +85,7 @@ def cascade_shards(files: Sequence[Path], output: Path, chosen: NDArray[np.bool_
 
 
 def groups(shards: Sequence[CascadeShard]) -> Iterator[list[CascadeShard]]:
-    """Shards that fill a window together: a teacher is slow on a few texts at a time."""
+    """Group shards until their rows to be asked about fill a window, since small batches are slow."""
     group: list[CascadeShard] = []
     for shard in shards:
         if group and sum(one.n_asked for one in [*group, shard]) > WINDOW:

@@ -1,4 +1,4 @@
-"""The threshold below which the teacher must be asked for the labels to be as accurate as was promised."""
+"""Finds the confidence below which the teacher must be asked for the labels to reach a stated accuracy."""
 
 from __future__ import annotations
 

@@ -13,14 +13,14 @@ import pyarrow.parquet as pq
 from datasets import Dataset, Features, IterableDataset
 
 from hf_llambert.annotation.turns import one_at_a_time
-from hf_llambert.data import check_texts, claim_stage, note_stage, read_files, stage_results, write_whole
+from hf_llambert.data import check_texts, claim_stage, note_stage, stage_results, write_whole
 from hf_llambert.notes import LABELLED, empty_shape
-from hf_llambert.pool.manifest import NOTES, Manifest, run_digest, shard_files
+from hf_llambert.pool.manifest import NOTES, Manifest, run_digest
 from hf_llambert.pool.share import Share
 from hf_llambert.pool.sources import Piece, column_values, pool_features, pool_pieces
 from hf_llambert.processes import everyones, launched
 from hf_llambert.progress import progress_bar
-from hf_llambert.reading import PLAIN, FileFormat, read_tables
+from hf_llambert.reading import FileFormat
 from hf_llambert.tasks.logs import get_logger
 from hf_llambert.tasks.spec import TaskSpec
 from hf_llambert.tasks.texts import why_unusable
@@ -143,7 +143,7 @@ def label_pool(
 
 
 def _concluded(manifest: Manifest, settings: dict, lost: list[str], rank: int | None, agreement: float | None) -> dict:
-    """What came of it, once a share is done; with `rank` once those of all that a launcher started are."""
+    """The results once a share is done; with `rank`, once the shares of all launched processes are."""
     if rank is not None:
         lost = [reason for reasons in everyones(lost) for reason in reasons]
     manifest.read()
@@ -167,7 +167,7 @@ def _concluded(manifest: Manifest, settings: dict, lost: list[str], rank: int | 
 
 
 def _reopen(manifest: Manifest, settings: dict) -> None:
-    """Take back that the pool is labelled to its end, before any of it is replaced."""
+    """Remove the note that the pool is complete, before any shard is replaced."""
     is_whole = not manifest.changed and manifest.complete()
     if not is_whole and stage_results(manifest.folder, settings, _RESULTS):
         note_stage(manifest.folder, settings, {})
@@ -184,21 +184,6 @@ def _see_all(manifest: Manifest) -> None:
             )
         time.sleep(_LOOK_AGAIN)
         manifest.read()
-
-
-def read_pool(folder: str | Path, streaming: bool = False) -> Dataset | IterableDataset:
-    """The rows that [`label_pool`] wrote, in the order of the pool."""
-    files = shard_files(folder)
-    if not streaming:
-        return read_files("parquet", files)
-    features = Features.from_arrow_schema(pq.read_schema(files[0]))
-    return IterableDataset.from_generator(_rows, features, gen_kwargs={"files": files})
-
-
-def _rows(files: Sequence[Path]) -> Iterator[dict]:
-    for path in files:
-        for table in read_tables("parquet", path, PLAIN):
-            yield from table.to_pylist()
 
 
 def _kept(features: Features, text_column: str, keep: Sequence[str] | None) -> list[str]:
@@ -264,7 +249,7 @@ def _counts(manifest: Manifest, complete: bool) -> dict:
 
 
 def _verified(manifest: Manifest) -> dict:
-    """The counts, after a look at every file: a lost row must show."""
+    """The counts. Raises `RuntimeError` where a file has another number of rows than its note."""
     if not manifest.shards or not any(shard.rows for shard in manifest.shards.values()):
         raise ValueError("The pool has no rows.")
     expected: dict[int, int] = {}

@@ -21,7 +21,9 @@ _WINDOW = 4096  # rows among which texts are sorted by length
 
 @dataclass
 class _Item:
-    """What the reading thread hands to the model: rows of a chunk, tokenised; the end of a piece; or why it is not read."""
+    """
+    An item from the reading thread: tokenised rows of a chunk, the end of a piece, or the error that ended reading it.
+    """
 
     piece: int
     chunk: int = 0
@@ -61,7 +63,10 @@ class Share:
         self.output = labeler.features(Features({name: features[name] for name in kept}))
 
     def look(self) -> int:
-        """See that the shards of this process which are there are sound; forget the others. Gives the rows of those."""
+        """
+        Check the shards of this process that exist and forget damaged ones. Returns the number of rows of the sound
+        ones.
+        """
         rows = 0
         for shard in [s for s in self.manifest.shards.values() if self._is_mine(s.piece, s.chunk)]:
             if self.manifest.sound(shard):

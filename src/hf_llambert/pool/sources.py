@@ -1,4 +1,4 @@
-"""Where a pool comes from, in pieces that are read one after the other: files, a dataset, a stream."""
+"""The pieces of a pool, read one after the other: files, a dataset or a stream."""
 
 from __future__ import annotations
 
@@ -248,7 +248,7 @@ def _stream_identity(stream: IterableDataset) -> str:
 
 
 def _check_labels(kind: str, files: Sequence[Path], root: Path) -> None:
-    """See that Parquet and Arrow files number their labels alike."""
+    """Check that Parquet and Arrow files number their labels alike."""
     labels: dict[str, tuple[str, object]] = {}
     for path in files if kind in ("parquet", "arrow") and len(files) > 1 else ():
         schema = None

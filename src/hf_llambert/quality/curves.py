@@ -6,16 +6,18 @@ import copy
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from datasets import Dataset
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import f as f_distribution
+from scipy.special import fdtri
 
 from hf_llambert.data import write_whole
 from hf_llambert.tasks.spec import TaskSpec
-from hf_llambert.training.train import train_student
-from hf_llambert.training.trainer import StudentConfig
+
+if TYPE_CHECKING:
+    from hf_llambert.training.trainer import StudentConfig
 
 CURVE_FILE = "curve.json"
 _EXPONENTS = np.linspace(0.1, 1.0, 19)
@@ -56,6 +58,8 @@ def learning_curve(
     Raises:
         ValueError: Fewer than 32 labels.
     """
+    from hf_llambert.training.train import train_student
+
     if len(data) < 32:
         raise ValueError(f"A learning curve takes 32 labels or more, got {len(data)}.")
     sizes, accuracy, found = [], [], {}
@@ -106,7 +110,7 @@ def worth_of_labels(sizes: Sequence[int], accuracy: Sequence[float], more: int) 
     fits = [_fit(n, right, exponent, more) for exponent in _EXPONENTS]
     least = min(rest for _, _, rest in fits)
     freedom = len(n) - 3
-    bound = least * (1 + f_distribution.ppf(0.95, 1, freedom) / freedom)
+    bound = least * (1 + fdtri(1, freedom, 0.95) / freedom)
     low, high = np.inf, -np.inf
     for gain, worth, rest in fits:
         if rest <= bound:

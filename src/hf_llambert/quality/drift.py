@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import csr_matrix, hstack
 from scipy.stats import fisher_exact, mannwhitneyu
-from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
+from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MaxAbsScaler
 
-from hf_llambert.metrics import wilson_interval
+from hf_llambert.intervals import wilson_interval
+from hf_llambert.quality.words import Words, commonest, in_texts, tf_idf
 from hf_llambert.tasks.texts import why_unusable
 
 LEAST_TEXTS = 40
@@ -21,8 +23,7 @@ LEAST_TEXTS = 40
 
 _MOST_FEATURES = 20_000
 _CANDIDATES, _SHOWN = 500, 10
-_READ = 4000  # characters of a text that the words are taken from
-_WORD = r"(?u)\b[^\W\d_]{2,}\b"
+_READ = 4000  # characters of a text
 
 Embed = Callable[[Sequence[str]], ArrayLike]
 
@@ -33,6 +34,7 @@ def measure_drift(
     embed: Embed | None = None,
     max_texts: int = 1000,
     seed: int = 0,
+    words: Words | None = None,
 ) -> dict:
     """
     Classifier two-sample test (Lopez-Paz and Oquab 2017, arXiv 1610.06545): a logistic regression learns from half of the
@@ -50,6 +52,7 @@ def measure_drift(
             of words and letters, and lengths.
         max_texts (`int`, defaults to 1000): Most texts of each.
         seed (`int`, defaults to 0): Seed of the draw.
+        words (`Words`, *optional*): Where texts that were read before are kept.
 
     Returns:
         `dict`: On the texts tested: `auc` (0.5 is chance), `accuracy` with its 95 % Wilson interval `low` and `high`, and `p`,
@@ -76,7 +79,8 @@ def measure_drift(
             f"the pool ({shared:,} were in both). Annotate or label more.",
         }
     texts = [side[i] for side in (ours, theirs) for i in random.permutation(len(side))[:n]]
-    numbers = _word_weights(texts) if embed is None else np.asarray(embed(texts), dtype=np.float32)
+    words = words or Words()
+    numbers = _word_weights(texts, words) if embed is None else np.asarray(embed(texts), dtype=np.float32)
     is_sample = np.repeat([True, False], n)
     learn = np.tile(np.arange(n) < n // 2, 2)
     model = make_pipeline(MaxAbsScaler(), LogisticRegression(C=1.0, max_iter=1000))
@@ -91,7 +95,7 @@ def measure_drift(
         "low": low,
         "high": high,
         "p": float(test.pvalue),
-        "words": _words_apart(texts, is_sample),
+        "words": _words_apart(texts, is_sample, words),
     }
 
 
@@ -116,31 +120,31 @@ def _sides(
     return (*sides, sum(first > 0 < second for first, second in counts.values()))
 
 
-def _word_weights(texts: Sequence[str]) -> csr_matrix:
+def _word_weights(texts: Sequence[str], words: Words) -> csr_matrix:
     """TF-IDF of words and of letters in a row (for scripts without blanks), and the logarithms of lengths."""
     read = [text[:_READ] for text in texts]
     parts = [csr_matrix(np.log1p([[len(text), len(text.split())] for text in texts]))]
-    for options in ({"token_pattern": _WORD}, {"analyzer": "char_wb", "ngram_range": (2, 3)}):
-        weights = TfidfVectorizer(min_df=2, max_features=_MOST_FEATURES, sublinear_tf=True, **options)
-        try:
-            parts.append(weights.fit_transform(read))
-        except ValueError:  # nothing stands in two texts
-            continue
+    counts = in_texts(words.counts(texts, letters=True)[0], 2)
+    if counts.shape[1]:
+        parts.append(tf_idf(commonest(counts, _MOST_FEATURES)))
+    letters = TfidfVectorizer(
+        min_df=2, max_features=_MOST_FEATURES, sublinear_tf=True, analyzer="char_wb", ngram_range=(2, 3)
+    )
+    with suppress(ValueError):  # nothing stands in two texts
+        parts.append(letters.fit_transform(read))
     return hstack(parts).tocsr()
 
 
-def _words_apart(texts: Sequence[str], is_sample: NDArray[np.bool_]) -> dict[str, list[str]]:
+def _words_apart(texts: Sequence[str], is_sample: NDArray[np.bool_], words: Words) -> dict[str, list[str]]:
     """Words in more texts of one side than of the other beyond chance (Fisher's exact test, Bonferroni's correction)."""
-    counter = CountVectorizer(binary=True, token_pattern=_WORD, max_features=_CANDIDATES, min_df=2)
-    try:
-        table = counter.fit_transform([text[:_READ] for text in texts])
-    except ValueError:  # nothing stands in two texts
-        return {"sample": [], "pool": []}
-    ours, theirs = (np.asarray(table[side].sum(axis=0)).ravel() for side in (is_sample, ~is_sample))
+    table, names = words.counts(texts, letters=True)
+    ours, theirs = (np.bincount(table[side].indices, minlength=table.shape[1]) for side in (is_sample, ~is_sample))
+    tried = np.argsort(-(ours + theirs), kind="stable")[:_CANDIDATES]
+    tried = tried[(ours + theirs)[tried] > 1]
     n = int(is_sample.sum())
     found = []
-    for word, a, b in zip(counter.get_feature_names_out(), ours.tolist(), theirs.tolist(), strict=True):
-        p = fisher_exact([[a, n - a], [b, n - b]]).pvalue * len(ours)
+    for word, a, b in zip(names[tried], ours[tried].tolist(), theirs[tried].tolist(), strict=True):
+        p = fisher_exact([[a, n - a], [b, n - b]]).pvalue * len(tried)
         if p < 0.05:
             found.append((p, str(word), a > b))
     found.sort()

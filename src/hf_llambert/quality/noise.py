@@ -7,17 +7,22 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.feature_extraction.text import TfidfVectorizer
+from scipy.sparse import hstack
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
-from sklearn.pipeline import make_pipeline
+
+from hf_llambert.quality.words import Words, commonest, in_texts, tf_idf
 
 _FOLDS = 5
-_READ = 4000  # characters of a text
+_MOST_FEATURES = 50_000
 
 
 def likely_label_errors(
-    texts: Sequence[str], labels: ArrayLike, probabilities: ArrayLike | None = None, seed: int = 0
+    texts: Sequence[str],
+    labels: ArrayLike,
+    probabilities: ArrayLike | None = None,
+    seed: int = 0,
+    words: Words | None = None,
 ) -> tuple[float | None, NDArray[np.int64]]:
     """
     How many labels are wrong, as far as can be told without gold, and which most likely are: confident learning (Northcutt et
@@ -30,8 +35,9 @@ def likely_label_errors(
         texts (`Sequence[str]`): The texts.
         labels (`ArrayLike` of shape (rows,)): Their label ids.
         probabilities (`ArrayLike` of shape (rows, labels), *optional*): What a model that has not seen a row says of it; see
-            [`out_of_fold`]. Defaults to those of a logistic regression over words, by five folds: seconds, no encoder.
+            [`out_of_fold`]. Defaults to those of a logistic regression over words and their pairs, by five folds: seconds.
         seed (`int`, defaults to 0): Seed of the folds.
+        words (`Words`, *optional*): Where texts that were read before are kept.
 
     Returns:
         `tuple[float | None, NDArray]`: The share of wrong labels, and row numbers, the most suspect first, as many as that
@@ -58,7 +64,7 @@ def likely_label_errors(
         return None, np.array([], dtype=np.int64)
     given = np.searchsorted(common, ids[rows])
     if probabilities is None:
-        p = _by_words([texts[i] for i in rows.tolist()], given, seed)
+        p = _by_words([texts[i] for i in rows.tolist()], given, seed, words or Words())
         if p is None:
             return None, np.array([], dtype=np.int64)
     else:
@@ -69,13 +75,13 @@ def likely_label_errors(
     return count / len(rows), rows[order[:count]]
 
 
-def _by_words(texts: Sequence[str], labels: NDArray[np.int64], seed: int) -> NDArray[np.float64] | None:
-    model = make_pipeline(
-        TfidfVectorizer(min_df=2, sublinear_tf=True, ngram_range=(1, 2), max_features=50_000),
-        LogisticRegression(C=10, max_iter=1000),
-    )
-    folds = StratifiedKFold(_FOLDS, shuffle=True, random_state=seed)
-    try:
-        return cross_val_predict(model, [t[:_READ] for t in texts], labels, cv=folds, method="predict_proba")
-    except ValueError:  # no word stands in two texts
+def _by_words(texts: Sequence[str], labels: NDArray[np.int64], seed: int, words: Words) -> NDArray[np.float64] | None:
+    single, _ = words.counts(texts)
+    counts = hstack([in_texts(single, 2), words.pairs(texts)]).tocsr()
+    if not counts.shape[1]:
         return None
+    folds = StratifiedKFold(_FOLDS, shuffle=True, random_state=seed)
+    model = LogisticRegression(C=10, max_iter=1000)
+    return cross_val_predict(
+        model, tf_idf(commonest(counts, _MOST_FEATURES)), labels, cv=folds, method="predict_proba"
+    )

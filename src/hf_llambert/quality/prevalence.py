@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
-from hf_llambert.metrics import wilson_interval
+from hf_llambert.intervals import wilson_interval
 
 _PSEUDO = 0.5
 """Rows by which the student is taken to have erred in each direction, beyond those seen: none seen is not none."""

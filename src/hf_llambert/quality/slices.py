@@ -10,12 +10,13 @@ from scipy.stats import false_discovery_control, fisher_exact
 from sklearn.cluster import MiniBatchKMeans
 from sklearn.feature_extraction.text import CountVectorizer
 
-from hf_llambert.metrics import wilson_interval
+from hf_llambert.intervals import wilson_interval
+from hf_llambert.quality.words import Words
 
 _MOST_VALUES = 20
 _CANDIDATES = 200  # words that are tested; all of them count in the correction
 _SHOWN_WORDS = 20
-_ANY_WORD, _WORD = r"(?u)\b\w+\b", r"(?u)\b[^\W\d_]{2,}\b"  # the second without numbers
+_ANY_WORD = r"(?u)\b\w+\b"
 
 Slice = tuple[str, str]
 """Kind and name."""
@@ -31,6 +32,7 @@ def find_slices(
     num_clusters: int = 8,
     min_slice: int = 30,
     seed: int = 0,
+    words: Words | None = None,
 ) -> list[dict]:
     """
     How often labels are right in each slice of the data, against all other texts.
@@ -44,11 +46,13 @@ def find_slices(
         right (`ArrayLike` of shape (texts,)): Whether the label of each is right.
         columns (`Mapping[str, Sequence]`, *optional*): Values of each text by the name of their column, 20 different at most.
         keywords (`Sequence[str]`, *optional*): Words, case ignored. Defaults to the 200 that stand in most texts without
-            standing in more than half of them, of which the 20 most associated with errors are returned.
+            standing in more than half of them, of the first 4,000 characters of each, of which the 20 most associated with
+            errors are returned.
         embeddings (`ArrayLike` of shape (texts, width), *optional*): What k-means clusters. Without it there are no clusters.
         num_clusters (`int`, defaults to 8): Clusters.
         min_slice (`int`, defaults to 30): Smallest slice to look at; as many texts must be outside.
         seed (`int`, defaults to 0): Seed of k-means.
+        words (`Words`, *optional*): Where texts that were read before are kept.
 
     Returns:
         `list[dict]`: Slices with the largest loss first: `kind`, `name`, `n`, `accuracy` with its 95 % Wilson interval `low`
@@ -64,20 +68,21 @@ def find_slices(
     for what, length in (("right", len(correct)), *((f"Column '{n}'", len(v)) for n, v in (columns or {}).items())):
         if length != len(texts):
             raise ValueError(f"Expected a value for each of the {len(texts):,} texts, {what} has {length:,}.")
+    words = words or Words()
     masks = length_slices(texts)
     for name, values in (columns or {}).items():
         masks |= value_slices(name, values)
     if embeddings is not None:
-        masks |= _described(cluster_slices(embeddings, num_clusters, seed), texts)
-    masks |= keyword_slices(texts, keywords, min_slice)
+        masks |= _described(cluster_slices(embeddings, num_clusters, seed), texts, words)
+    masks |= keyword_slices(texts, keywords, min_slice, words)
     large = {key: mask for key, mask in masks.items() if min_slice <= mask.sum() <= len(mask) - min_slice}
     rows = [_compared(key, mask, correct) for key, mask in large.items()]
     if not rows:
         return []
     for row, p in zip(rows, false_discovery_control([row["p"] for row in rows]), strict=True):
         row["p_adjusted"] = float(p)
-    words = [row for row in rows if row["kind"] == "keyword"]
-    shown = words if keywords is not None else sorted(words, key=lambda row: row["p"])[:_SHOWN_WORDS]
+    by_word = [row for row in rows if row["kind"] == "keyword"]
+    shown = by_word if keywords is not None else sorted(by_word, key=lambda row: row["p"])[:_SHOWN_WORDS]
     kept = [row for row in rows if row["kind"] != "keyword"] + shown
     return sorted(kept, key=lambda row: (row["difference"], row["name"]))
 
@@ -126,7 +131,10 @@ def cluster_slices(embeddings: ArrayLike, num_clusters: int = 8, seed: int = 0) 
 
 
 def keyword_slices(
-    texts: Sequence[str], keywords: Sequence[str] | None = None, min_slice: int = 30
+    texts: Sequence[str],
+    keywords: Sequence[str] | None = None,
+    min_slice: int = 30,
+    words: Words | None = None,
 ) -> dict[Slice, NDArray[np.bool_]]:
     """
     The texts in which a word stands, as masks, case ignored.
@@ -134,33 +142,32 @@ def keyword_slices(
     Args:
         keywords (`Sequence[str]`, *optional*): The words. Defaults to the 200 in most texts, at least `min_slice` and half of
             all at most.
+        words (`Words`, *optional*): Where texts that were read before are kept.
     """
-    if keywords is not None:
-        known = sorted({word.lower() for word in keywords if word.strip()})
-        counter = CountVectorizer(vocabulary=known, binary=True, token_pattern=_ANY_WORD)
+    if keywords is None:
+        table, names = (words or Words()).counts(texts, letters=True)
     else:
-        counter = CountVectorizer(binary=True, token_pattern=_WORD)
-    if not len(texts) or (keywords is not None and not known):
-        return {}
-    try:
-        table = counter.fit_transform(texts).tocsc()
-    except ValueError:  # "empty vocabulary": no text has a word
-        return {}
-    counts, names = np.asarray(table.sum(axis=0)).ravel(), counter.get_feature_names_out()
-    order = np.lexsort((names, -counts)).tolist()
+        names = np.array(sorted({word.lower() for word in keywords if word.strip()}), dtype=object)
+        if not len(texts) or not len(names):
+            return {}
+        table = CountVectorizer(vocabulary=names.tolist(), token_pattern=_ANY_WORD).fit_transform(texts)
+    counts = np.bincount(table.indices, minlength=table.shape[1])
+    order = np.argsort(-counts, kind="stable").tolist()  # the names are sorted
     if keywords is None:
         order = [k for k in order if min_slice <= counts[k] <= len(texts) / 2][:_CANDIDATES]
-    return {("keyword", str(names[k])): np.asarray(table[:, [k]].todense()).ravel() > 0 for k in order}
+    columns = table.tocsc()
+    return {("keyword", str(names[k])): np.asarray(columns[:, [k]].todense()).ravel() > 0 for k in order}
 
 
-def _described(clusters: dict[Slice, NDArray[np.bool_]], texts: Sequence[str]) -> dict[Slice, NDArray[np.bool_]]:
+def _described(
+    clusters: dict[Slice, NDArray[np.bool_]], texts: Sequence[str], words: Words
+) -> dict[Slice, NDArray[np.bool_]]:
     """Clusters named by the three words that most more of their texts have than of the others."""
-    try:
-        counter = CountVectorizer(binary=True, token_pattern=_WORD, max_df=0.5)
-        table = counter.fit_transform(texts)
-    except ValueError:  # no text has a word that others lack
+    counts, names = words.counts(texts, letters=True)
+    known = np.flatnonzero(np.bincount(counts.indices, minlength=counts.shape[1]) <= len(texts) / 2)
+    if not len(known):  # no text has a word that others lack
         return clusters
-    names, out = counter.get_feature_names_out(), {}
+    table, names, out = (counts[:, known] > 0).astype(float), names[known], {}
     for (kind, name), inside in clusters.items():
         if inside.all():
             out[kind, name] = inside

@@ -60,7 +60,7 @@ def has_no_fields(kind: pa.DataType) -> bool:
 
 def check_labels(seen: dict[str, tuple[str, object]], schema: pa.Schema, name: str) -> None:
     """
-    See that files number the names of their labels alike, or their rows would get the names of others.
+    Check that files number the names of their labels alike; otherwise rows would get wrong names.
 
     Args:
         seen (`dict`): Of each column, the file that has it first and the names of its labels; what is new is added.
@@ -121,7 +121,8 @@ def refuse_look_alikes(first: Sequence[str], second: Sequence[str]) -> None:
 
 def joined_schema(first: pa.Schema, second: pa.Schema) -> pa.Schema:
     """
-    One schema for the rows of two, as written to one table: columns of both; null and whole numbers give way.
+    One schema for the rows of two, as written to one table: the columns of both, null and whole numbers widened to the
+    other's type.
 
     Raises:
         MixedTypes: A column has types that do not go together; the message names it and both types.

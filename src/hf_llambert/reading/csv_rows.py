@@ -70,7 +70,7 @@ class _Kinds:
         self.seen = False
 
     def see(self, values: set[str]) -> None:
-        """Leave those that fit more values."""
+        """Keep the kinds that fit these values too."""
         values.discard("")
         self.seen = self.seen or bool(values)
         self.left = [kind for kind in self.left if all(map(_FITS[kind], values))]
@@ -172,7 +172,10 @@ def _warn_of_quote(line: int, last: int, form: FileFormat) -> None:
 
 
 def _backslashes(path: Path, form: FileFormat, line: int, last: int) -> str:
-    """What to say of lines where a backslash stands before a quote, as Spark and MySQL write it; it may be a text's own."""
+    """
+    The message about lines where a backslash stands before a quote, as Spark and MySQL write it; it may be part of a
+    text.
+    """
     with open_text(path, form) as text:
         if not any('\\"' in one for one in islice(text, line - 1, last)):
             return ""

@@ -1,4 +1,4 @@
-"""What can be said of the encoding of bytes that are not of the one they are read as."""
+"""Errors about files of another encoding: where reading fails, and which encodings the bytes allow."""
 
 from __future__ import annotations
 

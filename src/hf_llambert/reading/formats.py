@@ -1,4 +1,4 @@
-"""What a file of texts does not say about itself, and its bytes and characters."""
+"""Encoding, delimiter and column types to read a file with; opening it as bytes or as text."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def open_bytes(path: Path) -> IO[bytes]:
 
 
 def seekable(path: Path) -> BinaryIO | Path:
-    """A file to seek in."""
+    """The file as one that can be sought in: its path, or its unpacked bytes."""
     if path.suffix.lower() not in PACKED:
         return path
     with open_bytes(path) as file:

@@ -17,8 +17,8 @@ _HALF = re.compile("[\ud800-\udfff]")
 
 class Halves:
     """
-    Puts a sign in the place of each half of a character: one in the texts by which their rows are known to be unusable,
-    U+FFFD everywhere else, which is counted.
+    Replaces each half of a character: in texts by a sign that makes the row unusable, elsewhere by U+FFFD. Values that
+    were changed elsewhere are counted.
 
     Args:
         text_column (`str`): Column of the texts.

@@ -14,7 +14,7 @@ from hf_llambert.stages import STAGE_FILE
 
 def read_saved(path: Path) -> Dataset | DatasetDict:
     """
-    A dataset that `save_to_disk` wrote, whatever its folder is called.
+    A dataset that `save_to_disk` wrote. The name of its folder does not matter.
 
     Raises:
         ValueError: Its notes are damaged.

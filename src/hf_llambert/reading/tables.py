@@ -1,4 +1,4 @@
-"""The rows of one file as tables, whatever its kind."""
+"""The rows of one file of any kind as tables."""
 
 from __future__ import annotations
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from scipy.stats import beta
+from scipy.special import betaincinv
 
 from hf_llambert.tasks.texts import shorten
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 _NUMBERED = 30  # labels up to which a confusion matrix has room for its counts
 _TALLEST = 400.0  # inches: Matplotlib draws no more than 65,536 pixels
@@ -21,7 +24,7 @@ def draw_confusions(path: Path, labels: Sequence[str], qualities: Mapping[str, M
     """Confusion matrices side by side, each named with its accuracy and number of rows."""
     side = min(max(2.6, 0.55 * len(labels) + 1.4), 14.0)
     names = [shorten(label, 40, head_share=0.7) for label in labels]
-    figure = Figure(figsize=(side * len(qualities) + 0.6, side + 0.5), layout="constrained")
+    figure = _figure((side * len(qualities) + 0.6, side + 0.5))
     for axes, (name, quality) in zip(
         np.atleast_1d(figure.subplots(1, len(qualities))), qualities.items(), strict=True
     ):
@@ -42,12 +45,12 @@ def draw_confusions(path: Path, labels: Sequence[str], qualities: Mapping[str, M
         axes.set_xticks(range(len(labels)), names, rotation=turn, fontsize=size, parse_math=False)
         axes.set_yticks(range(len(labels)), names, fontsize=size, parse_math=False)
         axes.set(xlabel="answered", ylabel="gold", title=f"{name}\n{quality['accuracy']:.1%} of {quality['n']:,}")
-    figure.savefig(path, dpi=150)
+    figure.savefig(path, dpi=150, format="png")
 
 
 def draw_reliability(path: Path, qualities: Mapping[str, Mapping]) -> None:
     """Accuracy against confidence; on the diagonal confidence is true. Dots grow with the number of rows."""
-    figure = Figure(figsize=(4.6, 4.4), layout="constrained")
+    figure = _figure((4.6, 4.4))
     axes = figure.subplots()
     axes.plot([0, 1], [0, 1], color="grey", linestyle=":", label="perfect")
     for color, (name, quality) in zip((BLUE, ORANGE), qualities.items(), strict=False):
@@ -59,12 +62,12 @@ def draw_reliability(path: Path, qualities: Mapping[str, Mapping]) -> None:
         xlabel="confidence", ylabel="accuracy", title="Calibration", xlim=(max(0, low - 0.05), 1.02), ylim=(0, 1.02)
     )
     axes.legend(frameon=False, loc="lower right")
-    figure.savefig(path, dpi=150)
+    figure.savefig(path, dpi=150, format="png")
 
 
 def draw_confidence(path: Path, confidences: Sequence[float], right: Sequence[bool] | None) -> None:
     """Histogram of the teacher's confidence, right answers apart from wrong ones where gold tells."""
-    figure = Figure(figsize=(5.4, 3.2), layout="constrained")
+    figure = _figure((5.4, 3.2))
     axes: Axes = figure.subplots()
     values = np.array(confidences)
     bins = np.linspace(min(values.min(), 0.95), 1, 21).tolist()
@@ -77,7 +80,7 @@ def draw_confidence(path: Path, confidences: Sequence[float], right: Sequence[bo
         )
         axes.legend(frameon=False)
     axes.set(xlabel="confidence of the teacher", ylabel="texts", title="How sure the teacher was")
-    figure.savefig(path, dpi=150)
+    figure.savefig(path, dpi=150, format="png")
 
 
 def draw_coverage(path: Path, answers: Mapping[str, tuple[Sequence[float], Sequence[bool]]]) -> None:
@@ -88,7 +91,7 @@ def draw_coverage(path: Path, answers: Mapping[str, tuple[Sequence[float], Seque
         path (`Path`): PNG to write.
         answers (`Mapping[str, tuple[Sequence[float], Sequence[bool]]]`): By who gave them: confidences, and whether right.
     """
-    figure = Figure(figsize=(5.4, 3.6), layout="constrained")
+    figure = _figure((5.4, 3.6))
     axes = figure.subplots()
     lowest = 1.0
     for color, (name, (confidences, right)) in zip((BLUE, ORANGE), answers.items(), strict=False):
@@ -97,8 +100,8 @@ def draw_coverage(path: Path, answers: Mapping[str, tuple[Sequence[float], Seque
         hits = np.cumsum(np.asarray(right, dtype=int)[order])
         kept = rows >= min(20, len(rows))  # the share of fewer says nothing
         share, accuracy = rows[kept] / len(rows), (hits / rows)[kept]
-        low = np.nan_to_num(beta.ppf(0.025, hits, rows - hits + 1), nan=0.0)[kept]
-        high = np.nan_to_num(beta.ppf(0.975, hits + 1, rows - hits), nan=1.0)[kept]
+        low = np.nan_to_num(betaincinv(hits, rows - hits + 1, 0.025), nan=0.0)[kept]
+        high = np.nan_to_num(betaincinv(hits + 1, rows - hits, 0.975), nan=1.0)[kept]
         axes.plot(share, accuracy, color=color, label=name, linestyle="-" if color == BLUE else "--")
         axes.fill_between(share, low, high, color=color, alpha=0.15, linewidth=0)
         lowest = min(lowest, float(low.min()))
@@ -110,7 +113,7 @@ def draw_coverage(path: Path, answers: Mapping[str, tuple[Sequence[float], Seque
         ylim=(max(0.0, lowest - 0.03), 1.01),
     )
     axes.legend(frameon=False, loc="lower left")
-    figure.savefig(path, dpi=150)
+    figure.savefig(path, dpi=150, format="png")
 
 
 def draw_shares(
@@ -138,7 +141,7 @@ def draw_shares(
         line (`float`, *optional*): A share to compare with, which `line_name` explains.
         others (`Sequence[float]`, *optional*): A second share of each row, as a hollow diamond, which `others_name` explains.
     """
-    figure = Figure(figsize=(6, min(1.4 + 0.32 * len(rows), _TALLEST)), layout="constrained")
+    figure = _figure((6, min(1.4 + 0.32 * len(rows), _TALLEST)))
     axes = figure.subplots()
     places = np.arange(len(rows))
     share, low, high = np.array([row[1:] for row in rows]).T
@@ -155,12 +158,12 @@ def draw_shares(
     axes.set(xlabel=xlabel, ylim=(len(rows) - 0.4, -0.6))
     figure.suptitle(title)  # over the names too, which may be long
     figure.legend(loc="outside lower center", ncols=2, frameon=False)
-    figure.savefig(path, dpi=150)
+    figure.savefig(path, dpi=150, format="png")
 
 
 def draw_curve(path: Path, advice: Mapping) -> None:
     """Accuracy of students by the number of labels that they learnt from, and what more labels are expected to bring."""
-    figure = Figure(figsize=(5.4, 3.6), layout="constrained")
+    figure = _figure((5.4, 3.6))
     axes = figure.subplots()
     sizes, accuracy = np.array(advice["sizes"]), np.array(advice["accuracy"])
     axes.scatter(sizes, accuracy, color=BLUE, label=f"students, on {advice['n_eval']:,} texts")
@@ -179,4 +182,11 @@ def draw_curve(path: Path, advice: Mapping) -> None:
     axes.set_xticks([], minor=True)
     axes.set(xlabel="labels learnt from", ylabel="accuracy", title="Learning curve")
     axes.legend(frameon=False, loc="lower right")
-    figure.savefig(path, dpi=150)
+    figure.savefig(path, dpi=150, format="png")
+
+
+def _figure(size: tuple[float, float]) -> Figure:
+    """An empty figure of so many inches."""
+    from matplotlib.figure import Figure  # half a second, which a report that draws nothing anew does not pay
+
+    return Figure(figsize=size, layout="constrained")

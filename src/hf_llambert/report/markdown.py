@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from hf_llambert.pool.cascade import cascade_summary
-from hf_llambert.report.findings import finding_sentences
+from hf_llambert.pool.labelled import cascade_summary
+from hf_llambert.report.sentences import finding_sentences
 from hf_llambert.review.summary import summary_lines
 from hf_llambert.tasks.questions import ABSTAIN
 from hf_llambert.tasks.spec import TaskSpec

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from jinja2 import Environment, PackageLoader
 
-from hf_llambert.report.findings import finding_sentences
 from hf_llambert.report.markdown import between, reviewed
+from hf_llambert.report.sentences import finding_sentences
 from hf_llambert.tasks.questions import ABSTAIN
 from hf_llambert.tasks.texts import visible
 

@@ -2,52 +2,52 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
-import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import cast
 
 import yaml
 from datasets import Dataset
 
-from hf_llambert.data import STAGE_FILE, damaged_note, gold_labels, read_note, write_whole
-from hf_llambert.notes import ANY, TRAINING, read_stage
+from hf_llambert import __version__
+from hf_llambert.data import STAGE_FILE, gold_labels, read_note, write_whole
+from hf_llambert.notes import ANY, TRAINING
 from hf_llambert.planning.prices import load_prices, run_cost
-from hf_llambert.pool.shards import label_pool, read_pool
+from hf_llambert.pool.labelled import read_pool, run_labels
+from hf_llambert.pool.manifest import file_checksum, shard_files
 from hf_llambert.quality.gate import GATE_FILE, check_gate, load_gate
-from hf_llambert.quality.labelled import run_labels
 from hf_llambert.reading.saved import read_annotated
-from hf_llambert.report.figures import (
-    draw_confidence,
-    draw_confusions,
-    draw_coverage,
-    draw_curve,
-    draw_reliability,
-    draw_shares,
-)
-from hf_llambert.report.findings import find_all, notes_of_student, student_less_teacher
+from hf_llambert.report.drawings import draw, drawings
 from hf_llambert.report.markdown import report_markdown, shown_prompt, summary_rows
 from hf_llambert.report.page import report_page
+from hf_llambert.report.stages import (
+    advice,
+    check_sizes,
+    measured_alike,
+    notes_of_student,
+    stage_figures,
+    stage_note,
+    student_less_teacher,
+)
 from hf_llambert.review.summary import review_summary
 from hf_llambert.shown import scrubbed
 from hf_llambert.tasks.logs import get_logger
 from hf_llambert.tasks.questions import ABSTAIN
 from hf_llambert.tasks.spec import TaskSpec
 from hf_llambert.tasks.texts import shorten
-from hf_llambert.training.evaluation import EVALUATION_FILE, read_evaluation
-from hf_llambert.training.seeds import compare_students, read_seeds
-from hf_llambert.training.students import TRAINING_FILE, StudentLabeler
+from hf_llambert.training.compared import EVALUATION_FILE, compare_students, read_seeds
+from hf_llambert.training.inputs import TRAINING_FILE
 
 logger = get_logger(__name__)
 
 _EXAMPLES = 12
-_SLICES = 12
 _SHOWN = 400  # characters of a text
-_KINDS = {"baseline": "student"}
 
 
 def compare_labels(run: str | Path) -> None:
@@ -56,13 +56,27 @@ def compare_labels(run: str | Path) -> None:
     there is no student, or no annotation. Every process of `accelerate launch` must call it.
     """
     run = Path(run)
-    stage = _stage(run / "annotated")
-    if stage is not None and (run / "student").is_dir():
-        texts = read_annotated(run, stage["config"])
-        labeler = StudentLabeler(run / "student", stage["config"]["text_column"])
-        texts = texts.select_columns(labeler.text_column)
-        # Whatever is there is of an earlier student; nobody made it by hand.
-        label_pool(texts, labeler, run / "compared", show_progress=False, overwrite=True)
+    stage = stage_note(run / "annotated")
+    if stage is None or not (run / "student").is_dir():
+        return
+    column = stage["config"]["text_column"]
+    texts = read_annotated(run, stage["config"]).select_columns(column)
+    if _is_compared(run, texts[column][:], column):
+        return
+    from hf_llambert.pool.shards import (
+        label_pool,
+    )  # torch and transformers, which a report that is made again does not need
+    from hf_llambert.training.students import StudentLabeler
+
+    # Whatever is there is of an earlier student; nobody made it by hand.
+    labeler = StudentLabeler(run / "student", column)
+    label_pool(texts, labeler, run / "compared", show_progress=False, overwrite=True)
+
+
+def _is_compared(run: Path, texts: list, column: str) -> bool:
+    """Whether this run's student has labelled these texts, all of them."""
+    found = run_labels(run, "compared")
+    return found is not None and found.left_out is None and read_pool(run / "compared")[column][:] == texts
 
 
 def write_report(
@@ -114,8 +128,7 @@ def write_report(
         conditions = load_gate(run / GATE_FILE)
     if conditions is not None:
         report["gate"] = check_gate(report, conditions)
-    (run / "figures").mkdir(exist_ok=True)
-    figures = _draw(run, report, compared, task)
+    figures = draw(run, drawings(run, report, compared, task))
     written = json.dumps(_finite(report), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     write_whole(run / "report.json", written)
     shown = _shown_rows(compared)
@@ -128,7 +141,7 @@ def write_report(
 
 def _gathered(run: Path, against: str | Path | None) -> tuple[dict, list[dict], TaskSpec]:
     """All figures of a run, its annotated rows as they are compared, and its task."""
-    stages = {name: _stage(run / name) for name in ("annotated", "student", "baseline")}
+    stages = {name: stage_note(run / name) for name in ("annotated", "student", "baseline")}
     of_student, left_out = notes_of_student(run)
     stages |= of_student
     first = stages["annotated"] or stages["student"]
@@ -137,13 +150,13 @@ def _gathered(run: Path, against: str | Path | None) -> tuple[dict, list[dict], 
             f"'{run}' holds neither an 'annotated' folder nor a 'student'. Run hf-llambert annotate --output {run} first."
         )
     task = TaskSpec.from_dict(first["config"]["task"])
-    _check_sizes(run, stages, task)
-    report = _figures_of(stages, task)
+    check_sizes(run, stages, task)
+    report = stage_figures(stages, task)
     training = run / "student" / TRAINING_FILE
     if report["student"] and training.is_file():
         note = read_note(training, TRAINING)
         report["student"] |= {"reading": note["reading"], "arguments": note["training"]["arguments"]}
-    if _measured_alike(stages["student"], stages["baseline"]):
+    if measured_alike(stages["student"], stages["baseline"]):
         report["student_less_baseline"] = compare_students(run / "student", run / "baseline")
     difference = student_less_teacher(report["student"], report["teacher"])
     if difference is not None:
@@ -160,13 +173,59 @@ def _gathered(run: Path, against: str | Path | None) -> tuple[dict, list[dict], 
         left_out |= {"compared": why} if why else {}
     report["disagreements"] = _count_disagreements(compared)
     config = stages["annotated"]["config"] if stages["annotated"] else {}
-    report |= find_all(run, task.labels, annotated, config, compared, run / "labels" if stages["labels"] else None)
+    pool = run / "labels" if stages["labels"] else None
+
+    def find() -> dict:
+        from hf_llambert.report.findings import (
+            find_all,
+        )  # scikit-learn, which a report that is made again does not need
+
+        return find_all(run, task.labels, annotated, config, compared, pool)
+
+    report |= _findings(run, pool, find)
+    report["advice"] = advice(run)
     report["left_out"] = left_out
     for why in left_out.values():
         logger.warning("%s", why)
     report["review"] = review_summary(run)
     report["made"] = {name: stage["made"] for name, stage in stages.items() if stage is not None and "made" in stage}
     return report, compared, task
+
+
+def _findings(run: Path, pool: Path | None, find: Callable[[], dict]) -> dict:
+    """What `find` finds, noted in `run/findings.json` by the content of what it reads, and found once."""
+    of, path = _read_by_findings(run, pool), run / "findings.json"
+    try:
+        noted = read_note(path, {"of": str, "found": dict, "checksum": str}) if path.is_file() else None
+    except OSError:  # damaged: found anew
+        noted = None
+    if noted is None or noted["of"] != of or noted["checksum"] != _checksum(noted["found"]):
+        found = json.loads(json.dumps(find()))
+        noted = {"of": of, "found": found, "checksum": _checksum(found)}
+        write_whole(path, json.dumps(noted, indent=2, ensure_ascii=False) + "\n")
+    return noted["found"]
+
+
+def _read_by_findings(run: Path, pool: Path | None) -> str:
+    """A digest of the rows and notes that findings are made of; a shard of the pool is told by its size and time."""
+    files = [path for path in sorted((run / "annotated").glob("*")) if path.is_file()]
+    files += [path for path in (run / "student" / EVALUATION_FILE,) if path.is_file()]
+    read: list = [__version__, [(path.name, file_checksum(path)) for path in files], _version("cleanlab")]
+    if pool is not None:
+        stats = [(path.name, path.stat()) for path in shard_files(pool)]
+        read += [file_checksum(pool / STAGE_FILE), [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]]
+    return hashlib.sha256(json.dumps(read).encode()).hexdigest()[:32]
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _checksum(found: Mapping) -> str:
+    return hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()[:32]
 
 
 def _old_choices(run: Path) -> dict[str, str] | None:
@@ -187,12 +246,6 @@ def _finite(value: object) -> object:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _measured_alike(first: dict | None, second: dict | None) -> bool:
-    """Whether two students were measured, and on the same texts."""
-    texts = [stage["config"]["eval_data"] if stage else None for stage in (first, second)]
-    return texts[0] is not None and texts[0] == texts[1]
-
-
 def show_report(report: Mapping, run: str | Path) -> None:
     """Print the table that ends a run."""
     from hf_llambert.tasks.screen import Screen
@@ -204,63 +257,6 @@ def show_report(report: Mapping, run: str | Path) -> None:
     screen = Screen()
     screen.table(("", "accuracy (95 % interval)", "macro-F1", "texts/s"), summary_rows(report), title)
     screen.print(f"report: {Path(run) / 'report.html'}", soft_wrap=True)
-
-
-def _stage(folder: Path) -> dict | None:
-    path = folder / STAGE_FILE
-    return read_stage(path, _KINDS.get(folder.name, folder.name)) if path.is_file() else None
-
-
-def _check_sizes(run: Path, stages: Mapping[str, dict | None], task: TaskSpec) -> None:
-    """Raise an `OSError` where figures are not of so many labels as the task has."""
-    for name, place in (("annotated", "quality"), ("student", "eval"), ("baseline", "eval")):
-        quality = (stages[name] or {"results": {}})["results"].get(place)
-        if quality and {len(quality["confusion"]), len(quality["per_class"])} != {task.num_labels}:
-            path = run / name / STAGE_FILE
-            raise damaged_note(path, f"expected figures of {task.num_labels} labels at 'results.{place}'")
-        found = (stages[name] or {"results": {}})["results"].get("calibration")
-        if found and len(found["bias"]) != task.num_labels:
-            path = run / name / STAGE_FILE
-            raise damaged_note(path, f"expected a bias for each of {task.num_labels} labels, got {found['bias']}")
-
-
-def _figures_of(stages: Mapping[str, dict | None], task: TaskSpec) -> dict:
-    annotation, student, baseline, labels, cascaded = (
-        stage["results"] if (stage := stages[name]) else None
-        for name in ("annotated", "student", "baseline", "labels", "cascade")
-    )
-    teacher = None
-    if annotation:
-        counts = {name: value for name, value in annotation.items() if name not in ("quality", "n_rows")}
-        quality = annotation.get("quality") or {}
-        what = "teacher, on the annotated sample"
-        teacher = {"what": what, **counts, **quality, "coverage": annotation["coverage"]}
-    out: dict = {
-        "task": task.to_dict(),
-        "teacher_identity": stages["annotated"]["config"].get("teacher") if stages["annotated"] else None,
-        "n_annotated": annotation["n_rows"] if annotation else None,
-        "n_silver": student["train"]["n_silver"] if student else None,
-        "n_labelled": labels["n_labelled"] if labels else None,
-        "teacher": teacher,
-        "student": None,
-        "baseline": None,
-        "labels": labels or None,
-        "cascade": cascaded or None,
-    }
-    if stages["annotated"] and "members" in stages["annotated"]["config"]:
-        out["members"] = stages["annotated"]["config"]["members"]
-    if student:
-        out["student"] = {
-            "what": "student, on held-out gold",
-            **(student.get("eval") or {}),
-            "train": student["train"],
-        }
-        if labels:
-            out["student"]["texts_per_second"] = labels["texts_per_second"]
-    if baseline:
-        what = "baseline: the same student on gold labels"
-        out["baseline"] = {"what": what, **(baseline.get("eval") or {}), "train": baseline["train"]}
-    return out
 
 
 def _compared_rows(run: Path, annotated: Dataset, config: Mapping, task: TaskSpec) -> tuple[list[dict], str | None]:
@@ -316,83 +312,3 @@ def _count_disagreements(rows: list[dict]) -> dict[str, int]:
         name: sum(row[a] != row[b] for row in rows if ABSTAIN not in (row[a], row[b]))
         for name, (a, b) in pairs.items()
     }
-
-
-def _draw(run: Path, report: Mapping, rows: list[dict], task: TaskSpec) -> list[tuple[str, str]]:
-    """Draw what can be drawn into `run/figures`; file names with their alt texts."""
-    folder, drawn = run / "figures", []
-    for old in folder.glob("*.png"):  # of what the run had earlier
-        old.unlink()
-    names = {"teacher": "Teacher", "student": "Student"}
-    measured = {names[k]: report[k] for k in names if report[k] and report[k].get("confusion")}
-    if measured:
-        draw_confusions(folder / "confusion.png", task.labels, measured)
-        drawn.append(("confusion.png", "Confusion matrices of " + " and ".join(n.lower() for n in measured)))
-    sure = {name: part for name, part in measured.items() if part.get("reliability")}
-    if sure:
-        draw_reliability(folder / "calibration.png", sure)
-        drawn.append(("calibration.png", "Accuracy against confidence of " + " and ".join(n.lower() for n in sure)))
-    scored = [row for row in rows if row["confidence"] is not None]
-    if scored:
-        right = None
-        if all(row["gold"] != ABSTAIN for row in scored):
-            right = [row["teacher"] == row["gold"] for row in scored]
-        draw_confidence(folder / "confidence.png", [row["confidence"] for row in scored], right)
-        drawn.append(("confidence.png", "Histogram of the teacher's confidence"))
-    answers = _answers(run, scored)
-    if answers:
-        draw_coverage(folder / "coverage.png", answers)
-        drawn.append(
-            ("coverage.png", f"Accuracy of the surest answers of {' and '.join(answers).lower()}, by their share")
-        )
-    drawn += _draw_findings(folder, report)
-    for name, alt in (
-        ("training.png", "Loss and accuracy by step of the student's training"),
-        ("mix.png", "Silver and gold rows drawn by step of the training, and the learning rate"),
-    ):
-        if (run / "student" / name).is_file():
-            shutil.copyfile(run / "student" / name, folder / name)
-            drawn.append((name, alt))
-    return drawn
-
-
-def _draw_findings(folder: Path, report: Mapping) -> list[tuple[str, str]]:
-    drawn = []
-    for who, found in report["slices"].items():
-        if found:
-            rows = [
-                (f"{row['kind']}: {row['name']}", row["accuracy"], row["low"], row["high"]) for row in found[:_SLICES]
-            ]
-            worse = [row["p_adjusted"] < 0.05 and row["difference"] < 0 for row in found[:_SLICES]]
-            draw_shares(
-                folder / f"slices-{who}.png", rows, f"Accuracy of the {who} by slice, the worst first", "accuracy",
-                marked=worse, mark="worse than elsewhere (p < 0.05, corrected)",
-                line=report[who]["accuracy"], line_name="all texts",
-            )  # fmt: skip
-            drawn.append((f"slices-{who}.png", f"Accuracy of the {who} on slices of the data, with 95 % intervals"))
-    if report["prevalence"]:
-        rows = [(name, one["share"], one["low"], one["high"]) for name, one in report["prevalence"].items()]
-        draw_shares(
-            folder / "prevalence.png", rows, "How common each class is in the pool", "share of the labelled pool",
-            others=[one["counted"] for one in report["prevalence"].values()], others_name="as the student counts",
-        )  # fmt: skip
-        drawn.append(
-            ("prevalence.png", "Share of each class in the pool, with 95 % intervals, and the student's count")
-        )
-    if report["advice"]:
-        draw_curve(folder / "curve.png", report["advice"])
-        drawn.append(("curve.png", f"Learning curve: {report['advice']['sentence']}"))
-    return drawn
-
-
-def _answers(run: Path, scored: list[dict]) -> dict[str, tuple[list[float], list[bool]]]:
-    """Confidences, and whether right, where both are known: the teacher's on annotated texts, the student's held-out ones."""
-    rows = [row for row in scored if row["gold"] != ABSTAIN]
-    out = {}
-    if rows:
-        out["Teacher"] = ([row["confidence"] for row in rows], [row["teacher"] == row["gold"] for row in rows])
-    if (run / "student" / EVALUATION_FILE).is_file():
-        table = read_evaluation(run / "student")
-        gold, given = table["gold"][:], table["student_label"][:]
-        out["Student"] = (table["student_confidence"][:], [a == b for a, b in zip(gold, given, strict=True)])
-    return out

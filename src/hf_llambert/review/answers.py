@@ -1,4 +1,4 @@
-"""The file in which a reviewer's answers lie: JSON lines, read as far as they are whole."""
+"""The file of a reviewer's answers: JSON lines. A last line that a kill cut is left out."""
 
 from __future__ import annotations
 

@@ -187,7 +187,7 @@ def _shown(session: ReviewSession, show_labels: bool) -> tuple[str, str]:
 
 
 def _said(row: QueueRow, labels: tuple[str, ...]) -> str:
-    """What the machines say of a row."""
+    """The labels of teacher and student for a row, in words."""
     said = []
     for who, label, sure in (
         ("teacher", row.teacher, row.teacher_confidence),
@@ -210,7 +210,7 @@ def _help(session: ReviewSession) -> str:
 
 
 def _escaped(text: str) -> str:
-    """A text as HTML that shows it and does nothing; gradio's templates find no place to fill in it either."""
+    """A text as inert HTML, in which gradio's templates find nothing to fill in."""
     shown = html.escape(visible(text))
     return "".join(f"&#{ord(c)};" if c in "${}`" else c for c in shown)
 

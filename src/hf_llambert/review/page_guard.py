@@ -1,4 +1,4 @@
-"""Who may use a page on this machine: only who knows its address, and no other site in the same browser."""
+"""Access to the review page: only requests with its secret, and none from other sites in the same browser."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class PageGuard:
         self._cookie = "hf_llambert_review"
 
     def closed(self, address: str) -> str:
-        """Let nobody in any more without the secret. Gives the address with it."""
+        """Begin to refuse requests without the secret. Returns the address with it."""
         port = urlsplit(address).port
         self._cookie = (
             f"hf_llambert_review_{port}"  # a browser tells the pages of one machine not apart by their ports
@@ -96,7 +96,9 @@ def _of_query(query: bytes) -> str:
 
 
 def _of_cookies(headers: list[str], name: str) -> list[str]:
-    """By hand: the standard library reads nothing of a header in which another site's cookie is odd."""
+    """
+    The values of a cookie. Parsed by hand, since the standard library drops a whole header for one malformed cookie.
+    """
     pairs = [pair.strip().partition("=") for header in headers for pair in header.split(";")]
     return [value.strip('"') for own, _, value in pairs if own == name]
 

@@ -1,4 +1,4 @@
-"""Which rows people should read: where a label is doubtful, and some drawn at random to measure by."""
+"""The queue of a review: rows whose label is doubtful, and rows drawn at random to measure by."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from filelock import FileLock
 
 from hf_llambert.data import STAGE_FILE, damaged_note, write_whole
 from hf_llambert.notes import read_note, task_shape
-from hf_llambert.quality.labelled import run_labels
+from hf_llambert.pool.labelled import read_pool, run_labels
 from hf_llambert.reading.saved import read_annotated
 from hf_llambert.tasks.questions import ABSTAIN
 from hf_llambert.tasks.spec import TaskSpec
@@ -83,7 +83,9 @@ class Queue:
 
     @property
     def digest(self) -> str:
-        """What answers are kept with, so that those to another queue are never taken for answers to this one."""
+        """
+        The digest of a queue that its answers are kept with, so that answers to another queue are not taken for them.
+        """
         payload = json.dumps([list(self.task.labels), [(row.row, row.text) for row in self.rows]])
         return hashlib.sha256(payload.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
@@ -172,8 +174,6 @@ def _rows(annotated: Dataset, run: Path, column: str, alone: bool) -> dict[int, 
     """The rows that a person can read, each once, by number. `alone`: without a student's labels."""
     student, sure = [ABSTAIN] * len(annotated), [None] * len(annotated)
     if not alone and (run / "compared").is_dir():
-        from hf_llambert.pool.shards import read_pool  # brings torch: not needed to go on with a queue that is there
-
         compared = read_pool(run / "compared")
         if len(compared) != len(annotated):
             raise ValueError(
@@ -221,7 +221,7 @@ def _fill(chosen: dict[int, str], reasons: dict[str, list[int]], num: int) -> No
 
 
 def write_queue(folder: Path, queue: Queue) -> Queue:
-    """Write a queue unless there is one; the one that is there counts, also when two processes come at once."""
+    """Write a queue unless there is one. Where two processes write at once, the first counts."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / QUEUE_FILE
     with FileLock(folder / ".queue.lock"):

@@ -1,4 +1,4 @@
-"""What people answered: durable at once, resumable, and gold for the next training."""
+"""The answers of a review: each on disk at once, resumable, and read as gold for the next training."""
 
 from __future__ import annotations
 
@@ -259,7 +259,7 @@ class ReviewSession:
 
 @contextmanager
 def _no_bars() -> Iterator[None]:
-    """Let datasets write without its progress bars: a second is none to watch."""
+    """Switch the progress bars of `datasets` off in the block, for a write of a second."""
     shown = not are_progress_bars_disabled()
     disable_progress_bars()
     try:
@@ -270,7 +270,7 @@ def _no_bars() -> Iterator[None]:
 
 
 def _is_news(standing: tuple[int, str] | None, answer: Answer) -> bool:
-    """Whether an answer from elsewhere says something else than the one that stands, and later."""
+    """Whether an answer from elsewhere is later than the one that stands, and differs from it."""
     return standing is None or (standing[0] != answer.label and standing[1] < answer.at)
 
 

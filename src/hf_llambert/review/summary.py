@@ -1,4 +1,4 @@
-"""What a review says: how far reviewers agree, and how often teacher and student are right."""
+"""Figures of a review: how far reviewers agree, and how often teacher and student are right."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from hf_llambert.metrics import wilson_interval
-from hf_llambert.quality.labelled import run_student
+from hf_llambert.intervals import wilson_interval
+from hf_llambert.pool.labelled import run_student
 from hf_llambert.review.answers import Answer
 from hf_llambert.review.queue import CONTROL, QUEUE_FILE, REASONS, QueueRow
 from hf_llambert.review.session import Review

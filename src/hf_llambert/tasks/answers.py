@@ -1,4 +1,4 @@
-"""Reading a label out of a free answer. Strict on purpose: what is not clearly one label is none."""
+"""Reads the label from a free-text answer. An answer that does not clearly name one label gives none."""
 
 from __future__ import annotations
 

@@ -32,10 +32,10 @@ class TokenBudget:
         Args:
             lengths (`Sequence[int]`): Tokens of each row.
             batch_tokens (`int`): Largest padded tokens of a batch, as long as memory allows.
-            work (`Callable`): From row numbers to what comes of them.
+            work (`Callable`): Takes row numbers and returns their result.
 
         Yields:
-            `tuple[list[int], T | None]`: Row numbers and what came of them; `None` for a single row that does not fit.
+            `tuple[list[int], T | None]`: Row numbers and their result, `None` for a single row that does not fit.
         """
         batches = deque(length_batches(lengths, min(batch_tokens, self._most)))
         while batches:

@@ -1,4 +1,4 @@
-"""What says that a label is not meant: English denials before and after it, refusals, takebacks, marks that strike out."""
+"""English signs that a label is not meant: denials before and after it, refusals, corrections, struck-out text."""
 
 from __future__ import annotations
 

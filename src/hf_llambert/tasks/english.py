@@ -1,4 +1,4 @@
-"""What is evidently English, by the words of english.yaml."""
+"""Tests whether words are English, by the lists of english.yaml."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""What may stand beside a label: known frames of many languages and explanations behind them, read from frames.yaml."""
+"""
+Sentence frames that may stand around a label, in many languages, and explanations after it. Read from frames.yaml.
+"""
 
 from __future__ import annotations
 

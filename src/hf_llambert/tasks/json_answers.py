@@ -1,4 +1,4 @@
-"""Answers as JSON: which of its values are the answer."""
+"""Reads JSON answers: which of their values is the answer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is said about the values of a label column: which readings there are, and how to say which is meant."""
+"""Messages about the values of a label column: which readings there are, and which options choose one."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ def named(labels: Sequence[str]) -> str:
 
 
 def said_by_map(value: str, label: str, option: str) -> str:
-    """What says on a command line that a value is a label."""
+    """The option that says on a command line which label a value is."""
     return f"--{option}_map {shlex.quote(f'{value}={label}')}"
 
 
 def map_to_nowhere(unknown: Iterable[str], labels: Sequence[str], option: str) -> str:
-    """A map goes to labels that the task has not."""
+    """For a map that goes to labels which the task has not."""
     return f"{option}_map goes to labels of the task or to nothing, and {shown(unknown)} is not among {named(labels)}."
 
 
 def map_of_absent(absent: Iterable[str], held: Iterable[str], column: str, option: str) -> str:
-    """A map has values that the column has not."""
+    """For a map with values that the column does not hold."""
     return (
         f"{option}_map has {shown(absent)}, which column '{column}' does not hold. It holds "
         f"{shown(held) or 'no labels'}. If it should, look at how they are spelled."
@@ -43,7 +43,7 @@ def map_of_absent(absent: Iterable[str], held: Iterable[str], column: str, optio
 
 
 def beside_mapped(ids: Iterable[str], column: str, option: str) -> str:
-    """A map has numbers, and others are left."""
+    """For a map of some numbers where other numbers are left."""
     return (
         f"{option}_map says what some numbers of column '{column}' are, and {shown(ids)} would be ids. Map them too, or say "
         f"that they are: {_values(option, 'ids')}."
@@ -53,7 +53,7 @@ def beside_mapped(ids: Iterable[str], column: str, option: str) -> str:
 def names_that_could_be_ids(
     held: _Held, ids: Mapping[tuple, int], labels: Sequence[str], column: str, option: str
 ) -> str:
-    """Texts are read as names, and as ids would be other labels."""
+    """For texts that are read as names and would be other labels as ids."""
     return (
         f"Column '{column}' holds {shown(held.values())}. They are read as the names of the labels; as ids they would be "
         f"{_listed(held, ids, labels)}. {_values(option, 'names')} or {_values(option, 'ids')} says which."
@@ -61,7 +61,7 @@ def names_that_could_be_ids(
 
 
 def names_or_ids(held: _Held, labels: Sequence[str], column: str, option: str) -> str:
-    """Numbers can be names and, differently, ids."""
+    """For numbers that can be names or ids, of different labels."""
     return (
         f"Column '{column}' holds {shown(held.values())}, which can be names of the labels {named(labels)} or ids that count "
         f"them from 0, and these differ. Say which: {_values(option, 'names')}, or {_values(option, 'ids')}."
@@ -76,7 +76,7 @@ def common_codes(
     column: str,
     option: str,
 ) -> str:
-    """Numbers can be ids, and commonly mean other labels."""
+    """For numbers that can be ids and commonly mean other labels."""
     as_ids = ", ".join(
         f"{name} is {repr(labels[i]) if i >= 0 else 'no label'}"
         for i, name in sorted((i, held[k]) for k, i in ids.items())
@@ -93,7 +93,7 @@ def common_codes(
 def names_and_other_numbers(
     held: _Held, labels: Sequence[str], column: str, ids: Mapping[tuple, int], odd: Iterable[str], option: str
 ) -> str:
-    """Some numbers are names of labels, others (`odd`) are not, and all could be ids."""
+    """For numbers that could all be ids, of which some are names of labels and others (`odd`) are not."""
     others = sorted(odd)
     names = sorted({held[key] for key in ids} - set(others))
     are, they = ("is", "it is") if len(others) == 1 else ("are", "they are")
@@ -105,7 +105,7 @@ def names_and_other_numbers(
 
 
 def read_as(held: _Held, short: Mapping[tuple, int], labels: Sequence[str], column: str, option: str) -> str:
-    """Abbreviations are read as labels."""
+    """For abbreviations that are read as labels."""
     pairs = ", ".join(f"{held[key]!r} as {labels[i]!r}" for key, i in list(short.items())[:_SHOWN])
     more = f" and {len(short) - _SHOWN} more" if len(short) > _SHOWN else ""
     return f"In column '{column}' abbreviations are read: {pairs}{more}. --{option}_map says otherwise."
@@ -119,7 +119,7 @@ def ids_without_zero(
     column: str,
     option: str,
 ) -> str:
-    """Numbers are read as ids, and none is 0."""
+    """For numbers that are read as ids, of which none is 0."""
     return (
         f"Column '{column}' holds the ids {shown(held.values())} and no 0. They are read from 0: "
         f"{_listed(held, ids, labels)}. Counted from 1 they would be {_listed(held, from_1, labels)}: if that is meant, pass "
@@ -135,7 +135,7 @@ def none_fits(
     how: str,
     option: str,
 ) -> str:
-    """No reading, or not the one that was asked for, fits the column."""
+    """For a column that no reading fits, or not the one that was asked for."""
     kinds = {
         "names": f"the names {named(labels)}",
         "ids": f"ids from 0 to {len(labels) - 1}",

@@ -1,4 +1,4 @@
-"""Messages in which what a server or a file said can neither move the cursor nor hide itself."""
+"""Loggers that show control characters as signs, so that text of a server or a file cannot steer the terminal."""
 
 from __future__ import annotations
 

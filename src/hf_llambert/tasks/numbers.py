@@ -1,4 +1,4 @@
-"""Numbers of an answer: which are grades, and which count something else."""
+"""Numbers in an answer: which are grades, and which count something else."""
 
 from __future__ import annotations
 

@@ -297,7 +297,7 @@ class _Column:
         return all(key in self.ids for key in self.values if key in self.numbers or key not in self.strange)
 
     def told(self) -> tuple[dict[tuple, str], Sequence[str], str]:
-        """What a message says of it first."""
+        """The first arguments of every message: the values, the labels and the name of the column."""
         return self.held, self.labels, self.name
 
     def unread(self, how: LabelValues = "auto") -> ValueError:

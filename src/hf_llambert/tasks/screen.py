@@ -1,4 +1,4 @@
-"""The terminal, to which text is only text: no markup, no emoji codes, signs for control characters."""
+"""A console that prints text as it is: no markup, no emoji codes, signs in place of control characters."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from hf_llambert.tasks.texts import visible
 
 class Screen(Console):
     """
-    A console that shows what it is given and obeys none of it.
+    A console that shows markup and control characters instead of obeying them.
 
     Args:
         stderr (`bool`, defaults to `False`): Whether it is standard error.

@@ -27,7 +27,7 @@ CUT = {
     "length": "the answer was cut (finish_reason length); allow more max_new_tokens",
     "content_filter": "the answer was filtered (finish_reason content_filter)",
 }
-"""Reasons to stop writing that leave no answer, and what is said of them."""
+"""Values of `finish` that leave no answer, with the reason that the row gets."""
 
 
 class Message(TypedDict):

@@ -1,4 +1,4 @@
-"""What every model does to texts before it reads them: refuse, cut, and batch them by length."""
+"""Shared by all models: which texts are unusable, how texts are cut, and batches of similar length."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def _sign(match: re.Match[str]) -> str:
 
 
 def markdown_text(text: str) -> str:
-    """A text as Markdown that shows it and does nothing: no HTML, no links, no table cells, one line."""
+    """A text escaped for Markdown, on one line: it becomes no HTML, link or table cell."""
     shown = html.escape(visible(" ".join(text.split())), quote=False)
     shown = "".join(f"\\{c}" if c in "\\`*_{}[]()#+!|~" else c for c in shown)
     for character, entity in (("://", "&#58;//"), ("www.", "www&#46;"), ("@", "&#64;"), ("$", "&#36;")):

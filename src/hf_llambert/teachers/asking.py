@@ -1,4 +1,4 @@
-"""The requests of one call to an endpoint: many at a time, repeated where that helps, given back as they come."""
+"""The requests of one call to an endpoint: many at a time, repeated where that helps, replies yielded as they come."""
 
 from __future__ import annotations
 
@@ -50,11 +50,11 @@ _UNSCORED = 3  # first answers without logprobs that stop the run
 
 
 class _PutOff(Exception):
-    """This text has to wait: the run is about to stop."""
+    """Raised for a text that is not asked about because the run is about to stop."""
 
 
 class _KeyRefused(PermissionError):
-    """The endpoint refuses, before it has answered anything."""
+    """The endpoint refused the key before it answered anything."""
 
 
 class Asking:
@@ -115,8 +115,8 @@ class Asking:
 
     async def _ask_until_it_fails(self, positions: Iterator[int], most: int) -> Exception | None:
         """
-        Ask until all is answered or an error stops the run, and give that. What is under way then may be paid for, and is
-        waited for; what is not stays in `left`.
+        Ask until all is answered or an error stops the run, and return that error. Requests under way then are waited
+        for, since they may be paid for; texts that were not asked about stay in `left`.
         """
         self.stopping = False
         workers = [asyncio.ensure_future(self._work(positions)) for _ in range(min(most, len(self.texts)))]
@@ -219,7 +219,7 @@ class Asking:
             self.budget.settle(reserved, size, counted)
 
     def _read(self, body: object, structured: bool) -> Reply:
-        """The reply in an answer, without the key if the server put it there. Whatever goes wrong is this text's failure."""
+        """The reply in an answer, without the key if the server put it there. Any error fails this text alone."""
         if said := body_error(body):
             raise Again(f"the server says {one_line(self.redact(said))}", billed=True)
         try:
@@ -241,7 +241,10 @@ class Asking:
             )
 
     async def _post(self, payload: dict) -> object:
-        """The JSON of the server's answer. Everything that can go wrong on the way becomes one of three errors."""
+        """
+        The JSON of the server's answer. Errors on the way are raised as `Again`, as `RowError`, or as one that stops
+        the run.
+        """
         import httpx2
         from huggingface_hub import constants
 
@@ -359,7 +362,7 @@ _BUDGETS: dict[Served, Budget] = {}
 
 
 def _budget(teacher: Served, fresh: Budget) -> Budget:
-    """What this process has left for a teacher: the caps are of the run, not of one call."""
+    """What this process has left of a teacher's caps, which count for the whole run and not for one call."""
     return _BUDGETS.setdefault(teacher, fresh)
 
 

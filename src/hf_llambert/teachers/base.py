@@ -1,4 +1,4 @@
-"""What a teacher is to the rest of the package."""
+"""The interface of a teacher, and its reply about one text."""
 
 from __future__ import annotations
 
@@ -43,7 +43,8 @@ class Reply:
 
 class Teacher(Protocol):
     """
-    Anything that can be asked. A teacher is its configuration: it pickles small and loads models when first asked.
+    The interface of a teacher. An instance holds its configuration alone: it pickles small and loads models when first
+    asked.
     """
 
     @property
@@ -79,6 +80,6 @@ class Teacher(Protocol):
 
 
 def check(fine: bool, name: str, expected: str, got: object) -> None:
-    """Refuse an argument that is not what it must be."""
+    """Raise a `ValueError` that names the argument unless it is `fine`."""
     if not fine:
         raise ValueError(f"{name} must be {expected}, got {got!r}.")

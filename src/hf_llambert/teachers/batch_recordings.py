@@ -186,7 +186,7 @@ def _looks_structured(answer: str) -> bool:
 
 
 def _checked(likeliest: dict[str, float]) -> dict[str, float]:
-    """The same log-probabilities; a `ValueError` where one is none. An infinitely small one is."""
+    """The same log-probabilities. Raises `ValueError` for a value that is none; minus infinity is one."""
     if not all(p <= _ROUNDING for p in likeliest.values()):  # NaN is not
         raise ValueError("no log-probability")
     return likeliest

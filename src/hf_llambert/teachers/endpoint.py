@@ -20,8 +20,8 @@ class EndpointTeacher(Served):
     A served model, asked over HTTP: vLLM, TGI, llama.cpp, Ollama, OpenAI, or
     the Hub's Inference Providers. A chat task goes to `/chat/completions`, a plain one to `/completions`.
 
-    The server applies the chat template and sees the text as it is: whether control tokens in a text stay text is up to
-    it. Texts become part of a JSON string, nothing else.
+    The server applies the chat template and sees the text as it is: whether control tokens in a text stay text depends
+    on the server. Texts become part of a JSON string, nothing else.
 
     Args:
         model (`str`): The model's name there.

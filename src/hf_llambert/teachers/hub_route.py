@@ -19,7 +19,7 @@ def hub_request(teacher: Served, payload: dict, key: str) -> tuple[str, dict]:
         key (`str`): The key that will be sent.
 
     Raises:
-        ValueError: The Hub knows no such provider or model, or the provider does not chat with it.
+        ValueError: The Hub knows no such provider or model, or the provider has no chat for it.
         PermissionError: There is no key, or it would go to a host that it is not for.
     """
     from huggingface_hub.errors import HfHubHTTPError

@@ -1,4 +1,4 @@
-"""The key of an endpoint: where it may go, and how it is kept out of everything that is shown or kept."""
+"""The API key of an endpoint: which hosts get it, and how it is removed from all that is shown or stored."""
 
 from __future__ import annotations
 
@@ -30,7 +30,8 @@ _LONGEST_WORDS = 24  # letters of such a stand-in
 def is_private(host: str) -> bool:
     """
     Whether a host is this machine or one of a private network: an address of one, a name without a dot, or one that ends
-    as such names do. A number in another form (`134744072`, `0x7f.1`) is public: what it means is up to who reads it. So
+    as such names do. A number in another form (`134744072`, `0x7f.1`) is public, since readers differ in what it
+    means. So
     is a host with other signs than [`is_plain_host`] allows, which IDNA may turn into another name.
     """
     host = host.lower()
@@ -112,7 +113,7 @@ def redactor(key: str) -> Callable[[str], str]:
 
 
 def _base64_forms(key: str) -> Iterator[str]:
-    """What base64 makes of a key for certain, wherever in a text that was encoded it stood (`user:KEY`)."""
+    """The base64 characters that a key always gives, at any position in an encoded text (`user:KEY`)."""
     for before in range(3):
         whole = base64.b64encode(bytes(before) + key.encode()).decode()
         sure = whole[-(-8 * before // 6) : 8 * (before + len(key)) // 6]

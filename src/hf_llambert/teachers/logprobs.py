@@ -1,4 +1,4 @@
-"""Score mode at an endpoint: what the probabilities of an answer's first token say about the labels."""
+"""Score mode at an endpoint: scores of the labels from the probabilities of an answer's first token."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ _THOUGHT = re.compile(
 
 
 class NoLogprobs(ValueError):
-    """The endpoint answered without what score mode reads."""
+    """The endpoint answered without the log-probabilities that score mode reads."""
 
 
 class NotLogprobs(ValueError):
-    """What stands where log-probabilities should cannot be some."""
+    """The values given as log-probabilities cannot be log-probabilities."""
 
 
 def first_tokens(choice: Mapping) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""How fast an endpoint is asked, and how much: concurrency that adapts, pauses that it asks for, caps that hold."""
+"""Rate and caps of an endpoint: adaptive concurrency, Retry-After, caps on requests, tokens and money."""
 
 from __future__ import annotations
 
@@ -58,12 +58,12 @@ class Pacer:
                 self._changed.notify_all()  # the limit may have grown by more than this place
 
     def content(self) -> None:
-        """The endpoint answered."""
+        """Note a good answer: the limit grows."""
         self._complaints *= 1 - _MEMORY
         self.limit = min(self.most, self.limit + 1 / max(self.limit, 1))
 
     def complaint(self, sent: float, pause: float = 0.0) -> None:
-        """The endpoint is overloaded. What was sent before the last cut is no news."""
+        """Note a complaint of overload. Requests sent before the last cut do not cut the limit again."""
         now = asyncio.get_running_loop().time()
         self._quiet_until = max(self._quiet_until, now + pause)
         self._complaints += _MEMORY * (1 - self._complaints)

@@ -1,4 +1,4 @@
-"""From a task and a text to token ids, such that the text stays data."""
+"""Encodes a task and a text as token ids. Nothing in the text becomes a control token."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class PromptEncoder:
 
     def check_answers(self) -> None:
         """
-        Refuse a prompt after which no answer comes, but a thought.
+        Refuse a prompt that ends inside a thought, since no answer follows it.
 
         Raises:
             ValueError: The prompt ends inside a thought.
@@ -202,7 +202,7 @@ class PromptEncoder:
         return self.tokenizer(text, add_special_tokens=False).input_ids
 
     def _plain_ids(self, text: str) -> list[int]:
-        """Token ids of a text in which nothing is a control token, whatever it says."""
+        """Token ids of a text. None of them is a control token, whatever the text holds."""
         ids = self.tokenizer(text, add_special_tokens=False, split_special_tokens=True).input_ids
         if self._added.isdisjoint(ids):
             return ids

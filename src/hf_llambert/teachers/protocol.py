@@ -1,4 +1,4 @@
-"""OpenAI's protocol: what is posted about a text, and what an answer says."""
+"""OpenAI's protocol: the request about a text, and how its answer is read."""
 
 from __future__ import annotations
 
@@ -71,7 +71,9 @@ class ParameterRefused(RowError):
 
 
 class Unreadable(ValueError):
-    """JSON that nobody can read for certain: a number of more digits than Python reads, a field that says two things."""
+    """
+    JSON that cannot be read with certainty: a number of more digits than Python reads, a field that says two things.
+    """
 
 
 def read_json(body: bytes | str) -> object:
@@ -100,7 +102,7 @@ def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
 
 def only_choice(body: object) -> dict:
     """
-    The one choice of an answer: nothing asks for more, and of several nobody knows which is meant.
+    The one choice of an answer. Requests ask for one, so of several none is taken.
 
     Raises:
         NotOne: There are several.

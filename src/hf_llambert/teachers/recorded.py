@@ -207,7 +207,9 @@ class _Loaded:
 
 @dataclass(frozen=True)
 class _Said:
-    """What recorded labels are, and what an answer says, to compare it with another about the same text."""
+    """
+    How recorded labels are read, and the value of an answer by which it is compared with others about the same text.
+    """
 
     meanings: Meanings
     label: Callable[[Answer], object]

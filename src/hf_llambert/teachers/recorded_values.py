@@ -1,4 +1,7 @@
-"""One recorded answer as a reply's response or scores. What it cannot be is a `ValueError`, of its row alone."""
+"""
+One recorded answer as a reply's response or scores. A value that can be neither raises `ValueError`, for its row
+alone.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is asked of a server: which model, how, and within what caps."""
+"""The settings of a served teacher: its model, how it is asked, and its caps."""
 
 from __future__ import annotations
 

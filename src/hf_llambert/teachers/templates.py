@@ -1,4 +1,4 @@
-"""What a chat template may be told, and where a thought begins and ends."""
+"""Variables for chat templates, and the marks that open and close a thought."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def open_thought(text: str) -> str:
 
 
 def decoded(tokenizer: PreTrainedTokenizerBase, rows: list[list[int]]) -> list[str]:
-    """What was written, without control tokens but for the marks of a thought: without them a thought is an answer."""
+    """What was written, without control tokens. The marks of a thought stay, so that it is not read as the answer."""
     special = set(tokenizer.all_special_ids)
     marks = {i for i, t in tokenizer.added_tokens_decoder.items() if i in special and _MARK.fullmatch(t.content)}
     dropped = special - marks

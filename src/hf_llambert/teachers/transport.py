@@ -1,4 +1,4 @@
-"""One POST to a server that is not trusted: what it sends is bounded before it is read."""
+"""One POST to a server that is not trusted: its answer is bounded before it is read."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Answered:
 
 def make_client(key: str, timeout: float, url: str | None = None) -> httpx2.AsyncClient:
     """
-    A client that follows no redirect, so that neither key nor texts go where nobody meant them to. In the clear they go to
+    A client that follows no redirect, so that key and texts go to no other host. In the clear they go to
     no proxy of the environment (`HTTP_PROXY`, `ALL_PROXY`) either where a private host is asked. It keeps no cookies, which a
     server could give without end.
     """
@@ -107,6 +107,6 @@ def _unpacked(raw: bytes, encoding: str) -> bytes:
 
 
 def one_line(said: str) -> str:
-    """A server's message as it is shown: short, on one line, nothing in it that a terminal obeys."""
+    """A server's message as it is shown: short, on one line, without control characters."""
     said = "".join(c if c.isprintable() else "\ufffd" for c in " ".join(said.split()))
     return said[:200]

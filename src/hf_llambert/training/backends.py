@@ -1,4 +1,4 @@
-"""What multiplies a student's matrices: PyTorch, OpenVINO or ONNX Runtime."""
+"""Backends that compute a student: PyTorch, OpenVINO or ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def always_masked(model: PreTrainedModel) -> None:
 
 
 def torch_forward(model: PreTrainedModel) -> Forward:
-    """The model itself."""
+    """The forward pass of the model by PyTorch."""
     always_masked(model)
 
     def forward(ids: Tensor, mask: Tensor) -> Tensor:
@@ -168,14 +168,14 @@ def onnx_forward(model: PreTrainedModel, dtype: str) -> Forward:
 
 @contextmanager
 def _quietly() -> Iterator[None]:
-    """Without what exporters say about branches and opsets: what they made is checked."""
+    """Silence the warnings of exporters about branches and opsets; the exported model is checked."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
 
 
 class _Plain(torch.nn.Module):
-    """Two tensors in, one out: what exporters follow."""
+    """A model of two tensors in and one out, as exporters need it."""
 
     def __init__(self, model: PreTrainedModel) -> None:
         super().__init__()

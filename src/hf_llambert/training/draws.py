@@ -1,4 +1,4 @@
-"""Which row is drawn when two sources are mixed: the order, without anything of the Trainer."""
+"""The order in which the rows of two sources are drawn, computed without the Trainer."""
 
 from __future__ import annotations
 

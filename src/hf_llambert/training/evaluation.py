@@ -12,10 +12,9 @@ from transformers import EvalPrediction
 
 from hf_llambert.metrics import ClassificationQuality
 from hf_llambert.tasks.spec import TaskSpec
+from hf_llambert.training.compared import EVALUATION_FILE
 from hf_llambert.training.rows import labelled_rows
 from hf_llambert.training.students import StudentLabeler
-
-EVALUATION_FILE = "evaluation.parquet"
 
 
 def evaluate_student(labeler: StudentLabeler, data: Dataset, task: TaskSpec, folder: str | Path | None = None) -> dict:
@@ -40,20 +39,6 @@ def evaluate_student(labeler: StudentLabeler, data: Dataset, task: TaskSpec, fol
         texts = {"text": data[labeler.text_column][:], "gold": data["label"][:]}
         Dataset.from_dict({**texts, **out}).to_parquet(str(Path(folder) / EVALUATION_FILE))
     return {**(quality or {}), "texts_per_second": len(data) / labeler.seconds}
-
-
-def read_evaluation(folder: str | Path) -> Dataset:
-    """
-    What a student answered on the texts that it was measured on, in their order: `text`, `gold`, `student_label`,
-    `student_confidence`, `student_scores`.
-
-    Raises:
-        FileNotFoundError: The folder holds no student, or one that was not measured.
-    """
-    path = Path(folder) / EVALUATION_FILE
-    if not path.is_file():
-        raise FileNotFoundError(f"'{folder}' has no {EVALUATION_FILE}. Train it with eval_data (--eval_data).")
-    return Dataset.from_parquet(str(path))
 
 
 def scalar_metrics(task: TaskSpec) -> Callable[[EvalPrediction], dict[str, float]]:

@@ -1,4 +1,4 @@
-"""What students say of rows that they have not seen."""
+"""Out-of-fold probabilities: each row is judged by a student that was not trained on it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from datasets import Dataset
 from sklearn.model_selection import StratifiedGroupKFold
 
 from hf_llambert.tasks.spec import TaskSpec
-from hf_llambert.training.evaluation import EVALUATION_FILE
+from hf_llambert.training.compared import EVALUATION_FILE
 from hf_llambert.training.rows import labelled_rows
 from hf_llambert.training.train import train_student
 from hf_llambert.training.trainer import StudentConfig
@@ -26,7 +26,7 @@ def out_of_fold(
     **kwargs: object,
 ) -> np.ndarray:
     """
-    What students that have not seen a row say of it, for [`drop_label_errors`].
+    Probabilities of each row by students that were not trained on it, for [`drop_label_errors`].
 
     One student is trained for each fold on the rows of the others, equal texts in one fold; finished folds in `output` are
     not trained again.

@@ -1,4 +1,4 @@
-"""How a student reads texts: cut to its length or window by window, and noted beside it."""
+"""How a student reads texts: cut to its length or in windows. The settings are saved beside it."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-
-from tokenizers import Encoding
-from transformers import PreTrainedTokenizerBase
+from typing import TYPE_CHECKING
 
 from hf_llambert import __version__
 from hf_llambert.tasks.texts import GAP, cut_between, shorten
+
+if TYPE_CHECKING:
+    from tokenizers import Encoding
+    from transformers import PreTrainedTokenizerBase
 
 TRAINING_FILE = "training.json"
 """Beside a student: how it reads and how it was trained."""

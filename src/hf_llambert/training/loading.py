@@ -1,4 +1,4 @@
-"""Encoders as they are loaded: safetensors, no code of strangers, a pad token, and no more tokens than they take."""
+"""Loads encoders: safetensors only, no remote code, with a pad token and the number of tokens that they take."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def load_tokenizer(model: str, revision: str | None = None) -> PreTrainedTokeniz
 
 def check_weights(model: str, revision: str | None = None) -> None:
     """
-    See that a model's weights are safetensors, before anything loads them: loading other files may run what is in them.
+    Check that a model's weights are safetensors before they are loaded: loading other files may run code in them.
 
     Raises:
         ValueError: They are not, or an index or adapter leads elsewhere; the message says what to do.
@@ -90,7 +90,8 @@ def _index_of(model: str, revision: str | None) -> Path:
 
 def fit_pad_token(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> None:
     """
-    Have a tokenizer and its model pad with one token: of those that the tokenizer has, where it has none for it.
+    Make a tokenizer and its model pad with the same token. Without a pad token another one of the tokenizer's is
+    taken.
 
     Raises:
         ValueError: It has no special token at all.
@@ -166,7 +167,7 @@ class _PositionTables(TorchFunctionMode):
 
 
 def read_reading(path: Path) -> dict:
-    """The part of a student's note that says how it reads. Raises `OSError` where the note is damaged."""
+    """The part of a student's note with its settings for reading texts. Raises `OSError` where the note is damaged."""
     advice = "Restore it, or train the student again."
     reading = read_note(path, {"reading": {"max_length": int, "head_share?": float}}, advice)["reading"]
     if not set(reading) <= {"max_length", "head_share"}:

@@ -1,4 +1,4 @@
-"""Which training this is, told by all that can change its weights, and the checkpoint that it goes on from."""
+"""The identity of a training (all that can change its weights), and the checkpoint that it goes on from."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ CANNOT_MATTER = frozenset(
     )
 )
 _ONLY_FOR_THE_BEST = frozenset(("save_strategy", "save_steps"))
-"""Which checkpoints there are matters where the best of them is kept."""
+"""These matter where the best checkpoint is kept, since they decide which there are."""
 
 
 def decisive(args: StudentConfig) -> dict:

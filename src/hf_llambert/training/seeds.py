@@ -1,24 +1,17 @@
-"""One student by several seeds, and the comparison of two variants on the same texts."""
+"""One student by several seeds."""
 
 from __future__ import annotations
 
 import copy
-import hashlib
 import json
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
-from hf_llambert.data import STAGE_FILE, write_whole
-from hf_llambert.metrics import mean_interval, paired_bootstrap
-from hf_llambert.notes import SEEDS, read_note, read_stage
+from hf_llambert.data import write_whole
+from hf_llambert.intervals import mean_interval
 from hf_llambert.tasks.spec import TaskSpec
-from hf_llambert.training.evaluation import EVALUATION_FILE, read_evaluation
+from hf_llambert.training.compared import SEEDS_FILE, training_digest
 from hf_llambert.training.train import train_student
 from hf_llambert.training.trainer import StudentConfig
-
-SEEDS_FILE = "seeds.json"
 
 
 def train_seeds(
@@ -60,68 +53,7 @@ def train_seeds(
         values = [result[figure] for result in found]
         mean, low, high = mean_interval(values)
         summary[figure] = {"values": values, "mean": mean, "low": max(low, 0.0), "high": min(high, 1.0)}
-    summary["training"] = _training(run / "student")
+    summary["training"] = training_digest(run / "student")
     if args.process_index == 0:
         write_whole(run / SEEDS_FILE, json.dumps(summary, indent=2) + "\n")
     return summary
-
-
-def compare_students(first: str | Path, second: str | Path) -> dict[str, float]:
-    """
-    How much more accurate the first of two students is, measured on the same held-out texts; see [`paired_bootstrap`].
-
-    Args:
-        first (`str` or `Path`): Folder of a student that was trained with `eval_data`, or of a run with several seeds.
-        second (`str` or `Path`): The other one.
-
-    Returns:
-        `dict`: `difference` and its 95 % interval `low`, `high`, `runs` and `n` (texts).
-
-    Raises:
-        FileNotFoundError: A folder has no evaluation.
-        ValueError: They were measured on different texts.
-    """
-    answers, others = _answers(Path(first)), _answers(Path(second))
-    texts, other_texts = ({digest for digest, _ in found.values()} for found in (answers, others))
-    if texts != other_texts:
-        raise ValueError(
-            f"'{first}' and '{second}' were not measured on the same texts. Train both with the same eval_data."
-        )
-    seeds = sorted(set(answers) & set(others))
-    pairs = [(answers[seed][1], others[seed][1]) for seed in seeds]
-    if not pairs:  # other seeds: any student of one against any of the other
-        pairs = [(next(iter(answers.values()))[1], next(iter(others.values()))[1])]
-    right, other_right = (np.array(side) for side in zip(*pairs, strict=True))
-    difference, low, high = paired_bootstrap(right, other_right)
-    return {"difference": difference, "low": low, "high": high, "runs": len(pairs), "n": right.shape[1]}
-
-
-def read_seeds(run: str | Path) -> dict | None:
-    """What [`train_seeds`] wrote about the student that is in a run's folder now; `None` where there is nothing."""
-    path = Path(run) / SEEDS_FILE
-    if not path.is_file() or not (Path(run) / "student" / STAGE_FILE).is_file():
-        return None
-    summary = read_note(path, SEEDS)
-    return summary if summary["training"] == _training(Path(run) / "student") else None
-
-
-def _training(folder: Path) -> str:
-    """A digest of how a student was trained, its seed apart."""
-    config = read_stage(folder / STAGE_FILE, "student")["config"]
-    config["arguments"] = {name: value for name, value in config["arguments"].items() if name != "seed"}
-    return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:32]
-
-
-def _answers(folder: Path) -> dict[int, tuple[str, NDArray[np.bool_]]]:
-    """By seed: a digest of the texts, and whether the student was right about each, of a student's or a run's folder."""
-    folders = [folder] if (folder / EVALUATION_FILE).is_file() else [folder / "student"]
-    summary = read_seeds(folder)
-    if summary is not None:
-        folders += [folder / "seeds" / str(seed) for seed in summary["seeds"][1:]]
-    answers = {}
-    for each in folders:
-        table = read_evaluation(each)
-        config = read_stage(each / STAGE_FILE, "student")["config"]
-        right = np.array(table["student_label"][:]) == np.array(table["gold"][:])
-        answers[config["arguments"]["seed"]] = (config["eval_data"], right)
-    return answers

@@ -152,7 +152,7 @@ def _train(
     text_column: str,
     selection: Sequence[dict],
 ) -> None:
-    """Train, and write the student down before anything else is tried with it."""
+    """Train, and save the student before anything else is done with it."""
     set_seed(args.seed)  # before the new classification head is drawn
     tokenizer, model = _load(task, student, revision)
     reading = Reading(min(asked.max_length, longest_input(tokenizer, model)), asked.head_share)

@@ -23,7 +23,7 @@ _MEMORY_FILE = "early_learning.safetensors"
 @dataclass
 class StudentConfig(TrainingArguments):
     """
-    `transformers.TrainingArguments` with defaults for some hundred to some thousand labels, and what is new here.
+    `transformers.TrainingArguments` with defaults for some hundred to some thousand labels, and the arguments below.
 
     Args:
         loss (`str`, defaults to `"cross_entropy"`): `cross_entropy`, `gce` (generalised cross-entropy), `elr`

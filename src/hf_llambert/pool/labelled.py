@@ -1,18 +1,22 @@
-"""Whose labels the folder of a labelled pool holds: what is not by the run's student is left out by name."""
+"""What the folders of a labelled pool and of its cascade hold, and whose labels they are."""
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from datasets import Dataset, Features, IterableDataset
 
-from hf_llambert.data import STAGE_FILE
-from hf_llambert.models import content_id
+from hf_llambert.data import STAGE_FILE, read_files
+from hf_llambert.models import content_id, digest_file
 from hf_llambert.notes import read_note, read_stage
-from hf_llambert.pool.manifest import NOTES, run_digest
+from hf_llambert.pool.manifest import NOTES, run_digest, shard_files
+from hf_llambert.reading import PLAIN, read_tables
 
 _AGAIN = {"labels": "hf-llambert label", "compared": "hf-llambert report"}  # how they are made
 
@@ -112,3 +116,55 @@ def run_labels(run: Path, name: str = "labels") -> Labels | None:
         return found
     why = f"'{name}' is left out: {found.student} labelled it, and 'student' holds {here}. Overwrite it by {_AGAIN[name]}."
     return replace(found, foreign=why)
+
+
+def read_pool(folder: str | Path, streaming: bool = False) -> Dataset | IterableDataset:
+    """The rows that [`label_pool`] wrote, in the order of the pool."""
+    files = shard_files(folder)
+    if not streaming:
+        return read_files("parquet", files)
+    features = Features.from_arrow_schema(pq.read_schema(files[0]))
+    return IterableDataset.from_generator(_rows, features, gen_kwargs={"files": files})
+
+
+def _rows(files: Sequence[Path]) -> Iterator[dict]:
+    for path in files:
+        for table in read_tables("parquet", path, PLAIN):
+            yield from table.to_pylist()
+
+
+def labels_identity(files: Sequence[Path]) -> str:
+    """What the labels are that a cascade is of; its note has it as `labels`."""
+    digest = hashlib.sha256()
+    for path in files:
+        digest.update(f"{path.name}\0".encode())
+        digest_file(path, digest, sampled=True)
+    return digest.hexdigest()[:32]
+
+
+def cascade_summary(results: Mapping) -> list[str]:
+    """What [`cascade`] bought, in sentences."""
+    n, asked = results["n"], results["n_asked"]
+    lines = [f"asked about {asked:,} of {n:,} rows, changed {results['n_changed']:,} labels"]
+    if results["gold"]:
+        whole = results["gold"]["all"]
+        student, both, gain = (whole[key] for key in ("student", "cascade", "difference"))
+        lines[0] += (
+            f"; accuracy {student['value']:.1%} -> {both['value']:.1%}, {100 * gain['value']:+.1f} points "
+            f"({100 * gain['low']:+.1f} to {100 * gain['high']:+.1f}, {whole['n']:,} gold rows)"
+        )
+        part = results["gold"]["asked"]
+        if part:
+            lines.append(
+                f"of the {part['n']:,} gold rows among those asked about the student was right on "
+                f"{part['student']['value']:.1%}, the cascade is on {part['cascade']['value']:.1%}"
+            )
+    if results["threshold"] < results["below"]:
+        lines.append(
+            f"the budget ended at a confidence of {results['threshold']:.3f}; rows below {results['below']:.3f} were meant"
+        )
+    if results["n_failed"]:
+        lines.append(f"{results['n_failed']:,} rows failed and keep the student's label; the same command asks again")
+    if results["n_abstained"]:
+        lines.append(f"the teacher abstained on {results['n_abstained']:,} rows, which keep the student's label")
+    return lines

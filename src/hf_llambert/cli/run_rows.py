@@ -1,0 +1,167 @@
+"""Which rows `hf-llambert run` annotates, holds out and labels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hf_llambert.cli.options import gold_column, say, warn_of_look_alikes
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+    from hf_llambert import TaskSpec
+
+NUM_ANNOTATED = 1000
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """
+    What the command line says about rows.
+
+    Args:
+        data (`str`): All texts.
+        split (`str`, *optional*): Its split.
+        text_column (`str`): Column of the texts.
+        label_column (`str`, *optional*): As on the command line; see [`gold_column`].
+        reading (`dict`): How people's labels are to be read; see [`gold_options`].
+        form (`dict`): Further arguments of [`load_data`].
+        num_annotated (`int`, *optional*): Rows for the teacher.
+        num_held_out (`int`, *optional*): Rows of the data to measure the student on.
+        num_pool (`int`, *optional*): Rows to label.
+        eval_data (`str`, *optional*): Texts elsewhere to measure the student on.
+        eval_split (`str`, *optional*): Their split.
+        eval_config (`str`, *optional*): Their configuration.
+        seed (`int`): Of all draws.
+    """
+
+    data: str
+    split: str | None
+    text_column: str
+    label_column: str | None
+    reading: dict
+    form: dict
+    num_annotated: int | None
+    num_held_out: int | None
+    num_pool: int | None
+    eval_data: str | None
+    eval_split: str | None
+    eval_config: str | None
+    seed: int
+
+
+@dataclass(frozen=True)
+class Rows:
+    """
+    The rows of a run. No text is both annotated and held out.
+
+    Args:
+        rest (`Dataset`): The data without what is held out: `sample` is drawn from it.
+        sample (`Dataset`): For the teacher.
+        pool (`Dataset`, *optional*): For the student; none of them annotated or held out. `None`: all of the data.
+        num_pool (`int`): How many that are.
+        held_out (`Dataset`, *optional*): To measure the student on, gold in `label`.
+        what (`str`): What is held out, for the report.
+        gold_column (`str`, *optional*): People's labels in the data.
+        reading (`dict`): How they are to be read: as the whole column is.
+    """
+
+    rest: Dataset
+    sample: Dataset
+    pool: Dataset | None
+    num_pool: int
+    held_out: Dataset | None
+    what: str
+    gold_column: str | None
+    reading: dict
+
+
+def read_rows(asked: Drawn, task: TaskSpec) -> Rows:
+    """
+    Read the data and divide it. Says what is left out.
+
+    Raises:
+        ValueError: There are fewer rows than asked for, or no people's labels to hold out.
+    """
+    from hf_llambert import check_column, load_data
+
+    columns = [asked.label_column or "label"]
+    data = load_data(asked.data, asked.split, label_columns=columns, text_column=asked.text_column, **asked.form)
+    check_column(data, asked.text_column, "text_column")
+    warn_of_look_alikes(asked.label_column, data.column_names)
+    column = gold_column(asked.label_column, data.column_names)
+    held_out, what, reading = _held_out(asked, data, column, task)
+    rest = data
+    if held_out is not None:
+        texts = set(held_out[asked.text_column])
+        rest = _without(data, asked.text_column, lambda text: text in texts)
+        gone = len(data) - len(rest)
+        if asked.eval_data is not None and gone:
+            say(f"{gone:,} of the {len(data):,} texts of --data are in --eval_data too: they are not annotated")
+        if not len(rest):
+            raise ValueError("Every text of --data is held out to measure on. None is left to annotate.")
+    number = min(NUM_ANNOTATED, len(rest)) if asked.num_annotated is None else asked.num_annotated
+    if not 0 < number <= len(rest):
+        raise ValueError(f"--num_annotated must be from 1 to {len(rest):,}, the texts not held out; got {number:,}.")
+    shuffled = rest.shuffle(seed=asked.seed)
+    sample = shuffled.select(range(number))  # as annotate --num_rows draws it
+    if asked.num_pool is None:
+        return Rows(rest, sample, None, len(data), held_out, what, column, reading)
+    left = len(rest) - number
+    if not 0 < asked.num_pool <= left:
+        raise ValueError(
+            f"--num_pool must be from 1 to {left:,}, the texts neither annotated nor held out; got {asked.num_pool:,}. Without "
+            f"it all {len(data):,} of the data are labelled, those included."
+        )
+    pool = shuffled.select(range(number, number + asked.num_pool))
+    return Rows(rest, sample, pool, asked.num_pool, held_out, what, column, reading)
+
+
+def _held_out(asked: Drawn, data: Dataset, column: str | None, task: TaskSpec) -> tuple[Dataset | None, str, dict]:
+    """What the student is measured on, what it is called, and how the data's own gold is to be read."""
+    from hf_llambert import ABSTAIN, load_data, with_gold
+    from hf_llambert.data import gold_values
+    from hf_llambert.tasks.texts import why_unusable
+
+    if asked.eval_data is not None and asked.num_held_out is not None:
+        raise ValueError("--eval_data and --num_held_out both say what to measure on. Pass one of them.")
+    if asked.eval_data is not None:
+        name = asked.label_column or "label"
+        form = {**asked.form, "config": asked.eval_config, "text_column": asked.text_column}
+        rows = load_data(asked.eval_data, asked.eval_split, label_columns=[name], **form)
+        source = Path(asked.eval_data).name if Path(asked.eval_data).exists() else asked.eval_data
+        what = f"{source}, {asked.eval_split}" if asked.eval_split else source
+        return with_gold(rows, asked.text_column, name, task, **asked.reading), what, asked.reading
+    if asked.num_held_out is None:
+        return None, "", asked.reading
+    if column is None:
+        raise ValueError(
+            "--num_held_out takes texts of --data that people have labelled, and there is no column 'label'. Pass "
+            "--label_column, or --eval_data with such texts."
+        )
+    reading = asked.reading
+    if reading["label_values"] == "auto":
+        reading = {**reading, "label_values": gold_values(data, column, task, **reading)}
+    labelled = with_gold(data, asked.text_column, column, task, **reading).shuffle(seed=asked.seed)
+    labels, texts, drawn = labelled["label"][:], set[str](), list[int]()
+    for row, text in enumerate(labelled[asked.text_column]):
+        if labels[row] != ABSTAIN and why_unusable(text) is None and text not in texts:
+            texts.add(text)
+            drawn.append(row)
+        if len(drawn) == asked.num_held_out:
+            break
+    if not 0 < asked.num_held_out == len(drawn) < len(data):
+        raise ValueError(
+            f"--num_held_out must be from 1 to less than the {len(data):,} texts of --data; people have labelled "
+            f"{sum(label != ABSTAIN for label in labels):,} of them, and {asked.num_held_out:,} are asked for."
+        )
+    name = Path(asked.data).name if Path(asked.data).exists() else asked.data
+    return labelled.select(drawn), f"{len(drawn):,} texts of {name}, held out", reading
+
+
+def _without(data: Dataset, column: str, is_out: Callable[[str], bool]) -> Dataset:
+    rows = (text for part in data.select_columns(column).iter(1000) for text in part[column])
+    return data.select([row for row, text in enumerate(rows) if not is_out(text)])

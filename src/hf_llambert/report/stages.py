@@ -1,0 +1,138 @@
+"""What the stages of a run noted, as a report takes it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+from hf_llambert.data import STAGE_FILE, damaged_note, read_note
+from hf_llambert.notes import COUNT, SHARE, read_stage
+from hf_llambert.pool.labelled import labels_identity, run_labels
+from hf_llambert.quality.curves import CURVE_FILE, worth_of_labels
+from hf_llambert.tasks.logs import get_logger
+from hf_llambert.tasks.spec import TaskSpec
+
+logger = get_logger(__name__)
+
+_KINDS = {"baseline": "student"}
+_MORE = 500  # labels whose worth is told
+
+
+def stage_note(folder: Path) -> dict | None:
+    """The note of a stage; `None` where it was not run."""
+    path = folder / STAGE_FILE
+    return read_stage(path, _KINDS.get(folder.name, folder.name)) if path.is_file() else None
+
+
+def check_sizes(run: Path, stages: Mapping[str, dict | None], task: TaskSpec) -> None:
+    """Raise an `OSError` where figures are not of so many labels as the task has."""
+    for name, place in (("annotated", "quality"), ("student", "eval"), ("baseline", "eval")):
+        quality = (stages[name] or {"results": {}})["results"].get(place)
+        if quality and {len(quality["confusion"]), len(quality["per_class"])} != {task.num_labels}:
+            path = run / name / STAGE_FILE
+            raise damaged_note(path, f"expected figures of {task.num_labels} labels at 'results.{place}'")
+        found = (stages[name] or {"results": {}})["results"].get("calibration")
+        if found and len(found["bias"]) != task.num_labels:
+            path = run / name / STAGE_FILE
+            raise damaged_note(path, f"expected a bias for each of {task.num_labels} labels, got {found['bias']}")
+
+
+def stage_figures(stages: Mapping[str, dict | None], task: TaskSpec) -> dict:
+    """The parts of a report that the stages themselves noted."""
+    annotation, student, baseline, labels, cascaded = (
+        stage["results"] if (stage := stages[name]) else None
+        for name in ("annotated", "student", "baseline", "labels", "cascade")
+    )
+    teacher = None
+    if annotation:
+        counts = {name: value for name, value in annotation.items() if name not in ("quality", "n_rows")}
+        quality = annotation.get("quality") or {}
+        what = "teacher, on the annotated sample"
+        teacher = {"what": what, **counts, **quality, "coverage": annotation["coverage"]}
+    out: dict = {
+        "task": task.to_dict(),
+        "teacher_identity": stages["annotated"]["config"].get("teacher") if stages["annotated"] else None,
+        "n_annotated": annotation["n_rows"] if annotation else None,
+        "n_silver": student["train"]["n_silver"] if student else None,
+        "n_labelled": labels["n_labelled"] if labels else None,
+        "teacher": teacher,
+        "student": None,
+        "baseline": None,
+        "labels": labels or None,
+        "cascade": cascaded or None,
+    }
+    if stages["annotated"] and "members" in stages["annotated"]["config"]:
+        out["members"] = stages["annotated"]["config"]["members"]
+    if student:
+        out["student"] = {
+            "what": "student, on held-out gold",
+            **(student.get("eval") or {}),
+            "train": student["train"],
+        }
+        if labels:
+            out["student"]["texts_per_second"] = labels["texts_per_second"]
+    if baseline:
+        what = "baseline: the same student on gold labels"
+        out["baseline"] = {"what": what, **(baseline.get("eval") or {}), "train": baseline["train"]}
+    return out
+
+
+def notes_of_student(run: Path) -> tuple[dict[str, dict | None], dict[str, str]]:
+    """
+    What a run's student left: the notes of the pool that it labelled to its end and of its cascade.
+
+    Args:
+        run (`Path`): Folder of the run.
+
+    Returns:
+        `tuple[dict, dict]`: The notes of `labels` and `cascade`, or `None`; and by name why one that is there is left out.
+    """
+    found, cascade = run_labels(run), run / "cascade" / STAGE_FILE
+    note = read_stage(cascade, "cascade") if cascade.is_file() else None
+    left_out = {"labels": why} if found is not None and (why := found.left_out) else {}
+    if note and found is not None and (left_out or labels_identity(found.shards()) != note["config"].get("labels")):
+        left_out["cascade"] = (
+            "'cascade' is left out: it is of other labels. Run hf-llambert label with its options again."
+        )
+    notes = {"labels": found.note if found is not None else None, "cascade": note}
+    return {name: None if name in left_out else one for name, one in notes.items()}, left_out
+
+
+def student_less_teacher(student: Mapping | None, teacher: Mapping | None) -> dict | None:
+    """
+    The student's accuracy on held-out texts less the teacher's on annotated ones, with the 95 % interval of Newcombe (1998,
+    method 10) for shares of different texts. `None` where one was not measured.
+    """
+    if not student or not teacher or student.get("accuracy") is None or teacher.get("accuracy") is None:
+        return None
+    difference = student["accuracy"] - teacher["accuracy"]
+    down = math.hypot(student["accuracy"] - student["accuracy_low"], teacher["accuracy_high"] - teacher["accuracy"])
+    up = math.hypot(student["accuracy_high"] - student["accuracy"], teacher["accuracy"] - teacher["accuracy_low"])
+    return {"difference": difference, "low": difference - down, "high": difference + up}
+
+
+def measured_alike(first: dict | None, second: dict | None) -> bool:
+    """Whether two students were measured, and on the same texts."""
+    texts = [stage["config"]["eval_data"] if stage else None for stage in (first, second)]
+    return texts[0] is not None and texts[0] == texts[1]
+
+
+def advice(run: Path) -> dict | None:
+    """What more labels are worth, from the run's learning curve; `None` where it has none of its student."""
+    path = run / CURVE_FILE
+    if not path.is_file():
+        return None
+    try:
+        curve = read_note(path, {"sizes": [COUNT], "accuracy": [SHARE], "n_eval": COUNT, "n_train": COUNT})
+        sizes, accuracy = curve["sizes"], curve["accuracy"]
+        student = run / "student" / "metrics.json"
+        if student.is_file() and read_note(student, {"train": {"n": int}})["train"]["n"] != curve["n_train"]:
+            logger.warning(
+                "'%s' is of another number of labels than the student, and is left out: train --curve.", path
+            )
+            return None
+        return {"n_eval": int(curve["n_eval"]), **curve, **worth_of_labels(sizes, accuracy, min(_MORE, max(sizes)))}
+    except (ValueError, OSError) as error:
+        logger.warning("'%s' is no learning curve (%s) and is left out. Remove it, or make it again.", path, error)
+        return None

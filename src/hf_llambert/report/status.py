@@ -1,0 +1,310 @@
+"""What is in the folder of a run, what is next and what it cost, from its notes alone: nothing heavy is imported."""
+
+from __future__ import annotations
+
+import json
+import platform
+import shlex
+import sqlite3
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing, suppress
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Literal
+
+from hf_llambert.annotation.ledger import ledger_files, open_ledger_file, unreadable
+from hf_llambert.models import content_id
+from hf_llambert.notes import read_note, read_stage
+from hf_llambert.planning.prices import load_prices, run_cost
+from hf_llambert.report.run_note import RunNote, read_run_note
+from hf_llambert.tasks.spec import builtin_tasks, load_task
+from hf_llambert.whole import is_alive
+
+State = Literal["done", "part", "old", "none", "damaged"]
+_STAGES = {"annotate": "annotated", "train": "student", "label": "labels"}
+_NOTE = "stage.json"
+_TOTALS = "SELECT count(*), total(input_tokens), total(output_tokens), total(seconds), max(asked_at) FROM replies"
+
+
+@dataclass(frozen=True)
+class StageStatus:
+    """
+    One stage of a run.
+
+    Args:
+        name (`str`): `annotate`, `train`, `label` or `report`.
+        state (`str`): `done`, `part` (begun), `old` (done, of something else than what is there now), `none`, `damaged`.
+        rows (`int`, *optional*): Rows that are done.
+        of (`int`, *optional*): How many there will be, where that is known.
+        when (`str`, *optional*): When its note, or the last of it, was written; ISO 8601.
+        says (`str`, defaults to `""`): What came of it, or what is wrong.
+    """
+
+    name: str
+    state: State
+    rows: int | None = None
+    of: int | None = None
+    when: str | None = None
+    says: str = ""
+
+
+_Look = Callable[[Path, Mapping[str, dict], RunNote | None], StageStatus]
+
+
+def run_status(run: str | Path, prices: str | Path | None = None) -> dict:
+    """
+    What is in a run's folder.
+
+    Args:
+        run (`str` or `Path`): The folder.
+        prices (`str` or `Path`, *optional*): Price table, to count money by. Defaults to the one that `hf-llambert run` was
+            given.
+
+    Returns:
+        `dict`: `run`, `task` (its name), `stages` (a list; see [`StageStatus`]), `finished` (nothing is left to do), `passed`
+        (`None` without a gate), `next` (a command, `None` where nothing is left; words in capitals are not known here), `cost`
+        (`input_tokens`, `output_tokens`, `seconds` by stage, `money` and `currency` or `None`) and `notes` (what else is to
+        be said).
+
+    Raises:
+        FileNotFoundError: There is no such folder, or nothing of a run in it.
+        ValueError: The price table cannot be read, or lacks a model.
+    """
+    run, notes = Path(run), list[str]()
+    if not run.is_dir():
+        raise FileNotFoundError(f"There is no folder '{run}'. hf-llambert run makes one, with --output.")
+    asked = None
+    try:
+        asked = read_run_note(run)
+    except OSError as error:
+        notes.append(str(error))
+    found: dict[str, dict] = {}
+    looks = {"annotate": _annotate, "train": _train, "label": _label}
+    stages = [_look(run, name, look, found, asked) for name, look in looks.items()]
+    if asked is None and not notes and all(one.state == "none" for one in stages):
+        whose = f" It is one stage of the run '{run.parent}'." if (run / _NOTE).is_file() else ""
+        raise FileNotFoundError(f"'{run}' holds nothing of a run: no annotated texts, no student, no labels.{whose}")
+    report, passed = _report(run, found, stages)
+    stages.append(report)
+    finished = all(one.state == "done" for one in stages)
+    table = prices or (asked.asked.get("prices") if asked is not None else None)
+    return {
+        "run": str(run),
+        "task": found["annotate" if "annotate" in found else "train"]["config"]["task"]["name"]
+        if {"annotate", "train"} & found.keys()
+        else None,
+        "stages": [asdict(one) for one in stages],
+        "finished": finished,
+        "passed": passed,
+        "next": None if finished else _next(run, stages, found, asked),
+        "cost": _cost(run, found, None if table is None else Path(str(table)), notes, stated=prices is not None),
+        "notes": notes,
+    }
+
+
+def _look(run: Path, name: str, look: _Look, found: dict[str, dict], asked: RunNote | None) -> StageStatus:
+    """One stage; its note, where it is done, is put into `found`. What is wrong with it is its status."""
+    folder = run / _STAGES[name]
+    try:
+        if (folder / _NOTE).is_file():
+            note = read_stage(folder / _NOTE, _STAGES[name])
+            if note["results"]:
+                found[name] = note
+        elif folder.exists():
+            raise OSError(f"'{folder}' has no {_NOTE}: it was not made by hf-llambert, or not all of it is there.")
+        return look(run, found, asked)
+    except (OSError, sqlite3.Error) as error:
+        return StageStatus(name, "damaged", says=str(error))
+
+
+def _annotate(run: Path, found: Mapping[str, dict], asked: RunNote | None) -> StageStatus:
+    if "annotate" not in found:
+        replies = _ledger(run)
+        of = asked.rows.get("annotated") if asked is not None else None
+        if not replies["replies"]:
+            return StageStatus("annotate", "none", of=of)
+        says = f"replies in the ledger{_at_it(run, 'annotated')}"
+        return StageStatus("annotate", "part", replies["replies"], of, replies["last"], says)
+    results = found["annotate"]["results"]
+    counts = [f"{results[f'n_{what}']:,} {what}" for what in ("ok", "abstained", "failed") if results[f"n_{what}"]]
+    if results.get("quality"):
+        counts.append(f"agreement with gold {results['quality']['accuracy']:.1%}")
+    if results["n_failed"]:
+        counts.append("the same command asks about those that failed")
+    return StageStatus(
+        "annotate", "done", results["n_rows"], results["n_rows"], _when(run / "annotated"), "; ".join(counts)
+    )
+
+
+def _train(run: Path, found: Mapping[str, dict], asked: RunNote | None) -> StageStatus:
+    if "train" not in found:
+        state = _last_state(run)
+        if state is None:
+            return StageStatus("train", "none")
+        return StageStatus("train", "part", says=state)
+    results, when = found["train"]["results"], _when(run / "student")
+    n = results["train"]["n"]
+    if not (run / "student" / "metrics.json").is_file():
+        return StageStatus("train", "part", n, n, when, "trained, not measured yet: the same command measures it")
+    quality = results.get("eval")
+    says = f"accuracy {quality['accuracy']:.1%} on {quality['n']:,} held-out texts" if quality else "not measured"
+    selection = results["train"]["selection"]
+    if "annotate" in found and selection and selection[0]["n"] != found["annotate"]["results"]["n_rows"]:
+        return StageStatus("train", "old", n, n, when, f"learnt from another annotation than is there now; {says}")
+    return StageStatus("train", "done", n, n, when, says)
+
+
+def _label(run: Path, found: Mapping[str, dict], asked: RunNote | None) -> StageStatus:
+    folder = run / "labels"
+    of = asked.rows.get("pool") if asked is not None else None
+    if not (folder / _NOTE).is_file():
+        return StageStatus("label", "none", of=of)
+    student, by = run / "student", read_stage(folder / _NOTE, "labels")["config"].get("student")
+    with suppress(FileNotFoundError):  # no weights any more
+        if student.is_dir() and by not in (None, content_id(str(student))):
+            says = "by another student than is there now"
+            return StageStatus("label", "old", when=_when(folder), says=f"{says}: label with --overwrite")
+    if "label" not in found:
+        rows, when = _shards(folder)
+        return StageStatus("label", "part", rows, of, when, f"in finished shards{_at_it(run, 'labels')}")
+    results = found["label"]["results"]
+    rows, shards = results["n_labelled"] + results["n_unusable"], _shards(folder)[0]
+    if results.get("complete") is False or shards < rows:
+        return StageStatus("label", "part", min(shards, rows), rows, _when(folder), "shards are missing")
+    says = f"{results['n_unusable']:,} unusable" if results["n_unusable"] else ""
+    return StageStatus("label", "done", rows, rows, _when(folder), says)
+
+
+def _report(run: Path, found: Mapping[str, dict], stages: Sequence[StageStatus]) -> tuple[StageStatus, bool | None]:
+    """The report, whether it is of what is there now, and what the gate in it says."""
+    path = run / "report.json"
+    if not path.is_file():
+        return StageStatus("report", "none"), None
+    when = _time(path.stat().st_mtime)
+    try:
+        shape = {"teacher": (dict, None), "student": (dict, None), "labels": (dict, None)}
+        report = read_note(path, {**shape, "gate?": {"passed": bool}}, f"Write it anew: hf-llambert report {run}")
+    except OSError as error:
+        return StageStatus("report", "damaged", says=str(error)), None
+    gate = report.get("gate")
+    passed = None if gate is None else bool(gate["passed"])
+    says = "" if passed is None else f"the gate is {'passed' if passed else 'missed'}"
+    theirs = (report["teacher"], (report["student"] or {}).get("train"), report["labels"])
+    ours = [found[name]["results"] if name in found else None for name in _STAGES]
+    ours[1] = None if ours[1] is None else ours[1]["train"]
+    old = [(one or {}).get("seconds") for one in theirs] != [(one or {}).get("seconds") for one in ours]
+    if old and not any(one.state == "old" for one in stages):  # it leaves out what is of another student
+        return StageStatus(
+            "report", "old", when=when, says="; ".join(["of what was there before", *filter(None, [says])])
+        ), passed
+    return StageStatus("report", "done", when=when, says=says), passed
+
+
+def _next(run: Path, stages: Sequence[StageStatus], found: Mapping[str, dict], asked: RunNote | None) -> str | None:
+    """The command that goes on; words in capitals stand for what is not known here."""
+    if asked is not None and asked.finished is None and asked.command is not None:
+        return asked.command
+    stage = next(one for one in stages if one.state != "done")
+    config = (found.get("annotate") or found.get("train") or {"config": {}})["config"]
+    folder, task = shlex.quote(str(run)), shlex.quote(_task_name(config.get("task")))
+    column = config.get("text_column", "text")
+    more = "" if column == "text" else f" --text_column {shlex.quote(column)}"
+    if stage.state == "damaged" and stage.name != "report":
+        return None
+    return {
+        "annotate": f"hf-llambert annotate --task {task} --data DATA --teacher TEACHER{more} --output {folder}",
+        "train": f"hf-llambert train --task {task} --silver {folder} --student STUDENT{more} --output {folder}"
+        + (" --resume_from_checkpoint true" if stage.state == "part" and stage.rows is None else ""),
+        "label": f"hf-llambert label --student {folder} --data DATA{more} --output {folder}"
+        + (" --overwrite" if stage.state == "old" else ""),
+        "report": f"hf-llambert report {folder}",
+    }[stage.name]
+
+
+def _task_name(task: object) -> str:
+    """A built-in task by its name; of another the file is not known here."""
+    name = task.get("name") if isinstance(task, Mapping) else None
+    return str(name) if name in builtin_tasks() and load_task(str(name)).to_dict() == task else "TASK"
+
+
+def _cost(run: Path, found: Mapping[str, dict], prices: Path | None, notes: list[str], stated: bool) -> dict:
+    """Tokens, seconds and, where prices are known, money; of annotating that is not done what the ledger holds."""
+    results = {name: found[name]["results"] if name in found else None for name in _STAGES}
+    asked = results["annotate"]
+    if asked is None:
+        with suppress(OSError, sqlite3.Error):  # said of the stage
+            asked = _ledger(run)
+    trained = results["train"]["train"] if results["train"] else None
+    parts = {"annotate": asked, "train": trained, "label": results["label"]}
+    cost: dict = {name: (asked or {}).get(name) for name in ("input_tokens", "output_tokens")}
+    cost["seconds"] = {name: (one or {}).get("seconds") for name, one in parts.items()}
+    cost |= {"money": None, "currency": None}
+    if prices is None or not found:
+        return cost
+    try:
+        taken = {"teacher": results["annotate"], "student": results["train"], "labels": results["label"]}
+        paid = run_cost(taken, load_prices(prices))
+        cost |= {"money": paid["total"], "currency": paid["currency"]}
+    except (ValueError, LookupError) as error:
+        if stated:
+            raise ValueError(str(error)) from error
+        notes.append(f"no money is counted: {error}")
+    return cost
+
+
+def _ledger(run: Path) -> dict:
+    """What the ledger in a run holds."""
+    whole = {"replies": 0, "input_tokens": 0, "output_tokens": 0, "seconds": 0.0}
+    last = None
+    for path in ledger_files(run / "ledger"):
+        with closing(open_ledger_file(path)) as connection:
+            try:
+                row = connection.execute(_TOTALS).fetchone()
+            except sqlite3.DatabaseError as error:
+                raise unreadable(path, error) from error
+        whole = {name: value + of for (name, value), of in zip(whole.items(), row, strict=False)}
+        last = max((at for at in (last, row[-1]) if at is not None), default=None)
+    return {**whole, "last": None if last is None else _time(last)}
+
+
+def _shards(labels: Path) -> tuple[int, str | None]:
+    """Rows of the shards that are there as their notes say, and when the last was written."""
+    rows, last = 0, None
+    for note in sorted((labels / ".manifest").glob("part-*.json")):
+        shard = labels / note.name.removesuffix(".json")
+        with suppress(OSError, ValueError, TypeError, KeyError, RecursionError):
+            noted = json.loads(note.read_text(encoding="utf-8"))
+            if noted["rows"] and shard.stat().st_size == noted["size"]:
+                rows += int(noted["rows"])
+                last = max(last or 0.0, shard.stat().st_mtime)
+    return rows, None if last is None else _time(last)
+
+
+def _last_state(run: Path) -> str | None:
+    """How far the training is that left the newest checkpoint."""
+    found = sorted(run.glob("checkpoints/**/checkpoint-*/trainer_state.json"), key=lambda path: path.stat().st_mtime)
+    if not found:
+        return "begun" if any(run.glob("checkpoints/*")) else None
+    try:
+        state = json.loads(found[-1].read_text(encoding="utf-8"))
+        return f"step {int(state['global_step']):,} of {int(state['max_steps']):,} is in a checkpoint"
+    except (ValueError, TypeError, KeyError, RecursionError, UnicodeDecodeError):
+        return "begun"
+
+
+def _at_it(run: Path, name: str) -> str:
+    """Says which process of this machine writes a folder, where one does."""
+    with suppress(OSError):
+        words = (run / f".{name}.lock").read_text(encoding="utf-8", errors="replace").split()
+        if words[:1] == ["process"] and words[1:2] and words[1].isdecimal() and words[-1] == platform.node():
+            return f"; process {words[1]} is at it" if is_alive(int(words[1])) else ""
+    return ""
+
+
+def _when(folder: Path) -> str:
+    return _time((folder / _NOTE).stat().st_mtime)
+
+
+def _time(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds).astimezone().isoformat(timespec="seconds")
