@@ -91,7 +91,7 @@ def undrawn_trainings(request, monkeypatch):
 @pytest.fixture
 def undrawn_reports(monkeypatch):
     """The figures of reports are not rendered."""
-    monkeypatch.setattr("hf_llambert.report.figures.Figure", Undrawn)
+    monkeypatch.setattr("hf_llambert.report.figures._figure", lambda size: Undrawn(figsize=size, layout="constrained"))
 
 
 @pytest.fixture
