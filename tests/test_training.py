@@ -38,7 +38,7 @@ def trained(reviews, student_dir, tmp_path):
     return tmp_path / "student", metrics
 
 
-def test_student_learns_and_what_was_measured_is_written(trained, reviews):
+def test_student_learns_and_what_was_measured_is_written(drawn, trained, reviews):
     folder, metrics = trained
     assert metrics["eval"]["accuracy"] == 1.0
     assert metrics["train"]["n"] == 16
