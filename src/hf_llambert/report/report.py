@@ -103,7 +103,8 @@ def write_report(
     prices: str | Path | None = None,
 ) -> dict:
     """
-    Read what is in a run's folder and write `report.json`, `report.html`, `report.md` and `figures/`.
+    Read what is in a run's folder and write `report.json`, `report.html`, `report.md` and `figures/`. What was found is kept
+    in `findings.json`, for the next report that reads the same.
 
     Args:
         run (`str` or `Path`): Folder with `annotated`, `student` or both and, where they were made, `baseline`, `labels`
