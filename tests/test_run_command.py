@@ -232,7 +232,9 @@ def test_without_people_s_labels_nothing_is_measured_and_that_is_said(words, mai
     make_reviews(20).remove_columns("label").to_json("reviews.jsonl")
     assert "there is no column 'label'" in main(*words, "--yes", expect=1)
     words = [one for one in words if one not in ("--num_held_out", 10)]
-    assert "not measured: that takes --eval_data or --num_held_out" in stages(main(*words, "--yes"))[1]
+    lines = stages(main(*words, "--yes"))
+    assert "not measured: that takes --eval_data or --num_held_out" in lines[1]
+    assert lines[2].endswith("; those annotated are among them")
 
 
 def test_gold_is_trained_on_together_with_silver(words, main, here):

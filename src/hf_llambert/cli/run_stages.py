@@ -206,7 +206,8 @@ class Way:
         line = f"{found['n_labelled']:,} texts"
         line += f", {found['n_unusable']:,} unusable" if found["n_unusable"] else ""
         line += f", {found['texts_per_second']:,.1f} texts/s" if found["texts_per_second"] else ""
-        return line + ("; those annotated and held out are among them" if whole else "")
+        among = "annotated and held out" if self.drawn.num_held_out else "annotated"
+        return line + (f"; those {among} are among them" if whole else "")
 
     def _report(self) -> str:
         from hf_llambert import compare_labels, load_prices, write_report
