@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 import torch
 from datasets import Dataset
+from matplotlib.figure import Figure
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import (
     BertConfig,
@@ -53,6 +54,14 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "recipes"))  # as a recipe
 ASSETS = Path(os.environ.get("HF_LLAMBERT_ASSETS", Path(__file__).parent.parent / "assets"))
 
 
+LONG = ("test_push", "test_recipes", "test_studies_a", "test_recipes_readme", "test_trainer", "test_studies_b")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files first, so that no process ends late with one of them."""
+    items.sort(key=lambda item: LONG.index(item.path.stem) if item.path.stem in LONG else len(LONG))
+
+
 def pytest_collection_finish() -> None:
     """Leave what the imports made out of every later `gc.collect`, of which each training calls four."""
     gc.collect()
@@ -63,6 +72,31 @@ def pytest_collection_finish() -> None:
 def separate_cache(tmp_path, monkeypatch):
     """Each test has its own cache, so that none passes on another's results."""
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+
+
+class Undrawn(Figure):
+    """A figure that is put together and not rendered, which takes longer than a small training."""
+
+    def savefig(self, path: str | Path, **kwargs: object) -> None:
+        Path(path).write_bytes(b"not drawn")
+
+
+@pytest.fixture(autouse=True)
+def undrawn_trainings(request, monkeypatch):
+    """The figures of trainings are rendered where a test asks for `drawn` only."""
+    if "drawn" not in request.fixturenames:
+        monkeypatch.setattr("hf_llambert.training.figures.Figure", Undrawn)
+
+
+@pytest.fixture
+def undrawn_reports(monkeypatch):
+    """The figures of reports are not rendered."""
+    monkeypatch.setattr("hf_llambert.report.figures._figure", lambda size: Undrawn(figsize=size, layout="constrained"))
+
+
+@pytest.fixture
+def drawn():
+    """Figures of trainings are wanted."""
 
 
 @pytest.fixture

@@ -14,7 +14,8 @@ from datasets import Dataset, load_dataset
 from endpoint_server import EndpointServer
 from hf_llambert import cli, load_data
 from hf_llambert.annotation.ledger import Ledger
-from hf_llambert.cli.options import say
+from hf_llambert.cli.options import TEACHERS, say
+from hf_llambert.teachers.kinds import KINDS
 
 
 def run(*arguments, expect=0, **kwargs) -> str:
@@ -400,3 +401,8 @@ def test_configuration_of_files_here_is_refused(task_file, data_file, student_di
             "train", "--task", task_file, "--gold", data_file, "--student", student_dir, "--output", tmp_path / "run",
             "--config", "plain_text",
         )  # fmt: skip
+
+
+def test_completion_knows_every_kind_of_teacher():
+    assert sorted(TEACHERS("")) == sorted(KINDS)
+    assert TEACHERS("v") == ["vllm"]

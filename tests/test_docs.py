@@ -15,6 +15,7 @@ import typer
 
 import hf_llambert
 from hf_llambert.cli import app
+from hf_llambert.quality.gate import FIGURES
 
 ROOT = Path(__file__).parent.parent
 NEEDED = ("mkdocs", "material", "mkdocstrings_handlers.python")
@@ -169,3 +170,8 @@ DOCUMENTS = [
 @pytest.mark.parametrize("page", DOCUMENTS, ids=lambda path: path.name)
 def test_lines_of_documents_are_at_most_a_hundred_columns_wide(page):
     assert [line for line in prose(page.read_text(encoding="utf-8")) if len(line) > 100] == []
+
+
+def test_page_on_the_gate_has_every_figure():
+    rows = re.findall(r"^\| (`[^|]*`) \|", (ROOT / "docs" / "gate.md").read_text(), re.MULTILINE)
+    assert {name for row in rows for name in re.findall(r"`(\w+)`", row)} == set(FIGURES)

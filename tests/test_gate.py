@@ -30,6 +30,7 @@ from test_cli import call
 from test_cli import run as command
 from test_training import arguments
 
+pytestmark = pytest.mark.usefixtures("undrawn_reports")
 TASK = TaskSpec("films", ("negative", "positive"), "{text}", chat=False)
 GOOD, BAD = ["fine", "great", "warm", "keen"], ["dull", "slow", "poor", "weak"]
 GATE = {

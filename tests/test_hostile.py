@@ -18,6 +18,8 @@ from hf_llambert import (
 )
 from hostile import CONTROL, FORMATS, hostile_texts
 
+pytestmark = pytest.mark.usefixtures("undrawn_reports")
+
 TEXTS = hostile_texts()
 QUESTION = TaskSpec.from_dict(
     {

@@ -20,6 +20,8 @@ from hf_llambert.annotation.jury import jury_columns, posterior
 from hf_llambert.hub.cards import dataset_card
 from hf_llambert.hub.files import annotation_note
 
+pytestmark = pytest.mark.usefixtures("undrawn_reports")
+
 TASK = TaskSpec("t", ("a", "b", "c"), "{text}")
 ACCURACIES = {"good": 0.9, "fair": 0.8, "weak": 0.6, "weaker": 0.6, "poor": 0.55}
 

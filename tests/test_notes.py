@@ -32,6 +32,8 @@ from hf_llambert.notes import ANNOTATION, ANY, SEEDS, misfit, read_note, read_st
 from hf_llambert.stages import note_stage, stage_results
 from hf_llambert.whole import write_whole
 
+pytestmark = pytest.mark.usefixtures("undrawn_reports")
+
 BYTES = {
     "empty": b"",
     "cut": None,

@@ -134,10 +134,11 @@ def test_push_killed_at_three_instants_and_repeated_ends_complete_with_no_file_s
     heavy.write_bytes(len(text).to_bytes(8, "little") + text + whole[8 + size :])
     driver = f"""
         import multiprocessing, random, sys, time
-        from hf_llambert import Publication, push_run
+        from hf_llambert import Publication, push_run, write_report
         import hf_llambert.hub.commits
         import hf_llambert.hub.files, hf_llambert.hub.space, hf_llambert.report.report, pyarrow.parquet, torch
         hf_llambert.hub.commits._FIRST_WAIT = 0.0  # only between attempts at one call
+        write_report({str(run)!r})  # which the first push alone would draw
 
         def push(name):
             push_run({str(run)!r}, Publication(name, "apache-2.0"))

@@ -28,7 +28,7 @@ from hf_llambert import (
     write_queue,
     write_report,
 )
-from hf_llambert.report import findings
+from hf_llambert.report import drawings, findings, report
 from test_review_page import chromium  # noqa: F401  (a fixture)
 from test_training import arguments
 
@@ -397,6 +397,64 @@ def test_figures_are_drawn_once_for_what_they_show(finished):
     assert {path.name for path in figures.glob("*.png")} == before.keys()
 
 
+def test_figures_of_a_report_that_stopped_are_not_taken_for_others(finished, monkeypatch):
+    write_report(finished)
+    figure, stage = finished / "figures" / "calibration.png", finished / "student" / "stage.json"
+    first, noted = figure.read_bytes(), stage.read_text()
+    note = json.loads(noted)
+    note["results"]["eval"]["ece"] /= 2
+    stage.write_text(json.dumps(note))
+    with monkeypatch.context() as patch:
+        patch.setattr(drawings, "draw_coverage", lambda *args, **kwargs: sys.exit("stopped"))
+        (finished / "figures" / "coverage.png").unlink()
+        with pytest.raises(SystemExit):
+            write_report(finished)
+    assert figure.read_bytes() != first
+    stage.write_text(noted)
+    write_report(finished)
+    assert figure.read_bytes() == first
+
+
+def test_damaged_figure_is_drawn_again(finished):
+    write_report(finished)
+    figure = finished / "figures" / "confusion.png"
+    whole = figure.read_bytes()
+    figure.write_bytes(whole[:1000])
+    write_report(finished)
+    assert figure.read_bytes() == whole
+
+
+def test_another_report_may_remove_an_old_figure_first(finished, monkeypatch):
+    old = finished / "figures" / "of_an_older_version.png"
+    write_report(finished)
+    old.write_bytes(b"")
+    glob = Path.glob
+
+    def found_and_gone(folder, pattern):
+        found = list(glob(folder, pattern))
+        if folder.name == "figures":
+            old.unlink(missing_ok=True)
+        return found
+
+    monkeypatch.setattr(Path, "glob", found_and_gone)
+    write_report(finished)
+    assert not old.exists()
+
+
+def test_findings_are_looked_for_again_by_other_versions_and_for_other_labels(finished, monkeypatch):
+    write_report(finished)
+    version = report.version
+    monkeypatch.setattr(report, "version", lambda name: "0" if name == "scikit-learn" else version(name))
+    assert found_anew(finished, monkeypatch)
+    shutil.rmtree(finished / "annotated")  # whose note says which labels there are
+    assert found_anew(finished, monkeypatch)
+    assert not found_anew(finished, monkeypatch)
+    stage = finished / "student" / "stage.json"
+    stage.write_text(stage.read_text().replace('"positive"', '"good"'))
+    assert found_anew(finished, monkeypatch)
+    assert set(write_report(finished)["prevalence"]) == {"negative", "good"}
+
+
 def test_report_and_gate_load_no_model_library(finished):
     code = """
 import sys
@@ -417,3 +475,21 @@ def test_student_is_asked_about_the_annotated_texts_once(finished, monkeypatch):
 
     monkeypatch.setattr("hf_llambert.pool.shards.label_pool", refuse)
     compare_labels(finished)
+
+
+def test_annotated_texts_of_another_column_are_labelled_anew(finished, data):
+    shutil.rmtree(finished / "annotated")
+    asked = str(finished / "asked")
+    labeler = LLMLabeler(TASK, CountingTeacher(asked), finished / "ledger", text_column="review")
+    annotate(data.rename_column("text", "review"), labeler, finished / "annotated", gold_column="label")
+    assert write_report(finished)["disagreements"]["student_gold"] == 0
+    compare_labels(finished)
+    assert read_pool(finished / "compared")["review"][:] == data["text"][:]
+
+
+def test_damaged_comparison_is_made_anew(finished):
+    shard = next((finished / "compared").glob("part-*.parquet"))
+    before, whole = read_pool(finished / "compared")["student_label"][:], shard.read_bytes()
+    shard.write_bytes(whole[:100] + bytes(100) + whole[200:])
+    compare_labels(finished)
+    assert read_pool(finished / "compared")["student_label"][:] == before

@@ -245,7 +245,7 @@ def test_wrong_arguments_are_explained(tmp_path, changes, message):
         config(tmp_path, **changes)
 
 
-def test_silver_and_gold_are_mixed_and_drawn(reviews, student_dir, tmp_path):
+def test_silver_and_gold_are_mixed_and_drawn(drawn, reviews, student_dir, tmp_path):
     found = fit(
         reviews, student_dir, "s", tmp_path, gold=gold_of(reviews), silver_epochs=2, gold_epochs=3, logging_steps=1,
     )  # fmt: skip

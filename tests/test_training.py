@@ -1,13 +1,14 @@
 import dataclasses
 import json
 import pickle
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 from datasets import ClassLabel, Dataset, Value
 from datasets.fingerprint import Hasher
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
 from forked import run_by_two_processes
@@ -38,7 +39,7 @@ def trained(reviews, student_dir, tmp_path):
     return tmp_path / "student", metrics
 
 
-def test_student_learns_and_what_was_measured_is_written(trained, reviews):
+def test_student_learns_and_what_was_measured_is_written(drawn, trained, reviews):
     folder, metrics = trained
     assert metrics["eval"]["accuracy"] == 1.0
     assert metrics["train"]["n"] == 16
@@ -77,6 +78,21 @@ def test_head_for_other_labels_is_made_anew(reviews, student_dir, tmp_path):
     rows = reviews.map(lambda row, i: {"label": i % 3}, with_indices=True)
     train_student(task, student_dir, tmp_path / "s", arguments(tmp_path, num_train_epochs=1), silver=rows)
     assert StudentLabeler(tmp_path / "s").labels == ("a", "b", "c")
+
+
+def test_weights_that_an_encoder_lacks_are_named_and_a_new_head_is_not(reviews, student_dir, tmp_path, caplog, capfd):
+    encoder = shutil.copytree(student_dir, tmp_path / "encoder")
+    weights = load_file(encoder / "model.safetensors")
+    kept = {name: weight for name, weight in weights.items() if name.startswith("bert.")}
+    save_file(kept, encoder / "model.safetensors", {"format": "pt"})
+    rows = reviews.select(range(8))
+    train_student(TASK, str(encoder), tmp_path / "whole", arguments(tmp_path, num_train_epochs=1), gold=rows)
+    assert "at random" not in caplog.text
+    assert "MISSING" not in capfd.readouterr().err
+    lost = next(name for name in kept if "encoder.layer.0.output.dense.weight" in name)
+    save_file({name: w for name, w in kept.items() if name != lost}, encoder / "model.safetensors", {"format": "pt"})
+    train_student(TASK, str(encoder), tmp_path / "lacking", arguments(tmp_path, num_train_epochs=1), gold=rows)
+    assert f"1 weights of the encoder '{encoder}' are not in its files and begin at random: {lost}." in caplog.text
 
 
 def test_one_label_only_is_refused(reviews, student_dir, tmp_path):

@@ -60,7 +60,8 @@ class Drawing:
 
 def draw(run: Path, wanted: Sequence[Drawing]) -> list[tuple[str, str]]:
     """
-    Have the figures in `run/figures`, and no others. One that was drawn from the same is not drawn again.
+    Have the figures in `run/figures`, and no others. One that was drawn from the same, and is as it was drawn, is not drawn
+    again.
 
     Returns:
         `list[tuple[str, str]]`: File names with their alt texts.
@@ -71,17 +72,26 @@ def draw(run: Path, wanted: Sequence[Drawing]) -> list[tuple[str, str]]:
         drawn = read_note(folder / _DRAWN, {ANY: str}) if (folder / _DRAWN).is_file() else {}
     except OSError:  # damaged: drawn anew
         drawn = {}
-    digests = {drawing.name: drawing.digest for drawing in wanted}
+    there = {}
     for drawing in wanted:
-        if drawn.get(drawing.name) != digests[drawing.name] or not (folder / drawing.name).is_file():
-            with whole_file(folder / drawing.name) as part:
+        path = folder / drawing.name
+        told = _told(drawing, path) if path.is_file() else ""
+        if drawn.get(drawing.name) != told:
+            with whole_file(path) as part:
                 drawing.function(part, **drawing.arguments)
+                told = _told(drawing, part)
+        there[drawing.name] = told
     for old in folder.glob("*.png"):
-        if old.name not in digests:
-            old.unlink()
-    if drawn != digests:
-        write_whole(folder / _DRAWN, json.dumps(digests, indent=2) + "\n")
+        if old.name not in there:
+            old.unlink(missing_ok=True)  # another report may be made at once
+    if drawn != there:
+        write_whole(folder / _DRAWN, json.dumps(there, indent=2) + "\n")
     return [(drawing.name, drawing.alt) for drawing in wanted]
+
+
+def _told(drawing: Drawing, path: Path) -> str:
+    """What a figure was drawn from and what is in its file: a report that stopped before its note may have left another."""
+    return f"{drawing.digest} {file_checksum(path)}"
 
 
 def drawings(run: Path, report: Mapping, rows: Sequence[Mapping], task: TaskSpec) -> list[Drawing]:

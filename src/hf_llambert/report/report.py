@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -74,9 +74,25 @@ def compare_labels(run: str | Path) -> None:
 
 
 def _is_compared(run: Path, texts: list, column: str) -> bool:
-    """Whether this run's student has labelled these texts, all of them."""
+    """Whether this run's student has labelled these texts, all of them, and its labels can be read."""
+    try:
+        return _compared_labels(run, texts, column)[0] is not None
+    except ValueError:  # a shard is damaged
+        return False
+
+
+def _compared_labels(run: Path, texts: list, column: str) -> tuple[list[int] | None, str | None]:
+    """
+    The labels that the run's student gave these texts in `compared`, `None` where it gave them to others or to none; and why
+    they are left out, where they are.
+    """
     found = run_labels(run, "compared")
-    return found is not None and found.left_out is None and read_pool(run / "compared")[column][:] == texts
+    if found is None or found.left_out is not None:
+        return None, None if found is None else found.left_out
+    table = read_pool(run / "compared")
+    if column not in table.column_names or table[column][:] != texts:  # of earlier annotations
+        return None, None
+    return table["student_label"][:], None
 
 
 def write_report(
@@ -87,7 +103,8 @@ def write_report(
     prices: str | Path | None = None,
 ) -> dict:
     """
-    Read what is in a run's folder and write `report.json`, `report.html`, `report.md` and `figures/`.
+    Read what is in a run's folder and write `report.json`, `report.html`, `report.md` and `figures/`. What was found is kept
+    in `findings.json`, for the next report that reads the same.
 
     Args:
         run (`str` or `Path`): Folder with `annotated`, `student` or both and, where they were made, `baseline`, `labels`
@@ -182,7 +199,7 @@ def _gathered(run: Path, against: str | Path | None) -> tuple[dict, list[dict], 
 
         return find_all(run, task.labels, annotated, config, compared, pool)
 
-    report |= _findings(run, pool, find)
+    report |= _findings(run, task.labels, pool, find)
     report["advice"] = advice(run)
     report["left_out"] = left_out
     for why in left_out.values():
@@ -192,9 +209,9 @@ def _gathered(run: Path, against: str | Path | None) -> tuple[dict, list[dict], 
     return report, compared, task
 
 
-def _findings(run: Path, pool: Path | None, find: Callable[[], dict]) -> dict:
+def _findings(run: Path, labels: Sequence[str], pool: Path | None, find: Callable[[], dict]) -> dict:
     """What `find` finds, noted in `run/findings.json` by the content of what it reads, and found once."""
-    of, path = _read_by_findings(run, pool), run / "findings.json"
+    of, path = _read_by_findings(run, labels, pool), run / "findings.json"
     try:
         noted = read_note(path, {"of": str, "found": dict, "checksum": str}) if path.is_file() else None
     except OSError:  # damaged: found anew
@@ -206,11 +223,15 @@ def _findings(run: Path, pool: Path | None, find: Callable[[], dict]) -> dict:
     return noted["found"]
 
 
-def _read_by_findings(run: Path, pool: Path | None) -> str:
-    """A digest of the rows and notes that findings are made of; a shard of the pool is told by its size and time."""
+def _read_by_findings(run: Path, labels: Sequence[str], pool: Path | None) -> str:
+    """
+    A digest of what findings are made of: rows, notes and names of labels, and by which versions. A shard of the pool is told
+    by its size and time.
+    """
     files = [path for path in sorted((run / "annotated").glob("*")) if path.is_file()]
     files += [path for path in (run / "student" / EVALUATION_FILE,) if path.is_file()]
-    read: list = [__version__, [(path.name, file_checksum(path)) for path in files], _version("cleanlab")]
+    versions = {name: _version(name) for name in ("cleanlab", "scikit-learn", "scipy", "numpy")}
+    read: list = [__version__, versions, list(labels), [(path.name, file_checksum(path)) for path in files]]
     if pool is not None:
         stats = [(path.name, path.stat()) for path in shard_files(pool)]
         read += [file_checksum(pool / STAGE_FILE), [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]]
@@ -269,19 +290,14 @@ def _compared_rows(run: Path, annotated: Dataset, config: Mapping, task: TaskSpe
         gold = gold_labels(
             annotated, config["gold_column"], task, config.get("label_map"), config.get("label_values", "auto")
         )
-    student, texts = [ABSTAIN] * len(annotated), annotated[config["text_column"]][:]
-    found = run_labels(run, "compared")
-    why = found.left_out if found is not None else None
-    if found is not None and why is None:
-        table = read_pool(run / "compared")
-        if table[config["text_column"]][:] == texts:  # else it is of earlier annotations
-            student = table["student_label"][:]
+    texts = annotated[config["text_column"]][:]
+    student, why = _compared_labels(run, texts, config["text_column"])
     columns = zip(
         texts,
         annotated["llm_label"][:],
         annotated["llm_confidence"][:],
         annotated["llm_status"][:],
-        student,
+        [ABSTAIN] * len(annotated) if student is None else student,
         gold,
         strict=True,
     )

@@ -14,7 +14,7 @@ import yaml
 
 from hf_llambert.teachers.base import Teacher
 
-_KINDS = {
+KINDS = {
     "transformers": "local.TransformersTeacher",
     "vllm": "vllm.VLLMTeacher",
     "endpoint": "endpoint.EndpointTeacher",
@@ -29,9 +29,9 @@ def teacher_class(kind: object) -> type:
     Raises:
         ValueError: There is no such kind; the message lists those that there are.
     """
-    if kind not in _KINDS:
-        raise ValueError(f"No teacher of the kind {kind!r}. Expected one of {', '.join(_KINDS)}.")
-    module, name = _KINDS[str(kind)].split(".")
+    if kind not in KINDS:
+        raise ValueError(f"No teacher of the kind {kind!r}. Expected one of {', '.join(KINDS)}.")
+    module, name = KINDS[str(kind)].split(".")
     return getattr(importlib.import_module(f"hf_llambert.teachers.{module}"), name)
 
 

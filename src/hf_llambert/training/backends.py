@@ -19,6 +19,7 @@ from transformers.masking_utils import sdpa_mask
 
 from hf_llambert.models import choose_device
 from hf_llambert.tasks.texts import length_batches
+from hf_llambert.training.loading import quiet_transformers
 
 Backend = Literal["torch", "openvino", "onnx"]
 Forward = Callable[[Tensor, Tensor], Tensor]
@@ -169,7 +170,7 @@ def onnx_forward(model: PreTrainedModel, dtype: str) -> Forward:
 @contextmanager
 def _quietly() -> Iterator[None]:
     """Silence the warnings of exporters about branches and opsets; the exported model is checked."""
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), quiet_transformers():
         warnings.simplefilter("ignore")
         yield
 

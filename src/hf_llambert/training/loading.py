@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import torch
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import logging
 
 from hf_llambert.data import damaged_note, read_note
 from hf_llambert.notes import ANY
@@ -25,6 +26,17 @@ SAFE: dict[str, Any] = {
 """Arguments of every `from_pretrained` of a model."""
 
 _INDEX, _ADAPTER = "model.safetensors.index.json", "adapter_config.json"
+
+
+@contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """Let transformers log errors only."""
+    before = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
 
 
 def load_tokenizer(model: str, revision: str | None = None) -> PreTrainedTokenizerBase:

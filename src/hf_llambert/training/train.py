@@ -26,15 +26,18 @@ from hf_llambert.data import content_hash, note_stage, stage_results, whole_fold
 from hf_llambert.models import content_id, free_models
 from hf_llambert.notes import TRAINED
 from hf_llambert.processes import process_state, wait_for_everyone
+from hf_llambert.tasks.logs import get_logger
 from hf_llambert.tasks.spec import TaskSpec
 from hf_llambert.training.evaluation import evaluate_student, scalar_metrics
 from hf_llambert.training.figures import draw_mix, draw_training
 from hf_llambert.training.inputs import Reading, save_reading
-from hf_llambert.training.loading import SAFE, fit_pad_token, load_tokenizer, longest_input
+from hf_llambert.training.loading import SAFE, fit_pad_token, load_tokenizer, longest_input, quiet_transformers
 from hf_llambert.training.resuming import decisive, own_folder
 from hf_llambert.training.rows import kept_back, labelled_rows, training_rows, warn_of_shared_texts
 from hf_llambert.training.students import StudentLabeler
 from hf_llambert.training.trainer import StudentConfig, StudentTrainer
+
+logger = get_logger(__name__)
 
 SILVER_FILE = "silver.parquet"
 ADAPTER_FOLDER = "adapter"
@@ -237,16 +240,24 @@ def _labels(rows: Mapping[str, Dataset]) -> Counter[int]:
 
 def _load(task: TaskSpec, student: str, revision: str | None) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
     tokenizer = load_tokenizer(student, revision)
-    model = AutoModelForSequenceClassification.from_pretrained(
-        student,
-        revision=revision,
-        id2label=task.id2label,
-        label2id={name: i for i, name in task.id2label.items()},
-        problem_type="single_label_classification",  # whatever the start model was for: pipeline chooses by it
-        ignore_mismatched_sizes=True,
-        dtype=torch.float32,  # whatever the checkpoint has; mixed precision is for bf16 and fp16 of the arguments
-        **SAFE,
-    )
+    with quiet_transformers():  # it reports that the head is new, as it always is
+        model, info = AutoModelForSequenceClassification.from_pretrained(
+            student,
+            revision=revision,
+            id2label=task.id2label,
+            label2id={name: i for i, name in task.id2label.items()},
+            problem_type="single_label_classification",  # whatever the start model was for: pipeline chooses by it
+            ignore_mismatched_sizes=True,
+            dtype=torch.float32,  # whatever the checkpoint has; mixed precision is for bf16 and fp16 of the arguments
+            output_loading_info=True,
+            **SAFE,
+        )
+    new = sorted(name for name in info["missing_keys"] if name.startswith(f"{model.base_model_prefix}."))
+    if new:
+        shown = ", ".join(new[:3]) + (", ..." if len(new) > 3 else "")
+        logger.warning(
+            "%d weights of the encoder '%s' are not in its files and begin at random: %s.", len(new), student, shown
+        )
     fit_pad_token(tokenizer, model)
     return tokenizer, model
 
