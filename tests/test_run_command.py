@@ -144,6 +144,14 @@ def test_finished_run_whose_data_changed_is_not_finished(whole, here, main):
     assert "other --data (file)" in main(*command, expect=1)
 
 
+def test_finished_run_whose_files_were_written_again_is_finished(whole, here, main):
+    folder, _, command = whole
+    shutil.copytree(folder, here / "copy")
+    os.chdir(here / "copy")
+    (here / "copy" / "reviews.jsonl").write_bytes((folder / "reviews.jsonl").read_bytes())
+    assert "was finished on" in main(*command)
+
+
 def test_plan_is_shown_and_asked_and_no_means_no(words, main, here):
     shown = main(*words, answer="n", expect=1, plan=make_plan)
     assert "teacher alone" in shown

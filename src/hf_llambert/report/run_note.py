@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -19,6 +20,7 @@ _DECIDES = {
     "num_pool": "labels",
 }
 """The first stage that an option decides; of all others it is the first of all."""
+_SMALL = 1 << 20  # bytes of a file that is told by its content
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,7 @@ class RunNote:
 
     Args:
         asked (`Mapping`): Every option, and the task.
-        inputs (`Mapping`): Sizes and times of the files that were named; see [`stamp`].
+        inputs (`Mapping`): Sizes and content or times of the files that were named; see [`stamp`].
         command (`str`, *optional*): The command to go on with; `None` where it named a credential.
         agreed (`str`, *optional*): When its plan was agreed to, ISO 8601.
         finished (`str`, *optional*): When all was done.
@@ -51,10 +53,10 @@ class RunNote:
     version: str = __version__
 
     def is_of(self, other: RunNote) -> bool:
-        """Whether both are of one run: the same was asked of the same files, but for the conditions of the gate."""
-        mine, others = ({**one.asked, "conditions": None} for one in (self, other))
-        inputs, theirs = ({**one.inputs, "conditions": None} for one in (self, other))
-        return mine == others and inputs == theirs and self.version == other.version
+        """Whether both are of one run: the same was asked of the same files, but for the conditions of the gate and prices."""
+        free = {"conditions": None, "prices": None}
+        mine, theirs = (({**one.asked, **free}, {**one.inputs, **free}, one.version) for one in (self, other))
+        return mine == theirs
 
     def is_finished(self, other: RunNote, run: Path) -> bool:
         """Whether all that `other` asks for was done, and is there as it was left."""
@@ -117,10 +119,19 @@ def written_at(run: Path) -> dict[str, int]:
 
 
 def stamp(source: str | Path | None) -> object:
-    """Sizes and times of a file, or of all files of a folder, by which a change is seen; `None` for what is not here."""
+    """
+    Sizes of a file, or of all files of a folder, with times, or the content where it is small: by them a change is seen. `None`
+    for what is not here.
+    """
     if source is None or not Path(source).exists():
         return None
     path = Path(source)
     files = [path] if path.is_file() else sorted(one for one in path.rglob("*") if one.is_file())
-    stats = [(str(one.relative_to(path)), one.stat()) for one in files]
-    return [[name, stat.st_size, stat.st_mtime_ns] for name, stat in stats]
+    return [[str(one.relative_to(path)), *_content(one)] for one in files]
+
+
+def _content(path: Path) -> tuple[int, int | str]:
+    stat = path.stat()
+    if stat.st_size > _SMALL:
+        return stat.st_size, stat.st_mtime_ns
+    return stat.st_size, hashlib.sha256(path.read_bytes()).hexdigest()[:16]
