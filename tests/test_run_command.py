@@ -97,7 +97,8 @@ def stages(shown: str) -> list[str]:
 def test_run_annotates_trains_labels_and_reports_a_line_each(whole):
     folder, shown, _ = whole
     run = folder / "r"
-    assert "tiny with" in shown.splitlines()[0]  # the plan
+    assert shown.startswith("planning: ")
+    assert "tiny with" in shown.splitlines()[1]  # the plan
     lines = stages(shown)
     assert [line.split()[1] for line in lines] == ["annotate", "train", "label", "report"]
     assert "16 of 16 texts labelled" in lines[0]
@@ -158,8 +159,9 @@ def test_plan_is_shown_and_asked_and_no_means_no(words, main, here):
     assert "Nothing more is asked. What was answered is kept." in shown
     assert stages(shown) == []
     assert not (here / "r" / "annotated").exists()
-    assert not (here / "r" / "run.json").exists()
     assert len(Ledger(here / "r" / "ledger")) == 16
+    assert "next: hf-llambert run" in main("status", here / "r", expect=3)
+    assert "teacher alone" in main(*words, answer="n", expect=1, plan=make_plan)  # nothing was agreed to
 
 
 def test_without_a_terminal_it_is_refused_before_anybody_is_asked(words, main, here):

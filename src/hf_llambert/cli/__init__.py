@@ -54,26 +54,23 @@ def _shown_errors() -> Iterator[None]:
         raise
 
 
+def _reflowed(text: str | None) -> str:
+    """A docstring without its line breaks but those between paragraphs: the terminal has its own width."""
+    return "\n\n".join(" ".join(part.split()) for part in (text or "").split("\n\n"))
+
+
 app = typer.Typer(
     cls=_Commands,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     help="Label a big text corpus at the price of a small one: an LLM annotates a sample, a small encoder learns from it "
-    "and labels the rest.",
+    "and labels the rest. hf-llambert --debug COMMAND shows where an error arose.",
 )
 
 _ANY = {"allow_extra_args": True, "ignore_unknown_options": True}  # the arguments of a class
-app.command(cls=Command)(init)
-app.command(cls=Command, context_settings=_ANY)(run)
-app.command(cls=Command, context_settings=_ANY)(plan)
-app.command(cls=Command, context_settings=_ANY)(annotate)
-app.command(cls=Command, context_settings=_ANY)(train)
-app.command(cls=Command, context_settings=_ANY)(label)
-app.command(cls=Command)(status)
-app.command(cls=Command)(report)
-app.command(cls=Command)(review)
-app.command(cls=Command)(gate)
-app.command(cls=Command)(push)
+for _command in (init, run, plan, annotate, train, label, status, report, review, gate, push):
+    _settings = _ANY if _command in (run, plan, annotate, train, label) else {}
+    app.command(cls=Command, context_settings=_settings, help=_reflowed(_command.__doc__))(_command)
 app.add_typer(ledger_app, name="ledger")
 
 

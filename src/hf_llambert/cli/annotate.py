@@ -98,7 +98,10 @@ def annotate(
     ] = None,
     max_cost: Annotated[
         float | None,
-        typer.Option("--max_cost", help="Stop before so much money is spent on these rows, all runs together."),
+        typer.Option(
+            "--max_cost",
+            help="Stop before so much money is spent on these rows, all runs together. Needs --prices, or --price_input.",
+        ),
     ] = None,
     max_hours: Annotated[
         float | None, typer.Option("--max_hours", help="Stop when this run has taken so many hours.")

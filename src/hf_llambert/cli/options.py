@@ -84,7 +84,7 @@ Delimiter = Annotated[str, typer.Option("--delimiter", help="What stands between
 
 Config = Annotated[str | None, typer.Option("--config", help="Configuration of a Hub dataset that has several.")]
 
-NumRows = Annotated[int | None, typer.Option("--num_rows", help="Take a random sample of so many rows.")]
+NumRows = Annotated[int | None, typer.Option("--num_rows", help="Take a random sample of so many rows. Default: all.")]
 
 Seed = Annotated[int, typer.Option("--seed", help="Seed of the sample and of the training.")]
 

@@ -160,7 +160,7 @@ def show_plan(plan: dict) -> None:
 def _lines(plan: dict) -> list[str]:
     """What does not fit into the table."""
     out, even, texts = [], plan["break_even"], plan["texts"]
-    for name, part in (("to annotate", plan["annotate"]), ("for all", plan["teacher_for_all"])):
+    for name, part in (("to annotate", plan["annotate"]), ("of the teacher alone", plan["teacher_for_all"])):
         out.append(
             f"tokens {name}: {_range(part['input_tokens'], _counts)} in, {_range(part['output_tokens'], _counts)} out"
         )

@@ -109,7 +109,10 @@ def run(
     max_length: Annotated[int, typer.Option("--max_length", help="The student's longest input in tokens.")] = 256,
     max_cost: Annotated[
         float | None,
-        typer.Option("--max_cost", help="Stop before so much money is spent on annotating, all runs together."),
+        typer.Option(
+            "--max_cost",
+            help="Stop before so much money is spent on annotating, all runs together. Needs --prices, or --price_input.",
+        ),
     ] = None,
     max_hours: Annotated[
         float | None, typer.Option("--max_hours", help="Stop when annotating has taken so many hours.")
@@ -156,9 +159,9 @@ def run(
     if there is not None and there.is_finished(wanted, output):
         _say_finished(there, output)
         return
-    if there is None or not there.is_of(wanted):
+    agreed = there.agreed if there is not None and there.is_of(wanted) else None
+    if agreed is None:
         _refuse_other(there, wanted, output)
-        there = None
         if not yes and not sys.stdin.isatty():
             raise ValueError(
                 "hf-llambert run shows its plan and asks before it goes on, and here is no terminal to ask on. Pass --yes to go "
@@ -214,12 +217,13 @@ def run(
             None if gold is None else read_gold(drawn, gold, {**form, "config": configs[1]}, spec),
         )
         with one_at_a_time(output / RUN_FILE):
-            if there is None:
-                _agree(way, yes)
-                agreed: str | None = now()
-            else:
-                agreed = there.agreed
+            if agreed is not None:
                 say(f"going on with the plan of {agreed}")
+            else:
+                if there is None:
+                    wanted.write(output)  # so that status knows what to go on with
+                _agree(way, yes)
+                agreed = now()
             rows = {"annotated": len(way.rows.sample), "pool": way.rows.num_pool}
             note = wanted.changed(agreed=agreed, rows=rows)
             note.write(output)
@@ -238,6 +242,7 @@ def _refuse_other(there: RunNote | None, wanted: RunNote, output: Path) -> None:
 
 def _agree(way: Way, yes: bool) -> None:
     """Show the plan and, but for `--yes`, ask whether to go on."""
+    say("planning: the teacher is asked about some texts first")
     show_plan(way.plan())
     if not yes and not typer.confirm("Go on?"):
         say("Nothing more is asked. What was answered is kept.")
