@@ -23,7 +23,7 @@ from hf_llambert.annotation.calibration import (
     uncalibrated,
 )
 from hf_llambert.annotation.jury import JuryMethod, jury_columns
-from hf_llambert.annotation.labelers import LLMLabeler
+from hf_llambert.annotation.labelers import LLMLabeler, refuse_missing
 from hf_llambert.annotation.limits import Limits, Spending, check_caps
 from hf_llambert.annotation.turns import asking_turn
 from hf_llambert.data import (
@@ -43,6 +43,7 @@ from hf_llambert.processes import process_state, wait_for_everyone
 from hf_llambert.progress import progress_bar
 from hf_llambert.tasks.questions import ABSTAIN, LabelValues, gold_reading, warn_about_gold
 from hf_llambert.tasks.spec import TaskSpec
+from hf_llambert.tasks.texts import row_texts
 
 CalibrationMethod = Literal["none", "batch", "contextual", "fitted"]
 _WINDOW = 4096  # rows that are sorted by length together; more bring nothing
@@ -106,6 +107,7 @@ def annotate(
     limits = limits or Limits()
     check_caps(limits, [one.teacher for one in labelers.values()])
     first = _check_members(labelers, alone)
+    refuse_missing(data.column_names, first.text_column, first.task)
     check_column(data, first.text_column, "text_column")
     for name in labelers:
         refuse_own_columns(
@@ -118,7 +120,7 @@ def annotate(
     if gold_column is not None:
         with optional_gold():
             gold = gold_labels(data, gold_column, first.task, label_map, label_values)
-        warn_about_gold(data[first.text_column][:], gold, first.task.labels, gold_column)
+        warn_about_gold(row_texts(data, first.text_column), gold, first.task.labels, gold_column)
     config = {
         "task": first.task.to_dict(),
         "teacher": first.teacher.identity() if alone else {"teacher": "jury", "method": jury},
@@ -231,14 +233,14 @@ def _begun(limits: Limits, data: Dataset, labelers: Mapping[str, LLMLabeler], ro
     if limits.max_cost is not None:
         for name, one in labelers.items():
             spending.turn_to(name)
-            spending.add(one.known(data[rows.start : rows.stop][one.text_column]))
+            spending.add(one.known(row_texts(data[rows.start : rows.stop], one.text_column)))
     return spending
 
 
 def _ask(data: Dataset, labeler: LLMLabeler, rows: range, progress: Callable[[int], None], spending: Spending) -> None:
     """Ask about these rows, window by window, so that memory does not grow with them. The replies are in the ledger."""
     for start in range(rows.start, rows.stop, _WINDOW):
-        texts = data[start : min(start + _WINDOW, rows.stop)][labeler.text_column]
+        texts = row_texts(data[start : min(start + _WINDOW, rows.stop)], labeler.text_column)
         told = 0
 
         def tell(count: int) -> None:
@@ -328,7 +330,7 @@ def _calibration(
 
 
 def _results(annotated: Dataset, labeler: LLMLabeler, calibration: Calibration | None) -> dict:
-    seconds, tokens = labeler.spent(annotated[labeler.text_column][:])
+    seconds, tokens = labeler.spent(row_texts(annotated, labeler.text_column))
     _, scores = scored_rows(annotated)
     asked = len(annotated) - sum(reason is not None for reason in annotated["llm_reason"][:])
     return {

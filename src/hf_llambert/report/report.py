@@ -40,7 +40,7 @@ from hf_llambert.shown import scrubbed
 from hf_llambert.tasks.logs import get_logger
 from hf_llambert.tasks.questions import ABSTAIN
 from hf_llambert.tasks.spec import TaskSpec
-from hf_llambert.tasks.texts import shorten
+from hf_llambert.tasks.texts import TextColumn, column_names, row_texts, shorten_fields
 from hf_llambert.training.compared import EVALUATION_FILE, compare_students, read_seeds
 from hf_llambert.training.inputs import TRAINING_FILE
 
@@ -60,8 +60,8 @@ def compare_labels(run: str | Path) -> None:
     if stage is None or not (run / "student").is_dir():
         return
     column = stage["config"]["text_column"]
-    texts = read_annotated(run, stage["config"]).select_columns(column)
-    if _is_compared(run, texts[column][:], column):
+    texts = read_annotated(run, stage["config"]).select_columns(column_names(column))
+    if _is_compared(run, row_texts(texts, column), column):
         return
     from hf_llambert.pool.shards import (
         label_pool,
@@ -73,10 +73,10 @@ def compare_labels(run: str | Path) -> None:
     label_pool(texts, labeler, run / "compared", show_progress=False, overwrite=True)
 
 
-def _is_compared(run: Path, texts: list, column: str) -> bool:
+def _is_compared(run: Path, texts: list, column: TextColumn) -> bool:
     """Whether this run's student has labelled these texts, all of them."""
     found = run_labels(run, "compared")
-    return found is not None and found.left_out is None and read_pool(run / "compared")[column][:] == texts
+    return found is not None and found.left_out is None and row_texts(read_pool(run / "compared"), column) == texts
 
 
 def write_report(
@@ -269,12 +269,12 @@ def _compared_rows(run: Path, annotated: Dataset, config: Mapping, task: TaskSpe
         gold = gold_labels(
             annotated, config["gold_column"], task, config.get("label_map"), config.get("label_values", "auto")
         )
-    student, texts = [ABSTAIN] * len(annotated), annotated[config["text_column"]][:]
+    student, texts = [ABSTAIN] * len(annotated), row_texts(annotated, config["text_column"])
     found = run_labels(run, "compared")
     why = found.left_out if found is not None else None
     if found is not None and why is None:
         table = read_pool(run / "compared")
-        if table[config["text_column"]][:] == texts:  # else it is of earlier annotations
+        if row_texts(table, config["text_column"]) == texts:  # else it is of earlier annotations
             student = table["student_label"][:]
     columns = zip(
         texts,
@@ -299,7 +299,7 @@ def _disagree(row: Mapping) -> bool:
 def _shown_rows(rows: list[dict]) -> list[dict]:
     """The disagreements of which the teacher was surest, long texts without their middles."""
     worst = sorted((row for row in rows if _disagree(row)), key=lambda row: -(row["confidence"] or 0))[:_EXAMPLES]
-    return [{**row, "text": shorten(row["text"], _SHOWN, head_share=0.5)} for row in worst]
+    return [{**row, "text": shorten_fields(row["text"], _SHOWN, head_share=0.5)} for row in worst]
 
 
 def _count_disagreements(rows: list[dict]) -> dict[str, int]:
