@@ -26,8 +26,9 @@ def export_review(
     Write the rows of a review for another tool.
 
     Argilla's is the JSON of `dataset.records.to_json` (argilla 2): read it with `dataset.records.from_json` into a dataset
-    with a `TextField("text")` (one for each column, where the task shows several) and a `LabelQuestion("label")`. Label Studio's is its list of tasks, for a `Text` named `text`
-    and a `Choices` named `label`. A path that ends in `.jsonl` gets one row a line.
+    with a `TextField("text")` and a `LabelQuestion("label")`. Label Studio's is its list of tasks, for a `Text` named `text`
+    and a `Choices` named `label`. Where the task shows several columns, there is a field for each, by its name. A path that
+    ends in `.jsonl` gets one row a line.
 
     Args:
         review (`Review`): The review.

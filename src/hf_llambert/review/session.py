@@ -89,8 +89,9 @@ class Review:
         The rows that people labelled.
 
         Returns:
-            `Dataset`: The run's column of texts, or columns, `label` (the label of most reviewers, -1 where they tie), `reviewers` (those
-            who labelled it), `reviewed_at` (the latest answer), `reason` and `row` (number in the annotated dataset).
+            `Dataset`: The run's column of texts, or columns, `label` (the label of most reviewers, -1 where they tie),
+            `reviewers` (those who labelled it), `reviewed_at` (the latest answer), `reason` and `row` (number in the annotated
+            dataset).
 
         Raises:
             ValueError: Nobody has labelled a row.
