@@ -23,7 +23,7 @@ from hf_llambert.annotation.calibration import (
     uncalibrated,
 )
 from hf_llambert.annotation.jury import JuryMethod, jury_columns
-from hf_llambert.annotation.labelers import LLMLabeler, refuse_missing
+from hf_llambert.annotation.labelers import LLMLabeler, check_fields
 from hf_llambert.annotation.limits import Limits, Spending, check_caps
 from hf_llambert.annotation.turns import asking_turn
 from hf_llambert.data import (
@@ -43,7 +43,7 @@ from hf_llambert.processes import process_state, wait_for_everyone
 from hf_llambert.progress import progress_bar
 from hf_llambert.tasks.questions import ABSTAIN, LabelValues, gold_reading, warn_about_gold
 from hf_llambert.tasks.spec import TaskSpec
-from hf_llambert.tasks.texts import row_texts
+from hf_llambert.tasks.texts import column_names, row_texts
 
 CalibrationMethod = Literal["none", "batch", "contextual", "fitted"]
 _WINDOW = 4096  # rows that are sorted by length together; more bring nothing
@@ -107,7 +107,7 @@ def annotate(
     limits = limits or Limits()
     check_caps(limits, [one.teacher for one in labelers.values()])
     first = _check_members(labelers, alone)
-    refuse_missing(data.column_names, first.text_column, first.task)
+    check_fields(data, first.text_column, first.task, gold_column)
     check_column(data, first.text_column, "text_column")
     for name in labelers:
         refuse_own_columns(
@@ -218,11 +218,12 @@ def _check_members(labelers: Mapping[str, LLMLabeler], alone: bool) -> LLMLabele
     for name, one in labelers.items():
         if not name.isidentifier() or (not alone and name == "llm"):
             raise ValueError(f"The name of a member begins its columns: expected letters, digits and _, got {name!r}.")
-        if one.task.labels != first.task.labels or one.text_column != first.text_column:
+        shown, others = column_names(first.text_column), column_names(one.text_column)
+        if one.task.labels != first.task.labels or set(others) != set(shown):
             raise ValueError(
-                f"The members of a jury need the same labels in the same order and the same text column; "
-                f"{list(one.task.labels)} in '{one.text_column}' ({name}) are not {list(first.task.labels)} in "
-                f"'{first.text_column}'."
+                f"The members of a jury need the same labels in the same order and the same text column, or columns; "
+                f"{list(one.task.labels)} in '{', '.join(others)}' ({name}) are not {list(first.task.labels)} in "
+                f"'{', '.join(shown)}'."
             )
     return first
 

@@ -20,7 +20,7 @@ from hf_llambert.shown import scrubbed
 from hf_llambert.tasks.logs import get_logger
 from hf_llambert.tasks.questions import ABSTAIN
 from hf_llambert.tasks.spec import TaskSpec
-from hf_llambert.tasks.texts import TextColumn, column_names, row_texts, why_unusable
+from hf_llambert.tasks.texts import TextColumn, column_names, empty_fields, row_texts, why_unusable
 from hf_llambert.teachers.base import Reply, Teacher
 
 logger = get_logger(__name__)
@@ -46,6 +46,32 @@ def refuse_missing(columns: Iterable[str], wanted: TextColumn, task: TaskSpec) -
                 else f"The prompt of task '{task.name}' shows {{{field}}}: rename the column, or mend the instruction."
             )
             raise ValueError(f"Column '{name}' not found in {present}. {how}")
+
+
+def check_fields(data: Dataset, column: TextColumn, task: TaskSpec, gold_column: str | None) -> None:
+    """
+    Look at the columns that the prompt shows, before anybody is asked. Rows that lack some of several fields are asked
+    about; a warning counts them.
+
+    Raises:
+        ValueError: A column is missing, or one of several holds the gold labels.
+    """
+    refuse_missing(data.column_names, column, task)
+    names = column_names(column)
+    if len(names) == 1:
+        return
+    if gold_column in names:
+        raise ValueError(
+            f"The prompt of task '{task.name}' shows the column '{gold_column}' of the gold labels. Measure by another "
+            f"(gold_column=..., --label_column), or take it out of the instruction."
+        )
+    for name, count in empty_fields(data, names).items():
+        logger.warning(
+            "%d of %d rows have nothing in column '%s' and something in another field; they are asked about as they are.",
+            count,
+            len(data),
+            name,
+        )
 
 
 class LLMLabeler:

@@ -11,7 +11,7 @@ import numpy as np
 from datasets import Dataset
 
 from hf_llambert.annotation.calibration import batch_calibration
-from hf_llambert.annotation.labelers import LLMLabeler, refuse_missing
+from hf_llambert.annotation.labelers import LLMLabeler, check_fields
 from hf_llambert.annotation.turns import asking_turn
 from hf_llambert.data import check_column, gold_labels, optional_gold
 from hf_llambert.planning.costs import Answer, Costs, Lengths, money_of
@@ -101,7 +101,7 @@ def make_plan(
         ValueError: A number or column does not fit the data, the table has no price of the teacher, or no text of the sample
             was answered.
     """
-    refuse_missing(data.column_names, labeler.text_column, labeler.task)
+    check_fields(data, labeler.text_column, labeler.task, gold_column)
     check_column(data, labeler.text_column, "text_column")
     if not 0 < num_annotated <= len(data):
         raise ValueError(f"num_annotated must be from 1 to the {len(data):,} rows of the data, got {num_annotated:,}.")

@@ -93,6 +93,12 @@ class _Step(PipelineStep):
         """What the labeler reads: the documents' texts as `text` (or its one column), other fields from their metadata."""
         names = column_names(self.labeler.text_column)
         own = names[0] if len(names) == 1 else "text"
+        for name in names:
+            if name != own and not any(name in document.metadata for document in window):
+                raise ValueError(
+                    f"There is no document with '{name}' in its metadata, which has {list(window[0].metadata)}. Read the column "
+                    f"that the task shows, or pass text_column=... ."
+                )
         return {
             name: [document.text if name == own else document.metadata.get(name) for document in window]
             for name in names

@@ -128,9 +128,10 @@ def build_queue(
         )
     run = Path(run)
     annotated, task, column = _annotated(run)
-    if column in GOLD_COLUMNS:
+    taken = [name for name in column_names(column) if name in GOLD_COLUMNS]
+    if taken:
         raise ValueError(
-            f"The text column '{column}' has the name of a column of the gold dataset. Rename it and annotate again."
+            f"The text column '{taken[0]}' has the name of a column of the gold dataset. Rename it and annotate again."
         )
     strange = [row for row in suspects if not 0 <= row < len(annotated)]
     if strange:

@@ -97,6 +97,11 @@ class TaskSpec:
                 f"{where}: instruction must contain {{text}} exactly once, where the text goes, or the names of several "
                 f"columns so, once each; got {self.instruction!r}."
             )
+        if "label" in self.fields:
+            raise ValueError(
+                f"{where}: instruction has {{label}}, but a column 'label' holds people's labels, which no prompt shows. Give "
+                f"the column another name, or write the word without braces."
+            )
         if self.instruction.count("{options}") > 1 or not isinstance(self.permute_options, bool):
             raise ValueError(
                 f"{where}: instruction may contain {{options}} once, and permute_options is true or false; got "
@@ -207,6 +212,11 @@ class TaskSpec:
 
     def _instruct(self, text: str) -> str:
         values = text.split(FIELD) if len(self.fields) > 1 else [text]
+        if len(values) != len(self.fields):
+            raise ValueError(
+                f"Task '{self.name}' shows {', '.join(self.fields)}, got {len(values)} of them. Join their values with "
+                f"hf_llambert.row_texts."
+            )
         parts = {**dict(zip(self.fields, values, strict=True)), "options": self._options(text)}
         return _PLACE.sub(lambda found: parts[found[1]], self.instruction.rstrip())
 

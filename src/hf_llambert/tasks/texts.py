@@ -33,9 +33,13 @@ class Unusable:
 
 def row_texts(columns: Mapping[str, Sequence], column: TextColumn) -> list:
     """
-    What each row shows, as one text: the value of its column, or the values of several with [`FIELD`] between them.
+    What each row shows, as one text: the value of its column, or the values of several with U+FDD1 between them.
 
-    A null among several is an empty field. Where all are null, or one is no string, the row is [`Unusable`].
+    A null among several is an empty field. Where all are null, or one is no string, the row has the reason instead.
+
+    Args:
+        columns (`Mapping[str, Sequence]`): A dataset or a batch of it.
+        column (`str` or `Sequence[str]`): The column of the texts, or those of several fields; see [`TaskSpec.columns`].
     """
     if isinstance(column, str):
         return list(columns[column])
@@ -51,6 +55,17 @@ def _joined(fields: Mapping[str, object]) -> str | Unusable:
         if isinstance(value, str) and FIELD in value:
             return Unusable(f"{name} is not valid Unicode")
     return FIELD.join("" if value is None else str(value) for value in fields.values())
+
+
+def empty_fields(columns: Mapping[str, Sequence], names: Sequence[str]) -> dict[str, int]:
+    """How many rows have nothing in a column though another of `names` has something, for each where some have."""
+    counts = dict.fromkeys(names, 0)
+    for row in zip(*(columns[name] for name in names), strict=True):
+        empty = [value is None or (isinstance(value, str) and not value.strip()) for value in row]
+        if not all(empty):
+            for name, one in zip(names, empty, strict=True):
+                counts[name] += one
+    return {name: count for name, count in counts.items() if count}
 
 
 def columns_of(fields: Sequence[str], column: TextColumn, who: str) -> TextColumn:
@@ -81,12 +96,22 @@ def _one_or_several(names: Sequence[str]) -> TextColumn:
 
 
 def column_names(column: TextColumn) -> list[str]:
-    """The columns of the texts, one or several."""
+    """
+    The columns of the texts as a list.
+
+    Args:
+        column (`str` or `Sequence[str]`): One or several.
+    """
     return [column] if isinstance(column, str) else list(column)
 
 
 def why_unusable(text: object) -> str | None:
-    """Why a value of the text column cannot be labelled, or `None` when it can."""
+    """
+    Why a text cannot be labelled, or `None` when it can.
+
+    Args:
+        text (`object`): A value of the text column, or what [`row_texts`] made of several.
+    """
     if text is None:
         return "text is null"
     if isinstance(text, Unusable):

@@ -18,7 +18,7 @@ from hf_llambert.reading import PLAIN, FileFormat
 from hf_llambert.tasks.label_names import is_missing, written
 from hf_llambert.tasks.questions import LabelValues, parse_label_map
 from hf_llambert.tasks.spec import TaskSpec
-from hf_llambert.tasks.texts import TextColumn, column_names
+from hf_llambert.tasks.texts import column_names
 from hf_llambert.teachers.base import Mode, Reply
 from hf_llambert.teachers.batch_recordings import BatchRecording, json_lines
 from hf_llambert.teachers.protocol import ENDS
@@ -60,7 +60,7 @@ class RecordedTeacher:
         mode (`"generate"` or `"score"`, defaults to `"generate"`): Read texts and labels, or scores. The scores of a
             batch are those of the first token; every label needs a word among them.
         texts (`str`, *optional*): Data that has the texts, when a table has only row numbers or ids.
-        text_column (`str` or `Sequence[str]`, defaults to `"text"`): Column of the texts; the columns of the task's fields in
+        text_column (`str` or `list[str]`, defaults to `"text"`): Column of the texts; the columns of the task's fields in
             their order, where it has several.
         row_column (`str`, defaults to `"row"`): With `texts`, the table's column of row numbers, counted from 0; of ids
             when `texts` has a column of that name.
@@ -94,7 +94,7 @@ class RecordedTeacher:
     model: str
     mode: Mode = "generate"
     texts: str | None = None
-    text_column: TextColumn = "text"
+    text_column: str | list[str] = "text"  # the parser of the command line knows no other sequence
     row_column: str = "row"
     response_column: str | None = None
     label_column: str | None = None
@@ -116,7 +116,8 @@ class RecordedTeacher:
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, str(getattr(self, name)))
         if not isinstance(self.text_column, str):
-            object.__setattr__(self, "text_column", tuple(self.text_column))  # hashable
+            names = tuple(self.text_column)  # hashable
+            object.__setattr__(self, "text_column", names[0] if len(names) == 1 else names)
         object.__setattr__(self, "recorded_map", _map_pairs(self.recorded_map))
         self._form()
         if not isinstance(self.model, str) or not self.model.strip():

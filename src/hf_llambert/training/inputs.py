@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hf_llambert import __version__
-from hf_llambert.tasks.texts import FIELD, GAP, cut_between, cut_text, shorten
+from hf_llambert.tasks.texts import FIELD, GAP, cut_between, cut_text, fair_shares, shorten
 
 if TYPE_CHECKING:
     from tokenizers import Encoding
@@ -72,10 +72,19 @@ class Reading:
         rows = _pair_ids(tokenizer, pairs)
         long = [i for i, row in enumerate(rows) if len(row) > self.max_length]
         if long:
-            cut = [cut_text(tokenizer, FIELD.join(pairs[i]), room, self.head_share)[0].split(FIELD) for i in long]
+            cut = [self._cut_pair(tokenizer, pairs[i], room) for i in long]
             for i, row in zip(long, _pair_ids(tokenizer, cut, self.max_length), strict=True):
                 rows[i] = row
         return rows
+
+    def _cut_pair(self, tokenizer: PreTrainedTokenizerBase, pair: Sequence[str], room: int) -> list[str]:
+        if tokenizer.is_fast:
+            return cut_text(tokenizer, FIELD.join(pair), room, self.head_share)[0].split(FIELD)
+        lengths = [len(_own_tokens(tokenizer, part)) for part in pair]
+        return [
+            _cut_by_tokens(tokenizer, part, share, self.head_share) if share < length else part
+            for part, length, share in zip(pair, lengths, fair_shares(lengths, room), strict=True)
+        ]
 
     def type_separator(self, tokenizer: PreTrainedTokenizerBase) -> int | None:
         """
@@ -112,11 +121,17 @@ class Reading:
 def _pair_ids(
     tokenizer: PreTrainedTokenizerBase, pairs: Sequence[Sequence[str]], max_length: int | None = None
 ) -> list[list[int]]:
-    firsts, seconds = [list(part) for part in zip(*pairs, strict=True)]
-    return tokenizer(
-        firsts, seconds, split_special_tokens=True, return_attention_mask=False, return_token_type_ids=False,
-        truncation="longest_first" if max_length else False, max_length=max_length, verbose=False,
-    ).input_ids  # fmt: skip
+    """Token ids of pairs. One whose second text is empty is its first text alone, as a `pipeline` reads it."""
+    fit: dict = {"truncation": "longest_first" if max_length else False, "max_length": max_length, "verbose": False}
+    fit |= {"split_special_tokens": True, "return_attention_mask": False, "return_token_type_ids": False}
+    rows: list[list[int]] = [[]] * len(pairs)
+    for paired in (True, False):
+        places = [i for i, (_, second) in enumerate(pairs) if bool(second) is paired]
+        if places:
+            firsts, seconds = ([pairs[i][side] for i in places] for side in (0, 1))
+            for i, row in zip(places, tokenizer(firsts, seconds if paired else None, **fit).input_ids, strict=True):
+                rows[i] = row
+    return rows
 
 
 def token_types(ids: Sequence[int], separator: int) -> list[int]:

@@ -175,5 +175,7 @@ def read_reading(path: Path) -> dict:
     if not set(reading) <= {"max_length", "head_share", "fields"}:
         raise damaged_note(path, f"{json.dumps(reading)[:80]} is no way to read", advice)
     if "fields" in reading:
+        if not reading["fields"]:
+            raise damaged_note(path, "expected a field at 'reading.fields', got none", advice)
         reading["fields"] = tuple(reading["fields"])
     return reading

@@ -85,7 +85,7 @@ class StudentLabeler:
     Args:
         student (`str` or `Path`): Directory or Hub id of a sequence classification model.
         text_column (`str` or `Sequence[str]`, defaults to `"text"`): Column of the texts. A student of several fields reads
-            their columns, by the names that they had in training; other names can be passed, in the same order.
+            the columns that are called as they are in the task; others can be passed, in the same order.
         revision (`str`, *optional*): Revision of a Hub id.
         batch_tokens (`int`, *optional*): Padded tokens in one forward pass. Defaults to 1,024 on a CPU, where that measured
             fastest, and 65,536 on a GPU. Halved when memory runs out.
@@ -99,7 +99,7 @@ class StudentLabeler:
             another that transformers knows. Defaults to its choice.
         long_texts (`"truncate"`, `"mean"` or `"max"`, defaults to `"truncate"`): A text too long is cut as in training; or
             read in parts that overlap by a quarter, whose probabilities are averaged, or the largest of each label taken
-            (and made to sum to 1).
+            (and made to sum to 1). Several fields are always cut.
 
     Raises:
         FileNotFoundError: There is no such student.
@@ -141,6 +141,11 @@ class StudentLabeler:
         self.identity = content_id(self.student, revision)
         fields = self._noted_reading().get("fields", ("text",))
         self.text_column = columns_of(fields, text_column, f"Student '{self.student}'")
+        if long_texts != "truncate" and len(fields) > 1:
+            raise ValueError(
+                f"A student of several fields ({', '.join(fields)}) reads them in one piece: long_texts='truncate', not "
+                f"{long_texts!r}."
+            )
         self.seconds = 0.0
         """Seconds spent on tokenising and the model since this object was made."""
 
