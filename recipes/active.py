@@ -30,12 +30,14 @@ from hf_llambert import (
     TaskSpec,
     annotate,
     check_column,
+    column_names,
     evaluate_student,
     is_flat,
     load_data,
     load_task,
     next_to_annotate,
     read_evaluation,
+    row_texts,
     saved_calibration,
     select_silver,
     student_silver,
@@ -91,12 +93,12 @@ def check(arguments: ActiveArguments) -> None:
 
 def split_rows(arguments: ActiveArguments) -> tuple[Dataset | None, Dataset, Dataset]:
     """The texts to hold out, those of the learning curve and the pool, from one shuffle; each text once."""
-    column = arguments.text_column
+    column = load_task(arguments.task).columns(arguments.text_column)
     labels = [] if arguments.label_column is None else [arguments.label_column]
     data = load_data(arguments.data, arguments.data_split, label_columns=labels)
     check_column(data, column, "text_column")
     first: dict[object, int] = {}
-    for i, text in enumerate(data[column]):
+    for i, text in enumerate(row_texts(data, column)):
         first.setdefault(text, i)
     whole, rows = data, list(first.values())
     data = data.select(rows).shuffle(seed=arguments.split_seed)
@@ -120,7 +122,8 @@ def split_rows(arguments: ActiveArguments) -> tuple[Dataset | None, Dataset, Dat
 def main(arguments: ActiveArguments, training: StudentConfig) -> dict:
     """Annotate and train in rounds. Returns the content of `active.json`."""
     check(arguments)
-    run, task, column = Path(arguments.run), load_task(arguments.task), arguments.text_column
+    run, task = Path(arguments.run), load_task(arguments.task)
+    column = task.columns(arguments.text_column)
     ledger = arguments.ledger or run / "ledger"
     held_out, dev, pool = split_rows(arguments)
     teacher = make_teacher(arguments)
@@ -139,12 +142,12 @@ def main(arguments: ActiveArguments, training: StudentConfig) -> dict:
     # What the student finds hard is no fair sample, so all rounds use the calibration of the random texts.
     calibration = saved_calibration(run / "dev")
     labeler = LLMLabeler(task, teacher, ledger, column, calibration=calibration)
-    dev_silver = select_silver(load_data(run / "dev"), task)[0].select_columns([column, "label"])
+    dev_silver = select_silver(load_data(run / "dev"), task)[0].select_columns([*column_names(column), "label"])
     parts, curve, student, stopped = [], [], None, None
     spent = len(dev)
     while stopped is None:
         name = f"round-{len(parts)}"
-        texts = pool.select(range(min(arguments.num_pool, len(pool))))[column][:]
+        texts = row_texts(pool.select(range(min(arguments.num_pool, len(pool)))), column)
         number = min(arguments.round_size, arguments.budget - spent)
         strategy = arguments.strategy if student else "random"
         chosen = next_to_annotate(texts, number, student, strategy, training.seed + len(parts))  # type: ignore[arg-type]
@@ -164,7 +167,7 @@ def main(arguments: ActiveArguments, training: StudentConfig) -> dict:
             curve[-1]["accuracy"] = _accuracy(student, held_out, task, run / name / "held_out")
         stopped = _why_stop(arguments, spent, [point["agreement"] for point in curve], pool)
 
-    silver = silver.select_columns([column, "label", "llm_confidence", "probabilities"])
+    silver = silver.select_columns([*column_names(column), "label", "llm_confidence", "probabilities"])
     own = None
     if arguments.self_training and len(pool):
         own = _own_labels(student, pool, task, arguments)
@@ -199,7 +202,7 @@ def _accuracy(student: StudentLabeler, held_out: Dataset, task: TaskSpec, folder
 
 
 def _own_labels(student: StudentLabeler, pool: Dataset, task: TaskSpec, arguments: ActiveArguments) -> Dataset:
-    texts = pool.select(range(min(arguments.num_pool, len(pool)))).select_columns(arguments.text_column)
+    texts = pool.select(range(min(arguments.num_pool, len(pool)))).select_columns(column_names(student.text_column))
     labelled = texts.map(student, batched=True, features=student.features(texts), load_from_cache_file=False)
     return student_silver(labelled, task, arguments.self_training)
 

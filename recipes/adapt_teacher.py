@@ -14,6 +14,7 @@ import hashlib
 import json
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -35,6 +36,7 @@ from hf_llambert import (
     load_data,
     load_task,
     parse_label_map,
+    row_texts,
     wait_for_everyone,
     whole_folder,
     with_gold,
@@ -76,7 +78,7 @@ class AdaptArguments:
         parse_label_map(self.label_map)
 
 
-def training_rows(encoder: PromptEncoder, rows: Dataset, column: str, max_text_tokens: int) -> Dataset:
+def training_rows(encoder: PromptEncoder, rows: Dataset, column: str | Sequence[str], max_text_tokens: int) -> Dataset:
     """
     Prompts with their answers as token ids, and a mask that is 1 on the answer.
 
@@ -84,7 +86,7 @@ def training_rows(encoder: PromptEncoder, rows: Dataset, column: str, max_text_t
     """
     end = [encoder.tokenizer.eos_token_id] if encoder.task.chat else []
     out: dict[str, list] = {"input_ids": [], "completion_mask": []}
-    for text, label in zip(rows[column], rows["label"], strict=True):
+    for text, label in zip(row_texts(rows, column), rows["label"], strict=True):
         prompt, _ = encoder.fit(text, max_text_tokens, 0.5)
         answer = [*encoder.words[label][0], *end]
         out["input_ids"].append([*prompt, *answer])
@@ -108,7 +110,9 @@ def adapter_trainer(arguments: AdaptArguments, training: SFTConfig, rows: Datase
     )
     rank = arguments.lora_rank
     lora = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear", task_type="CAUSAL_LM")
-    data = training_rows(PromptEncoder(tokenizer, task), rows, arguments.text_column, arguments.max_text_tokens)
+    data = training_rows(
+        PromptEncoder(tokenizer, task), rows, task.columns(arguments.text_column), arguments.max_text_tokens
+    )
     training.completion_only_loss = True  # trl's default would learn the prompts of tokenised rows too
     training.max_length = None  # and would cut the answers off long ones
     return SFTTrainer(model, args=training, train_dataset=data, processing_class=tokenizer, peft_config=lora)
@@ -144,7 +148,9 @@ def main(arguments: AdaptArguments, training: SFTConfig) -> dict:
         seed=arguments.split_seed
     )
     label_map = parse_label_map(arguments.label_map)
-    data = with_gold(data, arguments.text_column, arguments.label_column, task, label_map, arguments.label_values)
+    data = with_gold(
+        data, task.columns(arguments.text_column), arguments.label_column, task, label_map, arguments.label_values
+    )
     data = data.filter(lambda row: row["label"] != ABSTAIN)
     wanted = arguments.num_held_out + arguments.num_rows
     if not 0 < arguments.num_held_out < wanted <= len(data):

@@ -30,11 +30,13 @@ from hf_llambert import (
     VLLMTeacher,
     annotate,
     check_column,
+    column_names,
     load_data,
     load_task,
     load_teacher,
     parse_label_map,
     read_evaluation,
+    row_texts,
     saved_calibration,
     select_silver,
     train_student,
@@ -146,18 +148,17 @@ Arguments = TypeVar("Arguments", bound=RunArguments)
 
 def read_data(arguments: RunArguments, task: TaskSpec, split: str | None, what: str) -> Dataset:
     """A split of the data with the gold labels as the task's ids in `label`; its other columns stay."""
-    data = load_data(arguments.data, split, label_columns=[arguments.label_column])
-    check_column(data, arguments.text_column, "text_column")
-    gold = with_gold(
-        data, arguments.text_column, arguments.label_column, task, arguments.label_names, arguments.label_values
-    )
+    column = task.columns(arguments.text_column)
+    data = load_data(arguments.data, split, label_columns=[arguments.label_column], text_column=column)
+    check_column(data, column, "text_column")
+    gold = with_gold(data, column, arguments.label_column, task, arguments.label_names, arguments.label_values)
     known = sum(label >= 0 for label in gold["label"])
     if known < task.num_labels:
         raise ValueError(
             f"Expected gold labels for each of the {task.num_labels} labels in {what}, got {known} rows with one. Look at "
             f"column '{arguments.label_column}' of '{arguments.data}'."
         )
-    others = [name for name in data.column_names if name not in (arguments.text_column, "label")]
+    others = [name for name in data.column_names if name not in (*column_names(column), "label")]
     return concatenate_datasets([gold, data.select_columns(others)], axis=1) if others else gold
 
 
@@ -168,7 +169,7 @@ def split_rows(arguments: RunArguments, task: TaskSpec) -> tuple[Dataset, Datase
     A text that is also held out, or comes twice, is not among the others, so that nothing held out is learnt from.
     """
     data = read_data(arguments, task, arguments.data_split, "the data").shuffle(seed=arguments.split_seed)
-    column = arguments.text_column
+    column = task.columns(arguments.text_column)
     if arguments.eval_split is None:
         cut = arguments.num_held_out or 0
         if not 0 < cut < len(data):
@@ -183,8 +184,8 @@ def split_rows(arguments: RunArguments, task: TaskSpec) -> tuple[Dataset, Datase
             if not 0 < arguments.num_held_out <= len(held_out):
                 raise ValueError(f"num_held_out must be from 1 to {len(held_out)}, got {arguments.num_held_out}.")
             held_out = held_out.shuffle(seed=arguments.split_seed).select(range(arguments.num_held_out))
-    seen, kept = set(held_out[column]), []
-    for i, text in enumerate(rest[column]):
+    seen, kept = set(row_texts(held_out, column)), []
+    for i, text in enumerate(row_texts(rest, column)):
         if text not in seen:
             seen.add(text)
             kept.append(i)
@@ -198,13 +199,14 @@ def make_teacher(arguments: RunArguments) -> Teacher:
         columns = []
         with suppress(ValueError):  # the teacher says what is wrong with it
             columns = load_data(arguments.recorded, **form).column_names  # type: ignore[arg-type]
-        by_row = arguments.text_column not in columns
+        shown = load_task(arguments.task).columns(arguments.text_column)
+        by_row = not set(column_names(shown)) <= set(columns)
         return RecordedTeacher(
             arguments.recorded,
             arguments.teacher,
             texts=arguments.data if by_row else None,
             texts_split=arguments.data_split if by_row else None,
-            text_column=arguments.text_column,
+            text_column=shown,  # type: ignore[arg-type]
             recorded_map=arguments.recorded_map or None,
             recorded_values=arguments.recorded_values,
             recorded_encoding=arguments.recorded_encoding,

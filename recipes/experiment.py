@@ -30,6 +30,7 @@ from hf_llambert import (
     TaskSpec,
     annotate,
     check_column,
+    column_names,
     compare_labels,
     label_pool,
     load_data,
@@ -37,11 +38,13 @@ from hf_llambert import (
     load_task,
     paired_bootstrap,
     push_run,
+    row_texts,
     saved_calibration,
     select_silver,
     show_gate,
     show_report,
     wait_for_everyone,
+    why_unusable,
     write_report,
 )
 from table import draw_table, show_table, table_lines
@@ -132,15 +135,16 @@ class Parts:
 def read_parts(arguments: ExperimentArguments, task: TaskSpec) -> Parts:
     """Held out, train, extra and pool from one shuffle of the data or from its splits."""
     held_out, rest = split_rows(arguments, task)
+    column = task.columns(arguments.text_column)
     number = min(arguments.num_annotated or len(rest), len(rest))
     train, rest = rest.select(range(number)), rest.select(list(range(number, len(rest))))
     extra = None
     if arguments.extra_data is not None or arguments.extra_split is not None:
         source = arguments.extra_data or arguments.data
         extra = load_data(source, arguments.extra_split, arguments.num_extra, arguments.split_seed)
-        check_column(extra, arguments.text_column, "text_column")
-        known = {*held_out[arguments.text_column], *train[arguments.text_column]}
-        extra = extra.select([i for i, text in enumerate(extra[arguments.text_column]) if text not in known])
+        check_column(extra, column, "text_column")
+        known = {*row_texts(held_out, column), *row_texts(train, column)}
+        extra = extra.select([i for i, text in enumerate(row_texts(extra, column)) if text not in known])
     elif arguments.num_extra:
         if arguments.num_extra > len(rest):
             raise ValueError(
@@ -174,13 +178,13 @@ def run_experiment(
     Returns:
         `dict`: `table` (also in `table.json`) and, on the main process, the content of `report.json`.
     """
-    run, column, state = Path(arguments.run), arguments.text_column, PartialState()
-    labels = parts.held_out["label"][:]
-    usable = [i for i, text in enumerate(parts.held_out[column]) if labels[i] != ABSTAIN and (text or "").strip()]
+    run, column, state = Path(arguments.run), task.columns(arguments.text_column), PartialState()
+    labels, texts = parts.held_out["label"][:], row_texts(parts.held_out, column)
+    usable = [i for i, text in enumerate(texts) if labels[i] != ABSTAIN and why_unusable(text) is None]
     held_out = parts.held_out.select(usable)
     if not 0 <= arguments.num_compared <= len(held_out):
         raise ValueError(f"num_compared must be from 0 to {len(held_out)}, got {arguments.num_compared}.")
-    asked = _to_annotate(parts, arguments)
+    asked = _to_annotate(parts, arguments, task)
     if asked is not None:
         labeler = LLMLabeler(task, make_teacher(arguments), arguments.ledger or run / "ledger", column)
         annotate(asked, labeler, run / "annotated", calibration=arguments.calibration, gold_column="label")  # type: ignore[arg-type]
@@ -234,7 +238,7 @@ def main_of(arguments: ExperimentArguments, training: StudentConfig) -> dict:
     return run_experiment(task, parts, arguments, training, what)
 
 
-def _to_annotate(parts: Parts, arguments: ExperimentArguments) -> Dataset | None:
+def _to_annotate(parts: Parts, arguments: ExperimentArguments, task: TaskSpec) -> Dataset | None:
     """The rows that some column needs annotated; those of extra without gold. `part` tells which they are."""
     needed = {part for name in arguments.columns for part in _silver_parts(name, parts)}
     if "extra" in needed and parts.extra is None:
@@ -247,17 +251,18 @@ def _to_annotate(parts: Parts, arguments: ExperimentArguments) -> Dataset | None
     if not needed:
         return None
     chosen = {name: rows for name in ("train", "extra") if name in needed and (rows := getattr(parts, name))}
-    label, column = parts.train.features["label"], arguments.text_column
+    label, columns = parts.train.features["label"], column_names(task.columns(arguments.text_column))
     shared = [name for name in parts.train.column_names if name != "label"]
     shared = [name for name in shared if all(name in rows.column_names for rows in chosen.values())]
-    if column not in shared:
-        raise ValueError(f"Column '{column}' not found in the extra texts, {parts.extra.column_names}.")  # type: ignore[union-attr]
+    missing = [column for column in columns if column not in shared]
+    if missing:
+        raise ValueError(f"Column '{missing[0]}' not found in the extra texts, {parts.extra.column_names}.")  # type: ignore[union-attr]
     out = []
     for name, rows in chosen.items():
         gold = rows["label"][:] if name == "train" else [ABSTAIN] * len(rows)
-        labelled = (
-            rows.select_columns(shared).add_column("label", gold, feature=label).cast_column(column, Value("string"))
-        )
+        labelled = rows.select_columns(shared).add_column("label", gold, feature=label)
+        for column in columns:
+            labelled = labelled.cast_column(column, Value("string"))
         out.append(labelled.add_column("part", [name] * len(rows)))
     return concatenate_datasets(out)
 
@@ -278,7 +283,7 @@ def _sources(parts: Parts, arguments: ExperimentArguments, task: TaskSpec, name:
             rows = rows.select([i for i, part in enumerate(rows["part"]) if part in silver_parts])
         out["silver"], out["selection"] = select_silver(rows, task, calibration=saved_calibration(folder))
     if with_gold:
-        out["gold"] = parts.train.select_columns([arguments.text_column, "label"])
+        out["gold"] = parts.train.select_columns([*column_names(task.columns(arguments.text_column)), "label"])
     return out
 
 

@@ -118,7 +118,7 @@ INNER = [
         "annotated/stage.json",
         "config.text_column",
         3,
-        "expected a string at 'config.text_column', got a whole number: 3",
+        "expected a string or a list at 'config.text_column', got a whole number: 3",
     ),
     ("annotated/stage.json", "config.gold_column", {}, "expected a string or null at 'config.gold_column'"),
     (
@@ -351,7 +351,7 @@ QUEUES = [
     ("rows", {"row": 1}, "expected a list at 'rows'"),
     ("rows", [], "there are no rows"),
     ("task", 3, "expected a task"),
-    ("text_column", None, "expected a string at 'text_column', got null"),
+    ("text_column", None, "expected a string or a list at 'text_column', got null"),
     ("num", "100", "'num'"),
     ("text", 3, "'rows\\[0\\].text', got a whole number: 3"),
     ("teacher", "negative", "'rows\\[0\\].teacher'"),

@@ -35,6 +35,7 @@ from hf_llambert.stages import STAGE_FILE, claim_stage, note_stage, stage_result
 from hf_llambert.tasks.label_names import look_alikes
 from hf_llambert.tasks.questions import ABSTAIN, LabelValues, label_ids, label_reading, warn_about_gold
 from hf_llambert.tasks.spec import TaskSpec
+from hf_llambert.tasks.texts import TextColumn, column_names, row_texts
 from hf_llambert.whole import scratch_folder, whole_file, whole_folder, write_whole
 
 __all__ = [
@@ -73,7 +74,7 @@ def load_data(
     encoding: str = "utf-8",
     delimiter: str = ",",
     config: str | None = None,
-    text_column: str = "text",
+    text_column: TextColumn = "text",
 ) -> Dataset:
     """
     Read a dataset.
@@ -90,15 +91,17 @@ def load_data(
         encoding (`str`, defaults to `"utf-8"`): Encoding of CSV and JSON files.
         delimiter (`str`, defaults to `","`): What stands between the fields of a CSV; in a .tsv it is a tab.
         config (`str`, *optional*): Configuration of a Hub dataset. Needed when there are several.
-        text_column (`str`, defaults to `"text"`): Column of the texts. Half a character in JSON (a lone surrogate) makes its
-            row unusable there; in other columns U+FFFD stands for it.
+        text_column (`str` or `Sequence[str]`, defaults to `"text"`): Column of the texts, or of several fields. Half a
+            character in JSON (a lone surrogate) makes its row unusable there; in other columns U+FFFD stands for it.
 
     Raises:
         FileNotFoundError: There is no such file, directory or Hub dataset.
         ValueError: It is empty, holds fewer rows than asked for, the split or configuration is missing or unknown, or a
             file is not what its name and the arguments say.
     """
-    dataset = _read(source, split, config, FileFormat(encoding, delimiter, label_columns, text_column))
+    dataset = _read(
+        source, split, config, FileFormat(encoding, delimiter, label_columns, tuple(column_names(text_column)))
+    )
     if not len(dataset):
         raise ValueError(f"'{source}' has no rows.")
     return dataset if num_rows is None else draw_rows(dataset, num_rows, seed, source)
@@ -116,12 +119,13 @@ def draw_rows(dataset: Dataset, num_rows: int, seed: int, source: str | Path = "
     return dataset.shuffle(seed=seed).select(range(num_rows))
 
 
-def check_column(dataset: Dataset, column: str, argument: str) -> None:
+def check_column(dataset: Dataset, column: TextColumn, argument: str) -> None:
     """Raise a `ValueError` that names the argument to pass when `dataset` has no such column, or one without texts."""
-    if column not in dataset.column_names:
-        raise ValueError(f"Column '{column}' not found in {dataset.column_names}. Pass {argument}=... .")
-    if argument == "text_column":
-        check_texts(dataset.features, column)
+    for name in column_names(column):
+        if name not in dataset.column_names:
+            raise ValueError(f"Column '{name}' not found in {dataset.column_names}. Pass {argument}=... .")
+        if argument == "text_column":
+            check_texts(dataset.features, name)
 
 
 def check_texts(features: Features, column: str) -> None:
@@ -216,7 +220,7 @@ def named_values(dataset: Dataset, column: str) -> list[object]:
 
 def with_gold(
     dataset: Dataset,
-    text_column: str,
+    text_column: TextColumn,
     label_column: str,
     task: TaskSpec,
     label_map: Mapping[str, str] | None = None,
@@ -241,8 +245,8 @@ def with_gold(
     """
     check_column(dataset, text_column, "text_column")
     labels = gold_labels(dataset, label_column, task, label_map, label_values)
-    texts = dataset.select_columns(text_column)
-    warn_about_gold(texts[text_column][:], labels, task.labels, label_column)
+    texts = dataset.select_columns(column_names(text_column))
+    warn_about_gold(row_texts(texts, text_column), labels, task.labels, label_column)
     return texts.add_column("label", labels, feature=ClassLabel(names=list(task.labels)))
 
 

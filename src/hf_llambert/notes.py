@@ -201,9 +201,10 @@ CASCADED: Shape = {
     "reasons?": {ANY: COUNT},
     "gold": ({"all": (_BOUGHT, None), "asked": (_BOUGHT, None)}, None),
 }
+TEXT_COLUMN: Shape = (str, [str])
 ANNOTATION_CONFIG: Shape = {
     "task": task_shape,
-    "text_column": str,
+    "text_column": TEXT_COLUMN,
     "gold_column?": (str, None),
     "label_map?": ({ANY: str}, None),
     "label_values?": str,
@@ -213,12 +214,12 @@ ANNOTATION_CONFIG: Shape = {
 }
 TRAINING_CONFIG: Shape = {
     "task": task_shape,
-    "text_column": str,
+    "text_column": TEXT_COLUMN,
     "eval_data?": (str, None),
     "arguments": {"seed": int},
 }
 TRAINING: Shape = {
-    "reading": {"max_length": int, "head_share?": float},
+    "reading": {"max_length": int, "head_share?": float, "fields?": [str]},
     "training": {"arguments": {ANY: (str, int, float, bool)}},
 }
 _SPREAD: Shape = {"values": [SHARE], "mean": SHARE, "low": SHARE, "high": SHARE}
@@ -234,8 +235,8 @@ _MADE: Shape = {"command": (str, None), "machine": str, "hf_llambert": str}
 _STAGES: Mapping[str, tuple[Shape, Shape]] = {
     "annotated": (ANNOTATION_CONFIG, ANNOTATION),
     "student": (TRAINING_CONFIG, TRAINED),
-    "labels": ({"text_column": str, "student?": (str, None)}, LABELLED),
-    "cascade": ({"task": task_shape, "text_column": str, "labels?": (str, None)}, CASCADED),
+    "labels": ({"text_column": TEXT_COLUMN, "student?": (str, None)}, LABELLED),
+    "cascade": ({"task": task_shape, "text_column": TEXT_COLUMN, "labels?": (str, None)}, CASCADED),
 }
 
 

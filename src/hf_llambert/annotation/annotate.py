@@ -23,7 +23,7 @@ from hf_llambert.annotation.calibration import (
     uncalibrated,
 )
 from hf_llambert.annotation.jury import JuryMethod, jury_columns
-from hf_llambert.annotation.labelers import LLMLabeler
+from hf_llambert.annotation.labelers import LLMLabeler, check_fields
 from hf_llambert.annotation.limits import Limits, Spending, check_caps
 from hf_llambert.annotation.turns import asking_turn
 from hf_llambert.data import (
@@ -43,6 +43,7 @@ from hf_llambert.processes import process_state, wait_for_everyone
 from hf_llambert.progress import progress_bar
 from hf_llambert.tasks.questions import ABSTAIN, LabelValues, gold_reading, warn_about_gold
 from hf_llambert.tasks.spec import TaskSpec
+from hf_llambert.tasks.texts import column_names, row_texts
 
 CalibrationMethod = Literal["none", "batch", "contextual", "fitted"]
 _WINDOW = 4096  # rows that are sorted by length together; more bring nothing
@@ -106,6 +107,7 @@ def annotate(
     limits = limits or Limits()
     check_caps(limits, [one.teacher for one in labelers.values()])
     first = _check_members(labelers, alone)
+    check_fields(data, first.text_column, first.task, gold_column)
     check_column(data, first.text_column, "text_column")
     for name in labelers:
         refuse_own_columns(
@@ -118,7 +120,7 @@ def annotate(
     if gold_column is not None:
         with optional_gold():
             gold = gold_labels(data, gold_column, first.task, label_map, label_values)
-        warn_about_gold(data[first.text_column][:], gold, first.task.labels, gold_column)
+        warn_about_gold(row_texts(data, first.text_column), gold, first.task.labels, gold_column)
     config = {
         "task": first.task.to_dict(),
         "teacher": first.teacher.identity() if alone else {"teacher": "jury", "method": jury},
@@ -216,11 +218,12 @@ def _check_members(labelers: Mapping[str, LLMLabeler], alone: bool) -> LLMLabele
     for name, one in labelers.items():
         if not name.isidentifier() or (not alone and name == "llm"):
             raise ValueError(f"The name of a member begins its columns: expected letters, digits and _, got {name!r}.")
-        if one.task.labels != first.task.labels or one.text_column != first.text_column:
+        shown, others = column_names(first.text_column), column_names(one.text_column)
+        if one.task.labels != first.task.labels or set(others) != set(shown):
             raise ValueError(
-                f"The members of a jury need the same labels in the same order and the same text column; "
-                f"{list(one.task.labels)} in '{one.text_column}' ({name}) are not {list(first.task.labels)} in "
-                f"'{first.text_column}'."
+                f"The members of a jury need the same labels in the same order and the same text column, or columns; "
+                f"{list(one.task.labels)} in '{', '.join(others)}' ({name}) are not {list(first.task.labels)} in "
+                f"'{', '.join(shown)}'."
             )
     return first
 
@@ -231,14 +234,14 @@ def _begun(limits: Limits, data: Dataset, labelers: Mapping[str, LLMLabeler], ro
     if limits.max_cost is not None:
         for name, one in labelers.items():
             spending.turn_to(name)
-            spending.add(one.known(data[rows.start : rows.stop][one.text_column]))
+            spending.add(one.known(row_texts(data[rows.start : rows.stop], one.text_column)))
     return spending
 
 
 def _ask(data: Dataset, labeler: LLMLabeler, rows: range, progress: Callable[[int], None], spending: Spending) -> None:
     """Ask about these rows, window by window, so that memory does not grow with them. The replies are in the ledger."""
     for start in range(rows.start, rows.stop, _WINDOW):
-        texts = data[start : min(start + _WINDOW, rows.stop)][labeler.text_column]
+        texts = row_texts(data[start : min(start + _WINDOW, rows.stop)], labeler.text_column)
         told = 0
 
         def tell(count: int) -> None:
@@ -328,7 +331,7 @@ def _calibration(
 
 
 def _results(annotated: Dataset, labeler: LLMLabeler, calibration: Calibration | None) -> dict:
-    seconds, tokens = labeler.spent(annotated[labeler.text_column][:])
+    seconds, tokens = labeler.spent(row_texts(annotated, labeler.text_column))
     _, scores = scored_rows(annotated)
     asked = len(annotated) - sum(reason is not None for reason in annotated["llm_reason"][:])
     return {

@@ -20,7 +20,7 @@ from hf_llambert.shown import scrubbed
 from hf_llambert.tasks.logs import get_logger
 from hf_llambert.tasks.questions import ABSTAIN
 from hf_llambert.tasks.spec import TaskSpec
-from hf_llambert.tasks.texts import why_unusable
+from hf_llambert.tasks.texts import TextColumn, column_names, empty_fields, row_texts, why_unusable
 from hf_llambert.teachers.base import Reply, Teacher
 
 logger = get_logger(__name__)
@@ -33,6 +33,45 @@ def busy_seconds(spans: Iterable[tuple[float, float]]) -> float:
         busy += max(0.0, end - max(start, until))
         until = max(until, end)
     return busy
+
+
+def refuse_missing(columns: Iterable[str], wanted: TextColumn, task: TaskSpec) -> None:
+    """Raise a `ValueError` where data lacks a column that the prompt shows; it names the field."""
+    present = list(columns)
+    for name, field in zip(column_names(wanted), task.fields, strict=True):
+        if name not in present:
+            how = (
+                "Pass text_column=... to the labeler."
+                if field == "text"
+                else f"The prompt of task '{task.name}' shows {{{field}}}: rename the column, or mend the instruction."
+            )
+            raise ValueError(f"Column '{name}' not found in {present}. {how}")
+
+
+def check_fields(data: Dataset, column: TextColumn, task: TaskSpec, gold_column: str | None) -> None:
+    """
+    Look at the columns that the prompt shows, before anybody is asked. Rows that lack some of several fields are asked
+    about; a warning counts them.
+
+    Raises:
+        ValueError: A column is missing, or one of several holds the gold labels.
+    """
+    refuse_missing(data.column_names, column, task)
+    names = column_names(column)
+    if len(names) == 1:
+        return
+    if gold_column in names:
+        raise ValueError(
+            f"The prompt of task '{task.name}' shows the column '{gold_column}' of the gold labels. Measure by another "
+            f"(gold_column=..., --label_column), or take it out of the instruction."
+        )
+    for name, count in empty_fields(data, names).items():
+        logger.warning(
+            "%d of %d rows have nothing in column '%s' and something in another field; they are asked about as they are.",
+            count,
+            len(data),
+            name,
+        )
 
 
 class LLMLabeler:
@@ -50,7 +89,8 @@ class LLMLabeler:
         task (`TaskSpec`): What to ask.
         teacher (`Teacher`): Whom to ask.
         ledger (`str` or `Path`): Directory that keeps the replies.
-        text_column (`str`, defaults to `"text"`): Column of the texts.
+        text_column (`str` or `Sequence[str]`, defaults to `"text"`): Column of the texts, which `{text}` of the task stands for.
+            A task of other fields has their columns beside it; see [`TaskSpec.columns`].
         calibration (`Calibration`, *optional*): Applied to scores. Defaults to none.
 
     Example:
@@ -68,7 +108,7 @@ class LLMLabeler:
         task: TaskSpec,
         teacher: Teacher,
         ledger: str | Path,
-        text_column: str = "text",
+        text_column: TextColumn = "text",
         calibration: Calibration | None = None,
     ) -> None:
         if calibration is not None and len(calibration.bias) != task.num_labels:
@@ -78,7 +118,7 @@ class LLMLabeler:
         self.task = task
         self.teacher = teacher
         self.ledger = Ledger(ledger)
-        self.text_column = text_column
+        self.text_column = task.columns(text_column)
         self.calibration = calibration or uncalibrated(task.num_labels)
 
     @classmethod
@@ -120,16 +160,17 @@ class LLMLabeler:
 
     def __call__(self, batch: Mapping[str, list], rank: int | None = None) -> dict[str, list]:
         """Annotate a batch of columns. `rank` chooses the GPU under `map(num_proc=..., with_rank=True)`."""
-        if self.text_column not in batch:
-            raise ValueError(
-                f"Column '{self.text_column}' not found in {list(batch)}. Pass text_column=... to the labeler."
-            )
+        refuse_missing(batch, self.text_column, self.task)
         refuse_own_columns(batch, self.features())
-        texts = batch[self.text_column]
-        if not isinstance(texts, (list, tuple)) and not hasattr(texts, "to_pylist"):
-            raise ValueError(f"Expected a batch of texts, got {type(texts).__name__}. Pass batched=True to map.")
-        texts = list(texts)
-        return self._columns(texts, self.replies(texts, rank=rank))
+        for name in column_names(self.text_column):
+            if not isinstance(batch[name], (list, tuple)) and not hasattr(batch[name], "to_pylist"):
+                got = type(batch[name]).__name__
+                raise ValueError(f"Expected a batch of texts, got {got}. Pass batched=True to map.")
+        return self.label(row_texts(batch, self.text_column), rank)
+
+    def label(self, texts: Sequence[object], rank: int | None = None) -> dict[str, list]:
+        """The columns for a list of texts; see [`row_texts`]."""
+        return self._columns(list(texts), self.replies(texts, rank=rank))
 
     def replies(
         self,
@@ -190,12 +231,15 @@ class LLMLabeler:
         The columns of the labeler from the ledger alone; asks nothing. A text without a reply has failed, with its
         last error or, where it has none, with the reason `unasked`.
         """
-        texts = list(batch[self.text_column])
+        return self.recalled(row_texts(batch, self.text_column), unasked)
+
+    def recalled(self, texts: Sequence[object], unasked: str = "not asked yet") -> dict[str, list]:
+        """As [`~LLMLabeler.recall`], of texts."""
         keys = {text: self._key(text) for text in texts if isinstance(text, str) and why_unusable(text) is None}
         known = self.ledger.get(keys.values())
         errors = self.ledger.errors(key for key in keys.values() if key not in known)
         replies = {text: known.get(key) or Reply(error=errors.get(key, unasked)) for text, key in keys.items()}
-        return self._columns(texts, replies)
+        return self._columns(list(texts), replies)
 
     def spent(self, texts: Sequence[object]) -> tuple[float, tuple[int, int]]:
         """
@@ -227,8 +271,9 @@ class LLMLabeler:
         """Scores of texts that say nothing, for contextual calibration. Asked once, kept in the ledger."""
         if self.teacher.mode != "score":
             raise ValueError("Contextual calibration needs scores. Use a teacher with mode='score'.")
-        replies = self.replies(CONTENT_FREE)
-        return [scores for text in CONTENT_FREE if (scores := replies[text].scores) is not None]
+        texts = [self.task.filled(text) for text in CONTENT_FREE]
+        replies = self.replies(texts)
+        return [scores for text in texts if (scores := replies[text].scores) is not None]
 
     def features(self, base: Dataset | IterableDataset | Features | None = None) -> Features:
         """
@@ -280,7 +325,7 @@ class LLMLabeler:
         A hash of the teacher and the question, without a text. Labelers with one ledger and one hash ask for the same
         replies.
         """
-        return self._key("")
+        return self._key(self.task.filled(""))
 
     def _key(self, text: str) -> str:
         asked: dict[str, object] = {"messages": self.task.messages(text), "chat": self.task.chat}

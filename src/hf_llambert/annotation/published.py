@@ -17,7 +17,7 @@ from huggingface_hub.utils import validate_repo_id
 
 from hf_llambert.annotation.calibration import Calibration
 from hf_llambert.tasks.spec import TaskSpec
-from hf_llambert.tasks.texts import visible
+from hf_llambert.tasks.texts import TextColumn, visible
 from hf_llambert.teachers.base import Teacher
 from hf_llambert.teachers.kinds import make_teacher, teacher_class
 
@@ -93,7 +93,7 @@ class PublishedNote:
     settings: object
     identity: object
     calibration: Calibration | None
-    text_column: str
+    text_column: TextColumn
 
     def make_teacher(self) -> Teacher:
         """
@@ -157,8 +157,9 @@ def published_note(dataset: str, revision: str | None = None, member: str | None
             note |= members[member]
         task = _task(note["task"])
         column = note["text_column"]
-        if not isinstance(column, str):
-            raise ValueError(f"text_column must be a string, got {column!r:.100}")
+        columns = column if isinstance(column, list) and column else [column]
+        if not all(isinstance(one, str) for one in columns):
+            raise ValueError(f"text_column must be a string, or several, got {column!r:.100}")
         calibration = _calibration(note["calibration"], task)
         settings, identity = note["teacher"], note["identity"]
     except (LookupError, TypeError, ValueError, AttributeError, RecursionError, OverflowError) as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -33,6 +34,7 @@ from hf_llambert.cli.options import (
     values,
 )
 from hf_llambert.cli.teachers import limits_of, named_teachers, prices_of, refuse_unknown_of_teacher
+from hf_llambert.tasks.texts import row_texts
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -129,12 +131,13 @@ def annotate(
     tasks = [load_task(one) for one in task]
     if write_batch is None:
         refuse_unknown_of_teacher(context, backend)
-    form = {"encoding": encoding, "delimiter": delimiter, "config": config, "text_column": text_column}
+    shown = tasks[0].columns(text_column)
+    form = {"encoding": encoding, "delimiter": delimiter, "config": config, "text_column": shown}
     reading = gold_options(label_map, label_values)
     measured = tasks[0] if write_batch is None else None  # which looks at no gold
     dataset, reading = load_sample(data, split, num_rows, seed, measured, label_column, reading, **form)
     if write_batch is not None:
-        _write_batch(tasks, dataset, text_column, teacher or [], write_batch, context.args)
+        _write_batch(tasks, dataset, shown, teacher or [], write_batch, context.args)
         return
     teachers = named_teachers(teacher or [], backend, context.args, seed)
     place = ledger or output / "ledger"
@@ -187,7 +190,12 @@ def annotate(
 
 
 def _write_batch(
-    tasks: list[TaskSpec], data: Dataset, text_column: str, teachers: list[str], path: Path, arguments: list[str]
+    tasks: list[TaskSpec],
+    data: Dataset,
+    text_column: str | Sequence[str],
+    teachers: list[str],
+    path: Path,
+    arguments: list[str],
 ) -> None:
     import argparse
 
@@ -205,7 +213,7 @@ def _write_batch(
         raise ValueError(f"--write_batch takes --max_new_tokens, --top_logprobs and --structured, not {rest}.")
     written = write_batch(
         tasks[0],
-        data[text_column],
+        row_texts(data, text_column),
         path,
         teachers[0],
         max_tokens=given.max_new_tokens,

@@ -175,7 +175,7 @@ def label(
     pool: str | Dataset = data
     if num_rows is not None:
         spec, given = (None, {}) if asking is None else (asking.task, asking.reading_pool)
-        drawn = {**form, "text_column": text_column}
+        drawn = {**form, "text_column": labeler.text_column}
         pool, reading = load_sample(data, split, num_rows, seed, spec, label_column, given, **drawn)
         asking = None if asking is None else replace(asking, reading_pool=reading)
     elif asking is not None:  # gold is used

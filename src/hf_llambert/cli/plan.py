@@ -99,11 +99,13 @@ def plan(
         )
     refuse_unknown_of_teacher(context, backend)
     table = None if prices is None else load_prices(prices)  # before anybody is asked
-    form = {"encoding": encoding, "delimiter": delimiter, "config": config, "text_column": text_column}
+    spec = load_task(task)
+    shown = spec.columns(text_column)
+    form = {"encoding": encoding, "delimiter": delimiter, "config": config, "text_column": shown}
     dataset = load_data(data, split, label_columns=[label_column or "label"], **form)  # type: ignore[arg-type]
     warn_of_look_alikes(label_column, dataset.column_names)
     [(_, asked)] = named_teachers([teacher] if teacher else [], backend, context.args, seed)
-    labeler = LLMLabeler(load_task(task), asked, ledger or output / "ledger", text_column)
+    labeler = LLMLabeler(spec, asked, ledger or output / "ledger", text_column)
     found = make_plan(
         dataset,
         labeler,

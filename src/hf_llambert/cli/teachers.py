@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from hf_llambert.cli.nearest import refuse_unknown
+from hf_llambert.tasks.texts import row_texts
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -118,7 +119,7 @@ def _cap(labeler: LLMLabeler, data: Dataset, max_cost: float, price: Price | Non
         teacher = dataclasses.replace(
             teacher, price_input=price.input_per_million or 0.0, price_output=price.output_per_million or 0.0
         )
-    _, (read, written) = labeler.spent(data[labeler.text_column][:])
+    _, (read, written) = labeler.spent(row_texts(data, labeler.text_column))
     spent = (read * teacher.price_input + written * teacher.price_output) / 1e6
     labeler.teacher = dataclasses.replace(teacher, max_cost=max(max_cost - spent, _NOTHING))
 

@@ -111,17 +111,18 @@ def train(
     if seeds < 1 or (seeds > 1 and eval_data is None):
         raise ValueError(f"Expected --seeds of 1 or more, and --eval_data to compare them on; got {seeds} seeds.")
     spec = load_task(task)
+    shown = spec.columns(text_column)
     column = label_column or "label"
     reading_gold = gold_options(label_map, label_values)
     refuse_unknown(context, lambda: [StudentConfig], "hf-llambert train --help and transformers.TrainingArguments")
     args = training_arguments(context.args, output, seed)
     reading: dict = {
-        "text_column": text_column,
+        "text_column": shown,
         "max_length": max_length,
         "head_share": head_share,
         "revision": revision,
     }
-    form: dict = {"encoding": encoding, "delimiter": delimiter, "text_column": text_column}
+    form: dict = {"encoding": encoding, "delimiter": delimiter, "text_column": shown}
     configs = configs_of(config, gold, eval_data)
     kwargs: dict = dict(reading)
     if silver is not None:
@@ -143,10 +144,10 @@ def train(
         rows, reading_rows = load_sample(
             gold, split, num_rows, seed, spec, column, reading_gold, config=configs[0], **form
         )
-        kwargs["gold"] = with_gold(rows, text_column, column, spec, **reading_rows)
+        kwargs["gold"] = with_gold(rows, shown, column, spec, **reading_rows)
     if eval_data is not None:
         rows = load_data(eval_data, eval_split, label_columns=[column], config=configs[1], **form)
-        kwargs["eval_data"] = with_gold(rows, text_column, column, spec, **reading_gold)
+        kwargs["eval_data"] = with_gold(rows, shown, column, spec, **reading_gold)
         source = Path(eval_data).name if Path(eval_data).exists() else eval_data
         kwargs["eval_name"] = f"{source}, {eval_split}" if eval_split else source
     if curve:

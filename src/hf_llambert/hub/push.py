@@ -22,6 +22,7 @@ from hf_llambert.notes import ANY, read_stage
 from hf_llambert.quality.gate import refuse_missed
 from hf_llambert.report.report import write_report
 from hf_llambert.tasks.logs import get_logger
+from hf_llambert.tasks.texts import TextColumn, column_names
 
 logger = get_logger(__name__)
 
@@ -89,7 +90,7 @@ class _Plan:
     publication: Publication
     report: Mapping
     configs: dict[str, Dataset | PoolLabels]
-    text_column: str
+    text_column: TextColumn
     kinds: tuple[str, ...]
 
     @classmethod
@@ -114,6 +115,10 @@ class _Plan:
             raise ValueError(f"Expected a name such as our-team/reviews, got '{publication.repo_id}'.")
         if space and student is None:
             raise ValueError(f"A demo needs a student, and '{run}' has none. Run hf-llambert train first.")
+        if space and len(column_names(first["config"]["text_column"])) > 1:
+            raise ValueError(
+                "A demo shows one text, and this task shows several fields. Publish without one (--space)."
+            )
         configs = dataset_configs(run, gold, partial) if annotated else {}
         report = write_report(run)
         refuse_missed(report)
@@ -148,7 +153,8 @@ class _Plan:
             return dataset_files(self.run, self.configs, folder)
         if kind == "model":
             return model_files(self.run)
-        return space_files(self.report, self.publication, self.configs.get("annotations"), self.text_column)
+        column = str(self.text_column)  # one: several were refused
+        return space_files(self.report, self.publication, self.configs.get("annotations"), column)
 
     def card(self, kind: str) -> str | None:
         """The card of a repository; a demo's is among its files."""

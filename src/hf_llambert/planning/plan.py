@@ -11,7 +11,7 @@ import numpy as np
 from datasets import Dataset
 
 from hf_llambert.annotation.calibration import batch_calibration
-from hf_llambert.annotation.labelers import LLMLabeler
+from hf_llambert.annotation.labelers import LLMLabeler, check_fields
 from hf_llambert.annotation.turns import asking_turn
 from hf_llambert.data import check_column, gold_labels, optional_gold
 from hf_llambert.planning.costs import Answer, Costs, Lengths, money_of
@@ -19,7 +19,7 @@ from hf_llambert.planning.forecast import Estimate, Moments, break_even, scaled,
 from hf_llambert.planning.prices import Price, PriceTable
 from hf_llambert.planning.student_speed import student_speed
 from hf_llambert.tasks.questions import ABSTAIN, LabelValues
-from hf_llambert.tasks.texts import why_unusable
+from hf_llambert.tasks.texts import row_texts, why_unusable
 from hf_llambert.teachers.local import TransformersTeacher
 from hf_llambert.training.backends import Backend
 
@@ -101,6 +101,7 @@ def make_plan(
         ValueError: A number or column does not fit the data, the table has no price of the teacher, or no text of the sample
             was answered.
     """
+    check_fields(data, labeler.text_column, labeler.task, gold_column)
     check_column(data, labeler.text_column, "text_column")
     if not 0 < num_annotated <= len(data):
         raise ValueError(f"num_annotated must be from 1 to the {len(data):,} rows of the data, got {num_annotated:,}.")
@@ -126,9 +127,9 @@ def make_plan(
             gold = gold_labels(shuffled, gold_column, labeler.task, label_map, label_values)[: len(asked)]
     with asking_turn([labeler]):
         answers, fresh = _answers(labeler, asked)
-    annotated = _distinct(shuffled.select(range(num_annotated))[labeler.text_column])
+    annotated = _distinct(row_texts(shuffled.select(range(num_annotated)), labeler.text_column))
     counted = shuffled.select(range(min(max_counted, len(data))))
-    usable = [text for text in counted[labeler.text_column] if why_unusable(text) is None]
+    usable = [text for text in row_texts(counted, labeler.text_column) if why_unusable(text) is None]
     distinct = _distinct(usable)
     lengths = Lengths(labeler)
     texts, moments = _texts(lengths, labeler, distinct, len(counted), len(usable), len(data), notes)
@@ -162,7 +163,7 @@ def make_plan(
     speed = student_speed(
         student.student,
         labeler.task,
-        _distinct(asked[labeler.text_column]),
+        _distinct(row_texts(asked, labeler.text_column)),
         max_length=student.max_length,
         head_share=student.head_share,
         batch_size=student.batch_size,
@@ -189,8 +190,8 @@ def _distinct(texts: Sequence[object]) -> list[str]:
 
 def _answers(labeler: LLMLabeler, asked: Dataset) -> tuple[list[Answer], int]:
     """What each text of the sample took, and how many had to be asked about now."""
-    texts = _distinct(asked[labeler.text_column])
-    status = labeler.recall({labeler.text_column: texts})["llm_status"]
+    texts = _distinct(row_texts(asked, labeler.text_column))
+    status = labeler.recalled(texts)["llm_status"]
     fresh = [text for text, known in zip(texts, status, strict=True) if known == "failed"]
     if fresh and isinstance(labeler.teacher, TransformersTeacher):
         # What a first call takes, a long run does not notice. Another text, of the same length: nothing is asked twice.
@@ -248,7 +249,7 @@ def _quality(
     labeler: LLMLabeler, asked: Dataset, gold: list[int] | None, calibration: str, notes: list[str]
 ) -> tuple[Estimate | None, Estimate | None]:
     """Share of the sample's rows with a label, and share of right ones among those with gold."""
-    found = labeler.recall({labeler.text_column: asked[labeler.text_column][:]})
+    found = labeler.recall(asked[:])
     reached = [status for status in found["llm_status"] if status != "failed"]
     if len(reached) < len(asked):
         notes.append(f"{len(asked) - len(reached)} rows of the sample failed; a rerun asks about them again.")

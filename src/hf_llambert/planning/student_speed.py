@@ -73,7 +73,7 @@ def student_speed(
     )
     fit_pad_token(tokenizer, model)
     model.to(device).train()
-    reading = Reading(min(max_length, longest_input(tokenizer, model)), head_share)
+    reading = Reading(min(max_length, longest_input(tokenizer, model)), head_share, task.fields)
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place) / "student"
         model.save_pretrained(folder)

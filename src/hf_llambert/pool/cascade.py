@@ -32,6 +32,7 @@ from hf_llambert.pool.manifest import shard_files
 from hf_llambert.processes import process_state, wait_for_everyone
 from hf_llambert.progress import progress_bar
 from hf_llambert.tasks.questions import ABSTAIN, LabelValues, gold_reading, label_meanings, value_key
+from hf_llambert.tasks.texts import column_names
 
 _STUDENT = ("student_label", "student_confidence", "student_scores")
 
@@ -228,9 +229,10 @@ def _check_columns(first: Path, labeler: LLMLabeler, gold_column: str | None) ->
     missing = [name for name in _STUDENT if name not in schema.names]
     if missing:
         raise ValueError(f"Columns {missing} not found in '{first}'. Pass the folder that label_pool wrote.")
-    if labeler.text_column not in schema.names:
+    lacking = [name for name in column_names(labeler.text_column) if name not in schema.names]
+    if lacking:
         raise ValueError(
-            f"Column '{labeler.text_column}' not found in {schema.names}. Label the pool so that its text is kept, or pass "
+            f"Column '{lacking[0]}' not found in {schema.names}. Label the pool so that its text is kept, or pass "
             f"text_column=... to the labeler."
         )
     if gold_column is not None and gold_column not in schema.names:

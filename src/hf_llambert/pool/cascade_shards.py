@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 
 from hf_llambert.annotation.labelers import LLMLabeler
 from hf_llambert.data import named_values
+from hf_llambert.pool.sources import table_texts
 from hf_llambert.tasks.questions import ABSTAIN
+from hf_llambert.tasks.texts import TextColumn, column_names
 from hf_llambert.whole import whole_file
 
 WINDOW = 4096
@@ -41,13 +43,13 @@ class CascadeShard:
         status = pq.ParquetFile(self.target).read(columns=["llm_status"])["llm_status"]
         return len(status) == len(self.asked) and "failed" not in status.unique().to_pylist()
 
-    def texts(self, column: str) -> list[object]:
+    def texts(self, column: TextColumn) -> list[object]:
         """The texts to ask about."""
         if not self.n_asked:
             return []
         out: list[object] = []
-        for table, asked in self._windows([column]):
-            out += table[column].filter(pa.array(asked)).to_pylist()
+        for table, asked in self._windows(column_names(column)):
+            out += table_texts(table.filter(pa.array(asked)), column)
         return out
 
     def gold(self, column: str) -> list[object]:
@@ -111,8 +113,7 @@ def _output_schema(source: pa.Schema, labeler: LLMLabeler) -> pa.Schema:
 def _decided(table: pa.Table, asked: NDArray[np.bool_], labeler: LLMLabeler, schema: pa.Schema) -> pa.Table:
     """A window of rows with the teacher's answers and the decision."""
     rows = np.flatnonzero(asked)
-    column = labeler.text_column
-    answers = labeler.recall({column: table[column].take(pa.array(rows)).to_pylist()})
+    answers = labeler.recalled(table_texts(table.take(pa.array(rows)), labeler.text_column))
     places = np.zeros(len(asked), dtype=np.int64)
     places[rows] = np.arange(len(rows))
     spread = pa.array(places, mask=~asked)  # to take by: null where nobody was asked

@@ -15,6 +15,7 @@ from hf_llambert.annotation.labelers import LLMLabeler
 from hf_llambert.data import refuse_own_columns
 from hf_llambert.tasks.questions import ABSTAIN
 from hf_llambert.tasks.spec import TaskSpec
+from hf_llambert.tasks.texts import column_names, row_texts
 from hf_llambert.teachers.base import Teacher
 from hf_llambert.training.students import StudentLabeler
 
@@ -77,7 +78,7 @@ class _Step(PipelineStep):
         documents: Iterator[Document] = iter(data or ())
         while window := list(islice(documents, self.window)):
             with self.track_time("window"):
-                columns = self.labeler({self.labeler.text_column: [document.text for document in window]})
+                columns = self.labeler.label(row_texts(self._shown(window), self.labeler.text_column))
             names = {*columns, f"{self.column}_name"}
             for i, (document, state) in enumerate(zip(window, self.states(columns), strict=True)):
                 label = columns[self.column][i]
@@ -87,6 +88,21 @@ class _Step(PipelineStep):
                 document.metadata[f"{self.column}_name"] = name
                 self.stat_update(state, *([] if name is None else [f"label {name}"]))
                 yield document
+
+    def _shown(self, window: Sequence[Document]) -> dict[str, list]:
+        """What the labeler reads: the documents' texts as `text` (or its one column), other fields from their metadata."""
+        names = column_names(self.labeler.text_column)
+        own = names[0] if len(names) == 1 else "text"
+        for name in names:
+            if name != own and not any(name in document.metadata for document in window):
+                raise ValueError(
+                    f"There is no document with '{name}' in its metadata, which has {list(window[0].metadata)}. Read the column "
+                    f"that the task shows, or pass text_column=... ."
+                )
+        return {
+            name: [document.text if name == own else document.metadata.get(name) for document in window]
+            for name in names
+        }
 
 
 class StudentStep(_Step):

@@ -20,6 +20,7 @@ from hf_llambert.processes import process_state
 from hf_llambert.progress import progress_bar
 from hf_llambert.tasks.logs import get_logger
 from hf_llambert.tasks.questions import ABSTAIN, LabelValues
+from hf_llambert.tasks.texts import row_texts
 from hf_llambert.training.students import StudentLabeler
 
 logger = get_logger(__name__)
@@ -147,7 +148,7 @@ def calibrate_cascade(
     check_column(gold_data, llm_labeler.text_column, "text_column")
     gold = np.array(gold_labels(gold_data, gold_column, task, label_map, label_values))
     rows = np.flatnonzero(gold != ABSTAIN)
-    texts, gold = [gold_data[llm_labeler.text_column][i] for i in rows.tolist()], gold[rows]
+    texts, gold = row_texts(gold_data.select(rows.tolist()), llm_labeler.text_column), gold[rows]
     usable = [text for text in texts if isinstance(text, str)]
     if repeated := len(usable) - len(set(usable)):
         logger.warning(
@@ -266,7 +267,7 @@ def _why_not(right: NDArray[np.int64], asked: NDArray[np.int64], n: int, target:
 
 
 def _answers(texts: list[object], labeler: LLMLabeler) -> list[int]:
-    columns = labeler({labeler.text_column: texts})
+    columns = labeler.label(texts)
     failed = columns["llm_status"].count("failed")
     if failed:
         reason = next(r for r, s in zip(columns["llm_reason"], columns["llm_status"], strict=True) if s == "failed")

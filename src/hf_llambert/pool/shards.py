@@ -17,13 +17,13 @@ from hf_llambert.data import check_texts, claim_stage, note_stage, stage_results
 from hf_llambert.notes import LABELLED, empty_shape
 from hf_llambert.pool.manifest import NOTES, Manifest, run_digest
 from hf_llambert.pool.share import Share
-from hf_llambert.pool.sources import Piece, column_values, pool_features, pool_pieces
+from hf_llambert.pool.sources import Piece, pool_features, pool_pieces, table_texts
 from hf_llambert.processes import everyones, launched
 from hf_llambert.progress import progress_bar
 from hf_llambert.reading import FileFormat
 from hf_llambert.tasks.logs import get_logger
 from hf_llambert.tasks.spec import TaskSpec
-from hf_llambert.tasks.texts import why_unusable
+from hf_llambert.tasks.texts import TextColumn, column_names, why_unusable
 from hf_llambert.training.students import StudentLabeler
 
 logger = get_logger(__name__)
@@ -96,7 +96,8 @@ def label_pool(
         RuntimeError: Some of the files of this process cannot be read (under a launcher: of any). The others are labelled.
     """
     rank, count = process or launched()
-    pieces = pool_pieces(pool, split, FileFormat(encoding, delimiter, label_columns, labeler.text_column), config)
+    form = FileFormat(encoding, delimiter, label_columns, tuple(column_names(labeler.text_column)))
+    pieces = pool_pieces(pool, split, form, config)
     if rows_per_shard < 1 or not 0 <= rank < count:
         raise ValueError(
             f"Expected a positive rows_per_shard and a process from 0 to their number, got {rows_per_shard}, {rank}/{count}."
@@ -186,10 +187,11 @@ def _see_all(manifest: Manifest) -> None:
         manifest.read()
 
 
-def _kept(features: Features, text_column: str, keep: Sequence[str] | None) -> list[str]:
-    if text_column not in features:
-        raise ValueError(f"Column '{text_column}' not found in {list(features)}. Pass text_column=... .")
-    check_texts(features, text_column)
+def _kept(features: Features, text_column: TextColumn, keep: Sequence[str] | None) -> list[str]:
+    for name in column_names(text_column):
+        if name not in features:
+            raise ValueError(f"Column '{name}' not found in {list(features)}. Pass text_column=... .")
+        check_texts(features, name)
     unknown = [name for name in keep or () if name not in features]
     if unknown:
         raise ValueError(f"There is no column {unknown} to keep in {list(features)}.")
@@ -228,11 +230,11 @@ def _agreement(labeler: StudentLabeler, pieces: Sequence[Piece], noted: Path, al
     return agreement
 
 
-def _usable_texts(pieces: Sequence[Piece], column: str) -> Iterator[str]:
+def _usable_texts(pieces: Sequence[Piece], column: TextColumn) -> Iterator[str]:
     for piece in pieces:
         with suppress(Exception):  # said when the piece is labelled
             for table in piece.read(0):
-                yield from (str(text) for text in column_values(table[column]) if why_unusable(text) is None)
+                yield from (str(text) for text in table_texts(table, column) if why_unusable(text) is None)
 
 
 def _counts(manifest: Manifest, complete: bool) -> dict:

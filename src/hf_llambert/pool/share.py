@@ -12,8 +12,9 @@ import pyarrow as pa
 from datasets import Features
 
 from hf_llambert.pool.manifest import Manifest, Shard, ShardFile, shard_name
-from hf_llambert.pool.sources import Piece, cast_table, column_values, unreadable
+from hf_llambert.pool.sources import Piece, cast_table, table_texts, unreadable
 from hf_llambert.tasks.questions import ABSTAIN
+from hf_llambert.tasks.texts import column_names
 from hf_llambert.training.students import Encoded, StudentLabeler
 
 _WINDOW = 4096  # rows among which texts are sorted by length
@@ -59,7 +60,9 @@ class Share:
         self.lost: dict[int, str] = {}
         """Why pieces of this share could not be read to their end."""
         self.kept, self.whole = list(kept), whole
-        self.input = Features({name: features[name] for name in dict.fromkeys((*kept, labeler.text_column))})
+        self.input = Features(
+            {name: features[name] for name in dict.fromkeys((*kept, *column_names(labeler.text_column)))}
+        )
         self.output = labeler.features(Features({name: features[name] for name in kept}))
 
     def look(self) -> int:
@@ -170,7 +173,7 @@ class Share:
             table = window.slice(0, None if stop is None else stop - at)
             chunk, start, at = at // size, at, at + table.num_rows
             if (p, chunk) not in self.manifest.shards:
-                encoded = self.labeler.encode(column_values(table[self.labeler.text_column]))
+                encoded = self.labeler.encode(table_texts(table, self.labeler.text_column))
                 ends = at % size == 0 or at == stop
                 yield _Item(p, chunk, start, table, encoded, ends, last=at == piece.num_rows)
             if at == stop:

@@ -33,6 +33,7 @@ from hf_llambert.reading import (
     suited,
 )
 from hf_llambert.reading.hub_files import HubFiles, csv_options, hub_files
+from hf_llambert.tasks.texts import TextColumn, column_names, row_texts
 
 _READ = 1000  # rows that are read at once
 _PEEK = 100  # rows by which a stream is known again
@@ -217,6 +218,11 @@ def column_values(column: pa.ChunkedArray) -> list[object]:
     except UnicodeDecodeError:
         kind = pa.large_binary() if pa.types.is_large_string(column.type) else pa.binary()
         return [_decoded(value) for chunk in column.chunks for value in chunk.view(kind).to_pylist()]
+
+
+def table_texts(table: pa.Table, column: TextColumn) -> list:
+    """The rows of a table as texts; see [`row_texts`]."""
+    return row_texts({name: column_values(table[name]) for name in column_names(column)}, column)
 
 
 def unreadable(piece: Piece, error: BaseException) -> str:

@@ -29,8 +29,8 @@ class FileFormat:
         delimiter (`str`, defaults to `","`): What stands between the fields of a CSV; in a .tsv it is a tab.
         label_columns (`Sequence[str]`, defaults to none): Columns of CSV and JSON whose values are read as strings, as
             they are written: `01` and `1.0` stay that; an empty cell and a JSON null are null.
-        text_column (`str`, defaults to `"text"`): Column whose rows are unusable where JSON has half a character (a lone
-            surrogate); elsewhere U+FFFD stands for it.
+        text_columns (`tuple[str, ...]`, defaults to `("text",)`): Columns whose rows are unusable where JSON has half a
+            character (a lone surrogate); elsewhere U+FFFD stands for it.
         column_types (`Mapping[str, pa.DataType]`, *optional*): Types of the columns of CSV and JSON, from [`suited`].
             Defaults to those that suit this very file. No part of what a file is known by.
 
@@ -41,7 +41,7 @@ class FileFormat:
     encoding: str = "utf-8"
     delimiter: str = ","
     label_columns: Sequence[str] = ()
-    text_column: str = "text"
+    text_columns: tuple[str, ...] = ("text",)
     column_types: Mapping[str, pa.DataType] | None = data_field(default=None, repr=False, hash=False)
 
     def __post_init__(self) -> None:

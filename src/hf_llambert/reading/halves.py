@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from hf_llambert.tasks.logs import get_logger
@@ -21,11 +22,11 @@ class Halves:
     were changed elsewhere are counted.
 
     Args:
-        text_column (`str`): Column of the texts.
+        text_columns (`Sequence[str]`): Columns of the texts.
     """
 
-    def __init__(self, text_column: str) -> None:
-        self.text_column = text_column
+    def __init__(self, text_columns: Sequence[str]) -> None:
+        self.text_columns = text_columns
         self.count = 0
 
     def mended(self, block: bytes) -> bytes:
@@ -40,10 +41,10 @@ class Halves:
         """Say how many values were mended."""
         if self.count:
             logger.warning(
-                "%s value(s) of '%s' outside the column '%s' hold half a character (a lone surrogate) and have U+FFFD there.",
+                "%s value(s) of '%s' outside the column %s hold half a character (a lone surrogate) and have U+FFFD there.",
                 f"{self.count:,}",
                 path,
-                self.text_column,
+                " and ".join(map(repr, self.text_columns)),
             )
 
     def _mended_line(self, line: bytes) -> bytes:
@@ -55,7 +56,7 @@ class Halves:
             return line
         parts = []
         for name, value in row:
-            is_text = name == self.text_column and isinstance(value, str)
+            is_text = name in self.text_columns and isinstance(value, str)
             parts.append(f"{self._string(name)}: {self._string(value, HALF) if is_text else self._value(value)}")
         return f"{{{', '.join(parts)}}}".encode()
 

@@ -118,5 +118,5 @@ def csv_options(form: FileFormat) -> dict:
     return {
         "keep_default_na": False,
         "na_values": [""],
-        "converters": dict.fromkeys((form.text_column, *form.label_columns), str),
+        "converters": dict.fromkeys((*form.text_columns, *form.label_columns), str),
     }

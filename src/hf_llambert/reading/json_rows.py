@@ -39,7 +39,7 @@ def json_tables(path: Path, form: FileFormat) -> Iterator[pa.Table]:
     own, known = _seen(path, form).schema, form.column_types or {}
     wide = [one.with_type(known.get(one.name, one.type)) for one in own]
     schema = pa.schema([two if is_wider(two.type, one.type) else one for one, two in zip(own, wide, strict=True)])
-    halves = Halves(form.text_column)
+    halves = Halves(form.text_columns)
     for table in _read_blocks(path, form, halves, schema):
         yield fitted(table, schema)
     halves.warn(path)
@@ -87,7 +87,7 @@ def _look_through(path: Path, size: int, changed: int, form: FileFormat) -> _See
     """What a file has, as far as it can be read."""
     seen = _Seen(pa.schema([]), set(), set())
     with suppress(ValueError, *DAMAGED, RecursionError, pa.ArrowException):  # reading it says why not
-        for table in _read_blocks(path, form, Halves(form.text_column), None, seen):
+        for table in _read_blocks(path, form, Halves(form.text_columns), None, seen):
             fields = [one.with_type(_timeless(one.type)) for one in table.schema]
             seen.schema = _joined(seen.schema, pa.schema(fields))
     doubles = {one.name for one in seen.schema if pa.types.is_floating(one.type)}

@@ -10,6 +10,7 @@ from datasets import Dataset, DatasetDict, load_from_disk
 
 from hf_llambert.notes import damaged_note
 from hf_llambert.stages import STAGE_FILE
+from hf_llambert.tasks.texts import column_names
 
 
 def read_saved(path: Path) -> Dataset | DatasetDict:
@@ -45,10 +46,10 @@ def read_annotated(run: Path, config: Mapping) -> Dataset:
     """
     rows = read_saved(run / "annotated")
     for name in ("text_column", "gold_column"):
-        column = config.get(name)
-        if column is not None and column not in rows.column_names:
-            expected = f"expected a column of {rows.column_names} at 'config.{name}', got {column!r}"
-            raise damaged_note(run / "annotated" / STAGE_FILE, expected)
+        for column in column_names(config.get(name) or ()):
+            if column not in rows.column_names:
+                expected = f"expected a column of {rows.column_names} at 'config.{name}', got {column!r}"
+                raise damaged_note(run / "annotated" / STAGE_FILE, expected)
     return rows
 
 

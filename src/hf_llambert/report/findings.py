@@ -13,13 +13,14 @@ from sklearn.decomposition import TruncatedSVD
 from hf_llambert.data import STAGE_FILE
 from hf_llambert.notes import damaged_note, read_stage
 from hf_llambert.pool.manifest import shard_files
+from hf_llambert.pool.sources import table_texts
 from hf_llambert.quality.drift import measure_drift
 from hf_llambert.quality.noise import likely_label_errors
 from hf_llambert.quality.prevalence import class_prevalence
 from hf_llambert.quality.slices import find_slices
 from hf_llambert.quality.words import Words, in_texts, tf_idf
 from hf_llambert.tasks.questions import ABSTAIN
-from hf_llambert.tasks.texts import why_unusable
+from hf_llambert.tasks.texts import TextColumn, column_names, why_unusable
 from hf_llambert.training.compared import EVALUATION_FILE, read_evaluation
 
 _TEXTS, _FILES = 2000, 64  # of the pool that are read for drift
@@ -93,10 +94,11 @@ def pool_counts(folder: Path, num_labels: int) -> list[int]:
     return [int(count) for count in counts]
 
 
-def pool_texts(folder: Path, column: str, seed: int = 0) -> list[str] | None:
+def pool_texts(folder: Path, column: TextColumn, seed: int = 0) -> list[str] | None:
     """At most 2,000 texts drawn at random from up to 64 shards of a labelled pool; `None` where it keeps no texts."""
     random, paths = np.random.default_rng(seed), shard_files(folder)
-    if column not in pq.read_schema(paths[0]).names:
+    names = column_names(column)
+    if not set(names) <= set(pq.read_schema(paths[0]).names):
         return None
     chosen = [paths[k] for k in sorted(random.permutation(len(paths))[:_FILES])]
     sizes = np.array([pq.read_metadata(path).num_rows for path in chosen])
@@ -106,7 +108,7 @@ def pool_texts(folder: Path, column: str, seed: int = 0) -> list[str] | None:
         mine = drawn[(drawn >= start) & (drawn < start + size)] - start
         start += size
         if len(mine):
-            texts += pq.read_table(path, columns=[column])[column].take(mine).to_pylist()
+            texts += table_texts(pq.read_table(path, columns=names).take(mine), column)
     return texts
 
 
@@ -127,7 +129,10 @@ def _columns(data: Dataset, config: Mapping) -> dict[str, list]:
     """Columns of few values, in which the rows may be sliced."""
     out = {}
     for name, feature in data.features.items():
-        ours = name.startswith(("llm_", "student_")) or name in (config.get("gold_column"), config.get("text_column"))
+        ours = name.startswith(("llm_", "student_")) or name in (
+            config.get("gold_column"),
+            *column_names(config.get("text_column", ())),
+        )
         plain = isinstance(feature, Value) and feature.dtype in (
             "string",
             "large_string",

@@ -10,7 +10,7 @@ from hf_llambert.report.sentences import finding_sentences
 from hf_llambert.review.summary import summary_lines
 from hf_llambert.tasks.questions import ABSTAIN
 from hf_llambert.tasks.spec import TaskSpec
-from hf_llambert.tasks.texts import markdown_text, visible
+from hf_llambert.tasks.texts import FIELD, markdown_text, visible
 
 
 def summary_rows(report: Mapping) -> list[tuple[str, str, str, str]]:
@@ -232,7 +232,7 @@ def _examples(report: Mapping, rows: list[dict], task: TaskSpec) -> list[str]:
 
 def shown_prompt(task: TaskSpec) -> str:
     """The prompt in full, `{text}` where the text goes; the turns of a chat named."""
-    turns = task.messages("{text}")
+    turns = task.messages(FIELD.join(f"{{{name}}}" for name in task.fields))
     if not task.chat:
         return visible(turns[0]["content"])
     said = "\n".join(f"[{turn['role']}] {turn['content']}" for turn in turns)

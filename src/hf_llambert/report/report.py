@@ -40,7 +40,7 @@ from hf_llambert.shown import scrubbed
 from hf_llambert.tasks.logs import get_logger
 from hf_llambert.tasks.questions import ABSTAIN
 from hf_llambert.tasks.spec import TaskSpec
-from hf_llambert.tasks.texts import shorten
+from hf_llambert.tasks.texts import TextColumn, column_names, row_texts, shorten_fields
 from hf_llambert.training.compared import EVALUATION_FILE, compare_students, read_seeds
 from hf_llambert.training.inputs import TRAINING_FILE
 
@@ -60,8 +60,8 @@ def compare_labels(run: str | Path) -> None:
     if stage is None or not (run / "student").is_dir():
         return
     column = stage["config"]["text_column"]
-    texts = read_annotated(run, stage["config"]).select_columns(column)
-    if _is_compared(run, texts[column][:], column):
+    texts = read_annotated(run, stage["config"]).select_columns(column_names(column))
+    if _is_compared(run, row_texts(texts, column), column):
         return
     from hf_llambert.pool.shards import (
         label_pool,
@@ -73,7 +73,7 @@ def compare_labels(run: str | Path) -> None:
     label_pool(texts, labeler, run / "compared", show_progress=False, overwrite=True)
 
 
-def _is_compared(run: Path, texts: list, column: str) -> bool:
+def _is_compared(run: Path, texts: list, column: TextColumn) -> bool:
     """Whether this run's student has labelled these texts, all of them, and its labels can be read."""
     try:
         return _compared_labels(run, texts, column)[0] is not None
@@ -81,7 +81,7 @@ def _is_compared(run: Path, texts: list, column: str) -> bool:
         return False
 
 
-def _compared_labels(run: Path, texts: list, column: str) -> tuple[list[int] | None, str | None]:
+def _compared_labels(run: Path, texts: list, column: TextColumn) -> tuple[list[int] | None, str | None]:
     """
     The labels that the run's student gave these texts in `compared`, `None` where it gave them to others or to none; and why
     they are left out, where they are.
@@ -90,7 +90,9 @@ def _compared_labels(run: Path, texts: list, column: str) -> tuple[list[int] | N
     if found is None or found.left_out is not None:
         return None, None if found is None else found.left_out
     table = read_pool(run / "compared")
-    if column not in table.column_names or table[column][:] != texts:  # of earlier annotations
+    if (
+        not set(column_names(column)) <= set(table.column_names) or row_texts(table, column) != texts
+    ):  # of earlier annotations
         return None, None
     return table["student_label"][:], None
 
@@ -290,7 +292,7 @@ def _compared_rows(run: Path, annotated: Dataset, config: Mapping, task: TaskSpe
         gold = gold_labels(
             annotated, config["gold_column"], task, config.get("label_map"), config.get("label_values", "auto")
         )
-    texts = annotated[config["text_column"]][:]
+    texts = row_texts(annotated, config["text_column"])
     student, why = _compared_labels(run, texts, config["text_column"])
     columns = zip(
         texts,
@@ -315,7 +317,7 @@ def _disagree(row: Mapping) -> bool:
 def _shown_rows(rows: list[dict]) -> list[dict]:
     """The disagreements of which the teacher was surest, long texts without their middles."""
     worst = sorted((row for row in rows if _disagree(row)), key=lambda row: -(row["confidence"] or 0))[:_EXAMPLES]
-    return [{**row, "text": shorten(row["text"], _SHOWN, head_share=0.5)} for row in worst]
+    return [{**row, "text": shorten_fields(row["text"], _SHOWN, head_share=0.5)} for row in worst]
 
 
 def _count_disagreements(rows: list[dict]) -> dict[str, int]:

@@ -212,7 +212,7 @@ def _next(run: Path, stages: Sequence[StageStatus], found: Mapping[str, dict], a
     config = (found.get("annotate") or found.get("train") or {"config": {}})["config"]
     folder, task = shlex.quote(str(run)), shlex.quote(_task_name(_task(found, asked)))
     column = config.get("text_column", "text")
-    more = "" if column == "text" else f" --text_column {shlex.quote(column)}"
+    more = "" if column == "text" or not isinstance(column, str) else f" --text_column {shlex.quote(column)}"
     if stage.state == "damaged" and stage.name != "report":
         return None
     return {

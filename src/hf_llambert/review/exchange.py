@@ -27,7 +27,8 @@ def export_review(
 
     Argilla's is the JSON of `dataset.records.to_json` (argilla 2): read it with `dataset.records.from_json` into a dataset
     with a `TextField("text")` and a `LabelQuestion("label")`. Label Studio's is its list of tasks, for a `Text` named `text`
-    and a `Choices` named `label`. A path that ends in `.jsonl` gets one row a line.
+    and a `Choices` named `label`. Where the task shows several columns, there is a field for each, by its name. A path that
+    ends in `.jsonl` gets one row a line.
 
     Args:
         review (`Review`): The review.
@@ -146,7 +147,7 @@ def _argilla_record(
     ]
     return {
         "id": _identifier(review, place),
-        "fields": {_FIELD: row.text},
+        "fields": _shown(review, row),
         "metadata": {"reason": row.reason} if machine_labels else {},
         "suggestions": suggestions,
         "responses": {_QUESTION: responses} if responses else {},
@@ -173,8 +174,14 @@ def _label_studio_task(
         }
         for name, answer in answers.items()
     ]
-    data = {_FIELD: row.text, "review_id": _identifier(review, place)}
+    data = {**_shown(review, row), "review_id": _identifier(review, place)}
     return {"data": data, "predictions": predictions, "annotations": annotations}
+
+
+def _shown(review: Review, row: QueueRow) -> dict[str, str]:
+    """A row's text as `text`; several fields by their columns."""
+    fields = review.queue.fields(row)
+    return fields if len(fields) > 1 else {_FIELD: row.text}
 
 
 def _choice(label: str) -> list[dict]:
@@ -252,7 +259,8 @@ def _place(record: object, review: Review) -> int:
     digest, _, number = str(identifier).rpartition("-")
     if digest != review.queue.digest or not number.isdecimal() or int(number) >= len(review.queue.rows):
         raise ValueError(f"has the id {identifier!r}, which is none of this review ({review.queue.digest}-0, ...)")
-    if data[_FIELD] != review.queue.rows[int(number)].text:
+    shown = _shown(review, review.queue.rows[int(number)])
+    if {name: data[name] for name in shown} != shown:
         raise ValueError("has another text than the row of this review with its id")
     return int(number)
 

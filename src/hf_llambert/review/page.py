@@ -11,7 +11,7 @@ from importlib import resources
 from typing import TYPE_CHECKING
 
 from hf_llambert.review.page_guard import PageGuard
-from hf_llambert.review.queue import REASONS, QueueRow
+from hf_llambert.review.queue import REASONS, Queue, QueueRow
 from hf_llambert.review.session import ReviewSession
 from hf_llambert.review.summary import review_lines
 from hf_llambert.tasks.questions import ABSTAIN
@@ -182,8 +182,16 @@ def _shown(session: ReviewSession, show_labels: bool) -> tuple[str, str]:
     why = REASONS[row.reason] + (f": {_said(row, queue.task.labels)}" if show_labels else "")
     return head, (
         f'<p class="review-why">This row: {_escaped(why)}.</p>'
-        f'<div class="review-text{size}" tabindex="0" dir="auto" data-place="{place}">{_escaped(row.text)}</div>'
+        f'<div class="review-text{size}" tabindex="0" dir="auto" data-place="{place}">{_fields(queue, row)}</div>'
     )
+
+
+def _fields(queue: Queue, row: QueueRow) -> str:
+    """A row's text; of several fields each with the name of its column."""
+    fields = queue.fields(row)
+    if len(fields) == 1:
+        return _escaped(row.text)
+    return "\n\n".join(f"<b>{_escaped(name)}</b>\n{_escaped(value)}" for name, value in fields.items())
 
 
 def _said(row: QueueRow, labels: tuple[str, ...]) -> str:

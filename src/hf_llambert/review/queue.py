@@ -13,12 +13,12 @@ from datasets import Dataset
 from filelock import FileLock
 
 from hf_llambert.data import STAGE_FILE, damaged_note, write_whole
-from hf_llambert.notes import read_note, task_shape
+from hf_llambert.notes import TEXT_COLUMN, read_note, task_shape
 from hf_llambert.pool.labelled import read_pool, run_labels
 from hf_llambert.reading.saved import read_annotated
 from hf_llambert.tasks.questions import ABSTAIN
 from hf_llambert.tasks.spec import TaskSpec
-from hf_llambert.tasks.texts import why_unusable
+from hf_llambert.tasks.texts import FIELD, TextColumn, column_names, row_texts, why_unusable
 
 QUEUE_FILE = "queue.json"
 _ROW = {
@@ -28,7 +28,7 @@ _ROW = {
 }
 _QUEUE = {
     "task": task_shape,
-    "text_column": str,
+    "text_column": TEXT_COLUMN,
     "num": int,
     "num_control": int,
     "student?": (str, None),
@@ -75,11 +75,16 @@ class Queue:
     """The rows that every reviewer of a run reads, in this order; `student` is the content of whose labels they have."""
 
     task: TaskSpec
-    text_column: str
+    text_column: TextColumn
     num: int
     num_control: int
     rows: tuple[QueueRow, ...]
     student: str | None = None
+
+    def fields(self, row: QueueRow) -> dict[str, str]:
+        """What a row shows, by the columns that it is from."""
+        names = column_names(self.text_column)
+        return dict(zip(names, row.text.split(FIELD) if len(names) > 1 else [row.text], strict=True))
 
     @property
     def digest(self) -> str:
@@ -123,9 +128,10 @@ def build_queue(
         )
     run = Path(run)
     annotated, task, column = _annotated(run)
-    if column in GOLD_COLUMNS:
+    taken = [name for name in column_names(column) if name in GOLD_COLUMNS]
+    if taken:
         raise ValueError(
-            f"The text column '{column}' has the name of a column of the gold dataset. Rename it and annotate again."
+            f"The text column '{taken[0]}' has the name of a column of the gold dataset. Rename it and annotate again."
         )
     strange = [row for row in suspects if not 0 <= row < len(annotated)]
     if strange:
@@ -154,23 +160,23 @@ def suspected_errors(run: str | Path, seed: int = 0) -> list[int]:
     from hf_llambert.quality.noise import likely_label_errors
 
     annotated, _, column = _annotated(Path(run))
-    labels, texts = annotated["llm_label"][:], annotated[column][:]
+    labels, texts = annotated["llm_label"][:], row_texts(annotated, column)
     rows = [i for i, label in enumerate(labels) if label != ABSTAIN and why_unusable(texts[i]) is None]
     _, found = likely_label_errors([texts[i] for i in rows], [labels[i] for i in rows], seed=seed)
     return [rows[k] for k in found.tolist()]
 
 
-def _annotated(run: Path) -> tuple[Dataset, TaskSpec, str]:
+def _annotated(run: Path) -> tuple[Dataset, TaskSpec, TextColumn]:
     """A run's annotated dataset, its task and its column of texts."""
     note = run / "annotated" / STAGE_FILE
     if not note.is_file():
         raise FileNotFoundError(f"'{run}' holds no 'annotated' folder. Run hf-llambert annotate --output {run} first.")
-    config = read_note(note, {"config": {"task": task_shape, "text_column": str}})["config"]
+    config = read_note(note, {"config": {"task": task_shape, "text_column": TEXT_COLUMN}})["config"]
     annotated, column = read_annotated(run, config), config["text_column"]
     return annotated, TaskSpec.from_dict(config["task"]), column
 
 
-def _rows(annotated: Dataset, run: Path, column: str, alone: bool) -> dict[int, QueueRow]:
+def _rows(annotated: Dataset, run: Path, column: TextColumn, alone: bool) -> dict[int, QueueRow]:
     """The rows that a person can read, each once, by number. `alone`: without a student's labels."""
     student, sure = [ABSTAIN] * len(annotated), [None] * len(annotated)
     if not alone and (run / "compared").is_dir():
@@ -182,7 +188,12 @@ def _rows(annotated: Dataset, run: Path, column: str, alone: bool) -> dict[int, 
             )
         student, sure = compared["student_label"][:], compared["student_confidence"][:]
     values = zip(
-        annotated[column][:], annotated["llm_label"][:], annotated["llm_confidence"][:], student, sure, strict=True
+        row_texts(annotated, column),
+        annotated["llm_label"][:],
+        annotated["llm_confidence"][:],
+        student,
+        sure,
+        strict=True,
     )
     rows, seen = {}, set()
     for i, (text, teacher, confidence, label, student_confidence) in enumerate(values):

@@ -34,6 +34,7 @@ from hf_llambert.review.answers import (
 )
 from hf_llambert.review.queue import GOLD_COLUMNS, Queue, read_queue
 from hf_llambert.tasks.questions import ABSTAIN
+from hf_llambert.tasks.texts import column_names
 from hf_llambert.whole import scratch_folder, sync
 
 
@@ -88,8 +89,9 @@ class Review:
         The rows that people labelled.
 
         Returns:
-            `Dataset`: The run's text column, `label` (the label of most reviewers, -1 where they tie), `reviewers` (those
-            who labelled it), `reviewed_at` (the latest answer), `reason` and `row` (number in the annotated dataset).
+            `Dataset`: The run's column of texts, or columns, `label` (the label of most reviewers, -1 where they tie),
+            `reviewers` (those who labelled it), `reviewed_at` (the latest answer), `reason` and `row` (number in the annotated
+            dataset).
 
         Raises:
             ValueError: Nobody has labelled a row.
@@ -97,16 +99,23 @@ class Review:
         labels, answers = self.labels(), self.answers()
         if not labels:
             raise ValueError(f"Nobody has labelled a row in '{self.folder}' yet.")
-        column = self.queue.text_column
-        names: dict[str, list] = {k: [] for k in (column, *GOLD_COLUMNS)}
+        shown = column_names(self.queue.text_column)
+        names: dict[str, list] = {k: [] for k in (*shown, *GOLD_COLUMNS)}
         for place, label in labels.items():
             row = self.queue.rows[place]
             given = {n: a[place] for n, a in answers.items() if place in a and a[place].label != ABSTAIN}
-            values = (row.text, label, list(given), max(a.at for a in given.values()), row.reason, row.row)
-            for name, value in zip(names, values, strict=True):
+            said = (label, list(given), max(a.at for a in given.values()), row.reason, row.row)
+            for name, value in zip(names, (*self.queue.fields(row).values(), *said), strict=True):
                 names[name].append(value)
         text = Value("string")
-        kinds = (text, ClassLabel(names=list(self.queue.task.labels)), List(text), text, text, Value("int64"))
+        kinds = (
+            *[text] * len(shown),
+            ClassLabel(names=list(self.queue.task.labels)),
+            List(text),
+            text,
+            text,
+            Value("int64"),
+        )
         return Dataset.from_dict(names, features=Features(dict(zip(names, kinds, strict=True))))
 
     def save_gold(self) -> Path:

@@ -22,6 +22,7 @@ from hf_llambert.tasks.answers import read_answer
 from hf_llambert.tasks.json_answers import read_structured
 from hf_llambert.tasks.names import normalize
 from hf_llambert.tasks.questions import ABSTAIN
+from hf_llambert.tasks.texts import FIELD, TextColumn, columns_of
 
 CUT = {
     "length": "the answer was cut (finish_reason length); allow more max_new_tokens",
@@ -37,9 +38,12 @@ class Message(TypedDict):
     content: str
 
 
+_PLACE = re.compile(r"\{([^\W\d][\w.-]*)\}")
+
+
 @dataclass(frozen=True)
 class Example:
-    """A worked example that stands in the prompt before the text."""
+    """A worked example that stands in the prompt before the text; several fields as in [`row_texts`]."""
 
     text: str
     label: str
@@ -53,8 +57,10 @@ class TaskSpec:
     Args:
         name (`str`): Name of the task, used in folders and reports.
         labels (`tuple[str, ...]`): Label names. Their order is the order of ids, scores and `id2label` everywhere.
-        instruction (`str`): The user turn (chat) or the whole prompt (plain), with `{text}` exactly once. `{options}`, at
-            most once, becomes the labels' first words, as in `business, sport or tech`.
+        instruction (`str`): The user turn (chat) or the whole prompt (plain), with a `{field}` where the value of each
+            column goes, once each: `{text}`, which is any column that is named the text's, or columns by their own names,
+            such as `{premise}` and `{hypothesis}`. `{options}`, at most once, becomes the labels' first words, as in
+            `business, sport or tech`.
         system (`str`, *optional*): A system turn. Only for chat tasks.
         examples (`tuple[Example, ...]`, defaults to none): Worked examples, shown in order before the text.
         verbalizers (`tuple[tuple[str, ...], ...]`, *optional*): For each label the words that name it in an answer.
@@ -86,10 +92,15 @@ class TaskSpec:
         _check_strings(where, "labels", self.labels)
         if len(self.labels) < 2 or len(set(self.labels)) != len(self.labels):
             raise ValueError(f"{where}: expected at least two different labels, got {list(self.labels)}.")
-        if not isinstance(self.instruction, str) or self.instruction.count("{text}") != 1:
+        if not isinstance(self.instruction, str) or not self.fields or len(set(self.fields)) < len(self.fields):
             raise ValueError(
-                f"{where}: instruction must contain {{text}} exactly once, where the text goes; "
-                f"got {self.instruction!r}."
+                f"{where}: instruction must contain {{text}} exactly once, where the text goes, or the names of several "
+                f"columns so, once each; got {self.instruction!r}."
+            )
+        if "label" in self.fields:
+            raise ValueError(
+                f"{where}: instruction has {{label}}, but a column 'label' holds people's labels, which no prompt shows. Give "
+                f"the column another name, or write the word without braces."
             )
         if self.instruction.count("{options}") > 1 or not isinstance(self.permute_options, bool):
             raise ValueError(
@@ -112,9 +123,14 @@ class TaskSpec:
         if not self.verbalizers:
             object.__setattr__(self, "verbalizers", tuple((label,) for label in self.labels))
         self._check_verbalizers(where)
+        self._check_examples(where)
+
+    def _check_examples(self, where: str) -> None:
         for example in self.examples:
-            if not isinstance(example.text, str) or not example.text.strip():
+            if not isinstance(example.text, str) or not example.text.replace(FIELD, "").strip():
                 raise ValueError(f"{where}: an example's text must be a non-empty string, got {example.text!r}.")
+            if example.text.count(FIELD) != len(self.fields) - 1:
+                raise ValueError(f"{where}: an example has {', '.join(self.fields)}, got {example.text.split(FIELD)}.")
             if example.label not in self.labels:
                 raise ValueError(
                     f"{where}: example label {example.label!r} is not one of the labels {list(self.labels)}."
@@ -140,6 +156,27 @@ class TaskSpec:
                     raise ValueError(
                         f"{where}: {word!r} stands for both '{owner[key]}' and '{label}'. A word may name one label."
                     )
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """Names of the columns that the prompt shows, in its order; `text` is whichever column is named the text's."""
+        return tuple(name for name in _PLACE.findall(self.instruction) if name != "options")
+
+    def columns(self, text_column: TextColumn = "text") -> TextColumn:
+        """
+        The columns that the prompt shows: that of the texts, or several, in the order of `fields`.
+
+        Args:
+            text_column (`str` or `Sequence[str]`, defaults to `"text"`): The column that stands for `{text}`; or all columns.
+
+        Raises:
+            ValueError: Not as many columns as fields.
+        """
+        return columns_of(self.fields, text_column, f"Task '{self.name}'")
+
+    def filled(self, text: str) -> str:
+        """A row that has `text` in every field."""
+        return FIELD.join([text] * len(self.fields))
 
     @property
     def num_labels(self) -> int:
@@ -174,8 +211,14 @@ class TaskSpec:
         return [*turns, {"role": "user", "content": self._instruct(text)}]
 
     def _instruct(self, text: str) -> str:
-        parts = {"{text}": text, "{options}": self._options(text)}
-        return re.sub(r"\{text\}|\{options\}", lambda found: parts[found[0]], self.instruction.rstrip())
+        values = text.split(FIELD) if len(self.fields) > 1 else [text]
+        if len(values) != len(self.fields):
+            raise ValueError(
+                f"Task '{self.name}' shows {', '.join(self.fields)}, got {len(values)} of them. Join their values with "
+                f"hf_llambert.row_texts."
+            )
+        parts = {**dict(zip(self.fields, values, strict=True)), "options": self._options(text)}
+        return _PLACE.sub(lambda found: parts[found[1]], self.instruction.rstrip())
 
     def _options(self, text: str) -> str:
         words = [words[0] for words in self.verbalizers]
@@ -225,7 +268,9 @@ class TaskSpec:
             out["permute_options"] = True
         out["verbalizers"] = {k: list(v) for k, v in zip(self.labels, self.verbalizers, strict=True)}
         if self.examples:
-            out["examples"] = [{"text": e.text, "label": e.label} for e in self.examples]
+            out["examples"] = [
+                {**dict(zip(self.fields, e.text.split(FIELD), strict=True)), "label": e.label} for e in self.examples
+            ]
         return out
 
     @classmethod
@@ -257,11 +302,17 @@ class TaskSpec:
             values["verbalizers"] = _verbalizers(source, values["verbalizers"], labels)
         else:
             values.pop("verbalizers", None)
+        places = [name for name in _PLACE.findall(str(values["instruction"])) if name != "options"]
         rows = _as_tuple(source, "examples", values.get("examples") or ())
         for row in rows:
-            if not isinstance(row, Mapping) or set(row) != {"text", "label"}:
-                raise ValueError(f"{source}: an example needs exactly the keys text and label, got {row!r}.")
-        values["examples"] = tuple(Example(row["text"], row["label"]) for row in rows)
+            if not isinstance(row, Mapping) or set(row) != {*places, "label"}:
+                raise ValueError(
+                    f"{source}: an example needs exactly the keys {', '.join(places)} and label, got {row!r}."
+                )
+            wrong = [row[name] for name in places if not isinstance(row[name], str) or FIELD in row[name]]
+            if wrong:
+                raise ValueError(f"{source}: an example's text must be a non-empty string, got {wrong[0]!r}.")
+        values["examples"] = tuple(Example(FIELD.join(row[name] for name in places), row["label"]) for row in rows)
         return cls(**values)  # type: ignore[arg-type]  # checked in __post_init__
 
     def to_yaml(self, path: str | Path) -> None:

@@ -95,6 +95,8 @@ def teacher_from_arguments(kind: str, arguments: Sequence[str], seed: int) -> Te
     cls = teacher_class(kind)
     parser = HfArgumentParser(cls, allow_abbrev=False)  # type: ignore[arg-type]
     parser.error = _refuse  # type: ignore[method-assign]  # one sentence, not a page of usage
+    given = {field.name: field.default for field in dataclasses.fields(cls)}  # the parser drops those of lists
+    parser.set_defaults(**{name: value for name, value in given.items() if value is not dataclasses.MISSING})
     if "seed" in cls.__dataclass_fields__:  # type: ignore[attr-defined]
         parser.set_defaults(seed=seed)
     made, rest = parser.parse_args_into_dataclasses(args=_joined(arguments), return_remaining_strings=True)

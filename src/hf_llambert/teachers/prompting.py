@@ -80,7 +80,7 @@ class PromptEncoder:
     @cached_property
     def overhead(self) -> int:
         """Tokens of a prompt beside those of the text, for the text's context budget."""
-        return len(self.encode("."))
+        return len(self.encode(self.task.filled(".")))
 
     def room(self, model: str, context: int, answer: int, most: int | None) -> int:
         """
@@ -111,7 +111,7 @@ class PromptEncoder:
 
     @cached_property
     def _probes(self) -> list[list[int]]:
-        return [self.encode(text) for text in (".", "A", "the", "7", "\n")]
+        return [self.encode(self.task.filled(text)) for text in (".", "A", "the", "7", "\n")]
 
     def fit(self, text: str, max_tokens: int, head_share: float) -> tuple[list[int], bool]:
         """The prompt with the text cut to `max_tokens`, and whether it was cut."""
@@ -156,7 +156,7 @@ class PromptEncoder:
     def _frame(self) -> tuple[list[int], list[int]]:
         """Token ids before and after the content of the last message."""
         tokenizer, task = self.tokenizer, self.task
-        messages = task.messages("")
+        messages = task.messages(task.filled(""))
         if not task.chat:
             starts_with_bos = tokenizer("").input_ids[:1] == [tokenizer.bos_token_id]
             return ([tokenizer.bos_token_id] if starts_with_bos else []), []
@@ -176,7 +176,7 @@ class PromptEncoder:
                 f"Task '{self.task.name}' is a chat task, but the tokenizer of '{self.tokenizer.name_or_path}' has no "
                 f"chat template. Use an instruct model, or set chat: false in the task."
             )
-        messages = self.task.messages("")
+        messages = self.task.messages(self.task.filled(""))
         marks = [f"␂{secrets.token_hex(8)}␃" for _ in messages]
         turns = [{"role": m["role"], "content": mark} for m, mark in zip(messages, marks, strict=True)]
         variables: dict = {**self.template, "tokenize": False, "add_generation_prompt": True}
@@ -234,7 +234,9 @@ class PromptEncoder:
     def _continuation(self, word: str) -> tuple[int, ...]:
         """The tokens of `word` where the answer begins, with the blank that goes before it."""
         task = self.task
-        tail = task.lead_in or (self._template_pieces[-1] if task.chat else task.messages("")[-1]["content"])
+        tail = task.lead_in or (
+            self._template_pieces[-1] if task.chat else task.messages(task.filled(""))[-1]["content"]
+        )
         base = self._control_ids(tail)
         # After a blank or a control token (<|im_sep|>) an answer begins without one.
         gap = "" if not tail or tail[-1].isspace() or base[-1] in self.tokenizer.all_special_ids else " "

@@ -18,6 +18,7 @@ from hf_llambert.reading import PLAIN, FileFormat
 from hf_llambert.tasks.label_names import is_missing, written
 from hf_llambert.tasks.questions import LabelValues, parse_label_map
 from hf_llambert.tasks.spec import TaskSpec
+from hf_llambert.tasks.texts import column_names
 from hf_llambert.teachers.base import Mode, Reply
 from hf_llambert.teachers.batch_recordings import BatchRecording, json_lines
 from hf_llambert.teachers.protocol import ENDS
@@ -59,7 +60,8 @@ class RecordedTeacher:
         mode (`"generate"` or `"score"`, defaults to `"generate"`): Read texts and labels, or scores. The scores of a
             batch are those of the first token; every label needs a word among them.
         texts (`str`, *optional*): Data that has the texts, when a table has only row numbers or ids.
-        text_column (`str`, defaults to `"text"`): Column of the texts.
+        text_column (`str` or `list[str]`, defaults to `"text"`): Column of the texts; the columns of the task's fields in
+            their order, where it has several.
         row_column (`str`, defaults to `"row"`): With `texts`, the table's column of row numbers, counted from 0; of ids
             when `texts` has a column of that name.
         response_column (`str`, *optional*): Column of raw answers. Defaults to `response` or `llm_response`. Where there is
@@ -92,7 +94,7 @@ class RecordedTeacher:
     model: str
     mode: Mode = "generate"
     texts: str | None = None
-    text_column: str = "text"
+    text_column: str | list[str] = "text"  # the parser of the command line knows no other sequence
     row_column: str = "row"
     response_column: str | None = None
     label_column: str | None = None
@@ -113,6 +115,9 @@ class RecordedTeacher:
         for name in ("path", "texts", "requests"):  # a Path would not be JSON-ready
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, str(getattr(self, name)))
+        if not isinstance(self.text_column, str):
+            names = tuple(self.text_column)  # hashable
+            object.__setattr__(self, "text_column", names[0] if len(names) == 1 else names)
         object.__setattr__(self, "recorded_map", _map_pairs(self.recorded_map))
         self._form()
         if not isinstance(self.model, str) or not self.model.strip():
@@ -248,9 +253,10 @@ def _load(teacher: RecordedTeacher, stamp: tuple) -> _Loaded:
         ids = [teacher.row_column] if teacher.texts else []  # as written: a gap would round long ones
         table = _table(teacher, [*sorted(answers), *ids])
         texts = _texts(teacher, ids) if teacher.texts else None
-        if texts is None and teacher.text_column not in table.column_names:
+        missing = [name for name in column_names(teacher.text_column) if name not in table.column_names]
+        if texts is None and missing:
             raise ValueError(
-                f"'{teacher.path}' has the columns {table.column_names}, not '{teacher.text_column}'. Pass "
+                f"'{teacher.path}' has the columns {table.column_names}, not '{missing[0]}'. Pass "
                 f"text_column=... (on the command line in a YAML file of the teacher), or texts=... (--texts) with the data that "
                 f"its column of row numbers or ids stands for."
             )

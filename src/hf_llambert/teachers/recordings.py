@@ -15,6 +15,7 @@ from hf_llambert.tasks.label_names import is_missing
 from hf_llambert.tasks.logs import get_logger
 from hf_llambert.tasks.questions import value_key
 from hf_llambert.tasks.spec import CUT, TaskSpec
+from hf_llambert.tasks.texts import TextColumn, Unusable, column_names, row_texts
 from hf_llambert.teachers.protocol import finished
 
 logger = get_logger(__name__)
@@ -100,7 +101,7 @@ class TableRecording:
     Args:
         table (`Dataset`): The table.
         answer_column (`str`): Column of the answers.
-        text_column (`str`): Column of the texts.
+        text_column (`str` or `Sequence[str]`): Column of the texts, or of several fields.
         texts (`Dataset`, *optional*): Data that has the texts. Defaults to the table itself.
         row_column (`str`): Column of the table that says which row of `texts` it is about: the value of the column of
             the same name there, else the row number from 0.
@@ -112,7 +113,7 @@ class TableRecording:
         self,
         table: Dataset,
         answer_column: str,
-        text_column: str,
+        text_column: TextColumn,
         texts: Dataset | None,
         row_column: str,
         finish_columns: Sequence[str] = (),
@@ -127,7 +128,7 @@ class TableRecording:
         self._names = feature.names if isinstance(feature, ClassLabel) else None
         self._answers = table.select_columns([answer_column, *finish_columns]).with_format(None)
         self._finish_columns = finish_columns
-        self._texts = texts.select_columns(text_column).with_format(None)
+        self._texts = texts.select_columns(column_names(text_column)).with_format(None)
         self._text_column, self._answer_column = text_column, answer_column
         hashes = np.empty(len(table), np.uint64)
         for start in range(0, len(table), _ROWS):
@@ -165,7 +166,8 @@ class TableRecording:
     def _texts_at(self, places: Sequence[int]) -> list[str]:
         rows = list(places) if self._rows is None else self._rows[np.asarray(places, int)].tolist()
         # A null matches nothing: an empty text is never asked about.
-        texts = ["" if text is None else text for text in self._texts[rows][self._text_column]]
+        shown = row_texts(self._texts[rows], self._text_column)
+        texts = ["" if text is None or isinstance(text, Unusable) else text for text in shown]
         if not all(isinstance(text, str) for text in texts):
             raise ValueError(f"Column '{self._text_column}' must hold strings. Pass text_column=... .")
         return texts

@@ -58,19 +58,35 @@ def always_masked(model: PreTrainedModel) -> None:
         model.set_attn_implementation(_MASKED)
 
 
-def torch_forward(model: PreTrainedModel) -> Forward:
-    """The forward pass of the model by PyTorch."""
+def torch_forward(model: PreTrainedModel, separator: int | None = None) -> Forward:
+    """The forward pass of the model by PyTorch. `separator`: see [`Reading.type_separator`]."""
     always_masked(model)
 
     def forward(ids: Tensor, mask: Tensor) -> Tensor:
-        return model(input_ids=ids.to(model.device), attention_mask=mask.to(model.device)).logits.float()
+        given = types_of(ids, mask, separator) | {"input_ids": ids, "attention_mask": mask}
+        return model(**{name: tensor.to(model.device) for name, tensor in given.items()}).logits.float()
 
     return forward
 
 
+def types_of(ids: Tensor, mask: Tensor, separator: int | None) -> dict[str, Tensor]:
+    """
+    `token_type_ids` of pairs, by the model's name for them: 1 after the first separator, but for padding; none without a
+    separator.
+    """
+    if separator is None:
+        return {}
+    found = (ids == separator).long()
+    return {"token_type_ids": ((found.cumsum(1) - found) > 0).long() * mask}
+
+
 @torch.inference_mode()
 def mean_hidden(
-    encoder: nn.Module, tokenizer: PreTrainedTokenizerBase, rows: Sequence[list[int]], batch_tokens: int = 4096
+    encoder: nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
+    rows: Sequence[list[int]],
+    batch_tokens: int = 4096,
+    separator: int | None = None,
 ) -> Tensor:
     """Mean of an encoder's last hidden states over the tokens of each text, float32, (texts, width)."""
     order, parts = [], []
@@ -78,14 +94,15 @@ def mean_hidden(
         inputs = tokenizer.pad({"input_ids": [rows[i] for i in batch]}, return_tensors="pt").to(
             next(encoder.parameters()).device
         )
-        hidden = encoder(**inputs).last_hidden_state.float()
+        types = types_of(inputs["input_ids"], inputs["attention_mask"], separator)
+        hidden = encoder(**inputs, **types).last_hidden_state.float()
         mask = inputs["attention_mask"].unsqueeze(-1)
         parts.append(((hidden * mask).sum(1) / mask.sum(1)).cpu())
         order += batch
     return torch.cat(parts)[torch.tensor(order).argsort()]
 
 
-def openvino_forward(model: PreTrainedModel, dtype: str) -> Forward:
+def openvino_forward(model: PreTrainedModel, dtype: str, separator: int | None = None) -> Forward:
     """
     The model converted to OpenVINO, on the CPU.
 
@@ -102,7 +119,7 @@ def openvino_forward(model: PreTrainedModel, dtype: str) -> Forward:
     try:
         with _quietly():
             converted = openvino.convert_model(
-                _Plain(model).eval(), example_input={"input_ids": ids, "attention_mask": mask}
+                _Plain(model, separator).eval(), example_input={"input_ids": ids, "attention_mask": mask}
             )
     except Exception as error:
         raise RuntimeError(_inconvertible("OpenVINO", error)) from error
@@ -117,10 +134,10 @@ def openvino_forward(model: PreTrainedModel, dtype: str) -> Forward:
         outputs = request.infer({"input_ids": ids.numpy(), "attention_mask": mask.numpy()})
         return torch.from_numpy(outputs[0].copy())
 
-    return _checked(forward, model, "OpenVINO") if dtype == "float32" else forward
+    return _checked(forward, model, separator, "OpenVINO") if dtype == "float32" else forward
 
 
-def onnx_forward(model: PreTrainedModel, dtype: str) -> Forward:
+def onnx_forward(model: PreTrainedModel, dtype: str, separator: int | None = None) -> Forward:
     """
     The model exported to ONNX, in ONNX Runtime on the CPU; its weights and activations as 8-bit integers with
     `dtype="int8"` (dynamic quantisation, a scale for each channel).
@@ -143,7 +160,7 @@ def onnx_forward(model: PreTrainedModel, dtype: str) -> Forward:
         try:
             with _quietly():
                 torch.onnx.export(
-                    _Plain(model).eval(),
+                    _Plain(model, separator).eval(),
                     _example(model),
                     str(path),
                     input_names=["input_ids", "attention_mask"],
@@ -164,7 +181,7 @@ def onnx_forward(model: PreTrainedModel, dtype: str) -> Forward:
         (logits,) = session.run(None, {"input_ids": ids.numpy(), "attention_mask": mask.numpy()})
         return torch.from_numpy(logits)
 
-    return _checked(forward, model, "ONNX Runtime") if dtype == "float32" else forward
+    return _checked(forward, model, separator, "ONNX Runtime") if dtype == "float32" else forward
 
 
 @contextmanager
@@ -178,12 +195,13 @@ def _quietly() -> Iterator[None]:
 class _Plain(torch.nn.Module):
     """A model of two tensors in and one out, as exporters need it."""
 
-    def __init__(self, model: PreTrainedModel) -> None:
+    def __init__(self, model: PreTrainedModel, separator: int | None) -> None:
         super().__init__()
-        self.model = model
+        self.model, self.separator = model, separator
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        return self.model(input_ids=input_ids, attention_mask=attention_mask).logits
+        types = types_of(input_ids, attention_mask, self.separator)
+        return self.model(input_ids=input_ids, attention_mask=attention_mask, **types).logits
 
 
 def _example(model: PreTrainedModel, texts: int = 2, tokens: int = 16) -> tuple[Tensor, Tensor]:
@@ -195,11 +213,13 @@ def _example(model: PreTrainedModel, texts: int = 2, tokens: int = 16) -> tuple[
     return ids.masked_fill(mask == 0, 0 if pad is None else pad), mask
 
 
-def _checked(forward: Forward, model: PreTrainedModel, name: str) -> Forward:
+def _checked(forward: Forward, model: PreTrainedModel, separator: int | None, name: str) -> Forward:
     for shape in ((3, 24), (1, 9)):
         ids, mask = _example(model, *shape)
+        if separator is not None:
+            ids[:, 3] = separator
         with torch.inference_mode():
-            apart = float((forward(ids, mask) - torch_forward(model)(ids, mask)).abs().max())
+            apart = float((forward(ids, mask) - torch_forward(model, separator)(ids, mask)).abs().max())
         if not apart < _TOLERANCE:
             raise RuntimeError(
                 f"{name} computes other logits than PyTorch for this student, by {apart:.2g}. Use backend='torch'."

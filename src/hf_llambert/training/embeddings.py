@@ -8,6 +8,7 @@ from torch import Tensor
 from transformers import AutoModel
 
 from hf_llambert.models import choose_device
+from hf_llambert.tasks.texts import FIELD
 from hf_llambert.training.backends import always_masked, mean_hidden
 from hf_llambert.training.inputs import Reading
 from hf_llambert.training.loading import SAFE, fit_pad_token, load_tokenizer, longest_input
@@ -23,8 +24,9 @@ def embed_texts(
 
     Args:
         encoder (`str`): Directory or Hub id, of a classifier or not.
-        texts (`Sequence[str]`): Usable texts; see [`why_unusable`].
-        reading (`Reading`, *optional*): How texts are cut. Defaults to what the encoder takes, cut at its end.
+        texts (`Sequence[str]`): Usable texts; see [`why_unusable`]. Rows of several fields are as [`row_texts`] gives them.
+        reading (`Reading`, *optional*): How texts are cut. Defaults to what the encoder takes, cut at its end, and several
+            fields a line each.
         device (`str`, *optional*): Defaults to this process's GPU, else the CPU.
 
     Raises:
@@ -38,5 +40,8 @@ def embed_texts(
     fit_pad_token(tokenizer, model)
     always_masked(model)
     model = model.to(choose_device(device, None)).eval().float()
-    reading = reading or Reading(min(_LONGEST, longest_input(tokenizer, model)))
-    return mean_hidden(model, tokenizer, reading.encode(tokenizer, texts))
+    if reading is None:
+        reading = Reading(min(_LONGEST, longest_input(tokenizer, model)))
+        texts = [text.replace(FIELD, "\n") for text in texts]
+    rows, separator = reading.encode(tokenizer, texts), reading.type_separator(tokenizer)
+    return mean_hidden(model, tokenizer, rows, separator=separator)

@@ -12,6 +12,7 @@ from transformers import EvalPrediction
 
 from hf_llambert.metrics import ClassificationQuality
 from hf_llambert.tasks.spec import TaskSpec
+from hf_llambert.tasks.texts import row_texts
 from hf_llambert.training.compared import EVALUATION_FILE
 from hf_llambert.training.rows import labelled_rows
 from hf_llambert.training.students import StudentLabeler
@@ -28,7 +29,8 @@ def evaluate_student(labeler: StudentLabeler, data: Dataset, task: TaskSpec, fol
         raise ValueError(f"The student has the labels {labeler.labels}, task '{task.name}' has {task.labels}.")
     data = labelled_rows(data, task, labeler.text_column, "evaluation")
     labeler.warm_up()
-    out = labeler.label(data[labeler.text_column][:])
+    shown = row_texts(data, labeler.text_column)
+    out = labeler.label(shown)
     quality = ClassificationQuality(keep_in_memory=True).compute(
         predictions=out["student_label"],
         references=data["label"][:],
@@ -36,7 +38,7 @@ def evaluate_student(labeler: StudentLabeler, data: Dataset, task: TaskSpec, fol
         confidences=out["student_confidence"],
     )
     if folder is not None:
-        texts = {"text": data[labeler.text_column][:], "gold": data["label"][:]}
+        texts = {"text": shown, "gold": data["label"][:]}
         Dataset.from_dict({**texts, **out}).to_parquet(str(Path(folder) / EVALUATION_FILE))
     return {**(quality or {}), "texts_per_second": len(data) / labeler.seconds}
 

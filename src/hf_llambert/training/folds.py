@@ -10,6 +10,7 @@ from datasets import Dataset
 from sklearn.model_selection import StratifiedGroupKFold
 
 from hf_llambert.tasks.spec import TaskSpec
+from hf_llambert.tasks.texts import row_texts
 from hf_llambert.training.compared import EVALUATION_FILE
 from hf_llambert.training.rows import labelled_rows
 from hf_llambert.training.train import train_student
@@ -43,7 +44,7 @@ def out_of_fold(
     Returns:
         `np.ndarray` of shape (rows, labels): Probabilities.
     """
-    text_column = str(kwargs.get("text_column", "text"))
+    text_column = task.columns(kwargs.get("text_column", "text"))  # type: ignore[arg-type]
     usable = labelled_rows(silver, task, text_column, "silver")
     if len(usable) < len(silver):
         raise ValueError(
@@ -58,7 +59,7 @@ def out_of_fold(
         )
     out = np.zeros((len(silver), task.num_labels))
     splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=args.seed)
-    parts = splitter.split(labels, labels, groups=silver[text_column][:])
+    parts = splitter.split(labels, labels, groups=row_texts(silver, text_column))
     for fold, (seen, held) in enumerate(parts):
         folder = Path(output) / f"fold-{fold}"
         train_student(task, student, folder, args, silver=silver.select(seen), eval_data=silver.select(held), **kwargs)  # type: ignore[arg-type]

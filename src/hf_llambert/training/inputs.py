@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hf_llambert import __version__
-from hf_llambert.tasks.texts import GAP, cut_between, shorten
+from hf_llambert.tasks.texts import FIELD, GAP, cut_between, cut_text, fair_shares, shorten
 
 if TYPE_CHECKING:
     from tokenizers import Encoding
@@ -27,10 +27,13 @@ class Reading:
     Args:
         max_length (`int`): Longest input in tokens, special tokens included.
         head_share (`float`, defaults to 1): Share of a cut text that is taken from its beginning.
+        fields (`tuple[str, ...]`, defaults to `("text",)`): The columns that a row shows. Two are read as the tokenizer's
+            pair; of more, all but the first are its second text, a line each. The longest is cut first.
     """
 
     max_length: int
     head_share: float = 1.0
+    fields: tuple[str, ...] = ("text",)
 
     def __post_init__(self) -> None:
         if self.max_length < 8:
@@ -40,6 +43,8 @@ class Reading:
 
     def encode(self, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of each text with the model's special tokens, cut to fit. The text itself never becomes one."""
+        if len(self.fields) > 1:
+            return self._encode_pairs(tokenizer, texts)
         room = self.max_length - tokenizer.num_special_tokens_to_add()
         texts = [shorten(text, _LONGEST_TOKEN * room, self.head_share) for text in texts]
         bare: dict = {"split_special_tokens": True, "return_attention_mask": False, "return_token_type_ids": False}
@@ -58,6 +63,46 @@ class Reading:
                 rows[i] = row
         return rows
 
+    def _encode_pairs(self, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:
+        room = self.max_length - tokenizer.num_special_tokens_to_add(pair=True)
+        pairs = [
+            [shorten(_one_line(part), _LONGEST_TOKEN * room, self.head_share) for part in text.split(FIELD, 1)]
+            for text in texts
+        ]
+        rows = _pair_ids(tokenizer, pairs)
+        long = [i for i, row in enumerate(rows) if len(row) > self.max_length]
+        if long:
+            cut = [self._cut_pair(tokenizer, pairs[i], room) for i in long]
+            for i, row in zip(long, _pair_ids(tokenizer, cut, self.max_length), strict=True):
+                rows[i] = row
+        return rows
+
+    def _cut_pair(self, tokenizer: PreTrainedTokenizerBase, pair: Sequence[str], room: int) -> list[str]:
+        if tokenizer.is_fast:
+            return cut_text(tokenizer, FIELD.join(pair), room, self.head_share)[0].split(FIELD)
+        lengths = [len(_own_tokens(tokenizer, part)) for part in pair]
+        return [
+            _cut_by_tokens(tokenizer, part, share, self.head_share) if share < length else part
+            for part, length, share in zip(pair, lengths, fair_shares(lengths, room), strict=True)
+        ]
+
+    def type_separator(self, tokenizer: PreTrainedTokenizerBase) -> int | None:
+        """
+        The token after which a pair's second text has another type (`token_type_ids`); `None` where types say nothing.
+
+        Raises:
+            ValueError: The tokenizer gives types in another way.
+        """
+        if len(self.fields) == 1 or "token_type_ids" not in tokenizer.model_input_names:
+            return None
+        probe, separator = tokenizer("a", "b"), tokenizer.sep_token_id
+        if separator is None or probe["token_type_ids"] != token_types(probe["input_ids"], separator):
+            raise ValueError(
+                f"The tokenizer of '{tokenizer.name_or_path}' tells the two texts of a pair apart in a way of its own. Use "
+                f"an encoder of the kind of BERT, or one without token types."
+            )
+        return separator
+
     def windows(self, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> tuple[list[list[int]], list[int]]:
         """Token ids of each text in overlapping parts that fit, and which text each part is of."""
         if not tokenizer.is_fast:
@@ -71,6 +116,32 @@ class Reading:
             return_overflowing_tokens=True,
         )
         return encoded.input_ids, encoded.overflow_to_sample_mapping
+
+
+def _pair_ids(
+    tokenizer: PreTrainedTokenizerBase, pairs: Sequence[Sequence[str]], max_length: int | None = None
+) -> list[list[int]]:
+    """Token ids of pairs. One whose second text is empty is its first text alone, as a `pipeline` reads it."""
+    fit: dict = {"truncation": "longest_first" if max_length else False, "max_length": max_length, "verbose": False}
+    fit |= {"split_special_tokens": True, "return_attention_mask": False, "return_token_type_ids": False}
+    rows: list[list[int]] = [[]] * len(pairs)
+    for paired in (True, False):
+        places = [i for i, (_, second) in enumerate(pairs) if bool(second) is paired]
+        if places:
+            firsts, seconds = ([pairs[i][side] for i in places] for side in (0, 1))
+            for i, row in zip(places, tokenizer(firsts, seconds if paired else None, **fit).input_ids, strict=True):
+                rows[i] = row
+    return rows
+
+
+def token_types(ids: Sequence[int], separator: int) -> list[int]:
+    """0 up to the first separator, which is among them; 1 after it."""
+    first = ids.index(separator) if separator in ids else len(ids)
+    return [int(place > first) for place in range(len(ids))]
+
+
+def _one_line(text: str) -> str:
+    return text.replace(FIELD, "\n")
 
 
 def _own_offsets(encoding: Encoding) -> list[tuple[int, int]]:
@@ -117,5 +188,8 @@ _OVERLAP = 4  # a part repeats a quarter of the one before
 
 def save_reading(folder: Path, reading: Reading, training: Mapping[str, object]) -> None:
     """Write beside a student how it reads and how it was trained."""
-    note = {"reading": asdict(reading), "training": training, "hf_llambert": __version__}
+    noted = asdict(reading)
+    if reading.fields == ("text",):
+        del noted["fields"]
+    note = {"reading": noted, "training": training, "hf_llambert": __version__}
     (folder / TRAINING_FILE).write_text(json.dumps(note, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

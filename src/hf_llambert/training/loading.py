@@ -181,7 +181,13 @@ class _PositionTables(TorchFunctionMode):
 def read_reading(path: Path) -> dict:
     """The part of a student's note with its settings for reading texts. Raises `OSError` where the note is damaged."""
     advice = "Restore it, or train the student again."
-    reading = read_note(path, {"reading": {"max_length": int, "head_share?": float}}, advice)["reading"]
-    if not set(reading) <= {"max_length", "head_share"}:
+    reading = read_note(path, {"reading": {"max_length": int, "head_share?": float, "fields?": [str]}}, advice)[
+        "reading"
+    ]
+    if not set(reading) <= {"max_length", "head_share", "fields"}:
         raise damaged_note(path, f"{json.dumps(reading)[:80]} is no way to read", advice)
+    if "fields" in reading:
+        if not reading["fields"]:
+            raise damaged_note(path, "expected a field at 'reading.fields', got none", advice)
+        reading["fields"] = tuple(reading["fields"])
     return reading

@@ -11,14 +11,14 @@ from hf_llambert.data import check_column
 from hf_llambert.tasks.logs import get_logger
 from hf_llambert.tasks.questions import ABSTAIN
 from hf_llambert.tasks.spec import TaskSpec
-from hf_llambert.tasks.texts import why_unusable
+from hf_llambert.tasks.texts import TextColumn, row_texts, why_unusable
 from hf_llambert.training.losses import hard_targets, soften
 from hf_llambert.training.trainer import StudentConfig
 
 logger = get_logger(__name__)
 
 
-def labelled_rows(data: Dataset, task: TaskSpec, text_column: str, what: str) -> Dataset:
+def labelled_rows(data: Dataset, task: TaskSpec, text_column: TextColumn, what: str) -> Dataset:
     """The rows that can be learnt from or measured on: with a text and a label."""
     check_column(data, text_column, "text_column")
     check_column(data, "label", "label_column")
@@ -27,7 +27,7 @@ def labelled_rows(data: Dataset, task: TaskSpec, text_column: str, what: str) ->
         raise ValueError(
             f"The {what} data has the labels {names}, task '{task.name}' {list(task.labels)}. Use with_gold."
         )
-    texts, labels = data[text_column][:], data["label"][:]
+    texts, labels = row_texts(data, text_column), data["label"][:]
     usable = [i for i, label in enumerate(labels) if label not in (None, ABSTAIN) and why_unusable(texts[i]) is None]
     if len(usable) < len(data):
         logger.warning(
@@ -81,7 +81,7 @@ def training_rows(silver: Dataset | None, gold: Dataset | None, num_labels: int,
 
 
 def kept_back(
-    rows: Mapping[str, Dataset], args: StudentConfig, text_column: str
+    rows: Mapping[str, Dataset], args: StudentConfig, text_column: TextColumn
 ) -> tuple[dict[str, Dataset], dict[str, Dataset]]:
     """The rows to learn from, and `args.dev_share` of each source to choose the epoch on; no text is in both."""
     if not args.dev_share:
@@ -93,10 +93,10 @@ def kept_back(
         )
     parts = {name: data.train_test_split(args.dev_share, seed=args.seed) for name, data in rows.items()}
     dev = {name: part["test"] for name, part in parts.items()}
-    seen = {text for data in dev.values() for text in data[text_column]}
+    seen = {text for data in dev.values() for text in row_texts(data, text_column)}
     kept = {}
     for name, part in parts.items():
-        texts = part["train"][text_column][:]
+        texts = row_texts(part["train"], text_column)
         kept[name] = part["train"].select([i for i, text in enumerate(texts) if text not in seen])
         if not len(kept[name]):
             raise ValueError(f"All {name} texts to train on are also among those that dev_share keeps back. Lower it.")
@@ -104,13 +104,13 @@ def kept_back(
 
 
 def warn_of_shared_texts(
-    rows: Mapping[str, Dataset], dev: Mapping[str, Dataset], eval_rows: Dataset, text_column: str
+    rows: Mapping[str, Dataset], dev: Mapping[str, Dataset], eval_rows: Dataset, text_column: TextColumn
 ) -> None:
     """Say which texts are both learnt from, or choose the epoch, and measured on."""
-    held = set(eval_rows[text_column])
+    held = set(row_texts(eval_rows, text_column))
     for parts, use in ((rows, "to train on"), (dev, "that choose the epoch")):
         for name, data in parts.items():
-            shared = sum(text in held for text in data[text_column])
+            shared = sum(text in held for text in row_texts(data, text_column))
             if shared:
                 logger.warning(
                     "%d of %d %s texts %s are also measured on: the figures will flatter. Take them out of one.",

@@ -34,7 +34,7 @@ from hf_llambert.models import (
 )
 from hf_llambert.tasks.budget import TokenBudget
 from hf_llambert.tasks.questions import ABSTAIN
-from hf_llambert.tasks.texts import why_unusable
+from hf_llambert.tasks.texts import FIELD, TextColumn, column_names, columns_of, row_texts, why_unusable
 from hf_llambert.training.backends import (
     DTYPES,
     Backend,
@@ -84,7 +84,8 @@ class StudentLabeler:
 
     Args:
         student (`str` or `Path`): Directory or Hub id of a sequence classification model.
-        text_column (`str`, defaults to `"text"`): Column of the texts.
+        text_column (`str` or `Sequence[str]`, defaults to `"text"`): Column of the texts. A student of several fields reads
+            the columns that are called as they are in the task; others can be passed, in the same order.
         revision (`str`, *optional*): Revision of a Hub id.
         batch_tokens (`int`, *optional*): Padded tokens in one forward pass. Defaults to 1,024 on a CPU, where that measured
             fastest, and 65,536 on a GPU. Halved when memory runs out.
@@ -98,7 +99,7 @@ class StudentLabeler:
             another that transformers knows. Defaults to its choice.
         long_texts (`"truncate"`, `"mean"` or `"max"`, defaults to `"truncate"`): A text too long is cut as in training; or
             read in parts that overlap by a quarter, whose probabilities are averaged, or the largest of each label taken
-            (and made to sum to 1).
+            (and made to sum to 1). Several fields are always cut.
 
     Raises:
         FileNotFoundError: There is no such student.
@@ -108,7 +109,7 @@ class StudentLabeler:
     def __init__(
         self,
         student: str | Path,
-        text_column: str = "text",
+        text_column: TextColumn = "text",
         revision: str | None = None,
         batch_tokens: int | None = None,
         device: str | None = None,
@@ -130,7 +131,6 @@ class StudentLabeler:
                 f"backend='{backend}' runs on the CPU and has no attention to choose. Drop those arguments."
             )
         self.student = str(student)
-        self.text_column = text_column
         self.revision = revision
         self.batch_tokens = batch_tokens
         self.device = device
@@ -139,6 +139,13 @@ class StudentLabeler:
         self.attention = attention
         self.long_texts = long_texts
         self.identity = content_id(self.student, revision)
+        fields = self._noted_reading().get("fields", ("text",))
+        self.text_column = columns_of(fields, text_column, f"Student '{self.student}'")
+        if long_texts != "truncate" and len(fields) > 1:
+            raise ValueError(
+                f"A student of several fields ({', '.join(fields)}) reads them in one piece: long_texts='truncate', not "
+                f"{long_texts!r}."
+            )
         self.seconds = 0.0
         """Seconds spent on tokenising and the model since this object was made."""
 
@@ -149,15 +156,14 @@ class StudentLabeler:
 
     def __call__(self, batch: Mapping[str, list], rank: int | None = None) -> dict[str, list]:
         """Label a batch of columns. `rank` chooses the GPU under `map(num_proc=..., with_rank=True)`."""
-        if self.text_column not in batch:
-            raise ValueError(
-                f"Column '{self.text_column}' not found in {list(batch)}. Pass text_column=... to the labeler."
-            )
+        for name in column_names(self.text_column):
+            if name not in batch:
+                raise ValueError(f"Column '{name}' not found in {list(batch)}. Pass text_column=... to the labeler.")
         refuse_own_columns(batch, self.features())
-        return self.label(list(batch[self.text_column]), rank)
+        return self.label(row_texts(batch, self.text_column), rank)
 
     def label(self, texts: Sequence[object], rank: int | None = None) -> dict[str, list]:
-        """Columns `student_label`, `student_confidence`, `student_scores` for a list of texts."""
+        """Columns `student_label`, `student_confidence`, `student_scores` for a list of texts; see [`row_texts`]."""
         start = time.perf_counter()
         out = self.score(self.encode(texts, rank), rank)
         self.seconds += time.perf_counter() - start
@@ -266,7 +272,9 @@ class StudentLabeler:
         if loaded.model is None:
             raise ValueError(f"Only backend='torch' embeds texts, this labeler has '{self.backend}'.")
         rows = loaded.reading.encode(loaded.tokenizer, texts)
-        return mean_hidden(loaded.model.base_model, loaded.tokenizer, rows, self.batch_tokens or 4 * _CPU_BATCH)
+        separator = loaded.reading.type_separator(loaded.tokenizer)
+        batch_tokens = self.batch_tokens or 4 * _CPU_BATCH
+        return mean_hidden(loaded.model.base_model, loaded.tokenizer, rows, batch_tokens, separator)
 
     def features(self, base: Dataset | IterableDataset | Features | None = None) -> Features:
         """The features of the labelled dataset, for `map(..., features=...)`."""
@@ -292,7 +300,7 @@ class StudentLabeler:
 
     def warm_up(self) -> None:
         """Load the model and run it once, so that timing what follows measures labeling only."""
-        self.label(["."])
+        self.label([FIELD.join("." for _ in column_names(self.text_column))])
         self.seconds = 0.0
 
     def __getstate__(self) -> dict[str, object]:
@@ -343,25 +351,33 @@ class StudentLabeler:
         fit_pad_token(tokenizer, model)
         model.to(device).eval()
         reading = self._reading(tokenizer, model)
+        separator = reading.type_separator(tokenizer)
         if torch_too:
-            return _Loaded(tokenizer, reading, torch_forward(model), model)
+            return _Loaded(tokenizer, reading, torch_forward(model, separator), model)
         convert = openvino_forward if self.backend == "openvino" else onnx_forward
-        return _Loaded(tokenizer, reading, convert(model, dtype), None)
+        return _Loaded(tokenizer, reading, convert(model, dtype, separator), None)
 
     def _reading(self, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> Reading:
+        noted = self._noted_reading()
+        if not noted:
+            return Reading(longest_input(tokenizer, model))
+        try:
+            reading = Reading(**noted)
+        except (ValueError, TypeError) as error:
+            raise OSError(
+                f"'{TRAINING_FILE}' of '{self.student}' is damaged ({error}). Restore it, or train the student again."
+            ) from error
+        return replace(reading, max_length=min(reading.max_length, positions(model)))
+
+    def _noted_reading(self) -> dict:
+        """What is noted beside the student of how it reads; nothing where it was not trained here."""
         path = Path(self.student) / TRAINING_FILE
         if not Path(self.student).is_dir():
             try:
                 path = Path(hf_hub_download(self.student, TRAINING_FILE, revision=self.revision))
             except (EntryNotFoundError, LocalEntryNotFoundError):
-                return Reading(longest_input(tokenizer, model))
-        if not path.is_file():
-            return Reading(longest_input(tokenizer, model))
-        try:
-            reading = Reading(**read_reading(path))
-        except (ValueError, TypeError) as error:
-            raise OSError(f"'{path}' is damaged ({error}). Restore it, or train the student again.") from error
-        return replace(reading, max_length=min(reading.max_length, positions(model)))
+                return {}
+        return read_reading(path) if path.is_file() else {}
 
 
 @dataclass(frozen=True)

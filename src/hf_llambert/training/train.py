@@ -8,6 +8,7 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -28,9 +29,10 @@ from hf_llambert.notes import TRAINED
 from hf_llambert.processes import process_state, wait_for_everyone
 from hf_llambert.tasks.logs import get_logger
 from hf_llambert.tasks.spec import TaskSpec
+from hf_llambert.tasks.texts import TextColumn, row_texts
 from hf_llambert.training.evaluation import evaluate_student, scalar_metrics
 from hf_llambert.training.figures import draw_mix, draw_training
-from hf_llambert.training.inputs import Reading, save_reading
+from hf_llambert.training.inputs import Reading, save_reading, token_types
 from hf_llambert.training.loading import SAFE, fit_pad_token, load_tokenizer, longest_input, quiet_transformers
 from hf_llambert.training.resuming import decisive, own_folder
 from hf_llambert.training.rows import kept_back, labelled_rows, training_rows, warn_of_shared_texts
@@ -54,7 +56,7 @@ def train_student(
     silver: Dataset | None = None,
     gold: Dataset | None = None,
     eval_data: Dataset | None = None,
-    text_column: str = "text",
+    text_column: TextColumn = "text",
     max_length: int = 256,
     head_share: float = 0.5,
     revision: str | None = None,
@@ -79,7 +81,8 @@ def train_student(
             each is drawn.
         eval_data (`Dataset`, *optional*): Texts with gold labels in a `label` column. Only measured on, never learnt
             from; nothing is chosen by it unless `args` asks for it (`load_best_model_at_end` without `dev_share`).
-        text_column (`str`, defaults to `"text"`): Column of the texts in all of them.
+        text_column (`str` or `Sequence[str]`, defaults to `"text"`): Column of the texts in all of them. A task of other
+            fields has their columns beside it; see [`TaskSpec.columns`].
         max_length (`int`, defaults to 256): Longest input in tokens; a longer text loses its middle.
         head_share (`float`, defaults to 0.5): Share of a cut text that is taken from its beginning.
         revision (`str`, *optional*): Revision of a Hub id.
@@ -95,6 +98,7 @@ def train_student(
         ValueError: No column, no usable row, or fewer than two labels to learn.
     """
     process_state()  # or each of several processes on CPUs would train alone
+    text_column = task.columns(text_column)
     sources = {"silver": silver, "gold": gold}
     rows = {name: labelled_rows(d, task, text_column, name) for name, d in sources.items() if d is not None}
     if not rows:
@@ -116,7 +120,7 @@ def train_student(
         "arguments": decisive(args),
         "processes": args.world_size,
     }
-    output, asked = Path(output), Reading(max_length, head_share)
+    output, asked = Path(output), Reading(max_length, head_share, task.fields)
     noted = stage_results(output, config, TRAINED)
     done = noted is not None and (output / METRICS_FILE).is_file()
     wait_for_everyone()  # all have looked before one writes: else some would be done, and be waited for, for ever
@@ -152,13 +156,13 @@ def _train(
     rows: Mapping[str, Dataset],
     dev: Mapping[str, Dataset],
     eval_rows: Dataset | None,
-    text_column: str,
+    text_column: TextColumn,
     selection: Sequence[dict],
 ) -> None:
     """Train, and save the student before anything else is done with it."""
     set_seed(args.seed)  # before the new classification head is drawn
     tokenizer, model = _load(task, student, revision)
-    reading = Reading(min(asked.max_length, longest_input(tokenizer, model)), asked.head_share)
+    reading = replace(asked, max_length=min(asked.max_length, longest_input(tokenizer, model)))
     trainer = _trainer(model, tokenizer, reading, rows, dev or eval_rows, task, args, text_column)
     start = time.perf_counter()
     trainer.train(resume_from_checkpoint=args.resume_from_checkpoint)
@@ -270,14 +274,20 @@ def _trainer(
     measured_on: Dataset | Mapping[str, Dataset] | None,
     task: TaskSpec,
     args: StudentConfig,
-    text_column: str,
+    text_column: TextColumn,
 ) -> StudentTrainer:
     if args.device.type == "cpu":
         args.dataloader_pin_memory = False  # pinning is for copies to a GPU, and warns without one
 
+    separator = reading.type_separator(tokenizer)
+
+    def inputs(texts: list) -> dict[str, list]:
+        rows = reading.encode(tokenizer, texts)
+        types = {} if separator is None else {"token_type_ids": [token_types(row, separator) for row in rows]}
+        return {"input_ids": rows, **types}
+
     def encoded(data: Dataset) -> Dataset:
-        texts = reading.encode(tokenizer, data[text_column][:])
-        return Dataset.from_dict({"input_ids": texts, "label": data["label"][:]})
+        return Dataset.from_dict({**inputs(row_texts(data, text_column)), "label": data["label"][:]})
 
     measured: Dataset | dict[str, Dataset] | None = None
     if isinstance(measured_on, Mapping):
@@ -287,12 +297,12 @@ def _trainer(
         measured = encoded(measured_on)
     columns = training_rows(rows.get("silver"), rows.get("gold"), task.num_labels, args)
     texts = [
-        text for data in rows.values() for text in data[text_column][:]
+        text for data in rows.values() for text in row_texts(data, text_column)
     ]  # large_string and string do not concatenate
     return StudentTrainer(
         _adapted(model, args),
         args,
-        train_dataset=Dataset.from_dict({"input_ids": reading.encode(tokenizer, texts), **columns}),
+        train_dataset=Dataset.from_dict({**inputs(texts), **columns}),
         eval_dataset=measured,
         data_collator=DataCollatorWithPadding(tokenizer),
         processing_class=tokenizer,
