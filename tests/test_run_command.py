@@ -12,6 +12,7 @@ import time
 
 import pytest
 import yaml
+from datasets import Dataset
 
 import hf_llambert
 from conftest import make_cloze, make_reviews
@@ -227,6 +228,20 @@ def test_pool_of_some_rows_is_neither_annotated_nor_held_out(words, main, here):
     texts.append(set(hf_llambert.read_evaluation(here / "r" / "student")["text"]))
     assert [len(one) for one in texts] == [16, 14, 10]
     assert len(set.union(*texts)) == 40
+
+
+def test_task_of_two_columns_runs_to_the_report(words, main, here):
+    rows = [
+        {"name": f"film {i}", "said": row["text"], "label": row["label"]} for i, row in enumerate(make_reviews(40))
+    ]
+    Dataset.from_list(rows).to_json("reviews.jsonl")
+    task = yaml.safe_load((here / "task.yaml").read_text())
+    task["instruction"] = task["instruction"].replace("{text}", "{name}: {said}")
+    (here / "task.yaml").write_text(yaml.safe_dump(task))
+    shown = main(*words, "--yes")
+    assert "16 annotated, 16 silver, 40 labelled" in shown
+    assert {"name", "said", "student_label"} <= set(read_pool(here / "r" / "labels").column_names)
+    assert "done" in main("status", here / "r")
 
 
 def test_texts_to_measure_on_are_not_annotated(words, main, here):

@@ -183,7 +183,7 @@ def run(
     drawn = Drawn(
         data,
         split,
-        text_column,
+        spec.columns(text_column),
         label_column,
         gold_options(label_map, label_values),
         {**form, "config": configs[0]},

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hf_llambert.cli.options import gold_column, say, warn_of_look_alikes
+from hf_llambert.tasks.texts import column_names, row_texts
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -25,7 +26,7 @@ class Drawn:
     Args:
         data (`str`): All texts.
         split (`str`, *optional*): Its split.
-        text_column (`str`): Column of the texts.
+        text_column (`str` or `Sequence[str]`): Column of the texts, or those of the task's fields.
         label_column (`str`, *optional*): As on the command line; see [`gold_column`].
         reading (`dict`): How people's labels are to be read; see [`gold_options`].
         form (`dict`): Further arguments of [`load_data`].
@@ -40,7 +41,7 @@ class Drawn:
 
     data: str
     split: str | None
-    text_column: str
+    text_column: str | Sequence[str]
     label_column: str | None
     reading: dict
     form: dict
@@ -96,7 +97,7 @@ def read_rows(asked: Drawn, task: TaskSpec) -> Rows:
     held_out, what, reading = _held_out(asked, data, column, task)
     rest = data
     if held_out is not None:
-        texts = set(held_out[asked.text_column])
+        texts = set(row_texts(held_out, asked.text_column))
         rest = _without(data, asked.text_column, lambda text: text in texts)
         gone = len(data) - len(rest)
         if asked.eval_data is not None and gone:
@@ -161,7 +162,7 @@ def _held_out(asked: Drawn, data: Dataset, column: str | None, task: TaskSpec) -
         reading = {**reading, "label_values": gold_values(data, column, task, **reading)}
     labelled = with_gold(data, asked.text_column, column, task, **reading).shuffle(seed=asked.seed)
     labels, texts, drawn = labelled["label"][:], set[str](), list[int]()
-    for row, text in enumerate(labelled[asked.text_column]):
+    for row, text in enumerate(row_texts(labelled, asked.text_column)):
         if labels[row] != ABSTAIN and why_unusable(text) is None and text not in texts:
             texts.add(text)
             drawn.append(row)
@@ -176,6 +177,7 @@ def _held_out(asked: Drawn, data: Dataset, column: str | None, task: TaskSpec) -
     return labelled.select(drawn), f"{len(drawn):,} texts of {name}, held out", reading
 
 
-def _without(data: Dataset, column: str, is_out: Callable[[str], bool]) -> Dataset:
-    rows = (text for part in data.select_columns(column).iter(1000) for text in part[column])
+def _without(data: Dataset, column: str | Sequence[str], is_out: Callable[[str], bool]) -> Dataset:
+    shown = data.select_columns(column_names(column))
+    rows = (text for part in shown.iter(1000) for text in row_texts(part, column))
     return data.select([row for row, text in enumerate(rows) if not is_out(text)])
