@@ -38,6 +38,7 @@ class Message(TypedDict):
     content: str
 
 
+_OWN_PLACES = ("options", "definitions")
 _PLACE = re.compile(r"\{([^\W\d][\w.-]*)\}")
 
 
@@ -60,16 +61,19 @@ class TaskSpec:
         instruction (`str`): The user turn (chat) or the whole prompt (plain), with a `{field}` where the value of each
             column goes, once each: `{text}`, which is any column that is named the text's, or columns by their own names,
             such as `{premise}` and `{hypothesis}`. `{options}`, at most once, becomes the labels' first words, as in
-            `business, sport or tech`.
+            `business, sport or tech`; `{definitions}`, at most once, a line for each label with its first word and its
+            description.
         system (`str`, *optional*): A system turn. Only for chat tasks.
         examples (`tuple[Example, ...]`, defaults to none): Worked examples, shown in order before the text.
         verbalizers (`tuple[tuple[str, ...], ...]`, *optional*): For each label the words that name it in an answer.
             Defaults to the label's own name. The first word of each is the one that worked examples use.
+        descriptions (`tuple[str, ...]`, *optional*): For each label what it means (the codebook), for `{definitions}`, the
+            review page and the cards. An empty one says nothing.
         chat (`bool`, defaults to `True`): Ask through the tokenizer's chat template, or as plain completion.
         lead_in (`str`, defaults to none): Words that begin the answer and that the teacher continues, such as
             `"Overall, the movie was"`. A plain prompt has them on a line of their own.
-        permute_options (`bool`, defaults to `False`): Give `{options}` in another order for each text, drawn by the text
-            alone, so that a teacher's liking for the first or last option cancels out over the texts.
+        permute_options (`bool`, defaults to `False`): Give `{options}` (and `{definitions}`) in another order for each text,
+            drawn by the text alone, so that a teacher's liking for the first or last option cancels out over the texts.
 
     Raises:
         ValueError: When a field does not make sense; the message names the field and what was expected.
@@ -84,6 +88,7 @@ class TaskSpec:
     chat: bool = True
     lead_in: str = ""
     permute_options: bool = False
+    descriptions: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.name or not isinstance(self.name, str):
@@ -115,6 +120,7 @@ class TaskSpec:
             raise ValueError(f"{where}: a plain completion has no system turn. Set chat: true or drop system.")
         if self.system is not None and not isinstance(self.system, str):
             raise ValueError(f"{where}: system must be a string, got {self.system!r}.")
+        self._check_descriptions(where)
         if not self.verbalizers:
             object.__setattr__(self, "verbalizers", tuple((label,) for label in self.labels))
         self._check_verbalizers(where)
@@ -130,6 +136,21 @@ class TaskSpec:
                 raise ValueError(
                     f"{where}: example label {example.label!r} is not one of the labels {list(self.labels)}."
                 )
+
+    def _check_descriptions(self, where: str) -> None:
+        if not self.descriptions:
+            object.__setattr__(self, "descriptions", ("",) * len(self.labels))
+        if len(self.descriptions) != len(self.labels) or not all(isinstance(one, str) for one in self.descriptions):
+            raise ValueError(
+                f"{where}: expected descriptions of {len(self.labels)} labels, strings, got {list(self.descriptions)}."
+            )
+        if self.instruction.count("{definitions}") > 1 or (
+            "{definitions}" in self.instruction and not any(self.descriptions)
+        ):
+            raise ValueError(
+                f"{where}: instruction may contain {{definitions}} once, where the labels have descriptions; got "
+                f"{self.instruction!r} and {list(self.descriptions)}."
+            )
 
     def _check_verbalizers(self, where: str) -> None:
         if len(self.verbalizers) != len(self.labels):
@@ -155,7 +176,7 @@ class TaskSpec:
     @property
     def fields(self) -> tuple[str, ...]:
         """Names of the columns that the prompt shows, in its order; `text` is whichever column is named the text's."""
-        return tuple(name for name in _PLACE.findall(self.instruction) if name != "options")
+        return _fields(self.instruction)
 
     def columns(self, text_column: TextColumn = "text") -> TextColumn:
         """
@@ -207,16 +228,20 @@ class TaskSpec:
 
     def _instruct(self, text: str) -> str:
         values = text.split(FIELD) if len(self.fields) > 1 else [text]
-        parts = {**dict(zip(self.fields, values, strict=True)), "options": self._options(text)}
+        words, definitions = self._options(text)
+        parts = {**dict(zip(self.fields, values, strict=True)), "options": words, "definitions": definitions}
         return _PLACE.sub(lambda found: parts[found[1]], self.instruction.rstrip())
 
-    def _options(self, text: str) -> str:
-        words = [words[0] for words in self.verbalizers]
+    def _options(self, text: str) -> tuple[str, str]:
+        """The labels' first words as a list, and a line for each with its description."""
+        options = [(words[0], meaning) for words, meaning in zip(self.verbalizers, self.descriptions, strict=True)]
         if self.permute_options:
             # Of the digest, not of hash(): the same in every process and on every machine.
             drawn = random.Random(hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest())
-            drawn.shuffle(words)
-        return f"{', '.join(words[:-1])} or {words[-1]}"
+            drawn.shuffle(options)
+        words = [word for word, _ in options]
+        lines = [f"- {word}: {meaning}" if meaning else f"- {word}" for word, meaning in options]
+        return f"{', '.join(words[:-1])} or {words[-1]}", "\n".join(lines)
 
     def read(
         self, response: str | None, finish: str | None = None, structured: bool = False
@@ -257,6 +282,8 @@ class TaskSpec:
         if self.permute_options:
             out["permute_options"] = True
         out["verbalizers"] = {k: list(v) for k, v in zip(self.labels, self.verbalizers, strict=True)}
+        if any(self.descriptions):
+            out["descriptions"] = {k: v for k, v in zip(self.labels, self.descriptions, strict=True) if v}
         if self.examples:
             out["examples"] = [
                 {**dict(zip(self.fields, e.text.split(FIELD), strict=True)), "label": e.label} for e in self.examples
@@ -292,7 +319,11 @@ class TaskSpec:
             values["verbalizers"] = _verbalizers(source, values["verbalizers"], labels)
         else:
             values.pop("verbalizers", None)
-        places = [name for name in _PLACE.findall(str(values["instruction"])) if name != "options"]
+        if values.get("descriptions") is not None:
+            values["descriptions"] = _descriptions(source, values["descriptions"], labels)
+        else:
+            values.pop("descriptions", None)
+        places = _fields(str(values["instruction"]))
         rows = _as_tuple(source, "examples", values.get("examples") or ())
         for row in rows:
             if not isinstance(row, Mapping) or set(row) != {*places, "label"}:
@@ -359,6 +390,22 @@ def _as_tuple(source: str, key: str, value: object) -> tuple:
     if not isinstance(value, (list, tuple)):
         raise ValueError(f"{source}: '{key}' must be a list, got {value!r}.")
     return tuple(value)
+
+
+def _fields(instruction: str) -> tuple[str, ...]:
+    return tuple(name for name in _PLACE.findall(instruction) if name not in _OWN_PLACES)
+
+
+def _descriptions(source: str, value: object, labels: tuple) -> tuple[str, ...]:
+    if not isinstance(value, Mapping) or not set(value) <= set(labels):
+        raise ValueError(
+            f"{source}: 'descriptions' must map labels of {list(labels)} to what they mean, got {value!r}. (YAML reads yes "
+            f"and no as booleans: put them in quotes.)"
+        )
+    for label, meaning in value.items():
+        if not isinstance(meaning, str) or not meaning.strip():
+            raise ValueError(f"{source}: the description of '{label}' must be a non-empty string, got {meaning!r}.")
+    return tuple(" ".join(value.get(label, "").split()) for label in labels)
 
 
 def _verbalizers(source: str, value: object, labels: tuple) -> tuple[tuple[str, ...], ...]:
