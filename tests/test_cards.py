@@ -60,6 +60,14 @@ def test_cards_tell_the_prompt_the_counts_and_all_three_accuracies(report, datas
             assert f"{report[who]['accuracy']:.1%} (" in text
 
 
+def test_cards_have_the_codebook_as_text(report):
+    assert "What the labels mean" not in model_card(report, PUBLICATION)
+    report["task"]["descriptions"] = {"positive": "praise <b> [x](javascript:y)"}
+    assert "What the labels mean:\n\n- positive: praise &lt;b&gt; \\[x\\]\\(javascript:y\\)\n" in model_card(
+        report, PUBLICATION
+    )
+
+
 def test_student_that_was_not_measured_claims_nothing(report):
     for name in ("accuracy", "macro_f1", "per_class", "confusion", "reliability", "source"):
         report["student"].pop(name)

@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+from dataclasses import replace
 from http.client import HTTPConnection
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -13,6 +14,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from hf_llambert import Review, build_queue, load_data, serve_review, write_queue
+from hf_llambert.review.page import _help as page_help
 from review_run import make_run
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
@@ -258,6 +260,20 @@ def test_help_opens_by_key_and_keys_in_fields_are_left_alone(run, address, brows
     browser.execute_script("document.querySelector('input').blur()")
     page.press("2", "1 of 14, 0 skipped")
     assert labels(run) == {0: 1}
+
+
+def test_codebook_stands_on_the_page_as_text(tmp_path, cloze):
+    described = replace(cloze, descriptions=("", "<b>praise</b> ${document.title}"))
+    run = make_run(tmp_path / "run", described)
+    write_queue(run / "review", build_queue(run, 4, 2))
+    with Review(run / "review").session("Ann") as session:
+        text = page_help(session)
+    assert text.count("<li>") == 1
+    assert "<b>positive</b>: &lt;b&gt;praise&lt;/b&gt; &#36;&#123;document.title&#125;" in text
+    run = make_run(tmp_path / "other", cloze)
+    write_queue(run / "review", build_queue(run, 4, 2))
+    with Review(run / "review").session("Ann") as session:
+        assert "<li>" not in page_help(session)
 
 
 def test_second_tab_that_shows_an_old_row_labels_nothing_unseen(run, address, browser):

@@ -133,3 +133,55 @@ def test_cut_or_filtered_answer_is_no_label():
         label, reason = task.read("positive", finish=finish)
         assert label == ABSTAIN
         assert finish in reason
+
+
+CODEBOOK = {
+    "name": "tickets",
+    "labels": ["billing", "bug", "yes"],
+    "instruction": "Which kind?\n{definitions}\nAnswer {options}.\n\n{text}",
+    "descriptions": {"bug": "something does not\n  work: {text} {options}", "billing": "money"},
+}
+
+
+def test_definitions_are_the_labels_words_with_their_descriptions():
+    task = TaskSpec.from_dict(CODEBOOK)
+    assert task.messages("{definitions}")[-1]["content"] == (
+        "Which kind?\n- billing: money\n- bug: something does not work: {text} {options}\n- yes\n"
+        "Answer billing, bug or yes.\n\n{definitions}"
+    )
+    assert TaskSpec.from_dict(task.to_dict()) == task
+
+
+def test_definitions_stand_in_the_order_of_permuted_options():
+    task = TaskSpec.from_dict({**CODEBOOK, "permute_options": True})
+    orders = set()
+    for text in "abcdefgh":
+        content = task.messages(text)[-1]["content"]
+        words = [line[2:].split(":")[0] for line in content.splitlines() if line.startswith("- ")]
+        assert f"Answer {words[0]}, {words[1]} or {words[2]}." in content
+        orders.add(tuple(words))
+    assert len(orders) > 1
+
+
+def test_description_that_is_not_shown_changes_no_question():
+    plain = {key: value for key, value in CODEBOOK.items() if key != "descriptions"} | {"instruction": "{text}"}
+    described = TaskSpec.from_dict({**plain, "descriptions": CODEBOOK["descriptions"]})
+    assert described.messages("x") == TaskSpec.from_dict(plain).messages("x")
+    assert "descriptions" not in TaskSpec.from_dict(plain).to_dict()
+
+
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
+        ({"descriptions": {"bugs": "x"}}, "must map labels of .*'bug'.* got {'bugs': 'x'}"),
+        ({"descriptions": {True: "x"}}, "YAML reads yes and no as booleans"),
+        ({"descriptions": ["x", "y", "z"]}, "must map labels"),
+        ({"descriptions": {"bug": " "}}, "description of 'bug' must be a non-empty string"),
+        ({"descriptions": {"bug": 3}}, "description of 'bug' must be a non-empty string, got 3"),
+        ({"descriptions": None}, "{definitions} once, where the labels have descriptions"),
+        ({"instruction": "{definitions}{definitions}{text}"}, "{definitions} once"),
+    ],
+)
+def test_codebook_that_makes_no_sense_is_refused(changed, reason):
+    with pytest.raises(ValueError, match=reason):
+        TaskSpec.from_dict({**CODEBOOK, **changed})

@@ -172,6 +172,7 @@ def _render(
     body = page.render(
         report=report,
         task=task,
+        meanings=[pair for pair in zip(task.labels, task.descriptions, strict=True) if pair[1]],
         prompt=shown_prompt(task),
         rows=summary_rows(report),
         to=publication,

@@ -209,8 +209,14 @@ def _said(row: QueueRow, labels: tuple[str, ...]) -> str:
 def _help(session: ReviewSession) -> str:
     task = session.review.queue.task
     keys = " · ".join(f"<kbd>{k + 1}</kbd> {_escaped(name)}" for k, name in enumerate(task.labels[:_KEYS]))
+    meant = "".join(
+        f"<li><b>{_escaped(name)}</b>: {_escaped(meaning)}</li>"
+        for name, meaning in zip(task.labels, task.descriptions, strict=True)
+        if meaning
+    )
+    legend = f'<ul id="review-meanings">{meant}</ul>' if meant else ""
     return (
-        f"<details><summary>Keys and question (<kbd>?</kbd>)</summary><p>{keys}</p>"
+        f"{legend}<details><summary>Keys and question (<kbd>?</kbd>)</summary><p>{keys}</p>"
         f"<p><kbd>S</kbd> skip · <kbd>U</kbd> or <kbd>Backspace</kbd> undo · <kbd>?</kbd> this help</p>"
         f"<p>The teacher was asked:</p><pre>{_escaped(task.instruction)}</pre>"
         f"<p>Answer what you would say yourself. Each answer is on disk before the next text is shown.</p></details>"

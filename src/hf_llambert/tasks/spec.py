@@ -10,7 +10,7 @@ import difflib
 import hashlib
 import random
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from importlib import resources
 from pathlib import Path
@@ -19,6 +19,7 @@ from typing import TypedDict
 import yaml
 
 from hf_llambert.tasks.answers import read_answer
+from hf_llambert.tasks.file_values import as_tuple, check_strings, read_descriptions, read_verbalizers
 from hf_llambert.tasks.json_answers import read_structured
 from hf_llambert.tasks.names import normalize
 from hf_llambert.tasks.questions import ABSTAIN
@@ -38,6 +39,7 @@ class Message(TypedDict):
     content: str
 
 
+_OWN_PLACES = ("options", "definitions")
 _PLACE = re.compile(r"\{([^\W\d][\w.-]*)\}")
 
 
@@ -60,16 +62,19 @@ class TaskSpec:
         instruction (`str`): The user turn (chat) or the whole prompt (plain), with a `{field}` where the value of each
             column goes, once each: `{text}`, which is any column that is named the text's, or columns by their own names,
             such as `{premise}` and `{hypothesis}`. `{options}`, at most once, becomes the labels' first words, as in
-            `business, sport or tech`.
+            `business, sport or tech`; `{definitions}`, at most once, a line for each label with its first word and its
+            description.
         system (`str`, *optional*): A system turn. Only for chat tasks.
         examples (`tuple[Example, ...]`, defaults to none): Worked examples, shown in order before the text.
         verbalizers (`tuple[tuple[str, ...], ...]`, *optional*): For each label the words that name it in an answer.
             Defaults to the label's own name. The first word of each is the one that worked examples use.
+        descriptions (`tuple[str, ...]`, *optional*): For each label what it means (the codebook), for `{definitions}`, the
+            review page and the cards. An empty one says nothing.
         chat (`bool`, defaults to `True`): Ask through the tokenizer's chat template, or as plain completion.
         lead_in (`str`, defaults to none): Words that begin the answer and that the teacher continues, such as
             `"Overall, the movie was"`. A plain prompt has them on a line of their own.
-        permute_options (`bool`, defaults to `False`): Give `{options}` in another order for each text, drawn by the text
-            alone, so that a teacher's liking for the first or last option cancels out over the texts.
+        permute_options (`bool`, defaults to `False`): Give `{options}` (and `{definitions}`) in another order for each text,
+            drawn by the text alone, so that a teacher's liking for the first or last option cancels out over the texts.
 
     Raises:
         ValueError: When a field does not make sense; the message names the field and what was expected.
@@ -84,12 +89,13 @@ class TaskSpec:
     chat: bool = True
     lead_in: str = ""
     permute_options: bool = False
+    descriptions: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.name or not isinstance(self.name, str):
             raise ValueError(f"Task name must be a non-empty string, got {self.name!r}.")
         where = f"Task '{self.name}'"
-        _check_strings(where, "labels", self.labels)
+        check_strings(where, "labels", self.labels)
         if len(self.labels) < 2 or len(set(self.labels)) != len(self.labels):
             raise ValueError(f"{where}: expected at least two different labels, got {list(self.labels)}.")
         if not isinstance(self.instruction, str) or not self.fields or len(set(self.fields)) < len(self.fields):
@@ -120,6 +126,7 @@ class TaskSpec:
             raise ValueError(f"{where}: a plain completion has no system turn. Set chat: true or drop system.")
         if self.system is not None and not isinstance(self.system, str):
             raise ValueError(f"{where}: system must be a string, got {self.system!r}.")
+        self._check_descriptions(where)
         if not self.verbalizers:
             object.__setattr__(self, "verbalizers", tuple((label,) for label in self.labels))
         self._check_verbalizers(where)
@@ -136,6 +143,21 @@ class TaskSpec:
                     f"{where}: example label {example.label!r} is not one of the labels {list(self.labels)}."
                 )
 
+    def _check_descriptions(self, where: str) -> None:
+        if not self.descriptions:
+            object.__setattr__(self, "descriptions", ("",) * len(self.labels))
+        if len(self.descriptions) != len(self.labels) or not all(isinstance(one, str) for one in self.descriptions):
+            raise ValueError(
+                f"{where}: expected descriptions of {len(self.labels)} labels, strings, got {list(self.descriptions)}."
+            )
+        if self.instruction.count("{definitions}") > 1 or (
+            "{definitions}" in self.instruction and not any(self.descriptions)
+        ):
+            raise ValueError(
+                f"{where}: instruction may contain {{definitions}} once, where the labels have descriptions; got "
+                f"{self.instruction!r} and {list(self.descriptions)}."
+            )
+
     def _check_verbalizers(self, where: str) -> None:
         if len(self.verbalizers) != len(self.labels):
             raise ValueError(
@@ -143,7 +165,7 @@ class TaskSpec:
             )
         owner: dict[str, str] = {}
         for label, words in zip(self.labels, self.verbalizers, strict=True):
-            _check_strings(where, f"verbalizers of '{label}'", words)
+            check_strings(where, f"verbalizers of '{label}'", words)
             if not words:
                 raise ValueError(f"{where}: label '{label}' has no verbalizer. Give it at least one word.")
             for word in (*words, label):
@@ -160,7 +182,7 @@ class TaskSpec:
     @property
     def fields(self) -> tuple[str, ...]:
         """Names of the columns that the prompt shows, in its order; `text` is whichever column is named the text's."""
-        return tuple(name for name in _PLACE.findall(self.instruction) if name != "options")
+        return _fields(self.instruction)
 
     def columns(self, text_column: TextColumn = "text") -> TextColumn:
         """
@@ -217,16 +239,20 @@ class TaskSpec:
                 f"Task '{self.name}' shows {', '.join(self.fields)}, got {len(values)} of them. Join their values with "
                 f"hf_llambert.row_texts."
             )
-        parts = {**dict(zip(self.fields, values, strict=True)), "options": self._options(text)}
+        words, definitions = self._options(text)
+        parts = {**dict(zip(self.fields, values, strict=True)), "options": words, "definitions": definitions}
         return _PLACE.sub(lambda found: parts[found[1]], self.instruction.rstrip())
 
-    def _options(self, text: str) -> str:
-        words = [words[0] for words in self.verbalizers]
+    def _options(self, text: str) -> tuple[str, str]:
+        """The labels' first words as a list, and a line for each with its description."""
+        options = [(words[0], meaning) for words, meaning in zip(self.verbalizers, self.descriptions, strict=True)]
         if self.permute_options:
             # Of the digest, not of hash(): the same in every process and on every machine.
             drawn = random.Random(hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest())
-            drawn.shuffle(words)
-        return f"{', '.join(words[:-1])} or {words[-1]}"
+            drawn.shuffle(options)
+        words = [word for word, _ in options]
+        lines = [f"- {word}: {meaning}" if meaning else f"- {word}" for word, meaning in options]
+        return f"{', '.join(words[:-1])} or {words[-1]}", "\n".join(lines)
 
     def read(
         self, response: str | None, finish: str | None = None, structured: bool = False
@@ -267,6 +293,8 @@ class TaskSpec:
         if self.permute_options:
             out["permute_options"] = True
         out["verbalizers"] = {k: list(v) for k, v in zip(self.labels, self.verbalizers, strict=True)}
+        if any(self.descriptions):
+            out["descriptions"] = {k: v for k, v in zip(self.labels, self.descriptions, strict=True) if v}
         if self.examples:
             out["examples"] = [
                 {**dict(zip(self.fields, e.text.split(FIELD), strict=True)), "label": e.label} for e in self.examples
@@ -297,13 +325,17 @@ class TaskSpec:
             if key not in data:
                 raise ValueError(f"{source}: key '{key}' is missing.")
         values = dict(data)
-        labels = values["labels"] = _as_tuple(source, "labels", values["labels"])
+        labels = values["labels"] = as_tuple(source, "labels", values["labels"])
         if values.get("verbalizers") is not None:
-            values["verbalizers"] = _verbalizers(source, values["verbalizers"], labels)
+            values["verbalizers"] = read_verbalizers(source, values["verbalizers"], labels)
         else:
             values.pop("verbalizers", None)
-        places = [name for name in _PLACE.findall(str(values["instruction"])) if name != "options"]
-        rows = _as_tuple(source, "examples", values.get("examples") or ())
+        if values.get("descriptions") is not None:
+            values["descriptions"] = read_descriptions(source, values["descriptions"], labels)
+        else:
+            values.pop("descriptions", None)
+        places = _fields(str(values["instruction"]))
+        rows = as_tuple(source, "examples", values.get("examples") or ())
         for row in rows:
             if not isinstance(row, Mapping) or set(row) != {*places, "label"}:
                 raise ValueError(
@@ -354,32 +386,5 @@ def load_task(task: str | Path | TaskSpec) -> TaskSpec:
     )
 
 
-def _check_strings(where: str, what: str, values: Sequence[object]) -> None:
-    for value in values:
-        if isinstance(value, bool):
-            raise ValueError(
-                f"{where}: {what} must be strings, got {value!r}. YAML reads yes, no, on and off as booleans: "
-                f"put them in quotes."
-            )
-        if not isinstance(value, str) or not value.strip():
-            raise ValueError(f"{where}: {what} must be non-empty strings, got {value!r}.")
-
-
-def _as_tuple(source: str, key: str, value: object) -> tuple:
-    if not isinstance(value, (list, tuple)):
-        raise ValueError(f"{source}: '{key}' must be a list, got {value!r}.")
-    return tuple(value)
-
-
-def _verbalizers(source: str, value: object, labels: tuple) -> tuple[tuple[str, ...], ...]:
-    if not isinstance(value, Mapping):
-        raise ValueError(f"{source}: 'verbalizers' must map each label to its words, got {value!r}.")
-    if set(value) != set(labels):
-        raise ValueError(
-            f"{source}: 'verbalizers' must have exactly the keys {list(labels)}, got {list(value)}. "
-            f"(YAML reads yes and no as booleans: put them in quotes.)"
-        )
-    return tuple(
-        (value[label],) if isinstance(value[label], str) else _as_tuple(source, f"verbalizers.{label}", value[label])
-        for label in labels
-    )
+def _fields(instruction: str) -> tuple[str, ...]:
+    return tuple(name for name in _PLACE.findall(instruction) if name not in _OWN_PLACES)
