@@ -22,7 +22,7 @@ from transformers import (
 )
 
 from hf_llambert import __version__
-from hf_llambert.data import refuse_own_columns
+from hf_llambert.data import refuse_missing, refuse_own_columns
 from hf_llambert.models import (
     choose_device,
     choose_dtype,
@@ -156,9 +156,7 @@ class StudentLabeler:
 
     def __call__(self, batch: Mapping[str, list], rank: int | None = None) -> dict[str, list]:
         """Label a batch of columns. `rank` chooses the GPU under `map(num_proc=..., with_rank=True)`."""
-        for name in column_names(self.text_column):
-            if name not in batch:
-                raise ValueError(f"Column '{name}' not found in {list(batch)}. Pass text_column=... to the labeler.")
+        refuse_missing(list(batch), self.text_column)
         refuse_own_columns(batch, self.features())
         return self.label(row_texts(batch, self.text_column), rank)
 
