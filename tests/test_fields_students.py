@@ -204,6 +204,14 @@ def test_tokenizer_with_types_of_its_own_is_refused(student_dir, tmp_path):
         train_student(make_pairs(), folder, tmp_path / "s", arguments(tmp_path), gold=data)
 
 
+def test_tokenizer_with_types_for_a_model_without_is_refused(student_dir, tmp_path):
+    folder, model = (Path(make_student(student_dir, tmp_path / str(types), types)) for types in (True, False))
+    for name in ("config.json", "model.safetensors"):
+        shutil.copy(model / name, folder / name)
+    with pytest.raises(ValueError, match="model takes none"):
+        train_student(make_pairs(), str(folder), tmp_path / "t", arguments(tmp_path), gold=rows(8))
+
+
 # Training and labelling
 
 
@@ -356,6 +364,14 @@ def test_other_tools_get_a_field_for_each_column(finished, tmp_path, format):
     back = Review(tmp_path / "again")
     assert import_review(back, tmp_path / "out.json")
     assert [answer.label for given in back.answers().values() for answer in given.values()] == [1]
+
+
+def test_column_called_as_the_id_of_a_row_is_not_exported(tmp_path):
+    task, data = make_pairs("{premise} {review_id}"), rows().rename_column("hypothesis", "review_id")
+    annotate(data, LLMLabeler(task, CountingTeacher(str(tmp_path / "log")), tmp_path / "l"), tmp_path / "annotated")
+    write_queue(tmp_path / "review", build_queue(tmp_path, 4, 1))
+    with pytest.raises(ValueError, match="'review_id'"):
+        export_review(Review(tmp_path / "review"), tmp_path / "out.json", "label_studio")
 
 
 def test_text_column_that_gold_has_too_is_refused(tmp_path):

@@ -349,7 +349,7 @@ class StudentLabeler:
         fit_pad_token(tokenizer, model)
         model.to(device).eval()
         reading = self._reading(tokenizer, model)
-        separator = reading.type_separator(tokenizer)
+        separator = reading.type_separator(tokenizer, model)
         if torch_too:
             return _Loaded(tokenizer, reading, torch_forward(model, separator), model)
         convert = openvino_forward if self.backend == "openvino" else onnx_forward
