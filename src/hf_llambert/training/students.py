@@ -363,7 +363,7 @@ class StudentLabeler:
             reading = Reading(**noted)
         except (ValueError, TypeError) as error:
             raise OSError(
-                f"'{TRAINING_FILE}' of '{self.student}' is damaged ({error}). Restore it, or train the student again."
+                f"'{self.student}/{TRAINING_FILE}' is damaged ({error}). Restore it, or train the student again."
             ) from error
         return replace(reading, max_length=min(reading.max_length, positions(model)))
 
