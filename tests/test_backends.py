@@ -104,7 +104,8 @@ def test_a_cpu_without_the_arithmetic_is_warned_of(student_dir, monkeypatch):
 
 def test_a_conversion_that_computes_something_else_is_refused(student_dir, monkeypatch):
     whole = backends.torch_forward
-    monkeypatch.setattr(backends, "torch_forward", lambda model: lambda ids, mask: whole(model)(ids, mask) + 0.01)
+    plus = lambda model, *given: lambda ids, mask: whole(model, *given)(ids, mask) + 0.01  # noqa: E731
+    monkeypatch.setattr(backends, "torch_forward", plus)
     with pytest.raises(RuntimeError, match="OpenVINO computes other logits than PyTorch for this student, by 0.01"):
         StudentLabeler(student_dir, backend="openvino").label(["x"])
 

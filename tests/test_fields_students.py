@@ -26,6 +26,7 @@ from hf_llambert import (
     Review,
     StudentLabeler,
     StudentStep,
+    TaskSpec,
     TeacherStep,
     annotate,
     build_queue,
@@ -50,9 +51,11 @@ from hf_llambert import (
     write_queue,
     write_report,
 )
+from hf_llambert.report.status import run_status
 from hf_llambert.review.page import _shown
 from hf_llambert.tasks.texts import FIELD
 from hf_llambert.training.inputs import Reading
+from hub_fixtures import client, environment, hub  # noqa: F401  (fixtures)
 from test_fields import make_pairs, rows
 from test_training import arguments
 
@@ -199,6 +202,14 @@ def test_tokenizer_with_types_of_its_own_is_refused(student_dir, tmp_path):
     tokenizer.backend_tokenizer.save(f"{folder}/tokenizer.json")
     with pytest.raises(ValueError, match="tells the two texts of a pair apart in a way of its own"):
         train_student(make_pairs(), folder, tmp_path / "s", arguments(tmp_path), gold=data)
+
+
+def test_tokenizer_with_types_for_a_model_without_is_refused(student_dir, tmp_path):
+    folder, model = (Path(make_student(student_dir, tmp_path / str(types), types)) for types in (True, False))
+    for name in ("config.json", "model.safetensors"):
+        shutil.copy(model / name, folder / name)
+    with pytest.raises(ValueError, match="model takes none"):
+        train_student(make_pairs(), str(folder), tmp_path / "t", arguments(tmp_path), gold=rows(8))
 
 
 # Training and labelling
@@ -355,6 +366,14 @@ def test_other_tools_get_a_field_for_each_column(finished, tmp_path, format):
     assert [answer.label for given in back.answers().values() for answer in given.values()] == [1]
 
 
+def test_column_called_as_the_id_of_a_row_is_not_exported(tmp_path):
+    task, data = make_pairs("{premise} {review_id}"), rows().rename_column("hypothesis", "review_id")
+    annotate(data, LLMLabeler(task, CountingTeacher(str(tmp_path / "log")), tmp_path / "l"), tmp_path / "annotated")
+    write_queue(tmp_path / "review", build_queue(tmp_path, 4, 1))
+    with pytest.raises(ValueError, match="'review_id'"):
+        export_review(Review(tmp_path / "review"), tmp_path / "out.json", "label_studio")
+
+
 def test_text_column_that_gold_has_too_is_refused(tmp_path):
     task = make_pairs("{premise} {reason}")
     data = rows().rename_column("hypothesis", "reason")
@@ -377,6 +396,70 @@ def test_steps_of_datatrove_take_fields_from_metadata(finished, tmp_path):
     assert sorted(teacher.asked()) == sorted(row_texts(rows(4), SHOWN))
     with pytest.raises(ValueError, match="no document with 'hypothesis'"):
         list(StudentStep(finished / "student").run(iter([Document("a", "0", metadata={"premise": "x"})])))
+
+
+def test_card_says_how_plain_transformers_reads_the_pair(hub, client, finished, tmp_path):  # noqa: F811
+    run = shutil.copytree(finished, tmp_path / "run")
+    client.push(run, "tester/pairs")
+    code = """
+        import json
+        from datasets import load_dataset
+        from huggingface_hub import ModelCard
+        from transformers import pipeline
+        from hf_llambert import LLMLabeler, StudentLabeler
+
+        card = ModelCard.load("tester/pairs").text
+        rows = load_dataset("tester/pairs", "labels", split="train")
+        classify = pipeline("text-classification", model="tester/pairs")
+        pairs = [{"text": a, "text_pair": b} for a, b in zip(rows["premise"], rows["hypothesis"])]
+        print(json.dumps({
+            "card": card,
+            "stored": [rows.features["student_label"].int2str(k) for k in rows["student_label"]],
+            "pipeline": [classify(pair)["label"] for pair in pairs],
+            "column": StudentLabeler("tester/pairs").text_column,
+        }))
+    """
+    found = json.loads(client.run(code))
+    assert 'classify({"text": "...", "text_pair": "..."})' in found["card"]
+    assert "`text` is *premise*, `text_pair` is *hypothesis*." in found["card"]
+    assert found["pipeline"] == found["stored"]
+    assert found["column"] == list(SHOWN)
+
+
+def test_published_annotations_give_the_labeler_back(finished, tmp_path):
+    teacher = CountingTeacher(str(tmp_path / "log"))
+    note = json.loads((finished / "annotated" / "stage.json").read_text())
+    assert TaskSpec.from_dict(note["config"]["task"]) == make_pairs()
+    published = {
+        "task": note["config"]["task"], "text_column": list(SHOWN), "teacher": {}, "identity": {}, "calibration": None,
+    }  # fmt: skip
+    (tmp_path / "annotation.json").write_text(json.dumps(published))
+    labeler = LLMLabeler.from_dataset(str(tmp_path), tmp_path / "l", teacher)
+    assert labeler.text_column == SHOWN
+
+
+def test_next_command_names_the_column_of_the_text_alone(tmp_path):
+    teacher, data = CountingTeacher(str(tmp_path / "log")), rows().rename_column("hypothesis", "body")
+    for name, task, column in (("one", make_pairs("{premise} {text}"), "body"), ("two", make_pairs(), None)):
+        shown = data if column else rows()
+        annotate(shown, LLMLabeler(task, teacher, tmp_path / "l", column or "text"), tmp_path / name / "annotated")
+        said = run_status(tmp_path / name)["next"]
+        assert (" --text_column body" in said) is bool(column)
+        assert ("--text_column" in said) is bool(column)
+
+
+def test_missing_column_of_several_says_what_to_do(finished, encoder, tmp_path):
+    lacking = rows(4).remove_columns("hypothesis")
+    student = StudentLabeler(finished / "student")
+    for do in (
+        lambda: student(lacking[:]),
+        lambda: label_pool(lacking, student, tmp_path / "p", show_progress=False),
+        lambda: train_student(make_pairs(), encoder, tmp_path / "s", arguments(tmp_path), gold=lacking),
+    ):
+        with pytest.raises(
+            ValueError, match=r"'hypothesis' not found .* premise, hypothesis are read together: rename the column"
+        ):
+            do()
 
 
 def test_demo_of_several_fields_is_refused(finished):

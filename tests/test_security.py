@@ -109,7 +109,7 @@ def test_what_may_lead_elsewhere_is_never_taken_from_a_dataset(published, tmp_pa
     "more",
     [
         {"task": 3},
-        {"text_column": ["text"]},
+        {"text_column": ["text", 3]},
         {"members": [1]},
         {"calibration": {"method": "batch", "bias": ["x", "y"], "temperature": 1}},
         {"calibration": {"method": "batch", "bias": [0.1], "temperature": 1}},
@@ -155,7 +155,9 @@ def test_template_of_a_dataset_is_words_and_no_program(published, tmp_path):
     instruction = "{% for i in range(10**9) %}{{ 7 * 7 }}{% endfor %} {text.__class__} {0} {text}"
     task = {"name": "../../x", "labels": ["क्‍ष", "b"], "instruction": instruction}
     taken = LLMLabeler.from_dataset(published(HUB, task=task), tmp_path / "ledger").task
-    assert taken.messages("hello")[-1]["content"] == instruction.replace("{text}", "hello")
+    assert taken.fields == ("text.__class__", "text")  # the name of a column
+    said = instruction.replace("{text.__class__}", "{text}").replace("{text}", "hello")
+    assert taken.messages(taken.filled("hello"))[-1]["content"] == said
 
 
 def test_many_names_of_a_stranger_are_counted_and_not_listed(published, tmp_path):

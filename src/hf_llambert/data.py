@@ -121,11 +121,23 @@ def draw_rows(dataset: Dataset, num_rows: int, seed: int, source: str | Path = "
 
 def check_column(dataset: Dataset, column: TextColumn, argument: str) -> None:
     """Raise a `ValueError` that names the argument to pass when `dataset` has no such column, or one without texts."""
-    for name in column_names(column):
-        if name not in dataset.column_names:
-            raise ValueError(f"Column '{name}' not found in {dataset.column_names}. Pass {argument}=... .")
-        if argument == "text_column":
+    refuse_missing(dataset.column_names, column, argument)
+    if argument == "text_column":
+        for name in column_names(column):
             check_texts(dataset.features, name)
+
+
+def refuse_missing(present: Sequence[str], column: TextColumn, argument: str = "text_column") -> None:
+    """Raise a `ValueError` that names the first column of `column` that is not among those `present`."""
+    names = column_names(column)
+    for name in names:
+        if name not in present:
+            how = f"Pass {argument}=... ."
+            if len(names) > 1:
+                how = (
+                    f"{', '.join(names)} are read together: rename the column, or pass all in order, {argument}=[...]."
+                )
+            raise ValueError(f"Column '{name}' not found in {list(present)}. {how}")
 
 
 def check_texts(features: Features, column: str) -> None:

@@ -35,7 +35,7 @@ def busy_seconds(spans: Iterable[tuple[float, float]]) -> float:
     return busy
 
 
-def refuse_missing(columns: Iterable[str], wanted: TextColumn, task: TaskSpec) -> None:
+def refuse_unshown(columns: Iterable[str], wanted: TextColumn, task: TaskSpec) -> None:
     """Raise a `ValueError` where data lacks a column that the prompt shows; it names the field."""
     present = list(columns)
     for name, field in zip(column_names(wanted), task.fields, strict=True):
@@ -56,7 +56,7 @@ def check_fields(data: Dataset, column: TextColumn, task: TaskSpec, gold_column:
     Raises:
         ValueError: A column is missing, or one of several holds the gold labels.
     """
-    refuse_missing(data.column_names, column, task)
+    refuse_unshown(data.column_names, column, task)
     names = column_names(column)
     if len(names) == 1:
         return
@@ -128,7 +128,7 @@ class LLMLabeler:
         ledger: str | Path,
         teacher: Teacher | None = None,
         revision: str | None = None,
-        text_column: str | None = None,
+        text_column: TextColumn | None = None,
         member: str | None = None,
     ) -> LLMLabeler:
         """
@@ -140,7 +140,7 @@ class LLMLabeler:
             teacher (`Teacher`, *optional*): In place of the teacher that is written down. Needed where that one was no model
                 of the Hub: an endpoint, a path, an adapter, a file or a variable is never taken from a dataset.
             revision (`str`, *optional*): Revision of the dataset.
-            text_column (`str`, *optional*): Column of the texts. Defaults to that of the dataset.
+            text_column (`str` or `Sequence[str]`, *optional*): Column of the texts, or of all fields. Defaults to the dataset's.
             member (`str`, *optional*): Which one, where a jury annotated.
 
         Raises:
@@ -160,7 +160,7 @@ class LLMLabeler:
 
     def __call__(self, batch: Mapping[str, list], rank: int | None = None) -> dict[str, list]:
         """Annotate a batch of columns. `rank` chooses the GPU under `map(num_proc=..., with_rank=True)`."""
-        refuse_missing(batch, self.text_column, self.task)
+        refuse_unshown(batch, self.text_column, self.task)
         refuse_own_columns(batch, self.features())
         for name in column_names(self.text_column):
             if not isinstance(batch[name], (list, tuple)) and not hasattr(batch[name], "to_pylist"):

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from datasets import Dataset, Features, IterableDataset
 
 from hf_llambert.annotation.turns import one_at_a_time
-from hf_llambert.data import check_texts, claim_stage, note_stage, stage_results, write_whole
+from hf_llambert.data import check_texts, claim_stage, note_stage, refuse_missing, stage_results, write_whole
 from hf_llambert.notes import LABELLED, empty_shape
 from hf_llambert.pool.manifest import NOTES, Manifest, run_digest
 from hf_llambert.pool.share import Share
@@ -188,9 +188,8 @@ def _see_all(manifest: Manifest) -> None:
 
 
 def _kept(features: Features, text_column: TextColumn, keep: Sequence[str] | None) -> list[str]:
+    refuse_missing(list(features), text_column)
     for name in column_names(text_column):
-        if name not in features:
-            raise ValueError(f"Column '{name}' not found in {list(features)}. Pass text_column=... .")
         check_texts(features, name)
     unknown = [name for name in keep or () if name not in features]
     if unknown:

@@ -18,7 +18,7 @@ from hf_llambert.models import content_id
 from hf_llambert.notes import read_note, read_stage
 from hf_llambert.planning.prices import load_prices, run_cost
 from hf_llambert.report.run_note import RunNote, read_run_note
-from hf_llambert.tasks.spec import builtin_tasks, load_task
+from hf_llambert.tasks.spec import TaskSpec, builtin_tasks, load_task
 from hf_llambert.whole import is_alive
 
 State = Literal["done", "part", "old", "none", "damaged"]
@@ -211,8 +211,8 @@ def _next(run: Path, stages: Sequence[StageStatus], found: Mapping[str, dict], a
     stage = next(one for one in stages if one.state != "done")
     config = (found.get("annotate") or found.get("train") or {"config": {}})["config"]
     folder, task = shlex.quote(str(run)), shlex.quote(_task_name(_task(found, asked)))
-    column = config.get("text_column", "text")
-    more = "" if column == "text" or not isinstance(column, str) else f" --text_column {shlex.quote(column)}"
+    column = _named_text(config)
+    more = "" if column == "text" else f" --text_column {shlex.quote(column)}"
     if stage.state == "damaged" and stage.name != "report":
         return None
     return {
@@ -229,6 +229,18 @@ def _task(found: Mapping[str, dict], asked: RunNote | None) -> Mapping:
     """The task as the notes have it; empty where none does."""
     noted = [one["config"].get("task") for one in found.values()] + [asked.asked.get("task") if asked else None]
     return next((one for one in noted if isinstance(one, Mapping)), {})
+
+
+def _named_text(config: Mapping) -> str:
+    """The column that stands for `{text}`; several columns have it only where the task shows it."""
+    column = config.get("text_column", "text")
+    if isinstance(column, str):
+        return column
+    try:
+        fields = TaskSpec.from_dict(config["task"]).fields
+    except (ValueError, KeyError):
+        return "text"
+    return next((name for name, field in zip(column, fields, strict=False) if field == "text"), "text")
 
 
 def _task_name(task: Mapping) -> str:

@@ -181,6 +181,8 @@ def _label_studio_task(
 def _shown(review: Review, row: QueueRow) -> dict[str, str]:
     """A row's text as `text`; several fields by their columns."""
     fields = review.queue.fields(row)
+    if len(fields) > 1 and "review_id" in fields:
+        raise ValueError("A column is called 'review_id', as the id of a row is. Rename it and annotate again.")
     return fields if len(fields) > 1 else {_FIELD: row.text}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ from hf_llambert.tasks.texts import FIELD, GAP, cut_between, cut_text, fair_shar
 
 if TYPE_CHECKING:
     from tokenizers import Encoding
-    from transformers import PreTrainedTokenizerBase
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 TRAINING_FILE = "training.json"
 """Beside a student: how it reads and how it was trained."""
@@ -86,12 +87,12 @@ class Reading:
             for part, length, share in zip(pair, lengths, fair_shares(lengths, room), strict=True)
         ]
 
-    def type_separator(self, tokenizer: PreTrainedTokenizerBase) -> int | None:
+    def type_separator(self, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel | None = None) -> int | None:
         """
         The token after which a pair's second text has another type (`token_type_ids`); `None` where types say nothing.
 
         Raises:
-            ValueError: The tokenizer gives types in another way.
+            ValueError: The tokenizer gives types in another way, or the `model` takes none.
         """
         if len(self.fields) == 1 or "token_type_ids" not in tokenizer.model_input_names:
             return None
@@ -100,6 +101,14 @@ class Reading:
             raise ValueError(
                 f"The tokenizer of '{tokenizer.name_or_path}' tells the two texts of a pair apart in a way of its own. Use "
                 f"an encoder of the kind of BERT, or one without token types."
+            )
+        if model is not None and (
+            "token_type_ids" not in signature(model.forward).parameters
+            or getattr(model.config, "type_vocab_size", 2) == 1
+        ):
+            raise ValueError(
+                f"The tokenizer of '{tokenizer.name_or_path}' gives the two texts of a pair types, its model takes none. Write "
+                f'"model_input_names": ["input_ids", "attention_mask"] into a copy of its tokenizer_config.json.'
             )
         return separator
 

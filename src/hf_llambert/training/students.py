@@ -22,7 +22,7 @@ from transformers import (
 )
 
 from hf_llambert import __version__
-from hf_llambert.data import refuse_own_columns
+from hf_llambert.data import refuse_missing, refuse_own_columns
 from hf_llambert.models import (
     choose_device,
     choose_dtype,
@@ -156,9 +156,7 @@ class StudentLabeler:
 
     def __call__(self, batch: Mapping[str, list], rank: int | None = None) -> dict[str, list]:
         """Label a batch of columns. `rank` chooses the GPU under `map(num_proc=..., with_rank=True)`."""
-        for name in column_names(self.text_column):
-            if name not in batch:
-                raise ValueError(f"Column '{name}' not found in {list(batch)}. Pass text_column=... to the labeler.")
+        refuse_missing(list(batch), self.text_column)
         refuse_own_columns(batch, self.features())
         return self.label(row_texts(batch, self.text_column), rank)
 
@@ -351,7 +349,7 @@ class StudentLabeler:
         fit_pad_token(tokenizer, model)
         model.to(device).eval()
         reading = self._reading(tokenizer, model)
-        separator = reading.type_separator(tokenizer)
+        separator = reading.type_separator(tokenizer, model)
         if torch_too:
             return _Loaded(tokenizer, reading, torch_forward(model, separator), model)
         convert = openvino_forward if self.backend == "openvino" else onnx_forward
@@ -365,7 +363,7 @@ class StudentLabeler:
             reading = Reading(**noted)
         except (ValueError, TypeError) as error:
             raise OSError(
-                f"'{TRAINING_FILE}' of '{self.student}' is damaged ({error}). Restore it, or train the student again."
+                f"'{self.student}/{TRAINING_FILE}' is damaged ({error}). Restore it, or train the student again."
             ) from error
         return replace(reading, max_length=min(reading.max_length, positions(model)))
 

@@ -279,7 +279,7 @@ def _trainer(
     if args.device.type == "cpu":
         args.dataloader_pin_memory = False  # pinning is for copies to a GPU, and warns without one
 
-    separator = reading.type_separator(tokenizer)
+    separator = reading.type_separator(tokenizer, model)
 
     def inputs(texts: list) -> dict[str, list]:
         rows = reading.encode(tokenizer, texts)
