@@ -12,7 +12,7 @@ from hf_llambert import StudentConfig
 from hf_llambert.cli import app
 from hf_llambert.tasks import label_messages
 from hf_llambert.tasks.questions import label_meanings
-from hf_llambert.teachers.kinds import _KINDS, teacher_class
+from hf_llambert.teachers.kinds import KINDS, teacher_class
 
 SOURCES = Path(__file__).parent.parent / "src" / "hf_llambert"
 OPTION = re.compile(r"(?<![\w-])--([a-z][\w-]*)")
@@ -37,7 +37,7 @@ def of_commands() -> dict[str, set[str]]:
 
 
 def of_teachers() -> set[str]:
-    return {field.name for kind in _KINDS for field in dataclasses.fields(teacher_class(kind))}
+    return {field.name for kind in KINDS for field in dataclasses.fields(teacher_class(kind))}
 
 
 def told(tree: ast.AST) -> set[str]:

@@ -42,8 +42,8 @@ def row_texts(columns: Mapping[str, Sequence], column: TextColumn) -> list:
         column (`str` or `Sequence[str]`): The column of the texts, or those of several fields; see [`TaskSpec.columns`].
     """
     if isinstance(column, str):
-        return list(columns[column])
-    return [_joined(dict(zip(column, row, strict=True))) for row in zip(*(columns[n] for n in column), strict=True)]
+        return list(columns[column][:])
+    return [_joined(dict(zip(column, row, strict=True))) for row in zip(*(columns[n][:] for n in column), strict=True)]
 
 
 def _joined(fields: Mapping[str, object]) -> str | Unusable:
@@ -60,7 +60,7 @@ def _joined(fields: Mapping[str, object]) -> str | Unusable:
 def empty_fields(columns: Mapping[str, Sequence], names: Sequence[str]) -> dict[str, int]:
     """How many rows have nothing in a column though another of `names` has something, for each where some have."""
     counts = dict.fromkeys(names, 0)
-    for row in zip(*(columns[name] for name in names), strict=True):
+    for row in zip(*(columns[name][:] for name in names), strict=True):
         empty = [value is None or (isinstance(value, str) and not value.strip()) for value in row]
         if not all(empty):
             for name, one in zip(names, empty, strict=True):
