@@ -1,8 +1,10 @@
 import numpy as np
 import pytest
 from scipy.stats import kstest
+from sklearn.feature_extraction.text import CountVectorizer
 
 from hf_llambert import embed_texts, measure_drift
+from hf_llambert.quality.words import letter_counts
 
 WORDS = np.array(["film", "actor", "music", "scene", "plot", "story", "camera", "light", "voice", "ending"])
 OTHER = np.array(["market", "shares", "profit", "bank", "trade", "film", "story", "budget", "rates", "growth"])
@@ -120,3 +122,14 @@ def test_embedding_is_the_mean_over_tokens_whatever_the_batch(student_dir):
     assert together[0].tolist() == pytest.approx(StudentLabeler(student_dir).embed(texts)[0].tolist(), abs=1e-5)
     with pytest.raises(ValueError, match="Expected texts to embed, got none"):
         embed_texts(student_dir, [])
+
+
+def test_letters_in_a_row_are_counted_as_scikit_learn_counts_them():
+    texts = ["It was  great,\nnot dull!", "a b  c", "İstanbul I", "", "  ", "你好 世界。不错", "😀😀 x", "x" * 5000]
+    ours = letter_counts(texts)
+    theirs = CountVectorizer(analyzer="char_wb", ngram_range=(2, 3)).fit_transform([text[:4000] for text in texts])
+    assert ours.shape == theirs.shape
+    assert ours.sum(axis=1).tolist() == theirs.sum(axis=1).tolist()
+    assert sorted(ours.sum(axis=0).tolist()[0]) == sorted(theirs.sum(axis=0).tolist()[0])
+    assert letter_counts([]).shape == (0, 0)
+    assert letter_counts([""]).shape == (1, 0)

@@ -1,7 +1,10 @@
+import numpy as np
 import pytest
+from scipy.stats import fisher_exact
 from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 
 from hf_llambert import AnnotationQuality, ClassificationQuality
+from hf_llambert.intervals import fisher_p
 from hf_llambert.metrics import expected_calibration_error
 
 GOLD = [0, 0, 1, 1, 2, 2, 2]
@@ -60,3 +63,10 @@ def test_macro_f1_is_over_the_classes_that_gold_has_and_says_which():
     assert out["macro_f1_classes"] == ["a", "b"]
     assert out["macro_f1"] == pytest.approx((1.0 + 0.8) / 2)
     assert out["per_class"]["c"]["f1"] == 0
+
+
+def test_fisher_p_is_that_of_scipy():
+    random = np.random.default_rng(0)
+    for most in (1, 3, 30, 1000, 20_000):
+        for table in random.integers(0, most + 1, (60, 2, 2)).tolist():
+            assert fisher_p(table) == pytest.approx(fisher_exact(table).pvalue, rel=1e-6, abs=1e-300), table

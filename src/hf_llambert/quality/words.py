@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_matrix
+from scipy.sparse import csr_matrix, hstack
 from sklearn.feature_extraction.text import TfidfTransformer
 
 _READ = 4000  # characters of a text
@@ -61,6 +61,30 @@ class Words:
         read = [self._read[text] for text in texts]
         rows = np.repeat(np.arange(len(read)), [len(one) for one in read])
         return rows, np.concatenate([np.array([], dtype=np.int64), *read])
+
+
+def letter_counts(texts: Sequence[str]) -> csr_matrix:
+    """
+    How often each two and three letters in a row stand in each text, case ignored, of shape (texts, rows of letters): within
+    words and at their edges, as `analyzer="char_wb"` of scikit-learn counts them, in half the time.
+    """
+    words = [" ".join(text[:_READ].lower().split()) for text in texts]
+    joined = [f" {text} " if text else "" for text in words]
+    codes = np.frombuffer("".join(joined).encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
+    rows = np.repeat(np.arange(len(joined)), [len(text) for text in joined])
+    known = np.flatnonzero(np.bincount(codes, minlength=1))
+    letters = np.zeros(int(known.max(initial=0)) + 1, dtype=np.int64)
+    letters[known] = np.arange(len(known))
+    numbers, parts = letters[codes], []
+    for length in (2, 3):
+        last = len(codes) - length + 1
+        inside = rows[: max(last, 0)] == rows[length - 1 :]
+        if length == 3:
+            inside &= codes[1:-1] != ord(" ")  # else they are of two words
+        found = sum((numbers[k : last + k] * len(known) ** k for k in range(length)), np.zeros(len(inside), np.int64))
+        kinds, columns = np.unique(found[inside], return_inverse=True)
+        parts.append(_counted(rows[: len(inside)][inside], columns, len(texts), len(kinds)))
+    return hstack(parts).tocsr()
 
 
 def in_texts(counts: csr_matrix, least: int, most: float = np.inf) -> csr_matrix:
