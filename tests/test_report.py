@@ -1,5 +1,6 @@
 import html
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -29,6 +30,7 @@ from hf_llambert import (
     write_report,
 )
 from hf_llambert.report import drawings, findings, report
+from hf_llambert.report.figures import label_turn
 from test_review_page import chromium  # noqa: F401  (a fixture)
 from test_training import arguments
 
@@ -381,7 +383,9 @@ def test_damaged_note_of_findings_is_made_anew(finished, monkeypatch, damage):
 def test_figures_are_drawn_once_for_what_they_show(finished):
     write_report(finished)
     figures = finished / "figures"
-    before = {path.name: path.stat().st_ino for path in figures.glob("*.png")}
+    before = {path.name for path in figures.glob("*.png")}
+    for name in before:
+        os.utime(figures / name, (0, 0))
     (figures / "of_an_older_version.png").write_bytes(b"")
     (figures / "confusion.png").unlink()
     stage = finished / "student" / "stage.json"
@@ -389,12 +393,12 @@ def test_figures_are_drawn_once_for_what_they_show(finished):
     note["results"]["eval"]["ece"] /= 2
     stage.write_text(json.dumps(note))
     write_report(finished)
-    after = {path.name: path.stat().st_ino for path in figures.glob("*.png")}
-    assert after.keys() == before.keys()
-    assert {"calibration.png", "confusion.png"} == {name for name in after if after[name] != before[name]}
+    after = {path.name: path.stat().st_mtime for path in figures.glob("*.png")}
+    assert after.keys() == before
+    assert {"calibration.png", "confusion.png"} == {name for name, drawn in after.items() if drawn}
     (figures / "drawn.json").write_text("{")
     write_report(finished)
-    assert {path.name for path in figures.glob("*.png")} == before.keys()
+    assert {path.name for path in figures.glob("*.png")} == before
 
 
 def test_figures_of_a_report_that_stopped_are_not_taken_for_others(finished, monkeypatch):
@@ -453,6 +457,12 @@ def test_findings_are_looked_for_again_by_other_versions_and_for_other_labels(fi
     stage.write_text(stage.read_text().replace('"positive"', '"good"'))
     assert found_anew(finished, monkeypatch)
     assert set(write_report(finished)["prevalence"]) == {"negative", "good"}
+
+
+def test_long_names_under_a_matrix_are_turned():
+    assert label_turn(["negative", "positive"], 2.6) == 0
+    assert label_turn(["entailment", "neutral", "contradiction"], 3.05) == 45
+    assert label_turn(["business"] * 12, 8.0) == 90
 
 
 def test_report_and_gate_load_no_model_library(finished):

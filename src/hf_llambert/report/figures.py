@@ -41,8 +41,7 @@ def draw_confusions(path: Path, labels: Sequence[str], qualities: Mapping[str, M
                 color="white" if shares[row, column] > 0.6 else "black",
             )
         size = min(10.0, 600 / len(labels))
-        turn = 0 if len(labels) <= 3 else 45 if len(labels) <= 10 else 90
-        axes.set_xticks(range(len(labels)), names, rotation=turn, fontsize=size, parse_math=False)
+        axes.set_xticks(range(len(labels)), names, rotation=label_turn(names, side), fontsize=size, parse_math=False)
         axes.set_yticks(range(len(labels)), names, fontsize=size, parse_math=False)
         axes.set(xlabel="answered", ylabel="gold", title=f"{name}\n{quality['accuracy']:.1%} of {quality['n']:,}")
     figure.savefig(path, dpi=150, format="png")
@@ -190,3 +189,10 @@ def _figure(size: tuple[float, float]) -> Figure:
     from matplotlib.figure import Figure  # half a second, which a report that draws nothing anew does not pay
 
     return Figure(figsize=size, layout="constrained")
+
+
+def label_turn(names: Sequence[str], width: float) -> int:
+    """Degrees by which names under a matrix `width` inches wide are turned, so that none lies over the next."""
+    if max(map(len, names)) * 0.08 <= (width - 1.1) / len(names):  # inches of a letter, and of a cell
+        return 0
+    return 45 if len(names) <= 10 else 90
