@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 import yaml
@@ -365,18 +364,34 @@ def test_damaged_note_is_a_sentence(words, main, here):
     assert "Remove" in shown
 
 
+KILLED_AT_THE_SECOND_CHECKPOINT = """
+import os, signal
+from transformers import Trainer
+from hf_llambert.cli import main
+
+save = Trainer._save_checkpoint
+
+def save_and_die(trainer, *args, **kwargs):
+    save(trainer, *args, **kwargs)
+    if trainer.state.epoch >= 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+Trainer._save_checkpoint = save_and_die
+main()
+"""
+
+
 @pytest.mark.slow
 def test_killed_in_the_middle_of_training_it_goes_on_from_the_last_epoch(words, here):
-    words = [*words, "--num_train_epochs", 60, "--yes"]
-    command = [sys.executable, "-m", "hf_llambert", *map(str, words)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 120
-    while not list(here.glob("r/checkpoints/run/*/checkpoint-*")) and time.monotonic() < deadline:
-        assert process.poll() is None
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    words = [*map(str, words), "--num_train_epochs", "4", "--yes"]
+    killed = subprocess.run(
+        [sys.executable, "-c", KILLED_AT_THE_SECOND_CHECKPOINT, *words], capture_output=True, check=False
+    )
+    assert killed.returncode == -signal.SIGKILL, killed.stderr[-2000:]
+    assert list(here.glob("r/checkpoints/run/*/checkpoint-*"))
+    command = [sys.executable, "-m", "hf_llambert", *words]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     trained = json.loads((here / "r" / "student" / "metrics.json").read_text())["train"]
-    assert trained["epochs"] == 60
+    assert trained["epochs"] == 4
     assert len(Ledger(here / "r" / "ledger")) == 16
