@@ -1,6 +1,7 @@
 """Tiny models built from a config, and small data. Nothing here or in the tests reaches a network."""
 
 import gc
+import io
 import os
 import re
 import shutil
@@ -10,6 +11,7 @@ import sys
 os.environ["HF_HUB_OFFLINE"] = "1"  # before anything of Hugging Face is imported
 os.environ.setdefault("OMP_NUM_THREADS", "2")
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -39,6 +41,7 @@ from hf_llambert import (
     train_student,
     write_report,
 )
+from hf_llambert.cli import main
 
 SENTENCES = [
     "Overall, the movie was great good excellent wonderful terrible bad awful horrible positive negative",
@@ -66,6 +69,35 @@ def pytest_collection_finish() -> None:
     """Leave what the imports made out of every later `gc.collect`, of which each training calls four."""
     gc.collect()
     gc.freeze()
+
+
+class Terminal(io.StringIO):
+    """An input that is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture
+def typed(monkeypatch, capsys):
+    """The command as a user types it, in this process: what it shows, and that it ends as expected."""
+
+    def run(*words: object, expect: int = 0, answers: Sequence[str] | None = None) -> str:
+        monkeypatch.setattr(sys, "argv", ["hf-llambert", *map(str, words)])
+        given = io.StringIO() if answers is None else Terminal("".join(f"{answer}\n" for answer in answers))
+        monkeypatch.setattr(sys, "stdin", given)
+        capsys.readouterr()
+        try:
+            main()
+            code = 0
+        except SystemExit as stop:
+            code = stop.code or 0
+        shown = capsys.readouterr()
+        assert code == expect, shown.out + shown.err
+        assert "Traceback" not in shown.err
+        return shown.out + shown.err
+
+    return run
 
 
 @pytest.fixture(autouse=True)

@@ -31,25 +31,6 @@ def run(*arguments, expect=0, **kwargs) -> str:
     return done.stdout + done.stderr
 
 
-@pytest.fixture
-def main(monkeypatch, capsys):
-    """The command as a user types it, in this process: what it shows, and that it ends as expected."""
-
-    def run_main(*arguments, expect=0) -> str:
-        monkeypatch.setattr(sys, "argv", ["hf-llambert", *map(str, arguments)])
-        capsys.readouterr()
-        try:
-            cli.main()
-            code = 0
-        except SystemExit as stop:
-            code = stop.code or 0
-        shown = capsys.readouterr()
-        assert code == expect, shown.err
-        return shown.out + shown.err
-
-    return run_main
-
-
 def call(*arguments) -> None:
     """The command in this process: quicker, for what needs no process of its own."""
     cli.app([*map(str, arguments)], standalone_mode=False)
@@ -68,24 +49,24 @@ def data_file(reviews, tmp_path):
     return path
 
 
-def test_annotate_train_label_report(task_file, data_file, reviews, teacher_dir, student_dir, tmp_path, main):
+def test_annotate_train_label_report(task_file, data_file, reviews, teacher_dir, student_dir, tmp_path, typed):
     folder = tmp_path / "run"
     common = ["--task", task_file, "--output", folder]
-    shown = main("annotate", *common, "--data", data_file, "--teacher", teacher_dir)
+    shown = typed("annotate", *common, "--data", data_file, "--teacher", teacher_dir)
     assert "16 texts: 16 ok" in shown
     assert "agreement with gold" in shown
-    shown = main(
+    shown = typed(
         "train", *common, "--silver", folder, "--student", student_dir, "--eval_data", data_file, "--max_length", 32,
         "--num_train_epochs", 2, "--use_cpu", "true", "--disable_tqdm", "true",
     )  # fmt: skip
     assert "trained on 16 labels" in shown
     assert json.loads((folder / "student" / "metrics.json").read_text())["train"]["epochs"] == 2
-    shown = main("label", "--student", folder / "student", "--data", data_file, "--output", folder)
+    shown = typed("label", "--student", folder / "student", "--data", data_file, "--output", folder)
     assert "16 texts labelled, 0 unusable" in shown
     labels = load_dataset("parquet", data_files=str(folder / "labels" / "*.parquet"), split="train")
     assert labels["text"][:] == reviews["text"][:]
     assert {"student_label", "student_confidence", "student_scores", "label"} <= set(labels.column_names)
-    assert "16 annotated, 16 silver, 16 labelled" in main("report", folder)
+    assert "16 annotated, 16 silver, 16 labelled" in typed("report", folder)
     assert (folder / "report.md").exists()
 
 
@@ -140,7 +121,7 @@ def test_selection_mixing_and_seeds_are_options_of_train_and_stand_in_the_report
 
 
 @pytest.mark.slow
-def test_interrupted_annotation_goes_on_where_it_stopped(task_file, teacher_dir, tmp_path, main):
+def test_interrupted_annotation_goes_on_where_it_stopped(task_file, teacher_dir, tmp_path, typed):
     Dataset.from_dict({"text": [f"review number {i} " + "very " * 40 for i in range(300)]}).to_csv(
         str(tmp_path / "d.csv")
     )
@@ -158,7 +139,7 @@ def test_interrupted_annotation_goes_on_where_it_stopped(task_file, teacher_dir,
     process.wait()
     kept = len(Ledger(tmp_path / "run" / "ledger"))
     assert 5 <= kept < 300
-    main(*command)
+    typed(*command)
     assert len(load_data(tmp_path / "run")) == 300
     files = [len(_keys(path)) for path in (tmp_path / "run" / "ledger").glob("*.sqlite")]
     assert sum(files) == 300  # no reply is there twice
@@ -186,7 +167,7 @@ def _keys(path: Path) -> list:
         (["--gguf_file", "x.gguf"], "holds no model: expected x.gguf"),
     ],
 )
-def test_mistakes_of_annotate_are_one_sentence(task_file, data_file, teacher_dir, tmp_path, change, message, main):
+def test_mistakes_of_annotate_are_one_sentence(task_file, data_file, teacher_dir, tmp_path, change, message, typed):
     arguments = {
         "--task": str(task_file),
         "--data": str(data_file),
@@ -194,7 +175,7 @@ def test_mistakes_of_annotate_are_one_sentence(task_file, data_file, teacher_dir
         "--output": str(tmp_path / "r"),
     }
     arguments |= {change[0]: change[1]}
-    shown = main("annotate", *(x for pair in arguments.items() for x in pair), expect=1)
+    shown = typed("annotate", *(x for pair in arguments.items() for x in pair), expect=1)
     assert "Error: " in shown
     assert message in shown
     assert "Traceback" not in shown
@@ -220,10 +201,10 @@ def test_misspelt_training_argument_is_refused(task_file, data_file, student_dir
         call("train", "--task", task_file, "--student", student_dir, "--output", tmp_path)
 
 
-def test_misspelt_key_in_a_task_is_named(data_file, teacher_dir, tmp_path, main):
+def test_misspelt_key_in_a_task_is_named(data_file, teacher_dir, tmp_path, typed):
     path = tmp_path / "task.yaml"
     path.write_text(yaml.safe_dump({"name": "t", "labels": ["a", "b"], "instructions": "{text}"}))
-    shown = main(
+    shown = typed(
         "annotate", "--task", path, "--data", data_file, "--teacher", teacher_dir, "--output", tmp_path / "r", expect=1
     )
     assert "unknown key 'instructions'. Did you mean 'instruction'?" in shown
@@ -252,11 +233,11 @@ def test_help_lists_the_commands():
         assert command in shown
 
 
-def test_two_teachers_of_two_kinds_are_a_jury(task_file, data_file, reviews, teacher_dir, tmp_path, main):
+def test_two_teachers_of_two_kinds_are_a_jury(task_file, data_file, reviews, teacher_dir, tmp_path, typed):
     recorded = tmp_path / "recorded.yaml"
     reviews.rename_column("label", "llm_label").to_csv(str(tmp_path / "labels.csv"))
     recorded.write_text(f"teacher: recorded\npath: {tmp_path / 'labels.csv'}\nmodel: people\n")
-    shown = main(
+    shown = typed(
         "annotate", "--task", task_file, "--data", data_file, "--teacher", teacher_dir, "--teacher", recorded,
         "--max_text_tokens", 64, "--jury", "majority", "--output", tmp_path / "run",
     )  # fmt: skip
@@ -330,14 +311,14 @@ def test_mistakes_about_teachers_are_one_sentence(task_file, data_file, tmp_path
         )
 
 
-def test_files_are_labelled_piece_by_piece_and_a_broken_one_is_said(reviews, student_dir, tmp_path, capsys, main):
+def test_files_are_labelled_piece_by_piece_and_a_broken_one_is_said(reviews, student_dir, tmp_path, capsys, typed):
     corpus, out = tmp_path / "corpus", tmp_path / "run"
     corpus.mkdir()
     for k in range(2):
         reviews.select(range(8 * k, 8 * k + 8)).to_parquet(str(corpus / f"{k}.parquet"))
     (corpus / "2.parquet").write_bytes(b"PAR1 no parquet PAR1")
     common = ["--data", corpus, "--student", student_dir, "--output", out, "--keep", "text", "--backend", "torch"]
-    shown = main("label", *common, expect=1)
+    shown = typed("label", *common, expect=1)
     assert "Error: 1 of 3 pieces of the pool could not be read. '2.parquet' cannot be read" in shown
     (corpus / "2.parquet").unlink()
     call("label", *common)

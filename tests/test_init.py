@@ -1,39 +1,19 @@
 """`hf-llambert init`: labels in, a commented task file out that is read back as it was meant."""
 
-import io
+import functools
 import re
-import sys
 
 import pytest
 import yaml
 
 from hf_llambert import TaskSpec, load_task
-from hf_llambert.cli import main
 from hf_llambert.cli.init import split_labels, task_file
 
 
-class Terminal(io.StringIO):
-    def isatty(self):
-        return True
-
-
 @pytest.fixture
-def init(monkeypatch, capsys, tmp_path):
+def init(typed, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-
-    def call(*words, expect=0, answers=None) -> str:
-        monkeypatch.setattr(sys, "argv", ["hf-llambert", "init", *map(str, words)])
-        monkeypatch.setattr(sys, "stdin", io.StringIO() if answers is None else Terminal("\n".join(answers) + "\n"))
-        try:
-            main()
-            code = 0
-        except SystemExit as stop:
-            code = stop.code or 0
-        shown = capsys.readouterr()
-        assert code == expect, shown.out + shown.err
-        return shown.out + shown.err
-
-    return call
+    return functools.partial(typed, "init")
 
 
 def test_labels_make_a_task_that_says_what_is_next(init, tmp_path):
@@ -133,3 +113,8 @@ def test_on_a_terminal_defaults_are_taken(init, tmp_path):
     assert "next: hf-llambert run 'my mail.yaml'" in shown
     assert shown.rstrip().endswith("--output runs/my-mail")
     assert load_task(tmp_path / "my mail.yaml").name == "my mail"
+
+
+def test_question_about_several_columns_gets_no_text_beside_them(init, tmp_path):
+    init("--labels", "same,other", "--instruction", "{first}\n{second}\n{options}?", "--output", "pair.yaml")
+    assert load_task(tmp_path / "pair.yaml").fields == ("first", "second")

@@ -101,9 +101,9 @@ def test_trained_copy_is_gone_before_labelling_is_measured(student_dir, monkeypa
     load = transformers.AutoModelForSequenceClassification.from_pretrained
 
     def loaded(*args, **kwargs):
-        model = load(*args, **kwargs)
-        made.append(weakref.ref(model))
-        return model
+        found = load(*args, **kwargs)
+        made.append(weakref.ref(found[0]))  # the model, beside what was loaded
+        return found
 
     monkeypatch.setattr(transformers.AutoModelForSequenceClassification, "from_pretrained", loaded)
     monkeypatch.setattr(

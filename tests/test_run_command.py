@@ -1,6 +1,5 @@
 """`hf-llambert run`: the whole way in one command, that asks before it spends and goes on where it stopped."""
 
-import io
 import json
 import os
 import re
@@ -15,7 +14,7 @@ from datasets import Dataset
 
 import hf_llambert
 from conftest import make_cloze, make_reviews
-from hf_llambert import cli, load_data, make_plan, read_pool
+from hf_llambert import load_data, make_plan, read_pool
 from hf_llambert.annotation.ledger import Ledger
 from hf_llambert.annotation.turns import one_at_a_time
 
@@ -34,11 +33,6 @@ def no_plan(*args, **kwargs):
     }  # fmt: skip
 
 
-class Terminal(io.StringIO):
-    def isatty(self):
-        return True
-
-
 @pytest.fixture
 def here(tmp_path, monkeypatch):
     """A task, 40 reviews with gold, and a folder to be in."""
@@ -55,22 +49,12 @@ def words(here, teacher_dir, student_dir):
 
 
 @pytest.fixture
-def main(monkeypatch, capsys):
-    """The command in this process, on a terminal where an answer is given: what it shows, and how it ends."""
+def main(typed, monkeypatch):
+    """The command in this process, with a plan that asks nobody unless one is passed."""
 
-    def run_main(*arguments, expect=0, answer=None, plan=no_plan) -> str:
+    def run_main(*arguments, plan=no_plan, **kwargs) -> str:
         monkeypatch.setattr(hf_llambert, "make_plan", plan)
-        monkeypatch.setattr(sys, "argv", ["hf-llambert", *map(str, arguments)])
-        monkeypatch.setattr(sys, "stdin", io.StringIO() if answer is None else Terminal(answer + "\n"))
-        capsys.readouterr()
-        try:
-            cli.main()
-            code = 0
-        except SystemExit as stop:
-            code = stop.code or 0
-        shown = capsys.readouterr()
-        assert code == expect, shown.err
-        return shown.out + shown.err
+        return typed(*arguments, **kwargs)
 
     return run_main
 
@@ -154,14 +138,14 @@ def test_finished_run_whose_files_were_written_again_is_finished(whole, here, ma
 
 
 def test_plan_is_shown_and_asked_and_no_means_no(words, main, here):
-    shown = main(*words, answer="n", expect=1, plan=make_plan)
+    shown = main(*words, answers=["n"], expect=1, plan=make_plan)
     assert "teacher alone" in shown
     assert "Nothing more is asked. What was answered is kept." in shown
     assert stages(shown) == []
     assert not (here / "r" / "annotated").exists()
     assert len(Ledger(here / "r" / "ledger")) == 16
     assert "next: hf-llambert run" in main("status", here / "r", expect=3)
-    assert "teacher alone" in main(*words, answer="n", expect=1, plan=make_plan)  # nothing was agreed to
+    assert "teacher alone" in main(*words, answers=["n"], expect=1, plan=make_plan)  # nothing was agreed to
 
 
 def test_without_a_terminal_it_is_refused_before_anybody_is_asked(words, main, here):
@@ -180,7 +164,7 @@ def test_interrupted_in_each_stage_it_goes_on_and_does_nothing_twice(words, main
     for number, stage in enumerate(["annotate", "train_student", "label_pool", "write_report"]):
         with monkeypatch.context() as patch:
             patch.setattr(hf_llambert, stage, stop)
-            shown = main(*words, answer=None if number else "y", expect=130)  # it was agreed to then
+            shown = main(*words, answers=None if number else ["y"], expect=130)  # it was agreed to then
         assert len(stages(shown)) == number
         assert ("going on with the plan of" in shown) == ("teacher alone" not in shown) == (number > 0)
         trained += [weights.stat().st_mtime_ns] if weights.exists() else []
@@ -193,7 +177,7 @@ def test_interrupted_in_each_stage_it_goes_on_and_does_nothing_twice(words, main
 
 
 def test_other_arguments_are_another_plan(words, main, here):
-    main(*words, answer="n", expect=1)
+    main(*words, answers=["n"], expect=1)
     main(*words, "--yes")
     asked = len(Ledger(here / "r" / "ledger"))
     for more in (["--num_pool", 5], ["--seed", 7], ["--learning_rate", 1e-3]):

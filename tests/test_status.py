@@ -1,5 +1,6 @@
 """`hf-llambert status`: what is there, what is next, what it cost; a sentence whatever the folder holds."""
 
+import functools
 import json
 import os
 import re
@@ -13,7 +14,6 @@ import yaml
 
 from conftest import make_cloze
 from hf_llambert import LLMLabeler, TransformersTeacher, write_report
-from hf_llambert.cli import main
 from hf_llambert.report.run_note import RUN_FILE, RunNote, written_at
 from hf_llambert.report.status import run_status
 
@@ -26,20 +26,8 @@ def run(finished_run, tmp_path):
 
 
 @pytest.fixture
-def shown(monkeypatch, capsys):
-    def call(*words, expect=0) -> str:
-        monkeypatch.setattr(sys, "argv", ["hf-llambert", "status", *map(str, words)])
-        try:
-            main()
-            code = 0
-        except SystemExit as stop:
-            code = stop.code or 0
-        said = capsys.readouterr()
-        assert code == expect, said.out + said.err
-        assert "Traceback" not in said.err
-        return said.out + said.err
-
-    return call
+def shown(typed):
+    return functools.partial(typed, "status")
 
 
 def state_of(run, name) -> dict:

@@ -113,8 +113,7 @@ def drop_label_errors(silver: Dataset, task: TaskSpec, probabilities: ArrayLike)
         silver (`Dataset`): Rows with a `label`.
         task (`TaskSpec`): The labels.
         probabilities (`ArrayLike` of shape (rows, labels)): Probabilities by students that were not trained on the
-        row; see
-            [`out_of_fold`].
+            row; see [`out_of_fold`].
 
     Returns:
         `tuple[Dataset, dict]`: The rows left, and the count as in [`select_silver`].

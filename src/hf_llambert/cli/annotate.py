@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hf_llambert.cli.options import (
-    TEACHERS,
+    Backend,
     Config,
     Data,
     Delimiter,
     Encoding,
     LabelColumn,
     LabelMap,
+    MaxCost,
+    MaxHours,
     NumRows,
     Output,
     Prices,
@@ -60,14 +62,7 @@ def annotate(
             "--teacher", help="Hub id or directory of a language model, or a YAML file of a teacher. Several: a jury."
         ),
     ] = None,
-    backend: Annotated[
-        str,
-        typer.Option(
-            "--backend",
-            help="Who runs the model: transformers, vllm, endpoint or recorded.",
-            autocompletion=TEACHERS,
-        ),
-    ] = "transformers",
+    backend: Backend = "transformers",
     split: Split = None,
     text_column: TextColumn = "text",
     label_column: LabelColumn = None,
@@ -98,16 +93,8 @@ def annotate(
         Path | None,
         typer.Option("--ledger", help="Folder of the replies; several runs may share it. Default: OUTPUT/ledger."),
     ] = None,
-    max_cost: Annotated[
-        float | None,
-        typer.Option(
-            "--max_cost",
-            help="Stop before so much money is spent on these rows, all runs together. Needs --prices, or --price_input.",
-        ),
-    ] = None,
-    max_hours: Annotated[
-        float | None, typer.Option("--max_hours", help="Stop when this run has taken so many hours.")
-    ] = None,
+    max_cost: MaxCost = None,
+    max_hours: MaxHours = None,
     prices: Prices = None,
     encoding: Encoding = "utf-8",
     delimiter: Delimiter = ",",

@@ -37,6 +37,8 @@ chat: true
 # permute_options: true          # another order of {{options}} for each text
 # verbalizers:                   # words that stand for a label in an answer; every label needs some
 #   LABEL: [word, another]
+# descriptions:                  # what labels mean; {{definitions}} in the instruction lists them
+#   LABEL: in a few words
 # examples:                      # worked examples before the text
 #   - text: A text like yours.
 #     label: LABEL
@@ -56,7 +58,7 @@ def init(
         str | None,
         typer.Option(
             "--instruction",
-            help="The question. {text} is where the text goes, else it comes last; {options} becomes the labels.",
+            help="The question. {text}, or {COLUMN}, is where it goes, else the text comes last; {options} becomes the labels.",
         ),
     ] = None,
     output: Annotated[Path, typer.Option("--output", help="File to write.")] = Path("task.yaml"),
@@ -132,8 +134,9 @@ def task_file(task: TaskSpec) -> str:
 
 def _task(labels: list[str], name: str, instruction: str) -> TaskSpec:
     from hf_llambert import TaskSpec
+    from hf_llambert.tasks.spec import shown_fields
 
-    if "{text}" not in instruction:
+    if not shown_fields(instruction):
         instruction = f"{instruction.rstrip()}\n\nText: {{text}}"
     return TaskSpec(name, tuple(labels), instruction, system=_SYSTEM)
 

@@ -93,6 +93,27 @@ Prices = Annotated[
     typer.Option("--prices", help="YAML file with the prices of models, to count money by (docs/plan.md)."),
 ]
 
+Backend = Annotated[
+    str,
+    typer.Option(
+        "--backend",
+        help="Who runs the teacher: transformers, vllm, endpoint or recorded.",
+        autocompletion=TEACHERS,
+    ),
+]
+
+MaxCost = Annotated[
+    float | None,
+    typer.Option(
+        "--max_cost",
+        help="Stop before so much money is spent on annotating, all runs together. Needs --prices, or --price_input.",
+    ),
+]
+
+MaxHours = Annotated[
+    float | None, typer.Option("--max_hours", help="Stop when annotating, in this run, has taken so many hours.")
+]
+
 Output = Annotated[Path, typer.Option("--output", help="Folder of the run.")]
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hf_llambert.cli.options import (
-    TEACHERS,
+    Backend,
     Config,
     Data,
     Delimiter,
@@ -45,14 +45,7 @@ def plan(
         str | None,
         typer.Option("--teacher", help="Hub id or directory of a language model, or a YAML file of a teacher."),
     ] = None,
-    backend: Annotated[
-        str,
-        typer.Option(
-            "--backend",
-            help="Who runs the model: transformers, vllm, endpoint or recorded.",
-            autocompletion=TEACHERS,
-        ),
-    ] = "transformers",
+    backend: Backend = "transformers",
     split: Split = None,
     text_column: TextColumn = "text",
     label_column: LabelColumn = None,

@@ -16,13 +16,15 @@ import typer
 
 from hf_llambert.cli.nearest import no_such_option, option_names, own_options
 from hf_llambert.cli.options import (
-    TEACHERS,
+    Backend,
     Config,
     Data,
     Delimiter,
     Encoding,
     LabelColumn,
     LabelMap,
+    MaxCost,
+    MaxHours,
     Output,
     Prices,
     Seed,
@@ -61,14 +63,7 @@ def run(
         list[str] | None,
         typer.Option("--teacher", help="Hub id or directory of a language model, or a YAML file of a teacher."),
     ] = None,
-    backend: Annotated[
-        str,
-        typer.Option(
-            "--backend",
-            help="Who runs the teacher: transformers, vllm, endpoint or recorded.",
-            autocompletion=TEACHERS,
-        ),
-    ] = "transformers",
+    backend: Backend = "transformers",
     split: Split = None,
     text_column: TextColumn = "text",
     label_column: LabelColumn = None,
@@ -107,16 +102,8 @@ def run(
         typer.Option("--calibration", help="none, batch or contextual.", autocompletion=values(*_CALIBRATIONS)),
     ] = "batch",
     max_length: Annotated[int, typer.Option("--max_length", help="The student's longest input in tokens.")] = 256,
-    max_cost: Annotated[
-        float | None,
-        typer.Option(
-            "--max_cost",
-            help="Stop before so much money is spent on annotating, all runs together. Needs --prices, or --price_input.",
-        ),
-    ] = None,
-    max_hours: Annotated[
-        float | None, typer.Option("--max_hours", help="Stop when annotating has taken so many hours.")
-    ] = None,
+    max_cost: MaxCost = None,
+    max_hours: MaxHours = None,
     prices: Prices = None,
     conditions: Annotated[
         Path | None,

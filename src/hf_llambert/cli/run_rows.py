@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -98,7 +98,7 @@ def read_rows(asked: Drawn, task: TaskSpec) -> Rows:
     rest = data
     if held_out is not None:
         texts = set(row_texts(held_out, asked.text_column))
-        rest = _without(data, asked.text_column, lambda text: text in texts)
+        rest = _without(data, asked.text_column, texts)
         gone = len(data) - len(rest)
         if asked.eval_data is not None and gone:
             say(f"{gone:,} of the {len(data):,} texts of --data are in --eval_data too: they are not annotated")
@@ -177,7 +177,8 @@ def _held_out(asked: Drawn, data: Dataset, column: str | None, task: TaskSpec) -
     return labelled.select(drawn), f"{len(drawn):,} texts of {name}, held out", reading
 
 
-def _without(data: Dataset, column: str | Sequence[str], is_out: Callable[[str], bool]) -> Dataset:
+def _without(data: Dataset, column: str | Sequence[str], texts: set[str]) -> Dataset:
+    """The rows that show none of these texts."""
     shown = data.select_columns(column_names(column))
     rows = (text for part in shown.iter(1000) for text in row_texts(part, column))
-    return data.select([row for row, text in enumerate(rows) if not is_out(text)])
+    return data.select([row for row, text in enumerate(rows) if text not in texts])

@@ -10,7 +10,6 @@ from pathlib import Path
 import torch
 from torch.utils.data import DataLoader
 from transformers import (
-    AutoModelForSequenceClassification,
     DataCollatorWithPadding,
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -21,7 +20,7 @@ from hf_llambert.planning.forecast import Estimate, mean_estimate
 from hf_llambert.tasks.spec import TaskSpec
 from hf_llambert.training.backends import Backend
 from hf_llambert.training.inputs import Reading, save_reading
-from hf_llambert.training.loading import SAFE, fit_pad_token, load_tokenizer, longest_input
+from hf_llambert.training.loading import longest_input, new_classifier
 from hf_llambert.training.students import StudentLabeler
 
 _STEPS = 5  # the first of them warms up
@@ -63,16 +62,8 @@ def student_speed(
         raise ValueError("Measuring a student needs a usable text at least, got none.")
     limit_worker_threads()
     device = choose_device()
-    tokenizer = load_tokenizer(student)
-    model = AutoModelForSequenceClassification.from_pretrained(
-        student,
-        num_labels=task.num_labels,
-        ignore_mismatched_sizes=True,
-        dtype=torch.float32,
-        **SAFE,
-    )
-    fit_pad_token(tokenizer, model)
-    model.to(device).train()
+    tokenizer, model = new_classifier(task, student)
+    model.to(device).train()  # type: ignore[arg-type]  # its stub lost self
     reading = Reading(min(max_length, longest_input(tokenizer, model)), head_share, task.fields)
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place) / "student"

@@ -63,9 +63,8 @@ def compare_labels(run: str | Path) -> None:
     texts = read_annotated(run, stage["config"]).select_columns(column_names(column))
     if _is_compared(run, row_texts(texts, column), column):
         return
-    from hf_llambert.pool.shards import (
-        label_pool,
-    )  # torch and transformers, which a report that is made again does not need
+    # torch and transformers, which a report that is made again does not need
+    from hf_llambert.pool.shards import label_pool
     from hf_llambert.training.students import StudentLabeler
 
     # Whatever is there is of an earlier student; nobody made it by hand.
@@ -90,9 +89,8 @@ def _compared_labels(run: Path, texts: list, column: TextColumn) -> tuple[list[i
     if found is None or found.left_out is not None:
         return None, None if found is None else found.left_out
     table = read_pool(run / "compared")
-    if (
-        not set(column_names(column)) <= set(table.column_names) or row_texts(table, column) != texts
-    ):  # of earlier annotations
+    shown = set(column_names(column)) <= set(table.column_names)
+    if not shown or row_texts(table, column) != texts:  # of earlier annotations
         return None, None
     return table["student_label"][:], None
 
@@ -195,9 +193,8 @@ def _gathered(run: Path, against: str | Path | None) -> tuple[dict, list[dict], 
     pool = run / "labels" if stages["labels"] else None
 
     def find() -> dict:
-        from hf_llambert.report.findings import (
-            find_all,
-        )  # scikit-learn, which a report that is made again does not need
+        # scikit-learn, which a report that is made again does not need
+        from hf_llambert.report.findings import find_all
 
         return find_all(run, task.labels, annotated, config, compared, pool)
 

@@ -182,7 +182,7 @@ class TaskSpec:
     @property
     def fields(self) -> tuple[str, ...]:
         """Names of the columns that the prompt shows, in its order; `text` is whichever column is named the text's."""
-        return _fields(self.instruction)
+        return shown_fields(self.instruction)
 
     def columns(self, text_column: TextColumn = "text") -> TextColumn:
         """
@@ -334,7 +334,7 @@ class TaskSpec:
             values["descriptions"] = read_descriptions(source, values["descriptions"], labels)
         else:
             values.pop("descriptions", None)
-        places = _fields(str(values["instruction"]))
+        places = shown_fields(str(values["instruction"]))
         rows = as_tuple(source, "examples", values.get("examples") or ())
         for row in rows:
             if not isinstance(row, Mapping) or set(row) != {*places, "label"}:
@@ -386,5 +386,6 @@ def load_task(task: str | Path | TaskSpec) -> TaskSpec:
     )
 
 
-def _fields(instruction: str) -> tuple[str, ...]:
+def shown_fields(instruction: str) -> tuple[str, ...]:
+    """The columns that an instruction shows, in its order."""
     return tuple(name for name in _PLACE.findall(instruction) if name not in _OWN_PLACES)

@@ -31,8 +31,7 @@ def is_private(host: str) -> bool:
     """
     Whether a host is this machine or one of a private network: an address of one, a name without a dot, or one that ends
     as such names do. A number in another form (`134744072`, `0x7f.1`) is public, since readers differ in what it
-    means. So
-    is a host with other signs than [`is_plain_host`] allows, which IDNA may turn into another name.
+    means. So is a host with other signs than [`is_plain_host`] allows, which IDNA may turn into another name.
     """
     host = host.lower()
     if not is_plain_host(host):

@@ -9,13 +9,27 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub import hf_hub_download
+from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
-from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 from transformers.utils import logging
 
 from hf_llambert.data import damaged_note, read_note
 from hf_llambert.notes import ANY
+from hf_llambert.tasks.logs import get_logger
+from hf_llambert.tasks.spec import TaskSpec
+from hf_llambert.training.inputs import TRAINING_FILE
+
+logger = get_logger(__name__)
 
 SAFE: dict[str, Any] = {
     "trust_remote_code": False,  # left out, transformers asks whether to run code that comes along
@@ -43,6 +57,36 @@ def load_tokenizer(model: str, revision: str | None = None) -> PreTrainedTokeniz
     """The tokenizer of a model. Raises `ValueError` where its weights are not safe to load; see [`check_weights`]."""
     check_weights(model, revision)
     return AutoTokenizer.from_pretrained(model, revision=revision, trust_remote_code=False)
+
+
+def new_classifier(
+    task: TaskSpec, student: str, revision: str | None = None
+) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
+    """
+    An encoder to train, with its tokenizer: in float32, its head new where it has another number of labels. Warns where
+    weights of the encoder itself are not in its files.
+    """
+    tokenizer = load_tokenizer(student, revision)
+    with quiet_transformers():  # it reports that the head is new, as it always is
+        model, info = AutoModelForSequenceClassification.from_pretrained(
+            student,
+            revision=revision,
+            id2label=task.id2label,
+            label2id={name: i for i, name in task.id2label.items()},
+            problem_type="single_label_classification",  # whatever the start model was for: pipeline chooses by it
+            ignore_mismatched_sizes=True,
+            dtype=torch.float32,  # whatever the checkpoint has; mixed precision is for bf16 and fp16 of the arguments
+            output_loading_info=True,
+            **SAFE,
+        )
+    new = sorted(name for name in info["missing_keys"] if name.startswith(f"{model.base_model_prefix}."))
+    if new:
+        shown = ", ".join(new[:3]) + (", ..." if len(new) > 3 else "")
+        logger.warning(
+            "%d weights of the encoder '%s' are not in its files and begin at random: %s.", len(new), student, shown
+        )
+    fit_pad_token(tokenizer, model)
+    return tokenizer, model
 
 
 def check_weights(model: str, revision: str | None = None) -> None:
@@ -191,3 +235,14 @@ def read_reading(path: Path) -> dict:
             raise damaged_note(path, "expected a field at 'reading.fields', got none", advice)
         reading["fields"] = tuple(reading["fields"])
     return reading
+
+
+def noted_reading(student: str, revision: str | None) -> dict:
+    """What is noted beside a student of how it reads texts; see [`read_reading`]. Empty where it was not trained here."""
+    path = Path(student) / TRAINING_FILE
+    if not Path(student).is_dir():
+        try:
+            path = Path(hf_hub_download(student, TRAINING_FILE, revision=revision))
+        except (EntryNotFoundError, LocalEntryNotFoundError):
+            return {}
+    return read_reading(path) if path.is_file() else {}

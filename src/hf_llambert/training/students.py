@@ -12,8 +12,6 @@ from typing import Literal
 
 import torch
 from datasets import ClassLabel, Dataset, Features, IterableDataset, List, Value
-from huggingface_hub import hf_hub_download
-from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 from torch import Tensor
 from transformers import (
     AutoModelForSequenceClassification,
@@ -51,8 +49,8 @@ from hf_llambert.training.loading import (
     load_config,
     load_tokenizer,
     longest_input,
+    noted_reading,
     positions,
-    read_reading,
 )
 
 LongTexts = Literal["truncate", "mean", "max"]
@@ -139,7 +137,7 @@ class StudentLabeler:
         self.attention = attention
         self.long_texts = long_texts
         self.identity = content_id(self.student, revision)
-        fields = self._noted_reading().get("fields", ("text",))
+        fields = noted_reading(self.student, self.revision).get("fields", ("text",))
         self.text_column = columns_of(fields, text_column, f"Student '{self.student}'")
         if long_texts != "truncate" and len(fields) > 1:
             raise ValueError(
@@ -356,7 +354,7 @@ class StudentLabeler:
         return _Loaded(tokenizer, reading, convert(model, dtype, separator), None)
 
     def _reading(self, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> Reading:
-        noted = self._noted_reading()
+        noted = noted_reading(self.student, self.revision)
         if not noted:
             return Reading(longest_input(tokenizer, model))
         try:
@@ -366,16 +364,6 @@ class StudentLabeler:
                 f"'{self.student}/{TRAINING_FILE}' is damaged ({error}). Restore it, or train the student again."
             ) from error
         return replace(reading, max_length=min(reading.max_length, positions(model)))
-
-    def _noted_reading(self) -> dict:
-        """What is noted beside the student of how it reads; nothing where it was not trained here."""
-        path = Path(self.student) / TRAINING_FILE
-        if not Path(self.student).is_dir():
-            try:
-                path = Path(hf_hub_download(self.student, TRAINING_FILE, revision=self.revision))
-            except (EntryNotFoundError, LocalEntryNotFoundError):
-                return {}
-        return read_reading(path) if path.is_file() else {}
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,6 @@ from datasets import Dataset
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 from transformers import (
-    AutoModelForSequenceClassification,
     DataCollatorWithPadding,
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -27,19 +26,16 @@ from hf_llambert.data import content_hash, note_stage, stage_results, whole_fold
 from hf_llambert.models import content_id, free_models
 from hf_llambert.notes import TRAINED
 from hf_llambert.processes import process_state, wait_for_everyone
-from hf_llambert.tasks.logs import get_logger
 from hf_llambert.tasks.spec import TaskSpec
 from hf_llambert.tasks.texts import TextColumn, row_texts
 from hf_llambert.training.evaluation import evaluate_student, scalar_metrics
 from hf_llambert.training.figures import draw_mix, draw_training
 from hf_llambert.training.inputs import Reading, save_reading, token_types
-from hf_llambert.training.loading import SAFE, fit_pad_token, load_tokenizer, longest_input, quiet_transformers
+from hf_llambert.training.loading import longest_input, new_classifier
 from hf_llambert.training.resuming import decisive, own_folder
 from hf_llambert.training.rows import kept_back, labelled_rows, training_rows, warn_of_shared_texts
 from hf_llambert.training.students import StudentLabeler
 from hf_llambert.training.trainer import StudentConfig, StudentTrainer
-
-logger = get_logger(__name__)
 
 SILVER_FILE = "silver.parquet"
 ADAPTER_FOLDER = "adapter"
@@ -161,7 +157,7 @@ def _train(
 ) -> None:
     """Train, and save the student before anything else is done with it."""
     set_seed(args.seed)  # before the new classification head is drawn
-    tokenizer, model = _load(task, student, revision)
+    tokenizer, model = new_classifier(task, student, revision)
     reading = replace(asked, max_length=min(asked.max_length, longest_input(tokenizer, model)))
     trainer = _trainer(model, tokenizer, reading, rows, dev or eval_rows, task, args, text_column)
     start = time.perf_counter()
@@ -191,7 +187,7 @@ def _train(
             else gathered(trainer.model_wrapped)
         )
         if trainer.is_world_process_zero():
-            trained = _adapted(_load(task, student, revision)[1], args)
+            trained = _adapted(new_classifier(task, student, revision)[1], args)
             trained.load_state_dict(weights)
     if trainer.is_world_process_zero():
         with whole_folder(output) as part:
@@ -240,30 +236,6 @@ def _measure(
 
 def _labels(rows: Mapping[str, Dataset]) -> Counter[int]:
     return Counter(label for data in rows.values() for label in data["label"])
-
-
-def _load(task: TaskSpec, student: str, revision: str | None) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
-    tokenizer = load_tokenizer(student, revision)
-    with quiet_transformers():  # it reports that the head is new, as it always is
-        model, info = AutoModelForSequenceClassification.from_pretrained(
-            student,
-            revision=revision,
-            id2label=task.id2label,
-            label2id={name: i for i, name in task.id2label.items()},
-            problem_type="single_label_classification",  # whatever the start model was for: pipeline chooses by it
-            ignore_mismatched_sizes=True,
-            dtype=torch.float32,  # whatever the checkpoint has; mixed precision is for bf16 and fp16 of the arguments
-            output_loading_info=True,
-            **SAFE,
-        )
-    new = sorted(name for name in info["missing_keys"] if name.startswith(f"{model.base_model_prefix}."))
-    if new:
-        shown = ", ".join(new[:3]) + (", ..." if len(new) > 3 else "")
-        logger.warning(
-            "%d weights of the encoder '%s' are not in its files and begin at random: %s.", len(new), student, shown
-        )
-    fit_pad_token(tokenizer, model)
-    return tokenizer, model
 
 
 def _trainer(
