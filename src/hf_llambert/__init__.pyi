@@ -66,9 +66,13 @@ from hf_llambert.review.session import Review as Review
 from hf_llambert.review.session import ReviewSession as ReviewSession
 from hf_llambert.review.summary import review_lines as review_lines
 from hf_llambert.review.summary import review_summary as review_summary
+from hf_llambert.tasks.choice import Choice as Choice
+from hf_llambert.tasks.choices import Choices as Choices
+from hf_llambert.tasks.question import Question as Question
 from hf_llambert.tasks.questions import ABSTAIN as ABSTAIN
 from hf_llambert.tasks.questions import LabelValues as LabelValues
 from hf_llambert.tasks.questions import parse_label_map as parse_label_map
+from hf_llambert.tasks.scale import Scale as Scale
 from hf_llambert.tasks.spec import TaskSpec as TaskSpec
 from hf_llambert.tasks.spec import load_task as load_task
 from hf_llambert.tasks.texts import column_names as column_names

@@ -10,7 +10,7 @@ import difflib
 import hashlib
 import random
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from importlib import resources
 from pathlib import Path
@@ -18,10 +18,13 @@ from typing import TypedDict
 
 import yaml
 
+from hf_llambert.tasks import requests
 from hf_llambert.tasks.answers import read_answer
-from hf_llambert.tasks.file_values import as_tuple, check_strings, read_descriptions, read_verbalizers
+from hf_llambert.tasks.checks import check_examples, check_labels, check_prompt
+from hf_llambert.tasks.choice import Choice
+from hf_llambert.tasks.file_values import read_labels, read_questions
 from hf_llambert.tasks.json_answers import read_structured
-from hf_llambert.tasks.names import normalize
+from hf_llambert.tasks.question import Question
 from hf_llambert.tasks.questions import ABSTAIN
 from hf_llambert.tasks.texts import FIELD, TextColumn, columns_of
 
@@ -45,16 +48,23 @@ _PLACE = re.compile(r"\{([^\W\d][\w.-]*)\}")
 
 @dataclass(frozen=True)
 class Example:
-    """A worked example that stands in the prompt before the text; several fields as in [`row_texts`]."""
+    """
+    A worked example that stands in the prompt before the text; several fields as in [`row_texts`].
+
+    Args:
+        text (`str`): Its text.
+        label (`str` or `tuple`): Its label; of a task with `questions` the answer to each of them: a label, a tuple of
+            labels, or a level.
+    """
 
     text: str
-    label: str
+    label: str | tuple
 
 
 @dataclass(frozen=True)
 class TaskSpec:
     """
-    A labeling task: the labels, the prompt and the words that stand for each label.
+    A labeling task: the labels, the prompt and the words that stand for each label. Or several questions about one text.
 
     Args:
         name (`str`): Name of the task, used in folders and reports.
@@ -70,6 +80,10 @@ class TaskSpec:
             Defaults to the label's own name. The first word of each is the one that worked examples use.
         descriptions (`tuple[str, ...]`, *optional*): For each label what it means (the codebook), for `{definitions}`, the
             review page and the cards. An empty one says nothing.
+        questions (`tuple[Question, ...]`, defaults to none): What is asked, in place of `labels` and what belongs to them;
+            the instruction then shows the fields only. See [`Choice`], [`Choices`] and [`Scale`].
+        shots (`tuple[tuple[str, str], ...]`, *optional*): Worked examples as they are sent, words and answer of each turn, in
+            place of `examples`. For tasks that are made of others; no file has it.
         chat (`bool`, defaults to `True`): Ask through the tokenizer's chat template, or as plain completion.
         lead_in (`str`, defaults to none): Words that begin the answer and that the teacher continues, such as
             `"Overall, the movie was"`. A plain prompt has them on a line of their own.
@@ -81,8 +95,8 @@ class TaskSpec:
     """
 
     name: str
-    labels: tuple[str, ...]
-    instruction: str
+    labels: tuple[str, ...] = ()
+    instruction: str = ""
     system: str | None = None
     examples: tuple[Example, ...] = ()
     verbalizers: tuple[tuple[str, ...], ...] = ()
@@ -90,94 +104,28 @@ class TaskSpec:
     lead_in: str = ""
     permute_options: bool = False
     descriptions: tuple[str, ...] = ()
+    questions: tuple[Question, ...] = ()
+    shots: tuple[tuple[str, str], ...] | None = None
 
     def __post_init__(self) -> None:
         if not self.name or not isinstance(self.name, str):
             raise ValueError(f"Task name must be a non-empty string, got {self.name!r}.")
         where = f"Task '{self.name}'"
-        check_strings(where, "labels", self.labels)
-        if len(self.labels) < 2 or len(set(self.labels)) != len(self.labels):
-            raise ValueError(f"{where}: expected at least two different labels, got {list(self.labels)}.")
-        if not isinstance(self.instruction, str) or not self.fields or len(set(self.fields)) < len(self.fields):
-            raise ValueError(
-                f"{where}: instruction must contain {{text}} exactly once, where the text goes, or the names of several "
-                f"columns so, once each; got {self.instruction!r}."
-            )
-        if "label" in self.fields:
-            raise ValueError(
-                f"{where}: instruction has {{label}}, but a column 'label' holds people's labels, which no prompt shows. Give "
-                f"the column another name, or write the word without braces."
-            )
-        if self.instruction.count("{options}") > 1 or not isinstance(self.permute_options, bool):
-            raise ValueError(
-                f"{where}: instruction may contain {{options}} once, and permute_options is true or false; got "
-                f"{self.instruction!r} and {self.permute_options!r}."
-            )
-        if self.permute_options and "{options}" not in self.instruction:
-            raise ValueError(
-                f"{where}: permute_options needs {{options}} in the instruction, where they are to stand."
-            )
-        if not isinstance(self.lead_in, str) or not isinstance(self.chat, bool):
-            raise ValueError(
-                f"{where}: lead_in must be a string and chat true or false, got {self.lead_in!r} and {self.chat!r}."
-            )
-        object.__setattr__(self, "lead_in", self.lead_in.strip())  # a blank before the answer belongs to its word
-        if self.system is not None and not self.chat:
-            raise ValueError(f"{where}: a plain completion has no system turn. Set chat: true or drop system.")
-        if self.system is not None and not isinstance(self.system, str):
-            raise ValueError(f"{where}: system must be a string, got {self.system!r}.")
-        self._check_descriptions(where)
-        if not self.verbalizers:
-            object.__setattr__(self, "verbalizers", tuple((label,) for label in self.labels))
-        self._check_verbalizers(where)
-        self._check_examples(where)
-
-    def _check_examples(self, where: str) -> None:
-        for example in self.examples:
-            if not isinstance(example.text, str) or not example.text.replace(FIELD, "").strip():
-                raise ValueError(f"{where}: an example's text must be a non-empty string, got {example.text!r}.")
-            if example.text.count(FIELD) != len(self.fields) - 1:
-                raise ValueError(f"{where}: an example has {', '.join(self.fields)}, got {example.text.split(FIELD)}.")
-            if example.label not in self.labels:
-                raise ValueError(
-                    f"{where}: example label {example.label!r} is not one of the labels {list(self.labels)}."
-                )
-
-    def _check_descriptions(self, where: str) -> None:
-        if not self.descriptions:
-            object.__setattr__(self, "descriptions", ("",) * len(self.labels))
-        if len(self.descriptions) != len(self.labels) or not all(isinstance(one, str) for one in self.descriptions):
-            raise ValueError(
-                f"{where}: expected descriptions of {len(self.labels)} labels, strings, got {list(self.descriptions)}."
-            )
-        if self.instruction.count("{definitions}") > 1 or (
-            "{definitions}" in self.instruction and not any(self.descriptions)
-        ):
-            raise ValueError(
-                f"{where}: instruction may contain {{definitions}} once, where the labels have descriptions; got "
-                f"{self.instruction!r} and {list(self.descriptions)}."
-            )
-
-    def _check_verbalizers(self, where: str) -> None:
-        if len(self.verbalizers) != len(self.labels):
-            raise ValueError(
-                f"{where}: expected verbalizers for {len(self.labels)} labels, got {len(self.verbalizers)}."
-            )
-        owner: dict[str, str] = {}
-        for label, words in zip(self.labels, self.verbalizers, strict=True):
-            check_strings(where, f"verbalizers of '{label}'", words)
-            if not words:
-                raise ValueError(f"{where}: label '{label}' has no verbalizer. Give it at least one word.")
-            for word in (*words, label):
-                key = normalize(word)
-                if not key:
-                    raise ValueError(
-                        f"{where}: {word!r} of label '{label}' has no letter or digit to recognise it by."
-                    )
-                if owner.setdefault(key, label) != label:
-                    raise ValueError(
-                        f"{where}: {word!r} stands for both '{owner[key]}' and '{label}'. A word may name one label."
-                    )
+        if self.questions:
+            requests.check_questions(self, where)
+        if len(self.questions) == 1:
+            (only,) = self.questions
+            for of_question in ("labels", "verbalizers", "descriptions", "lead_in"):
+                object.__setattr__(self, of_question, getattr(only, of_question))
+            where = f"{where}, question '{only.name}'"
+            if fault := only.fault():
+                raise ValueError(f"{where}: {fault}.")
+        check_prompt(self, where)
+        if len(self.questions) < 2:
+            check_labels(self, where)
+        check_examples(self, where)
+        if len(self.questions) > 1:
+            requests.parts_of(self)  # each is checked when it is made
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -199,6 +147,36 @@ class TaskSpec:
     def filled(self, text: str) -> str:
         """A row that has `text` in every field."""
         return FIELD.join([text] * len(self.fields))
+
+    @property
+    def question(self) -> Question:
+        """
+        The only question of this task; one of today's labels is a `Choice` called `label`.
+
+        Raises:
+            ValueError: It has several; see `parts`.
+        """
+        if len(self.questions) > 1:
+            names = ", ".join(question.name for question in self.questions)
+            raise ValueError(f"Task '{self.name}' has several questions ({names}). Take one: task.parts[NAME].")
+        if self.questions:
+            return self.questions[0]
+        return Choice("label", self.labels, "", self.verbalizers, self.descriptions, self.lead_in)
+
+    @property
+    def parts(self) -> dict[str, TaskSpec]:
+        """A task for each of several questions, by name; a task of one question is its only part, by the empty name."""
+        return requests.parts_of(self)
+
+    @property
+    def branches(self) -> dict[str, tuple[TaskSpec, ...]]:
+        """For each part the tasks of labels whose scores make those of its question: one, or one for each label."""
+        return requests.branches_of(self)
+
+    @property
+    def is_json(self) -> bool:
+        """Whether its answer is a JSON object where text comes back."""
+        return len(self.questions) > 1 or any(question.is_json for question in self.questions)
 
     @property
     def num_labels(self) -> int:
@@ -223,23 +201,38 @@ class TaskSpec:
         """
         if not self.chat:
             gap = "\n" if self.lead_in else " "
-            shown = [f"{self._instruct(e.text)}{gap}{self.answer(e.label)}" for e in self.examples]
-            last = f"{self._instruct(text)}\n{self.lead_in}" if self.lead_in else self._instruct(text)
+            shown = [f"{asked}{gap}{answered}" for asked, answered in self._shown()]
+            last = f"{self._words(text)}\n{self.lead_in}" if self.lead_in else self._words(text)
             return [{"role": "user", "content": "\n\n".join([*shown, last])}]
         turns: list[Message] = [{"role": "system", "content": self.system}] if self.system is not None else []
-        for example in self.examples:
-            turns.append({"role": "user", "content": self._instruct(example.text)})
-            turns.append({"role": "assistant", "content": self.answer(example.label)})
-        return [*turns, {"role": "user", "content": self._instruct(text)}]
+        for asked, answered in self._shown():
+            turns.append({"role": "user", "content": asked})
+            turns.append({"role": "assistant", "content": answered})
+        return [*turns, {"role": "user", "content": self._words(text)}]
 
-    def _instruct(self, text: str) -> str:
+    def _shown(self) -> Sequence[tuple[str, str]]:
+        """The worked examples: what is asked and what is answered."""
+        if self.shots is not None:
+            return self.shots
+        if self.questions:
+            return requests.json_turns(self) if self.is_json else requests.score_turns(self)
+        return [(self.instruct(e.text), self.answer(str(e.label))) for e in self.examples]
+
+    def _words(self, text: str) -> str:
+        """The words of the last turn, or of the end of a plain prompt."""
+        if self.is_json:
+            return requests.json_words(self, text)
+        return f"{self.instruct(text)}\n\n{self.question.filled()}" if self.questions else self.instruct(text)
+
+    def instruct(self, text: str) -> str:
+        """The instruction about `text`, its places filled."""
         values = text.split(FIELD) if len(self.fields) > 1 else [text]
         if len(values) != len(self.fields):
             raise ValueError(
                 f"Task '{self.name}' shows {', '.join(self.fields)}, got {len(values)} of them. Join their values with "
                 f"hf_llambert.row_texts."
             )
-        words, definitions = self._options(text)
+        words, definitions = ("", "") if self.questions else self._options(text)
         parts = {**dict(zip(self.fields, values, strict=True)), "options": words, "definitions": definitions}
         return _PLACE.sub(lambda found: parts[found[1]], self.instruction.rstrip())
 
@@ -271,11 +264,30 @@ class TaskSpec:
         """
         if finish in CUT:
             return ABSTAIN, CUT[finish]
+        if not structured:
+            return self.read_words(response or "")
+        label, reason = read_structured(response or "", self.labels)
+        return (ABSTAIN if label is None else label), reason
+
+    def read_answers(
+        self, response: str | None, finish: str | None = None, structured: bool = False
+    ) -> dict[str, tuple[object, str | None]]:
+        """
+        The answer to each question, by the names of `parts`, as people's answers are ([`Question.gold`]); where there is none,
+        the reason in a few words. Arguments as in [`~TaskSpec.read`].
+        """
+        if not self.is_json:
+            label, reason = self.read(response, finish, structured)
+            (answer,) = self.question.answers([label])
+            return {"": (answer, reason)}
+        if finish in CUT:
+            return {name: (one.question.missing, CUT[finish]) for name, one in self.parts.items()}
+        return requests.read_object(self, response or "")
+
+    def read_words(self, text: str) -> tuple[int, str | None]:
+        """The label id that a text names by itself, within a larger answer. See [`~TaskSpec.read`]."""
         words = tuple((*words, label) for words, label in zip(self.verbalizers, self.labels, strict=True))
-        if structured:
-            label, reason = read_structured(response or "", self.labels)
-        else:
-            label, reason = read_answer(response or "", words)
+        label, reason = read_answer(text, words)
         return (ABSTAIN if label is None else label), reason
 
     def parse(self, response: str | None) -> int:
@@ -284,10 +296,15 @@ class TaskSpec:
 
     def to_dict(self) -> dict[str, object]:
         """The task as plain lists and mappings, as its YAML file has it."""
-        out: dict[str, object] = {"name": self.name, "labels": list(self.labels), "instruction": self.instruction}
+        out: dict[str, object] = {"name": self.name}
+        if not self.questions:
+            out["labels"] = list(self.labels)
+        out["instruction"] = self.instruction
         if self.system is not None:
             out["system"] = self.system
         out["chat"] = self.chat
+        if self.questions:
+            return out | requests.written(self)
         if self.lead_in:
             out["lead_in"] = self.lead_in
         if self.permute_options:
@@ -315,37 +332,18 @@ class TaskSpec:
         """
         if not isinstance(data, Mapping):
             raise ValueError(f"{source}: expected a mapping with name, labels and instruction, got {data!r}.")
-        known = [f.name for f in fields(cls)]
+        known = [f.name for f in fields(cls) if f.name != "shots"]
         for key in data:
             if key not in known:
                 near = difflib.get_close_matches(str(key), known, n=1)
                 hint = f" Did you mean '{near[0]}'?" if near else f" Known keys: {', '.join(known)}."
                 raise ValueError(f"{source}: unknown key '{key}'.{hint}")
-        for key in ("name", "labels", "instruction"):
+        for key in ("name", "questions" if "questions" in data else "labels", "instruction"):
             if key not in data:
                 raise ValueError(f"{source}: key '{key}' is missing.")
-        values = dict(data)
-        labels = values["labels"] = as_tuple(source, "labels", values["labels"])
-        if values.get("verbalizers") is not None:
-            values["verbalizers"] = read_verbalizers(source, values["verbalizers"], labels)
-        else:
-            values.pop("verbalizers", None)
-        if values.get("descriptions") is not None:
-            values["descriptions"] = read_descriptions(source, values["descriptions"], labels)
-        else:
-            values.pop("descriptions", None)
-        places = shown_fields(str(values["instruction"]))
-        rows = as_tuple(source, "examples", values.get("examples") or ())
-        for row in rows:
-            if not isinstance(row, Mapping) or set(row) != {*places, "label"}:
-                raise ValueError(
-                    f"{source}: an example needs exactly the keys {', '.join(places)} and label, got {row!r}."
-                )
-            wrong = [row[name] for name in places if not isinstance(row[name], str) or FIELD in row[name]]
-            if wrong:
-                raise ValueError(f"{source}: an example's text must be a non-empty string, got {wrong[0]!r}.")
-        values["examples"] = tuple(Example(FIELD.join(row[name] for name in places), row["label"]) for row in rows)
-        return cls(**values)  # type: ignore[arg-type]  # checked in __post_init__
+        read = read_questions if "questions" in data else read_labels
+        values = read(source, data, shown_fields(str(data["instruction"])))
+        return cls(**{**values, "examples": tuple(Example(*pair) for pair in values["examples"])})
 
     def to_yaml(self, path: str | Path) -> None:
         """Write the task to a YAML file that [`~TaskSpec.from_yaml`] reads back unchanged."""

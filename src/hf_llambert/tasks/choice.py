@@ -1,0 +1,75 @@
+"""A question that one of the labels answers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hf_llambert.tasks.question import Parse, Question
+from hf_llambert.tasks.questions import ABSTAIN, LabelValues, label_ids
+
+if TYPE_CHECKING:
+    from datasets import Features
+
+
+class Choice(Question):
+    """One of the labels. Columns: `label`."""
+
+    kind = "choice"
+    answer_column = "label"
+
+    def own_features(self) -> Features:
+        from datasets import ClassLabel, Features
+
+        return Features({"label": ClassLabel(names=list(self.labels))})
+
+    def no_answer(self) -> dict[str, object]:
+        return {"label": ABSTAIN}
+
+    def decided(
+        self, probabilities: NDArray[np.float64], thresholds: Sequence[float] | None = None
+    ) -> dict[str, list]:
+        return {"label": probabilities.argmax(1).tolist(), "confidence": probabilities.max(1).tolist()}
+
+    def column(self, answers: Sequence[object]) -> dict[str, list]:
+        return {"label": list(answers)}
+
+    def is_answer(self, answer: object) -> bool:
+        return answer is not None and answer != ABSTAIN
+
+    def gold(
+        self,
+        values: Sequence[object],
+        column: str,
+        label_map: Mapping[str, str] | None = None,
+        label_values: LabelValues = "auto",
+    ) -> list:
+        return label_ids(values, self.labels, column, label_map, label_values)
+
+    def targets(self, answers: Sequence[object]) -> NDArray[np.float64]:
+        out = np.full((len(answers), len(self.labels)), np.nan)
+        for i, answer in enumerate(answers):
+            if self.is_answer(answer):
+                out[i] = np.eye(len(self.labels))[int(answer)]  # type: ignore[call-overload]
+        return out
+
+    def read(self, value: object, parse: Parse) -> tuple[object, str | None]:
+        if isinstance(value, str) and value in self.labels:
+            return self.labels.index(value), None
+        if isinstance(value, bool) or not isinstance(value, str | int | float):
+            return ABSTAIN, f"has no label at '{self.name}'"
+        return parse(f"{value:g}" if isinstance(value, float) else str(value))
+
+    def written(self, answer: object) -> object:
+        return answer
+
+    def schema(self) -> dict[str, object]:
+        return {"type": "string", "enum": list(self.labels)}
+
+    def wanted(self) -> str:
+        *first, last = (json.dumps(label, ensure_ascii=False) for label in self.labels)
+        return f"{', '.join(first)} or {last}"

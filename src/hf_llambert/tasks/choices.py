@@ -1,0 +1,173 @@
+"""A question that any of the labels answer, or none."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import expit
+
+from hf_llambert.tasks.label_names import is_missing
+from hf_llambert.tasks.question import Parse, Question
+from hf_llambert.tasks.questions import ABSTAIN, LabelValues, label_ids
+
+if TYPE_CHECKING:
+    from datasets import Features
+
+
+@dataclass(frozen=True)
+class Choices(Question):
+    """
+    Any of the labels, none too. Columns: `labels`, a list of ids.
+
+    Score mode asks about each label by itself, yes or no. `{label}` in `ask` is where its word stands; without one the word
+    goes on a line of its own. A score is a log-odds: the log-probability of yes less that of no.
+
+    Args:
+        yes_no (`tuple[str, str]`, defaults to `("yes", "no")`): The words of those answers.
+    """
+
+    yes_no: tuple[str, str] = ("yes", "no")
+
+    kind = "choices"
+    answer_column = "labels"
+    keys = (*Question.keys, "yes_no")
+    is_json = True
+
+    def own_features(self) -> Features:
+        from datasets import ClassLabel, Features, List
+
+        return Features({"labels": List(ClassLabel(names=list(self.labels)))})
+
+    def no_answer(self) -> dict[str, object]:
+        return {"labels": None}
+
+    def probabilities(self, scores: ArrayLike) -> NDArray[np.float64]:
+        return expit(np.asarray(scores, dtype=np.float64))
+
+    def decided(
+        self, probabilities: NDArray[np.float64], thresholds: Sequence[float] | None = None
+    ) -> dict[str, list]:
+        """The labels above their thresholds. The confidence is the probability of all of it, labels taken as independent."""
+        holds = probabilities > (0.5 if thresholds is None else np.asarray(thresholds))
+        sure = np.where(holds, probabilities, 1 - probabilities).prod(1)
+        return {"labels": [np.flatnonzero(row).tolist() for row in holds], "confidence": sure.tolist()}
+
+    def column(self, answers: Sequence[object]) -> dict[str, list]:
+        return {"labels": list(answers)}
+
+    def gold(
+        self,
+        values: Sequence[object],
+        column: str,
+        label_map: Mapping[str, str] | None = None,
+        label_values: LabelValues = "auto",
+    ) -> list:
+        rows = [self._items(value, column, label_map or {}) for value in values]
+        ids = iter(
+            label_ids([item for row in rows for item in row or ()], self.labels, column, label_map, label_values)
+        )
+        found = [None if row is None else [next(ids) for _ in row] for row in rows]
+        return [None if row is None else sorted({i for i in row if i != ABSTAIN}) for row in found]
+
+    def _items(self, value: object, column: str, label_map: Mapping[str, str]) -> list | None:
+        """The labels in a cell: a list, a list in JSON, or names between `;`, `|` or `,`."""
+        if isinstance(value, np.ndarray):
+            value = value.tolist()
+        if isinstance(value, list | tuple):
+            return list(value)
+        if is_missing(value) and value != "[]":
+            return None
+        if not isinstance(value, str):
+            return [value]
+        text = value.strip()
+        if text.startswith("["):
+            try:
+                items = json.loads(text)
+            except ValueError as error:
+                raise ValueError(
+                    f"Column '{column}' of people's labels has {text[:80]!r}, expected a list of labels in JSON: {error}."
+                ) from error
+            return items if isinstance(items, list) else [items]
+        known = {*self.labels, *label_map}
+        parted = {mark: [part.strip() for part in text.split(mark)] for mark in ";|," if mark in text}
+        if text in known or not parted:
+            return [text]
+        if len(parted) > 1 and not any(mark in name for name in known for mark in parted):
+            raise ValueError(
+                f"Column '{column}' of people's labels has {text[:80]!r}, which holds {' and '.join(parted)}: which one parts "
+                f"the labels? Give lists in JSON, such as {json.dumps(list(self.labels[:2]), ensure_ascii=False)}."
+            )
+        free = [mark for mark in parted if not any(mark in name for name in known)]
+        return [part for part in parted[(free or list(parted))[0]] if part]
+
+    def targets(self, answers: Sequence[object]) -> NDArray[np.float64]:
+        out = np.full((len(answers), len(self.labels)), np.nan)
+        for i, answer in enumerate(answers):
+            if answer is not None:
+                out[i] = 0.0
+                out[i, list(answer)] = 1.0  # type: ignore[call-overload]
+        return out
+
+    def read(self, value: object, parse: Parse) -> tuple[object, str | None]:
+        if isinstance(value, str):
+            value = [] if value.strip().casefold() in ("none", "[]", "") else [value]
+        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+            return None, f"has no list of labels at '{self.name}'"
+        ids = [(self.labels.index(item), None) if item in self.labels else parse(item) for item in value]
+        if wrong := [reason for label, reason in ids if label == ABSTAIN]:
+            return None, f"has {wrong[0] or 'no label'} at '{self.name}'"
+        return sorted({label for label, _ in ids}), None
+
+    def written(self, answer: object) -> object:
+        return list(answer)  # type: ignore[call-overload]  # checked by `has`
+
+    def schema(self) -> dict[str, object]:
+        return {"type": "array", "items": {"type": "string", "enum": list(self.labels)}}
+
+    def wanted(self) -> str:
+        return f"a list of those that hold of {', '.join(json.dumps(x, ensure_ascii=False) for x in self.labels)}; [] if none"
+
+    def texts(self) -> list[tuple[str, tuple[tuple[str, ...], ...]]]:
+        yes, no = self.yes_no
+        out: list[tuple[str, tuple[tuple[str, ...], ...]]] = []
+        for word, meaning in zip(self.words(), self.descriptions, strict=True):
+            ask = self.filled(definitions=f"- {word}: {meaning}" if meaning else f"- {word}")
+            ask = ask.replace("{label}", word) if "{label}" in ask else f"{ask}\n{word}: {yes} or {no}?"
+            out.append((ask, ((yes,), (no,))))
+        return out
+
+    def joined(self, scores: Sequence[Sequence[float]]) -> tuple[float, ...]:
+        return tuple(yes - no for yes, no in scores)
+
+    def shown(self, answer: object) -> list[tuple[str, str]]:
+        """Every label that holds, and the first that does not."""
+        absent = [label for label in self.labels if label not in answer][:1]  # type: ignore[operator]
+        turns = []
+        for label, (ask, _) in zip(self.labels, self.texts(), strict=True):
+            if label in absent or label in answer:  # type: ignore[operator]
+                turns.append((ask, f"{self.lead_in} {self.yes_no[label in absent]}".strip()))
+        return turns
+
+    def filled(self, options: str | None = None, definitions: str | None = None) -> str:
+        filled = super().filled(options, definitions)
+        if definitions is None:  # all labels are asked about at once
+            words = self.words()
+            filled = filled.replace("{label}", f"{', '.join(words[:-1])} or {words[-1]}")
+        return filled
+
+    def to_dict(self) -> dict[str, object]:
+        return {**super().to_dict(), "yes_no": list(self.yes_no)}
+
+    def has(self, answer: object) -> bool:
+        return isinstance(answer, tuple) and set(answer) <= set(self.labels)
+
+    def fault(self) -> str | None:
+        fine = len(self.yes_no) == 2 and all(isinstance(word, str) and word.strip() for word in self.yes_no)
+        if not fine or self.yes_no[0] == self.yes_no[1]:
+            return f"yes_no must be two different words, in quotes in YAML; got {list(self.yes_no)!r}"
+        return None

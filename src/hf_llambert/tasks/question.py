@@ -1,0 +1,197 @@
+"""One question of a task, and what every kind of it owns: [`Choice`], [`Choices`], [`Scale`]."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import softmax
+
+from hf_llambert.tasks.questions import LabelValues
+
+if TYPE_CHECKING:
+    from datasets import Features
+
+Parse = Callable[[str], "tuple[int, str | None]"]
+"""Reads an answer that is text: the id of a label and, where that is -1, the reason."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """
+    One question of a task. Its kind is its class: [`Choice`], [`Choices`] or [`Scale`].
+
+    Args:
+        name (`str`): Its name: letters, digits and `_`. Gold stands in a column of this name.
+        labels (`tuple[str, ...]`): The labels, or the levels of a scale as they are written, in the order of their ids.
+        ask (`str`, defaults to none): The words of the question, after the fields of the task. `{options}` becomes the labels'
+            first words, `{definitions}` a line for each label with its description.
+        verbalizers (`tuple[tuple[str, ...], ...]`, *optional*): For each label the words that name it in an answer.
+        descriptions (`tuple[str, ...]`, *optional*): For each label what it means.
+        lead_in (`str`, defaults to none): Words that begin the answer in score mode, or where it is asked apart.
+    """
+
+    name: str
+    labels: tuple[str, ...]
+    ask: str = ""
+    verbalizers: tuple[tuple[str, ...], ...] = ()
+    descriptions: tuple[str, ...] = ()
+    lead_in: str = ""
+
+    kind: ClassVar[str]
+    """What the YAML file calls it."""
+    answer_column: ClassVar[str]
+    """The end of the name of the column that has the answer as gold has it."""
+    keys: ClassVar[tuple[str, ...]] = ("name", "kind", "labels", "ask", "verbalizers", "descriptions", "lead_in")
+    """Keys in the YAML file."""
+    is_json: ClassVar[bool] = False
+    """Whether the answer is JSON where text comes back, even if nothing else is asked."""
+
+    def __post_init__(self) -> None:
+        if not self.verbalizers:
+            object.__setattr__(self, "verbalizers", tuple((label,) for label in self.labels))
+        if not self.descriptions:
+            object.__setattr__(self, "descriptions", ("",) * len(self.labels))
+        if isinstance(self.lead_in, str):
+            object.__setattr__(self, "lead_in", self.lead_in.strip())
+
+    def own_features(self) -> Features:
+        """The columns of an answer, without the beginnings of their names: features by end."""
+        raise NotImplementedError
+
+    def no_answer(self) -> dict[str, object]:
+        """The columns of a row without an answer."""
+        raise NotImplementedError
+
+    @property
+    def missing(self) -> object:
+        """What stands in the answer's column where there is no answer."""
+        return self.no_answer()[self.answer_column]
+
+    def answers(self, labels: Sequence[int]) -> list:
+        """Answers as gold has them from the ids of single labels, -1 where there is none."""
+        return list(labels)
+
+    def to_dict(self) -> dict[str, object]:
+        """The question as the YAML file has it."""
+        own: dict[str, object] = {
+            "name": self.name,
+            "kind": self.kind,
+            "labels": list(self.labels),
+            "ask": self.ask,
+            "lead_in": self.lead_in,
+            "verbalizers": {k: list(v) for k, v in zip(self.labels, self.verbalizers, strict=True)},
+            "descriptions": {k: v for k, v in zip(self.labels, self.descriptions, strict=True) if v},
+        }
+        return {key: value for key, value in own.items() if value}
+
+    def probabilities(self, scores: ArrayLike) -> NDArray[np.float64]:
+        """Probabilities, (rows, labels), of scores of the same shape. They sum to 1 in a row unless several labels hold."""
+        return softmax(np.asarray(scores, dtype=np.float64), axis=-1)
+
+    def decided(
+        self, probabilities: NDArray[np.float64], thresholds: Sequence[float] | None = None
+    ) -> dict[str, list]:
+        """
+        The columns of answers, and their `confidence`.
+
+        Args:
+            probabilities (`NDArray` of shape (rows, labels)): See [`~Question.probabilities`].
+            thresholds (`Sequence[float]`, *optional*): Where several labels may hold: the probability above which each does.
+                Defaults to one half.
+        """
+        raise NotImplementedError
+
+    def column(self, answers: Sequence[object]) -> dict[str, list]:
+        """The columns of answers as gold has them, without confidences."""
+        raise NotImplementedError
+
+    def is_answer(self, answer: object) -> bool:
+        """Whether a value of the answer's column is an answer, and not the lack of one."""
+        return answer is not None
+
+    def gold(
+        self,
+        values: Sequence[object],
+        column: str,
+        label_map: Mapping[str, str] | None = None,
+        label_values: LabelValues = "auto",
+    ) -> list:
+        """
+        People's answers as they are in `answer_column`: an id (-1: none), a list of ids or a number (`None`: none).
+
+        Args:
+            values (`Sequence`): Those of the whole column; those of a `ClassLabel` by name.
+            column (`str`): What to call it in errors.
+            label_map (`Mapping[str, str]`, *optional*): See [`label_meanings`].
+            label_values (`str`, defaults to `"auto"`): See [`label_meanings`].
+
+        Raises:
+            ValueError: Some values cannot be read, or fit two readings.
+        """
+        raise NotImplementedError
+
+    def targets(self, answers: Sequence[object]) -> NDArray[np.float64]:
+        """What a student learns from answers as gold has them: (rows, labels), NaN in rows without one."""
+        raise NotImplementedError
+
+    def read(self, value: object, parse: Parse) -> tuple[object, str | None]:
+        """
+        The answer in a value of JSON, or the lack of one with the reason.
+
+        Args:
+            value (`object`): The value.
+            parse (`Callable`): Reads a text that names one label.
+        """
+        raise NotImplementedError
+
+    def written(self, answer: object) -> object:
+        """The answer of a worked example as a value of JSON."""
+        raise NotImplementedError
+
+    def schema(self) -> dict[str, object]:
+        """JSON schema of an answer."""
+        raise NotImplementedError
+
+    def wanted(self) -> str:
+        """What an answer in JSON must be, in words."""
+        raise NotImplementedError
+
+    def words(self) -> list[str]:
+        """For each label the word that stands for it in a prompt."""
+        return [words[0] for words in self.verbalizers]
+
+    def texts(self) -> list[tuple[str, tuple[tuple[str, ...], ...]]]:
+        """
+        How score mode asks: the words of each branch, and the words of its answers. The scores of a question are made of
+        those of its branches by [`~Question.joined`].
+        """
+        return [(self.filled(), self.verbalizers)]
+
+    def joined(self, scores: Sequence[Sequence[float]]) -> tuple[float, ...]:
+        """The scores of the question from those of its branches."""
+        (only,) = scores
+        return tuple(only)
+
+    def shown(self, answer: object) -> list[tuple[str, str]]:
+        """How a worked example asks and answers in score mode: words and answer of one turn or several."""
+        (ask, _), label = self.texts()[0], str(answer)
+        return [(ask, f"{self.lead_in} {self.verbalizers[self.labels.index(label)][0]}".strip())]
+
+    def filled(self, options: str | None = None, definitions: str | None = None) -> str:
+        """The words of the question, its places filled."""
+        words = self.words()
+        lines = [f"- {w}: {d}" if d else f"- {w}" for w, d in zip(words, self.descriptions, strict=True)]
+        filled = self.ask.replace("{definitions}", "\n".join(lines) if definitions is None else definitions)
+        return filled.replace("{options}", f"{', '.join(words[:-1])} or {words[-1]}" if options is None else options)
+
+    def has(self, answer: object) -> bool:
+        """Whether a worked example may answer so."""
+        return isinstance(answer, str) and answer in self.labels
+
+    def fault(self) -> str | None:
+        """What is wrong with what only this kind has, in words; `None` where nothing is."""
+        return None

@@ -1,0 +1,152 @@
+"""A question that a level of a scale answers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hf_llambert.tasks.label_names import is_missing, number_of
+from hf_llambert.tasks.question import Parse, Question
+from hf_llambert.tasks.questions import ABSTAIN, LabelValues
+
+if TYPE_CHECKING:
+    from datasets import Features
+
+
+class Scale(Question):
+    """
+    A level of a scale. Columns: `label`, the level, and `value`, the expectation. Gold may lie between levels.
+
+    The labels are the levels as they are written, in rising order; the verbalizers are their words.
+    """
+
+    kind = "scale"
+    answer_column = "value"
+    keys = ("name", "kind", "levels", "ask", "verbalizers", "descriptions", "lead_in")
+
+    @property
+    def levels(self) -> NDArray[np.float64]:
+        """The levels as numbers, rising."""
+        return np.array([float(label) for label in self.labels])
+
+    def own_features(self) -> Features:
+        from datasets import ClassLabel, Features, Value
+
+        return Features({"label": ClassLabel(names=list(self.labels)), "value": Value("float32")})
+
+    def no_answer(self) -> dict[str, object]:
+        return {"label": ABSTAIN, "value": None}
+
+    def decided(
+        self, probabilities: NDArray[np.float64], thresholds: Sequence[float] | None = None
+    ) -> dict[str, list]:
+        """The likeliest level, its probability, and the expectation."""
+        return {
+            "label": probabilities.argmax(1).tolist(),
+            "value": (probabilities @ self.levels).tolist(),
+            "confidence": probabilities.max(1).tolist(),
+        }
+
+    def column(self, answers: Sequence[object]) -> dict[str, list]:
+        return {"label": self.nearest(answers), "value": list(answers)}
+
+    def answers(self, labels: Sequence[int]) -> list:
+        return [None if label == ABSTAIN else float(self.levels[label]) for label in labels]
+
+    def to_dict(self) -> dict[str, object]:
+        out = super().to_dict()
+        del out["labels"]
+        for name in ("verbalizers", "descriptions"):
+            if isinstance(named := out.get(name), dict):
+                out[name] = {_number(label): value for label, value in named.items()}
+        levels = [_number(label) for label in self.labels]
+        return {"name": self.name, "kind": self.kind, "levels": levels, **out}
+
+    def nearest(self, answers: Sequence[object]) -> list[int]:
+        """The id of the level that each answer is nearest to, the lower of two; -1 without an answer."""
+        levels = self.levels
+        return [
+            ABSTAIN if answer is None else int(np.abs(levels - float(answer)).argmin())  # type: ignore[arg-type]
+            for answer in answers
+        ]
+
+    def gold(
+        self,
+        values: Sequence[object],
+        column: str,
+        label_map: Mapping[str, str] | None = None,
+        label_values: LabelValues = "auto",
+    ) -> list:
+        if label_values != "auto":
+            raise ValueError(
+                f"Gold of the scale '{self.name}' is read as numbers, so label_values says nothing; got {label_values!r}."
+            )
+        levels, out, strange = self.levels, [], []
+        named = {word: level for words, level in zip(self.verbalizers, levels, strict=True) for word in words}
+        named |= {value: float(level) if level else math.nan for value, level in (label_map or {}).items()}
+        for value in values:
+            if isinstance(value, str) and value.strip() in named:
+                number: float | None = float(named[value.strip()])
+                number = None if math.isnan(number) else number  # type: ignore[arg-type]
+            elif is_missing(value):
+                number = None
+            else:
+                found = number_of(value)
+                number = None if found is None else float(found)
+                if number is None or not levels[0] <= number <= levels[-1]:
+                    strange.append(value)
+            out.append(number)
+        if strange:
+            shown = ", ".join(repr(value)[:40] for value in list(dict.fromkeys(map(str, strange)))[:3])
+            raise ValueError(
+                f"Column '{column}' of the scale '{self.name}' takes numbers from {self.labels[0]} to {self.labels[-1]}, got "
+                f"{shown} in {len(strange):,} of {len(out):,} rows. Name what else they are with label_map, or leave them empty."
+            )
+        return out
+
+    def targets(self, answers: Sequence[object]) -> NDArray[np.float64]:
+        """Distributions over the levels whose expectation is the answer: on a level, or shared by the two beside it."""
+        levels = self.levels
+        out = np.full((len(answers), len(levels)), np.nan)
+        for i, answer in enumerate(answers):
+            if answer is not None:
+                out[i] = [np.interp(float(answer), levels, row) for row in np.eye(len(levels))]  # type: ignore[arg-type]
+        return out
+
+    def read(self, value: object, parse: Parse) -> tuple[object, str | None]:
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            if value in self.levels:
+                return float(value), None
+            return None, f"has {value!s:.20} at '{self.name}', which is no level"
+        if not isinstance(value, str):
+            return None, f"has no level at '{self.name}'"
+        label, reason = parse(value)
+        return (None if label == ABSTAIN else float(self.levels[label])), reason
+
+    def written(self, answer: object) -> object:
+        return _number(str(answer))
+
+    def fault(self) -> str | None:
+        try:
+            levels = [float(label) for label in self.labels]
+        except ValueError:
+            return f"levels must be numbers, got {list(self.labels)}; their words go into verbalizers"
+        if not all(math.isfinite(level) for level in levels) or sorted(set(levels)) != levels:
+            return f"levels must be different finite numbers in rising order, got {list(self.labels)}"
+        return None
+
+    def schema(self) -> dict[str, object]:
+        levels = [_number(label) for label in self.labels]
+        return {"type": "integer" if all(isinstance(x, int) for x in levels) else "number", "enum": levels}
+
+    def wanted(self) -> str:
+        return f"a number, {', '.join(self.labels[:-1])} or {self.labels[-1]}"
+
+
+def _number(label: str) -> int | float:
+    value = float(label)
+    return int(value) if value.is_integer() else value
