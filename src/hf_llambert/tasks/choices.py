@@ -148,6 +148,9 @@ class Choices(Question):
     def joined(self, scores: Sequence[Sequence[float]]) -> tuple[float, ...]:
         return tuple(yes - no for yes, no in scores)
 
+    def of_branches(self, labels: Sequence[int]) -> object:
+        return [i for i, label in enumerate(labels) if label == 0]
+
     def shown(self, answer: object) -> list[tuple[str, str]]:
         """Every label that holds, and the first that does not."""
         absent = [label for label in self.labels if label not in answer][:1]  # type: ignore[operator]

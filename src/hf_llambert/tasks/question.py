@@ -180,6 +180,11 @@ class Question:
         (only,) = scores
         return tuple(only)
 
+    def of_branches(self, labels: Sequence[int]) -> object:
+        """The answer from the labels of its branches, as gold has it."""
+        (only,) = self.answers(list(labels))
+        return only
+
     def shown(self, answer: object) -> list[tuple[str, str]]:
         """How a worked example asks and answers in score mode: words and answer of one turn or several."""
         (ask, _), label = self.texts()[0], str(answer)
