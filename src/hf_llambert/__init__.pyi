@@ -22,8 +22,13 @@ from hf_llambert.hub.cards import Publication as Publication
 from hf_llambert.hub.push import push_run as push_run
 from hf_llambert.hub.uploads import ShardUploads as ShardUploads
 from hf_llambert.intervals import paired_bootstrap as paired_bootstrap
+from hf_llambert.metrics import METRICS as METRICS
+from hf_llambert.metrics import AnnotationChoicesQuality as AnnotationChoicesQuality
 from hf_llambert.metrics import AnnotationQuality as AnnotationQuality
+from hf_llambert.metrics import AnnotationScaleQuality as AnnotationScaleQuality
+from hf_llambert.metrics import ChoicesQuality as ChoicesQuality
 from hf_llambert.metrics import ClassificationQuality as ClassificationQuality
+from hf_llambert.metrics import ScaleQuality as ScaleQuality
 from hf_llambert.planning.plan import StudentPlan as StudentPlan
 from hf_llambert.planning.plan import make_plan as make_plan
 from hf_llambert.planning.prices import Price as Price

@@ -41,6 +41,9 @@ class Choice(Question):
     def is_answer(self, answer: object) -> bool:
         return answer is not None and answer != ABSTAIN
 
+    def right(self, answers: Sequence, gold: Sequence) -> NDArray[np.bool_]:
+        return np.asarray(answers) == np.asarray(gold)
+
     def gold(
         self,
         values: Sequence[object],

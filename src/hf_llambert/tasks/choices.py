@@ -60,6 +60,10 @@ class Choices(Question):
     def column(self, answers: Sequence[object]) -> dict[str, list]:
         return {"labels": list(answers)}
 
+    def right(self, answers: Sequence, gold: Sequence) -> NDArray[np.bool_]:
+        """Whether all labels of a row are people's, and no other."""
+        return np.array([set(one) == set(other) for one, other in zip(answers, gold, strict=True)], dtype=bool)
+
     def gold(
         self,
         values: Sequence[object],

@@ -113,6 +113,10 @@ class Question:
         """Whether a value of the answer's column is an answer, and not the lack of one."""
         return answer is not None
 
+    def right(self, answers: Sequence, gold: Sequence) -> NDArray[np.bool_]:
+        """Whether each answer is what people said, both as gold has them and without missing ones."""
+        raise NotImplementedError
+
     def gold(
         self,
         values: Sequence[object],
