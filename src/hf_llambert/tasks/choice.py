@@ -44,6 +44,9 @@ class Choice(Question):
     def right(self, answers: Sequence, gold: Sequence) -> NDArray[np.bool_]:
         return np.asarray(answers) == np.asarray(gold)
 
+    def named(self, answer: object) -> list[str]:
+        return [self.labels[answer]]  # type: ignore[index]
+
     def gold(
         self,
         values: Sequence[object],

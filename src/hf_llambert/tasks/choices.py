@@ -64,6 +64,9 @@ class Choices(Question):
         """Whether all labels of a row are people's, and no other."""
         return np.array([set(one) == set(other) for one, other in zip(answers, gold, strict=True)], dtype=bool)
 
+    def named(self, answer: object) -> list[str]:
+        return [self.labels[i] for i in answer]  # type: ignore[attr-defined]
+
     def gold(
         self,
         values: Sequence[object],

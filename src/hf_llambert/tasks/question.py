@@ -71,6 +71,10 @@ class Question:
         """What stands in the answer's column where there is no answer."""
         return self.no_answer()[self.answer_column]
 
+    def named(self, answer: object) -> list[str]:
+        """The names of the labels in an answer."""
+        raise NotImplementedError
+
     def answers(self, labels: Sequence[int]) -> list:
         """Answers as gold has them from the ids of single labels, -1 where there is none."""
         return list(labels)
