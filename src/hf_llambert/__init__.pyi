@@ -1,7 +1,7 @@
 """The public names: `from MODULE import NAME as NAME`, one a line. Type checkers and `__init__.py` read this."""
 
 from hf_llambert.annotation.annotate import annotate as annotate
-from hf_llambert.annotation.annotate import saved_calibration as saved_calibration
+from hf_llambert.annotation.assembling import saved_calibration as saved_calibration
 from hf_llambert.annotation.calibration import Calibration as Calibration
 from hf_llambert.annotation.calibration import batch_calibration as batch_calibration
 from hf_llambert.annotation.calibration import calibrate as calibrate

@@ -73,7 +73,9 @@ class Assembling:
             for column in (column for column in seen.column_names if column.startswith("llm_")):
                 name = f"{prefix(part)}{column.removeprefix('llm')}"
                 data = data.add_column(name, seen[column][:], feature=seen.features[column])
-            found[part] = {**_counts(seen, one), "jury": {"method": method, **agreement}} | self._quality(seen, one, part)
+            found[part] = {**_counts(seen, one), "jury": {"method": method, **agreement}} | self._quality(
+                seen, one, part
+            )
         return data, _jury_results(data, task, members, found, method)
 
     def _member(self, data: Dataset, labeler: LLMLabeler) -> tuple[Dataset, dict, dict[str, Calibration]]:
@@ -115,7 +117,9 @@ class Assembling:
             return None  # there is gold for other questions
         is_answer = task.question.is_answer
         fit = [k for k, row in enumerate(scored) if row < self.calibration_rows and gold and is_answer(gold[row])]
-        return calibration_of("fitted", task.question, scores[fit], gold=[gold[scored[k]] for k in fit] if gold else [])
+        return calibration_of(
+            "fitted", task.question, scores[fit], gold=[gold[scored[k]] for k in fit] if gold else []
+        )
 
     def _quality(self, part: Dataset, task: TaskSpec, name: str) -> dict:
         """How good a question's answers are by gold; empty without gold."""

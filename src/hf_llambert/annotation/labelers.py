@@ -17,6 +17,7 @@ from hf_llambert.annotation.ledger import Ledger
 from hf_llambert.annotation.limits import Spending
 from hf_llambert.annotation.published import published_note
 from hf_llambert.data import refuse_own_columns
+from hf_llambert.gold import GoldColumns
 from hf_llambert.shown import scrubbed
 from hf_llambert.tasks.logs import get_logger
 from hf_llambert.tasks.spec import TaskSpec
@@ -48,7 +49,7 @@ def refuse_unshown(columns: Iterable[str], wanted: TextColumn, task: TaskSpec) -
             raise ValueError(f"Column '{name}' not found in {present}. {how}")
 
 
-def check_fields(data: Dataset, column: TextColumn, task: TaskSpec, gold_column: str | None) -> None:
+def check_fields(data: Dataset, column: TextColumn, task: TaskSpec, gold: GoldColumns) -> None:
     """
     Look at the columns that the prompt shows, before anybody is asked. Rows that lack some of several fields are asked
     about; a warning counts them.
@@ -60,9 +61,11 @@ def check_fields(data: Dataset, column: TextColumn, task: TaskSpec, gold_column:
     names = column_names(column)
     if len(names) == 1:
         return
-    if gold_column in names:
+    given = list(gold.values()) if isinstance(gold, Mapping) else [gold]
+    shown = [name for columns in given if columns is not None for name in column_names(columns) if name in names]
+    if shown:
         raise ValueError(
-            f"The prompt of task '{task.name}' shows the column '{gold_column}' of the gold labels. Measure by another "
+            f"The prompt of task '{task.name}' shows the column '{shown[0]}' of the gold labels. Measure by another "
             f"(gold_column=..., --label_column), or take it out of the instruction."
         )
     for name, count in empty_fields(data, names).items():

@@ -46,7 +46,7 @@ class Choice(Question):
         return np.asarray(answers) == np.asarray(gold)
 
     def named(self, answer: object) -> list[str]:
-        return [self.labels[answer]]  # type: ignore[index]
+        return [self.labels[answer]]  # type: ignore[call-overload]
 
     def gold(
         self,
