@@ -130,4 +130,20 @@ def ask_apart(
             for part in teacher.ask(task, window, rank):
                 found[-1] |= part
         for part in teacher.ask(tasks[-1], window, rank):
-            yield {start + i: (*(of_task[i] for of_task in found), reply) for i, reply in part.items()}
+            whole = {i: reply for i, reply in part.items() if all(i in of_task for of_task in found)}
+            yield {start + i: (*(of_task[i] for of_task in found), reply) for i, reply in whole.items()}
+
+
+def check_branch(task: TaskSpec) -> None:
+    """
+    Refuse a task that score mode cannot ask as it stands.
+
+    Raises:
+        ValueError: JSON answers it: it has several questions, or one that several labels may answer.
+    """
+    if task.is_json:
+        names = ", ".join(question.name for question in task.questions)
+        raise ValueError(
+            f"Task '{task.name}' asks {names} in one request that JSON answers, and score mode asks one label of several each "
+            f"time. Ask the tasks of task.branches (LLMLabeler does), or use mode='generate'."
+        )
