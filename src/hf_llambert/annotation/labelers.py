@@ -207,9 +207,7 @@ class LLMLabeler:
         usable = list(dict.fromkeys(text for text in texts if isinstance(text, str) and why_unusable(text) is None))
         keys = {text: self._keys_of(text) for text in usable}
         found = self.ledger.get(key for of_text in keys.values() for key in of_text)
-        known = {
-            text: {k: found[key] for k, key in enumerate(of_text) if key in found} for text, of_text in keys.items()
-        }
+        known = {text: {k: found[key] for k, key in enumerate(of_text) if key in found} for text, of_text in keys.items()}
         groups: dict[tuple[int, ...], list[str]] = {}  # texts that lack the same replies are asked about together
         for text, there in known.items():
             if len(there) < len(self._requests):
@@ -226,8 +224,7 @@ class LLMLabeler:
                 for part in ask_branches(self.teacher, [self._requests[k] for k in lacking], asked, rank):
                     fresh = {asked[i]: dict(zip(lacking, replies, strict=True)) for i, replies in part.items()}
                     self.ledger.put(
-                        {keys[text][k]: reply for text, some in fresh.items() for k, reply in some.items()},
-                        self._identity,
+                        {keys[text][k]: reply for text, some in fresh.items() for k, reply in some.items()}, self._identity
                     )
                     for text, some in fresh.items():
                         known[text] |= some
