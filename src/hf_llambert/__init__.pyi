@@ -17,7 +17,7 @@ from hf_llambert.annotation.silver import select_silver as select_silver
 from hf_llambert.data import check_column as check_column
 from hf_llambert.data import load_data as load_data
 from hf_llambert.data import whole_folder as whole_folder
-from hf_llambert.data import with_gold as with_gold
+from hf_llambert.gold import with_gold as with_gold
 from hf_llambert.hub.cards import Publication as Publication
 from hf_llambert.hub.push import push_run as push_run
 from hf_llambert.hub.uploads import ShardUploads as ShardUploads

@@ -236,6 +236,7 @@ CASCADED: Shape = {
     "reasons?": {ANY: COUNT},
     "gold": ({"all": (_BOUGHT, None), "asked": (_BOUGHT, None)}, None),
 }
+_GOLD_COLUMN: Shape = Chosen(lambda value: [str] if isinstance(value, list) else (str, None))
 _CALIBRATIONS: Shape = Chosen(
     lambda value: {ANY: CALIBRATION} if isinstance(value, Mapping) and is_of_several(value) else CALIBRATION
 )
@@ -243,8 +244,8 @@ TEXT_COLUMN: Shape = (str, [str])
 ANNOTATION_CONFIG: Shape = {
     "task": task_shape,
     "text_column": TEXT_COLUMN,
-    "gold_column?": Chosen(lambda value: {ANY: (str, None)} if isinstance(value, Mapping) and value else (str, None)),
-    "label_map?": ({ANY: (str, {ANY: str})}, None),
+    "gold_column?": Chosen(lambda value: {ANY: _GOLD_COLUMN} if isinstance(value, Mapping) and value else _GOLD_COLUMN),
+    "label_map?": ({ANY: Chosen(lambda value: {ANY: str} if isinstance(value, Mapping) else str)}, None),
     "label_values?": Chosen(lambda value: {ANY: str} if isinstance(value, Mapping) else str),
     "teacher?": dict,
     "labeler_calibration?": (_CALIBRATIONS, None),

@@ -5,23 +5,23 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from datasets import Dataset, Features, IterableDataset, List, Value
+from datasets import Dataset, Features, IterableDataset
 
 from hf_llambert import __version__
-from hf_llambert.annotation.calibration import CONTENT_FREE, Calibration, uncalibrated
-from hf_llambert.annotation.ledger import Ledger, reply_key
+from hf_llambert.annotation.asked import COMMON, Asked, calibrations_of, prefix, whole
+from hf_llambert.annotation.calibration import CONTENT_FREE, Calibration
+from hf_llambert.annotation.ledger import Ledger
 from hf_llambert.annotation.limits import Spending
 from hf_llambert.annotation.published import published_note
 from hf_llambert.data import refuse_own_columns
 from hf_llambert.shown import scrubbed
 from hf_llambert.tasks.logs import get_logger
-from hf_llambert.tasks.questions import ABSTAIN
 from hf_llambert.tasks.spec import TaskSpec
 from hf_llambert.tasks.texts import TextColumn, column_names, empty_fields, row_texts, why_unusable
-from hf_llambert.teachers.base import Reply, Teacher, ask_branches
+from hf_llambert.teachers.base import Reply, Teacher, ask_branches, asks_together
 
 logger = get_logger(__name__)
 
@@ -79,8 +79,8 @@ class LLMLabeler:
     Annotates batches of texts; made for `dataset.map(llm_label, batched=True)`.
 
     Adds the columns `llm_label`, `llm_confidence`, `llm_scores`, `llm_response`, `llm_status`, `llm_reason` and
-    `llm_truncated`; see [`~LLMLabeler.features`]. Each of several questions has its own: `llm_NAME_label`, ... A text that cannot be asked about (null, empty, no string) abstains
-    with its reason; the rest of the batch goes on.
+    `llm_truncated`; see [`~LLMLabeler.features`]. Each of several questions has its own: `llm_NAME_label` and so on. A text
+    that cannot be asked about (null, empty, no string) abstains with its reason; the rest of the batch goes on.
 
     Every reply is in the ledger before the next batch of the model begins, so an interrupted run asks nothing twice.
     The labeler pickles to its configuration, never to weights: `map` caches its result and `num_proc` works.
@@ -172,7 +172,7 @@ class LLMLabeler:
 
     def label(self, texts: Sequence[object], rank: int | None = None) -> dict[str, list]:
         """The columns for a list of texts; see [`row_texts`]."""
-        return self._columns(list(texts), self.replies(texts, rank=rank))
+        return self._asked.columns(texts, self._replies(texts, rank), self.calibrations)
 
     def replies(
         self,
@@ -194,7 +194,7 @@ class LLMLabeler:
             `dict[str, Reply]`: Replies by text. A failed one carries its error.
         """
         replies = self._replies(texts, rank, progress, spending)
-        return {text: _whole(of_text) for text, of_text in replies.items()}
+        return {text: whole(of_text) for text, of_text in replies.items()}
 
     def _replies(
         self,
@@ -205,51 +205,40 @@ class LLMLabeler:
     ) -> dict[str, tuple[Reply, ...]]:
         """As [`~LLMLabeler.replies`]: a reply for each of `_requests`."""
         usable = list(dict.fromkeys(text for text in texts if isinstance(text, str) and why_unusable(text) is None))
-        keys = {text: self._keys_of(text) for text in usable}
+        keys = {text: self._asked.keys(text) for text in usable}
         found = self.ledger.get(key for of_text in keys.values() for key in of_text)
-        known = {text: {k: found[key] for k, key in enumerate(of_text) if key in found} for text, of_text in keys.items()}
+        known = {
+            text: {k: found[key] for k, key in enumerate(of_text) if key in found} for text, of_text in keys.items()
+        }
         groups: dict[tuple[int, ...], list[str]] = {}  # texts that lack the same replies are asked about together
         for text, there in known.items():
-            if len(there) < len(self._requests):
-                groups.setdefault(tuple(k for k in range(len(self._requests)) if k not in there), []).append(text)
+            if len(there) < len(self._asked.requests):
+                groups.setdefault(tuple(k for k in range(len(self._asked.requests)) if k not in there), []).append(
+                    text
+                )
         done = len(usable) - sum(map(len, groups.values()))
         if progress and done:
             progress(done)
         if groups:
             self.ledger.prepare()
+        asking = _Asking(self, rank, progress, spending, keys, known, len(usable), done)
         for lacking, missing in groups.items():
-            left = missing
-            while left and (room := spending.room(len(left)) if spending else len(left)):
-                asked, left = left[:room], left[room:]
-                for part in ask_branches(self.teacher, [self._requests[k] for k in lacking], asked, rank):
-                    fresh = {asked[i]: dict(zip(lacking, replies, strict=True)) for i, replies in part.items()}
-                    self.ledger.put(
-                        {keys[text][k]: reply for text, some in fresh.items() for k, reply in some.items()}, self._identity
-                    )
-                    for text, some in fresh.items():
-                        known[text] |= some
-                    done += len(fresh)
-                    if progress:
-                        progress(len(fresh))
-                    if spending:
-                        spending.add_batch([_whole(tuple(some.values())) for some in fresh.values()])
-                        if done < len(usable) and spending.over():
-                            break
-                if any(len(known[text]) < len(self._requests) for text in asked):
-                    break
-        lost = [text for text, there in known.items() if len(there) < len(self._requests)]
+            asking.about(missing, lacking)
+        lost = [text for text, there in known.items() if len(there) < len(self._asked.requests)]
         if lost and spending and spending.why:
             spending.left_out += len(lost)
             for text in lost:
                 known[text] |= {
-                    k: Reply(error=spending.limits.reason) for k in range(len(self._requests)) if k not in known[text]
+                    k: Reply(error=spending.limits.reason)
+                    for k in range(len(self._asked.requests))
+                    if k not in known[text]
                 }
         elif lost:
             raise RuntimeError(
                 f"{type(self.teacher).__name__} left {len(lost)} of {sum(map(len, groups.values()))} texts without a reply. "
                 f"The replies that came are in the ledger; run again."
             )
-        return {text: tuple(there[k] for k in range(len(self._requests))) for text, there in known.items()}
+        return {text: tuple(there[k] for k in range(len(self._asked.requests))) for text, there in known.items()}
 
     def recall(self, batch: Mapping[str, list], unasked: str = "not asked yet") -> dict[str, list]:
         """
@@ -261,7 +250,7 @@ class LLMLabeler:
     def recalled(self, texts: Sequence[object], unasked: str = "not asked yet") -> dict[str, list]:
         """As [`~LLMLabeler.recall`], of texts."""
         usable = dict.fromkeys(text for text in texts if isinstance(text, str) and why_unusable(text) is None)
-        keys = {text: self._keys_of(text) for text in usable}
+        keys = {text: self._asked.keys(text) for text in usable}
         every = [key for of_text in keys.values() for key in of_text]
         known = self.ledger.get(every)
         errors = self.ledger.errors(key for key in every if key not in known)
@@ -269,7 +258,7 @@ class LLMLabeler:
             text: tuple(known.get(key) or Reply(error=errors.get(key, unasked)) for key in of_text)
             for text, of_text in keys.items()
         }
-        return self._columns(list(texts), replies)
+        return self._asked.columns(texts, replies, self.calibrations)
 
     def spent(self, texts: Sequence[object]) -> tuple[float, tuple[int, int]]:
         """
@@ -290,11 +279,11 @@ class LLMLabeler:
 
     def _keys(self, texts: Sequence[object]) -> set[str]:
         usable = {text for text in texts if isinstance(text, str) and why_unusable(text) is None}
-        return {key for text in usable for key in self._keys_of(text)}
+        return {key for text in usable for key in self._asked.keys(text)}
 
     def answered_at(self, texts: Sequence[str]) -> dict[str, float]:
         """When each text whose replies are all in the ledger was answered, in seconds since 1970. Asks nothing."""
-        keys = {text: self._keys_of(text) for text in texts}
+        keys = {text: self._asked.keys(text) for text in texts}
         times = self.ledger.asked_at(key for of_text in keys.values() for key in of_text)
         return {
             text: max(times[key] for key in of_text)
@@ -313,7 +302,7 @@ class LLMLabeler:
             raise ValueError("Contextual calibration needs scores. Use a teacher with mode='score'.")
         texts = [self.task.filled(text) for text in CONTENT_FREE]
         replies = self._replies(texts)
-        found = (self._scores(part, replies[text]) for text in texts)
+        found = (self._asked.scores(part, replies[text]) for text in texts)
         return [scores for scores in found if scores is not None]
 
     def features(self, base: Dataset | IterableDataset | Features | None = None) -> Features:
@@ -324,9 +313,9 @@ class LLMLabeler:
         """
         own = Features(
             {
-                f"{self.prefix(name)}_{end}": feature
+                f"{prefix(name)}_{end}": feature
                 for name, one in self.task.parts.items()
-                for end, feature in {**one.question.own_features(), **_COMMON}.items()
+                for end, feature in {**one.question.own_features(), **COMMON}.items()
             }
         )
         present = base if isinstance(base, Features) or base is None else base.features
@@ -334,10 +323,6 @@ class LLMLabeler:
         if base is not None and present is None:
             raise ValueError("This streaming dataset does not know its features. Pass Features({...}) of its columns.")
         return Features({**(present or {}), **own})
-
-    def prefix(self, part: str = "") -> str:
-        """How the columns of a question begin, by the names of [`TaskSpec.parts`]: `llm`, or `llm_NAME`."""
-        return f"llm_{part}" if part else "llm"
 
     @property
     def calibration(self) -> Calibration:
@@ -368,155 +353,61 @@ class LLMLabeler:
     def _identity(self) -> dict[str, object]:
         return self.teacher.identity()
 
+    @functools.cached_property
+    def _asked(self) -> Asked:
+        return Asked(self.task, self.teacher.mode, self.ask_apart, self._identity)
+
     def question(self) -> str:
         """
         A hash of the teacher and the question, without a text. Labelers with one ledger and one hash ask for the same
         replies.
         """
-        return "+".join(self._keys_of(self.task.filled("")))
-
-    @functools.cached_property
-    def _requests(self) -> tuple[TaskSpec, ...]:
-        """The tasks that are asked about each text, one reply each."""
-        return tuple(dict.fromkeys(task for tasks in self._asked.values() for task in tasks))
-
-    @functools.cached_property
-    def _asked(self) -> dict[str, tuple[TaskSpec, ...]]:
-        """Which of them answer which question."""
-        if self.teacher.mode == "score":
-            return self.task.branches
-        if self.ask_apart:
-            return {name: (one,) for name, one in self.task.parts.items()}
-        return dict.fromkeys(self.task.parts, (self.task,))
-
-    def _keys_of(self, text: str) -> tuple[str, ...]:
-        """The ledger's keys of a text, one for each request."""
-        return tuple(self._key(task, text) for task in self._requests)
-
-    def _key(self, task: TaskSpec, text: str) -> str:
-        asked: dict[str, object] = {"messages": task.messages(text), "chat": task.chat}
-        if task.chat:
-            asked["lead_in"] = task.lead_in
-        if self.teacher.mode == "score":
-            asked["words"] = task.verbalizers
-        return reply_key(self._identity, asked)
-
-    def _columns(self, texts: list, replies: Mapping[str, tuple[Reply, ...]]) -> dict[str, list]:
-        out: dict[str, list] = {}
-        for name, one in self.task.parts.items():
-            question = one.question
-            rows = [self._row(text, replies, name, one) for text in texts]
-            scored = [i for i, row in enumerate(rows) if row["scores"] is not None]
-            if scored:
-                found = question.decided(self.calibrations[name].probabilities([rows[i]["scores"] for i in scored]))
-                found["confidence"] = [float(np.float32(p)) for p in found["confidence"]]
-                for k, i in enumerate(scored):
-                    rows[i] |= {end: values[k] for end, values in found.items()}
-            for end in (*question.own_features(), *_COMMON):
-                out[f"{self.prefix(name)}_{end}"] = [row[end] for row in rows]
-        return out
-
-    def _of_part(self, name: str, replies: tuple[Reply, ...]) -> list[tuple[TaskSpec, Reply]]:
-        """The replies that answer a question, with what was asked."""
-        by_task = dict(zip(self._requests, replies, strict=True))
-        return [(task, by_task[task]) for task in self._asked[name]]
-
-    def _scores(self, name: str, replies: tuple[Reply, ...]) -> tuple[float, ...] | None:
-        """The scores of a question, where all that answer it have some."""
-        found = [reply.scores for _, reply in self._of_part(name, replies) if reply.scores is not None]
-        if len(found) < len(self._asked[name]):
-            return None
-        return self.task.parts[name].question.joined(found)
-
-    def _row(self, text: object, replies: Mapping[str, tuple[Reply, ...]], name: str, one: TaskSpec) -> dict:
-        row: dict[str, object] = {**one.question.no_answer(), **dict.fromkeys(_COMMON)}
-        row |= {"status": "abstained", "truncated": False, "reason": why_unusable(text)}
-        if row["reason"] is not None or not isinstance(text, str):
-            return row
-        own = self._of_part(name, replies[text])
-        responses = list(dict.fromkeys(reply.response for _, reply in own if reply.response is not None))
-        row |= {
-            "response": "\n".join(responses) if responses else None,
-            "truncated": any(reply.truncated for _, reply in own),
-        }
-        if errors := [reply.error for _, reply in own if reply.error is not None]:
-            return row | {"status": "failed", "reason": errors[0]}
-        if (scores := self._scores(name, replies[text])) is not None:
-            return row | {"scores": np.asarray(scores, np.float32).tolist(), "status": "ok"}
-        try:
-            answer, reason = self._read(own, name, one)
-        except Exception as error:  # noqa: BLE001  (one answer, whatever is in it, stops no run)
-            answer, reason = one.question.missing, f"the answer cannot be read ({type(error).__name__})"
-        (found,) = zip(*one.question.column([answer]).values(), strict=True)
-        row |= dict(zip(one.question.own_features(), found, strict=True))
-        return row | {"reason": reason, "status": "abstained" if reason else "ok"}
-
-    def _read(self, own: list[tuple[TaskSpec, Reply]], name: str, one: TaskSpec) -> tuple[object, str | None]:
-        """The answer to a question from replies that are text, or the lack of one with the reason."""
-        if self.teacher.mode != "score":
-            ((task, reply),) = own
-            found = task.read_answers(reply.response, reply.finish, reply.structured)
-            return found[name] if name in found else found[""]
-        labels = []
-        for task, reply in own:
-            label, reason = (
-                (int(np.argmax(reply.scores)), None)
-                if reply.scores is not None
-                else task.read(reply.response, reply.finish, reply.structured)
-            )
-            if label == ABSTAIN:
-                return one.question.missing, reason
-            labels.append(label)
-        return one.question.of_branches(labels), None
+        return "+".join(self._asked.keys(self.task.filled("")))
 
 
-_COMMON = Features(
-    {
-        "confidence": Value("float32"),
-        "scores": List(Value("float32")),
-        "response": Value("string"),
-        "status": Value("string"),
-        "reason": Value("string"),
-        "truncated": Value("bool"),
-    }
-)
-"""The ends of the columns that a question of every kind has."""
+@dataclass
+class _Asking:
+    """Asks about texts that lack replies, and puts these into the ledger and into `known`."""
 
+    labeler: LLMLabeler
+    rank: int | None
+    progress: Callable[[int], None] | None
+    spending: Spending | None
+    keys: dict[str, tuple[str, ...]]
+    known: dict[str, dict[int, Reply]]
+    wanted: int
+    done: int
 
-def calibrations_of(
-    task: TaskSpec, calibration: Calibration | Mapping[str, Calibration] | None
-) -> dict[str, Calibration]:
-    """
-    A calibration for each question, by the names of [`TaskSpec.parts`]: what was passed, or none.
+    def about(self, texts: list[str], lacking: tuple[int, ...]) -> None:
+        """Ask what is `lacking`, by number of the request, about each text, until a cap is reached."""
+        left, spending = texts, self.spending
+        while left and (room := spending.room(len(left)) if spending else len(left)):
+            asked, left = left[:room], left[room:]
+            self._batch(asked, lacking)
+            if any(k not in self.known[text] for text in asked for k in lacking):
+                break
 
-    Raises:
-        ValueError: One is of no question, or has another number of labels or another kind.
-    """
-    given = calibration if isinstance(calibration, Mapping) else {} if calibration is None else {"": calibration}
-    if unknown := sorted(set(given) - set(task.parts)):
-        raise ValueError(
-            f"Expected calibrations by the names of the questions of task '{task.name}', {list(task.parts)}; got {unknown}."
-        )
-    out = {}
-    for name, one in task.parts.items():
-        found = given.get(name) or uncalibrated(one.num_labels, one.question.kind)
-        if (len(found.bias), found.kind) != (one.num_labels, one.question.kind):
-            raise ValueError(
-                f"The calibration has {len(found.bias)} biases for a {found.kind}, task '{one.name}' has {one.num_labels} "
-                f"labels and is a {one.question.kind}."
-            )
-        out[name] = found
-    return out
+    def _batch(self, texts: list[str], lacking: tuple[int, ...]) -> None:
+        labeler = self.labeler
+        # Asked one after the other, each reply is kept before the next request is asked about.
+        turns = [lacking] if asks_together(labeler.teacher) else [(k,) for k in lacking]
+        for turn in turns:
+            tasks = [labeler._asked.requests[k] for k in turn]
+            for part in ask_branches(labeler.teacher, tasks, texts, self.rank):
+                fresh = {texts[i]: dict(zip(turn, replies, strict=True)) for i, replies in part.items()}
+                kept = {self.keys[text][k]: reply for text, some in fresh.items() for k, reply in some.items()}
+                labeler.ledger.put(kept, labeler._identity)
+                if not self._goes_on(fresh):
+                    return
 
-
-def _whole(replies: tuple[Reply, ...]) -> Reply:
-    """Several replies about a text as one: the sum of what they took, and the first error. One reply is itself."""
-    if len(replies) == 1:
-        return replies[0]
-    return Reply(
-        truncated=any(reply.truncated for reply in replies),
-        seconds=sum(reply.seconds for reply in replies),
-        input_tokens=sum(reply.input_tokens for reply in replies),
-        output_tokens=sum(reply.output_tokens for reply in replies),
-        error=next((reply.error for reply in replies if reply.error is not None), None),
-    )
+    def _goes_on(self, fresh: dict[str, dict[int, Reply]]) -> bool:
+        for text, some in fresh.items():
+            self.known[text] |= some
+        done = sum(len(self.known[text]) == len(self.keys[text]) for text in fresh)
+        self.done += done
+        if self.progress and done:
+            self.progress(done)
+        if not self.spending:
+            return True
+        self.spending.add_batch([whole(tuple(some.values())) for some in fresh.values()])
+        return self.done >= self.wanted or not self.spending.over()

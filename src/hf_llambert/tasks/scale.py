@@ -84,6 +84,9 @@ class Scale(Question):
         off = np.abs(np.asarray(answers, dtype=float) - np.asarray(gold, dtype=float))
         return off <= self.half_step + 1e-6 * np.ptp(self.levels)  # answers are float32
 
+    def named(self, answer: object) -> list[str]:
+        return [self.labels[self.nearest([answer])[0]]]
+
     def gold(
         self,
         values: Sequence[object],

@@ -86,6 +86,11 @@ def check(fine: bool, name: str, expected: str, got: object) -> None:
         raise ValueError(f"{name} must be {expected}, got {got!r}.")
 
 
+def asks_together(teacher: Teacher) -> bool:
+    """Whether a teacher reads a text once for several tasks; see [`ask_branches`]."""
+    return getattr(teacher, "ask_branches", None) is not None
+
+
 def ask_branches(
     teacher: Teacher, tasks: Sequence[TaskSpec], texts: Sequence[str], rank: int | None = None
 ) -> Iterator[dict[int, tuple[Reply, ...]]]:
