@@ -244,7 +244,9 @@ TEXT_COLUMN: Shape = (str, [str])
 ANNOTATION_CONFIG: Shape = {
     "task": task_shape,
     "text_column": TEXT_COLUMN,
-    "gold_column?": Chosen(lambda value: {ANY: _GOLD_COLUMN} if isinstance(value, Mapping) and value else _GOLD_COLUMN),
+    "gold_column?": Chosen(
+        lambda value: {ANY: _GOLD_COLUMN} if isinstance(value, Mapping) and value else _GOLD_COLUMN
+    ),
     "label_map?": ({ANY: Chosen(lambda value: {ANY: str} if isinstance(value, Mapping) else str)}, None),
     "label_values?": Chosen(lambda value: {ANY: str} if isinstance(value, Mapping) else str),
     "teacher?": dict,
