@@ -204,9 +204,10 @@ class ScaleQuality(evaluate.Metric):
     Quality of answers on a scale: `compute(predictions=numbers, references=numbers, labels=levels)`.
 
     The result has `n`, `mae`, `rmse`, `pearson`, `spearman`; `kappa` (quadratic weights), `accuracy` with its 95 % Wilson
-    interval and `confusion` (rows: gold, columns: predicted) of the nearest levels; and `f1` of being at least `cut` (the
-    middle of the scale unless given). `mae`, `spearman`, `kappa` and `f1` have 95 % bootstrap intervals of rows, the same each
-    time, such as `mae_low`; None where all resamples are alike. A figure without a value is None and says why in `undefined`.
+    interval and `confusion` (rows: gold, columns: predicted) of the nearest levels; `within_half_step`, the share of answers
+    that are at most half a step off, with its interval; and `f1` of being at least `cut` (the middle of the scale unless
+    given). `mae`, `spearman`, `kappa` and `f1` have 95 % bootstrap intervals of rows, the same each time, such as `mae_low`;
+    None where all resamples are alike. A figure without a value is None and says why in `undefined`.
 
     `confidences=[...]` (of the level) adds the expected calibration error `ece` and its bins `reliability`, by `accuracy`.
     """
@@ -239,6 +240,8 @@ class ScaleQuality(evaluate.Metric):
         over, under = predicted >= cut, gold >= cut
         counts = np.stack([over & under, over, under]).astype(float)
         low, high = wilson_interval(int(right.sum()), len(right))
+        near = scale.right(predictions, references)
+        near_low, near_high = wilson_interval(int(near.sum()), len(near))
         constant = [name for name, one in (("answers", predicted), ("gold", gold)) if np.ptp(one) < 1e-9 * span]
         alike = len(np.unique(np.concatenate(ids))) < 2
         out: dict[str, object] = {
@@ -251,6 +254,9 @@ class ScaleQuality(evaluate.Metric):
             "accuracy": float(right.mean()),
             "accuracy_low": low,
             "accuracy_high": high,
+            "within_half_step": float(near.mean()),
+            "within_half_step_low": near_low,
+            "within_half_step_high": near_high,
             "f1": _number(_f1(*counts.sum(1))),
             "cut": cut,
         }
@@ -322,6 +328,9 @@ ANNOTATION_METRICS: dict[str, type[evaluate.Metric]] = {
 """The same where an answer may be missing."""
 MAIN = {"choice": "accuracy", "choices": "micro_f1", "scale": "spearman"}
 """The figure that a report names first and that training goes by; more is better. It may be None."""
+
+RIGHT = {"choice": "accuracy", "choices": "subset_accuracy", "scale": "within_half_step"}
+"""The share of right answers, as [`Question.right`] has it, which has a 95 % Wilson interval."""
 
 
 def _number(value: ArrayLike) -> float | None:
