@@ -106,7 +106,7 @@ def test_odd_juries_give_probabilities_of_every_label(method):
 def test_ties_and_silence_abstain_with_their_reason_and_nothing_vanishes():
     votes = {"x": [0, 0, -1, 1, -1], "y": [0, 1, -1, -1, -1]}
     status = {"x": ["ok", "ok", "abstained", "ok", "failed"], "y": ["ok", "ok", "abstained", "failed", "failed"]}
-    out, found = jury_columns(columns(votes, status=status), ["x", "y"], features(TASK), "majority")
+    out, found = jury_columns(columns(votes, status=status), ["x", "y"], TASK, "majority")
     assert out["llm_label"][:] == [0, -1, -1, 1, -1]
     assert out["llm_status"][:] == ["ok", "abstained", "abstained", "ok", "failed"]
     assert out["llm_reason"][:] == [
@@ -122,16 +122,14 @@ def test_ties_and_silence_abstain_with_their_reason_and_nothing_vanishes():
 
 
 def test_columns_of_a_jury_are_those_of_its_members_in_their_order_and_types():
-    out, _ = jury_columns(columns({"x": [0], "y": [0]}), ["x", "y"], features(TASK), "majority")
+    out, _ = jury_columns(columns({"x": [0], "y": [0]}), ["x", "y"], TASK, "majority")
     own = features(TASK)
     assert {name: out.features[name] for name in own} == own
     assert out.column_names[-len(own) :] == list(own)
 
 
 def test_scores_are_the_logarithm_of_the_posterior():
-    out, _ = jury_columns(
-        columns({"x": [0, 1], "y": [0, 2], "z": [1, 1]}), ["x", "y", "z"], features(TASK), "majority"
-    )
+    out, _ = jury_columns(columns({"x": [0, 1], "y": [0, 2], "z": [1, 1]}), ["x", "y", "z"], TASK, "majority")
     assert np.exp(out["llm_scores"][0]) == pytest.approx([2 / 3, 1 / 3, 0], abs=1e-5)
     assert out["llm_confidence"][:] == pytest.approx([2 / 3, 2 / 3])
 
@@ -139,11 +137,11 @@ def test_scores_are_the_logarithm_of_the_posterior():
 def test_the_mean_of_probabilities_listens_to_the_sure():
     scores = {"x": [np.log([0.9, 0.1]).tolist()], "y": [np.log([0.4, 0.6]).tolist()]}
     task = TaskSpec("t", ("a", "b"), "{text}")
-    out, _ = jury_columns(columns({"x": [0], "y": [1]}, scores), ["x", "y"], features(task), "mean")
+    out, _ = jury_columns(columns({"x": [0], "y": [1]}, scores), ["x", "y"], task, "mean")
     assert out["llm_label"][:] == [0]
     assert out["llm_confidence"][:] == pytest.approx([0.65])
     with pytest.raises(ValueError, match="needs scores, and 'x' gave none"):
-        jury_columns(columns({"x": [0], "y": [1]}), ["x", "y"], features(task), "mean")
+        jury_columns(columns({"x": [0], "y": [1]}), ["x", "y"], task, "mean")
 
 
 def test_unknown_method_is_refused():

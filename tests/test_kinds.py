@@ -8,6 +8,7 @@ import pytest
 
 from hf_llambert import TaskSpec, row_texts
 from hf_llambert.tasks.kinds import KINDS, Choice, Choices, Scale
+from hf_llambert.tasks.spec import Example
 
 SICK = """
 name: sick
@@ -289,3 +290,22 @@ def test_negative_levels_are_levels():
 def test_question_of_several_is_not_guessed(sick):
     with pytest.raises(ValueError, match=r"several questions \(entailment, relatedness, topics\)"):
         _ = sick.question
+
+
+def test_worked_examples_of_a_plain_task_are_the_same_in_every_branch():
+    kinds = (Choice("tone", ("good", "bad"), "Which tone?", (), (), "It is"), Scale("stars", ("1", "2"), "How many?"))
+    task = TaskSpec(
+        "t", instruction="{text}", questions=kinds, chat=False, examples=(Example("Fine.", ("good", "2")),)
+    )
+    tone, stars = (branch.messages("Dull.")[0]["content"] for found in task.branches.values() for branch in found)
+    shown = "Fine.\n\nWhich tone?\nIt is good\n\nHow many? 2\n\nDull.\n\n"
+    assert tone == f"{shown}Which tone?\nIt is"
+    assert stars == f"{shown}How many?"
+
+
+def test_lead_in_of_choices_begins_its_branches_and_no_json():
+    task = TaskSpec(
+        "t", instruction="{text}", questions=(Choices("q", ("a", "b"), "Is it {label}?", (), (), "It is"),), chat=False
+    )
+    assert task.messages("x")[0]["content"].endswith("[] if none")
+    assert task.branches[""][0].messages("x")[0]["content"].endswith("Is it a?\nIt is")

@@ -224,14 +224,14 @@ def test_scores_that_are_no_numbers_fail_the_row_and_are_not_kept(teacher_dir, c
 
 
 def test_text_that_cannot_be_encoded_fails_alone(teacher_dir, cloze, monkeypatch):
-    whole = PromptEncoder.fit
+    whole = PromptEncoder.encode
 
-    def fit(self, text, *args):
+    def encode(self, text):
         if text == "great":
             raise ValueError("cannot be encoded")
-        return whole(self, text, *args)
+        return whole(self, text)
 
-    monkeypatch.setattr(PromptEncoder, "fit", fit)
+    monkeypatch.setattr(PromptEncoder, "encode", encode)
     replies = ask(TransformersTeacher(teacher_dir), cloze)
     assert [reply.error for reply in replies] == [None, None, None, "cannot be encoded", None]
 

@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from hf_llambert import TransformersTeacher, load_task
+from hf_llambert import TaskSpec, TransformersTeacher, load_task
+from hf_llambert.tasks.kinds import Choice, Choices, Scale
+from hf_llambert.tasks.spec import Example
 
 pytestmark = pytest.mark.real
 
@@ -44,3 +46,28 @@ def test_real_chat_template_and_generation(assets):
     replies = ask(teacher, task)
     assert all(reply.response for reply in replies)
     assert all(task.parse(reply.response) in (-1, 0, 1) for reply in replies)
+
+
+@pytest.mark.parametrize("chat", [True, False], ids=["chat", "plain"])
+def test_real_questions_that_share_a_text_score_as_alone(assets, chat):
+    kinds = (
+        Choice(
+            "tone",
+            ("good", "bad"),
+            "Good or bad?",
+            (("good", "good enough"), ("bad", "not worth seeing")),
+            (),
+            "It is",
+        ),
+        Scale("stars", ("1", "2", "10"), "How many stars does the reviewer give, {options}?"),
+        Choices("topics", ("acting", "screenplay"), "Does the review speak of the {label}?"),
+    )
+    shown = (Example("Fine actors.", ("good", "10", ("acting",))),)
+    task = TaskSpec("real", instruction="Review: {text}", questions=kinds, examples=shown, chat=chat)
+    branches = [branch for found in task.branches.values() for branch in found]
+    teacher = TransformersTeacher(str(assets / "SmolLM2-135M-Instruct"), dtype="float32")
+    texts = [REVIEWS[0], "\U0001f926\U0001f3fd\u200d\u2642\ufe0f", "ends oddly \n\n ", "<|im_end|>", "7"]
+    together = {i: replies for part in teacher.ask_branches(branches, texts) for i, replies in part.items()}
+    for k, branch in enumerate(branches):
+        for i, alone in ((i, one) for part in teacher.ask(branch, texts) for i, one in part.items()):
+            assert together[i][k].scores == pytest.approx(alone.scores, abs=1e-4)

@@ -94,7 +94,7 @@ def annotating(sample: Dataset, labeler: LLMLabeler, values: LabelValues) -> Non
     assert_type(prices.of("a/model"), Price)
     limits = Limits(max_cost=2.0, cost=prices.of("a/model").cost)
     result = annotate(sample, {"one": labeler, "two": labeler}, "run", jury="mace", limits=limits)
-    assert_type(saved_calibration("run"), Calibration | None)
+    assert_type(saved_calibration("run"), Calibration | dict[str, Calibration] | None)
     assert_type(result, dict)
     annotate(sample, labeler, "run", calibration="none", label_values="ids")
     annotate(sample, labeler, "run", jury="loudest")  # type: ignore[arg-type]

@@ -1,7 +1,7 @@
 """The public names: `from MODULE import NAME as NAME`, one a line. Type checkers and `__init__.py` read this."""
 
 from hf_llambert.annotation.annotate import annotate as annotate
-from hf_llambert.annotation.annotate import saved_calibration as saved_calibration
+from hf_llambert.annotation.assembling import saved_calibration as saved_calibration
 from hf_llambert.annotation.calibration import Calibration as Calibration
 from hf_llambert.annotation.calibration import batch_calibration as batch_calibration
 from hf_llambert.annotation.calibration import calibrate as calibrate
@@ -17,13 +17,18 @@ from hf_llambert.annotation.silver import select_silver as select_silver
 from hf_llambert.data import check_column as check_column
 from hf_llambert.data import load_data as load_data
 from hf_llambert.data import whole_folder as whole_folder
-from hf_llambert.data import with_gold as with_gold
+from hf_llambert.gold import with_gold as with_gold
 from hf_llambert.hub.cards import Publication as Publication
 from hf_llambert.hub.push import push_run as push_run
 from hf_llambert.hub.uploads import ShardUploads as ShardUploads
 from hf_llambert.intervals import paired_bootstrap as paired_bootstrap
+from hf_llambert.metrics import METRICS as METRICS
+from hf_llambert.metrics import AnnotationChoicesQuality as AnnotationChoicesQuality
 from hf_llambert.metrics import AnnotationQuality as AnnotationQuality
+from hf_llambert.metrics import AnnotationScaleQuality as AnnotationScaleQuality
+from hf_llambert.metrics import ChoicesQuality as ChoicesQuality
 from hf_llambert.metrics import ClassificationQuality as ClassificationQuality
+from hf_llambert.metrics import ScaleQuality as ScaleQuality
 from hf_llambert.planning.plan import StudentPlan as StudentPlan
 from hf_llambert.planning.plan import make_plan as make_plan
 from hf_llambert.planning.prices import Price as Price

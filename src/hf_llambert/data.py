@@ -33,9 +33,10 @@ from hf_llambert.reading.hub_files import csv_options, hub_files
 from hf_llambert.reading.saved import read_saved
 from hf_llambert.stages import STAGE_FILE, claim_stage, note_stage, stage_results
 from hf_llambert.tasks.label_names import look_alikes
-from hf_llambert.tasks.questions import ABSTAIN, LabelValues, label_ids, label_reading, warn_about_gold
+from hf_llambert.tasks.question import Question
+from hf_llambert.tasks.questions import ABSTAIN, LabelValues
 from hf_llambert.tasks.spec import TaskSpec
-from hf_llambert.tasks.texts import TextColumn, column_names, row_texts
+from hf_llambert.tasks.texts import TextColumn, column_names
 from hf_llambert.whole import scratch_folder, whole_file, whole_folder, write_whole
 
 __all__ = [
@@ -59,7 +60,6 @@ __all__ = [
     "scratch_folder",
     "stage_results",
     "whole_folder",
-    "with_gold",
     "write_whole",
 ]
 
@@ -174,14 +174,41 @@ def gold_labels(
     Raises:
         ValueError: The column fits two readings or none, or `label_map` has a value that the data has not.
     """
+    return question_gold(dataset, column, task.question, label_map, label_values)
+
+
+def question_gold(
+    dataset: Dataset,
+    column: str,
+    question: Question,
+    label_map: Mapping[str, str] | None = None,
+    label_values: LabelValues = "auto",
+) -> list:
+    """
+    People's answers to a question as [`Question.gold`] has them, from a column of any type; a `ClassLabel`, or a list of
+    them, is read by its names.
+
+    Raises:
+        ValueError: As [`gold_labels`].
+    """
     _check_label_column(dataset, column)
-    feature, values = dataset.features[column], dataset[column][:]
+    feature = dataset.features[column]
+    names = class_names(feature)
+    if not names:
+        return question.gold(dataset[column][:], column, label_map, label_values)
     if not isinstance(feature, ClassLabel):
-        return label_ids(values, task.labels, column, label_map, label_values)
-    ids = label_ids(feature.names, task.labels, column, label_map, label_values)
-    if len(set(ids)) < len(ids) and not label_map:  # a map may join classes
-        raise ValueError(f"Classes {feature.names} of column '{column}' are not those of task: {task.labels}.")
-    return [ABSTAIN if v is None or v == ABSTAIN else ids[v] for v in values]
+        rows = named_values(dataset, column)
+        return question.gold([*rows, names], column, label_map, label_values)[: len(rows)]
+    classes = question.gold(names, column, label_map, label_values)
+    if len(set(map(str, classes))) < len(names) and not label_map:  # a map may join classes
+        raise ValueError(f"Classes {names} of column '{column}' are not those of task: {question.labels}.")
+    return [question.missing if v is None or v == ABSTAIN else classes[v] for v in dataset[column][:]]
+
+
+def class_names(feature: object) -> list[str]:
+    """Names of a `ClassLabel`, or of a list of them; none of other features."""
+    inner = getattr(feature, "feature", feature)
+    return list(inner.names) if isinstance(inner, ClassLabel) else []
 
 
 def gold_values(
@@ -198,10 +225,21 @@ def gold_values(
     Raises:
         ValueError: As [`gold_labels`].
     """
+    return question_reading(dataset, column, task.question, label_map, label_values)
+
+
+def question_reading(
+    dataset: Dataset,
+    column: str,
+    question: Question,
+    label_map: Mapping[str, str] | None = None,
+    label_values: LabelValues = "auto",
+) -> LabelValues:
+    """As [`gold_values`], of one question's column."""
     _check_label_column(dataset, column)
-    if isinstance(dataset.features[column], ClassLabel):
+    if class_names(dataset.features[column]):
         return label_values
-    return label_reading(dataset[column][:], task.labels, column, label_map, label_values)
+    return question.reading(dataset[column][:], column, label_map, label_values)
 
 
 def _check_label_column(dataset: Dataset, column: str) -> None:
@@ -223,43 +261,14 @@ def optional_gold() -> Iterator[None]:
 
 
 def named_values(dataset: Dataset, column: str) -> list[object]:
-    """The values of a label column as they are, those of a `ClassLabel` as their names."""
+    """The values of a label column as they are, those of a `ClassLabel`, or of a list of them, as their names."""
     feature, values = dataset.features[column], dataset[column][:]
-    if not isinstance(feature, ClassLabel):
+    names = class_names(feature)
+    if not names:
         return list(values)
-    return [None if v is None or v == ABSTAIN else feature.names[v] for v in values]
-
-
-def with_gold(
-    dataset: Dataset,
-    text_column: TextColumn,
-    label_column: str,
-    task: TaskSpec,
-    label_map: Mapping[str, str] | None = None,
-    label_values: LabelValues = "auto",
-) -> Dataset:
-    """
-    The texts with a `label` column of the task's ids, from people's labels. Warns of texts with several labels and of
-    labels that no row has.
-
-    Args:
-        dataset (`Dataset`): Texts and labels.
-        text_column (`str`): Column of the texts.
-        label_column (`str`): Column of the labels: all names of the task (or what is commonly short for one, `neg` for
-            `negative`), or all ids. A null, an empty cell or NaN means no label, and -1 where no label is called so.
-        task (`TaskSpec`): The task.
-        label_map (`Mapping[str, str]`, *optional*): What other labels of the data are in the task: `{"sci/tech": "tech"}`. An
-            empty label means none.
-        label_values (`str`, defaults to `"auto"`): `names`, `ids` or `ids_from_1`, where the values alone do not tell.
-
-    Raises:
-        ValueError: No such column, or labels that fit two readings or none.
-    """
-    check_column(dataset, text_column, "text_column")
-    labels = gold_labels(dataset, label_column, task, label_map, label_values)
-    texts = dataset.select_columns(column_names(text_column))
-    warn_about_gold(row_texts(texts, text_column), labels, task.labels, label_column)
-    return texts.add_column("label", labels, feature=ClassLabel(names=list(task.labels)))
+    if isinstance(feature, ClassLabel):
+        return [None if v is None or v == ABSTAIN else names[v] for v in values]
+    return [None if row is None else [names[v] for v in row if v is not None and v != ABSTAIN] for row in values]
 
 
 def content_hash(dataset: Dataset) -> str:

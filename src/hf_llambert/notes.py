@@ -3,64 +3,25 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
+from hf_llambert.misfits import (
+    AGREE,
+    AMOUNT,
+    ANY,
+    COUNT,
+    DIFFERENCE,
+    ROUNDING,
+    SHARE,
+    Chosen,
+    Shape,
+    Within,
+    misfit,
+    shown_value,
+)
+from hf_llambert.tasks.kinds import KINDS
 from hf_llambert.tasks.spec import TaskSpec
-
-Shape = Any
-"""
-What a value of a note must be:
-
-- a type: `int` is no boolean, `float` takes whole numbers too; `None` is null;
-- [`Within`]: a number within bounds;
-- a tuple: any one of its shapes;
-- a list of one shape: a list of such values;
-- a mapping: an object that has these fields, of these shapes; a name that ends in `?` may be missing, and the key `ANY`
-  stands for every other name, `AGREE` for a function that says where fields that fit contradict one another;
-- a function that returns why a value does not fit, or `None` where it does.
-"""
-
-ANY, AGREE = "", "="
-_MOST = 2**63  # no count and no figure is more
-_ROUNDING = 1e-5  # a mean of ones may come out a little above
-_NAMES = {
-    bool: "true or false",
-    int: "a whole number",
-    float: "a number",
-    str: "a string",
-    list: "a list",
-    dict: "an object",
-    type(None): "null",
-}
-
-
-@dataclass(frozen=True)
-class Within:
-    """
-    A number within bounds; never NaN.
-
-    Args:
-        kind (`type`): `int` or `float`.
-        low (`float`, defaults to 0): The least.
-        high (`float`, *optional*): The largest.
-    """
-
-    kind: type
-    low: float = 0
-    high: float = _MOST
-
-    def __contains__(self, value: float) -> bool:
-        return self.low - _ROUNDING <= value <= self.high + _ROUNDING
-
-    def __str__(self) -> str:
-        return f"{_NAMES[self.kind]} from {self.low}{f' to {self.high}' if self.high < _MOST else ''}"
-
-
-COUNT, AMOUNT, SHARE = Within(int), Within(float), Within(float, high=1)
-_DIFFERENCE = Within(float, -1, 1)
 
 
 def task_shape(value: object) -> str | None:
@@ -88,6 +49,11 @@ def bins_shape(value: object) -> str | None:
     return "expected a list of bins: confidence, accuracy, rows"
 
 
+def kind_shape(value: object) -> str | None:
+    """Whether a value is a kind of question."""
+    return None if isinstance(value, str) and value in KINDS else f"expected one of {', '.join(KINDS)}"
+
+
 def empty_shape(value: object) -> str | None:
     """Whether a value is the empty object, the results of a stage that is not finished."""
     return None if value == {} else "expected an empty object"
@@ -96,13 +62,13 @@ def empty_shape(value: object) -> str | None:
 def _quality_agrees(quality: Mapping) -> str | None:
     """Check the figures that the table of counts determines: what was expected and came, or `None`."""
     table, n = quality["confusion"], quality["n"]
-    supports = [found["support"] for found in quality["per_class"].values()]
+    supports = [found["support"] for found in quality.get("per_class", {}).values()]
     if len(supports) == len(table) and [sum(row) for row in table] != supports:
         return f"expected the rows of 'confusion' to sum to each 'support', got {supports}"
     if sum(map(sum, table)) != n or not n:
         return f"expected {sum(map(sum, table))} rows, as 'confusion' has, at 'n', got {n}"
     share = sum(row[i] for i, row in enumerate(table)) / n
-    if abs(share - quality["accuracy"]) > _ROUNDING:
+    if abs(share - quality["accuracy"]) > ROUNDING:
         return f"expected {share:.6g}, as 'confusion' has it, at 'accuracy', got {quality['accuracy']}"
     return None
 
@@ -121,60 +87,129 @@ def _seeds_agree(seeds: Mapping) -> str | None:
     return None if len(found) == 1 and found.isdisjoint((0, 1)) else "expected a value for each of two seeds or more"
 
 
-CALIBRATION: Shape = {"method": str, "bias": [Within(float, -1000, 1000)], "temperature": Within(float, 0.001)}
-QUALITY: Shape = {
+CALIBRATION: Shape = {
+    "kind?": kind_shape,
+    "method": str,
+    "bias": [Within(float, -1000, 1000)],
+    "temperature": Within(float, 0.001),
+}
+_PER_CLASS: Shape = {
+    ANY: {
+        **dict.fromkeys(("precision", "recall", "f1"), SHARE),
+        **dict.fromkeys(("precision_low?", "precision_high?", "recall_low?", "recall_high?"), (SHARE, None)),
+        "support": COUNT,
+    }
+}
+_OF_ALL_KINDS: Shape = {"ece?": SHARE, "reliability?": bins_shape, "coverage?": SHARE}
+_UNSURE: Shape = (SHARE, None)
+_QUALITY: Shape = {
     **dict.fromkeys(("accuracy", "accuracy_low", "accuracy_high", "macro_f1"), SHARE),
-    "mcc": _DIFFERENCE,
+    "mcc": DIFFERENCE,
     "n": COUNT,
-    "ece?": SHARE,
-    "reliability?": bins_shape,
+    **_OF_ALL_KINDS,
     "macro_f1_classes?": [str],
-    "coverage?": SHARE,
-    "per_class": {
-        ANY: {
-            **dict.fromkeys(("precision", "recall", "f1"), SHARE),
-            **dict.fromkeys(("precision_low?", "precision_high?", "recall_low?", "recall_high?"), (SHARE, None)),
-            "support": COUNT,
-        }
-    },
+    "per_class": _PER_CLASS,
     "confusion": matrix_shape,
     AGREE: _quality_agrees,
 }
+_CHOICES_QUALITY: Shape = {
+    "n": COUNT,
+    **dict.fromkeys(("subset_accuracy", "subset_accuracy_low", "subset_accuracy_high"), SHARE),
+    **{f"{name}{end}": _UNSURE for name in ("micro_f1", "macro_f1") for end in ("", "_low", "_high")},
+    **_OF_ALL_KINDS,
+    "macro_f1_classes": [str],
+    "per_class": _PER_CLASS,
+    "undefined": {ANY: str},
+}
+_SCALE_QUALITY: Shape = {
+    "n": COUNT,
+    **dict.fromkeys(("mae", "rmse"), AMOUNT),
+    **dict.fromkeys(("mae_low", "mae_high"), (AMOUNT, None)),
+    "pearson": (DIFFERENCE, None),
+    **{f"{name}{end}": (DIFFERENCE, None) for name in ("spearman", "kappa") for end in ("", "_low", "_high")},
+    **{f"{name}{end}": SHARE for name in ("accuracy", "within_half_step") for end in ("", "_low", "_high")},
+    **{f"f1{end}": _UNSURE for end in ("", "_low", "_high")},
+    "cut": float,
+    **_OF_ALL_KINDS,
+    "confusion": matrix_shape,
+    "undefined": {ANY: str},
+    AGREE: _quality_agrees,
+}
+
+
+def _quality_of(value: object) -> Shape:
+    told = value if isinstance(value, Mapping) else {}
+    return _CHOICES_QUALITY if "subset_accuracy" in told else _SCALE_QUALITY if "mae" in told else _QUALITY
+
+
+QUALITY: Shape = Chosen(_quality_of)
+"""Figures of answers to one question; see [`METRICS`]."""
 _COUNTS: Shape = {
     **dict.fromkeys(("n_rows", "n_ok", "n_abstained", "n_failed", "n_truncated"), COUNT),
     "reasons": {ANY: COUNT},
     "labels": {ANY: COUNT},
     "coverage": SHARE,
+    "label_mass": (AMOUNT, None),
+    "calibration": (CALIBRATION, None),
+    "quality?": (QUALITY, None),
+    AGREE: _counts_agree,
+}
+_SPENT: Shape = {
     "seconds": AMOUNT,
     "input_tokens?": (COUNT, None),
     "output_tokens?": (COUNT, None),
     "texts_per_second": (AMOUNT, None),
-    "label_mass": (AMOUNT, None),
-    "calibration": (CALIBRATION, None),
     "mode": str,
     "settings?": dict,
-    "quality?": (QUALITY, None),
-    AGREE: _counts_agree,
 }
-ANNOTATION: Shape = {
+_DECIDED: Shape = {
+    "method": str,
+    "n_ties": COUNT,
+    "agreement": {ANY: (SHARE, None)},
+    "believed": {ANY: (SHARE, None)},
+}
+_ANNOTATION: Shape = {
     **_COUNTS,
-    "members?": {ANY: {**_COUNTS, "settings": dict}},
-    "jury?": {
-        "method": str,
-        "n_ties": COUNT,
-        "agreement": {ANY: (SHARE, None)},
-        "believed": {ANY: (SHARE, None)},
-    },
+    **_SPENT,
+    "members?": {ANY: {**_COUNTS, **_SPENT, "settings": dict}},
+    "jury?": _DECIDED,
 }
+_SEVERAL: Shape = {
+    **dict.fromkeys(("n_rows", "n_failed", "n_truncated"), COUNT),
+    **_SPENT,
+    "questions": {ANY: {**_COUNTS, "jury?": (_DECIDED, None)}},
+}
+_ANNOTATION_OF_SEVERAL: Shape = {**_SEVERAL, "members?": {ANY: {**_SEVERAL, "settings": dict}}}
+ANNOTATION: Shape = Chosen(
+    lambda value: _ANNOTATION_OF_SEVERAL if isinstance(value, Mapping) and "questions" in value else _ANNOTATION
+)
+
+
+def is_of_several(figures: Mapping) -> bool:
+    """Whether figures are by the names of questions, `{NAME: figures}`, and not those of one question."""
+    return bool(figures) and all(isinstance(one, Mapping) for one in figures.values())
+
+
+_EVAL: Shape = Chosen(
+    lambda value: {ANY: QUALITY} if isinstance(value, Mapping) and is_of_several(value) else _measured(value)
+)
+
+
+def _measured(value: object) -> Shape:
+    """The shape of figures of one question, with the speed of measuring."""
+    return {**_quality_of(value), "texts_per_second?": (AMOUNT, None)}
+
+
+_SELECTION: Shape = [{"rule": str, "n": COUNT, "per_label": {ANY: COUNT}}]
 TRAINED: Shape = {
     "train": {
         **dict.fromkeys(("n", "n_silver", "n_gold"), COUNT),
         "seed": int,
         "seconds": AMOUNT,
         "student": str,
-        "selection": [{"rule": str, "n": COUNT, "per_label": {ANY: COUNT}}],
+        "selection": Chosen(lambda value: {ANY: _SELECTION} if isinstance(value, Mapping) else _SELECTION),
     },
-    "eval?": ({**QUALITY, "texts_per_second?": (AMOUNT, None)}, None),
+    "eval?": (_EVAL, None),
 }
 LABELLED: Shape = {
     "n_labelled": COUNT,
@@ -182,14 +217,14 @@ LABELLED: Shape = {
     "seconds": AMOUNT,
     "texts_per_second": (AMOUNT, None),
     "complete?": bool,
-    "agreement?": SHARE,
+    "agreement?": Chosen(lambda value: {ANY: SHARE} if isinstance(value, Mapping) else SHARE),
 }
 _MEASURED: Shape = {"value": SHARE, "low": SHARE, "high": SHARE}
 _BOUGHT: Shape = {
     "n": COUNT,
     "student": _MEASURED,
     "cascade": _MEASURED,
-    "difference": dict.fromkeys(("value", "low", "high"), _DIFFERENCE),
+    "difference": dict.fromkeys(("value", "low", "high"), DIFFERENCE),
 }
 CASCADED: Shape = {
     **dict.fromkeys(("n", "n_asked", "n_changed", "n_abstained", "n_failed"), COUNT),
@@ -201,15 +236,21 @@ CASCADED: Shape = {
     "reasons?": {ANY: COUNT},
     "gold": ({"all": (_BOUGHT, None), "asked": (_BOUGHT, None)}, None),
 }
+_GOLD_COLUMN: Shape = Chosen(lambda value: [str] if isinstance(value, list) else (str, None))
+_CALIBRATIONS: Shape = Chosen(
+    lambda value: {ANY: CALIBRATION} if isinstance(value, Mapping) and is_of_several(value) else CALIBRATION
+)
 TEXT_COLUMN: Shape = (str, [str])
 ANNOTATION_CONFIG: Shape = {
     "task": task_shape,
     "text_column": TEXT_COLUMN,
-    "gold_column?": (str, None),
-    "label_map?": ({ANY: str}, None),
-    "label_values?": str,
+    "gold_column?": Chosen(
+        lambda value: {ANY: _GOLD_COLUMN} if isinstance(value, Mapping) and value else _GOLD_COLUMN
+    ),
+    "label_map?": ({ANY: Chosen(lambda value: {ANY: str} if isinstance(value, Mapping) else str)}, None),
+    "label_values?": Chosen(lambda value: {ANY: str} if isinstance(value, Mapping) else str),
     "teacher?": dict,
-    "labeler_calibration?": (CALIBRATION, None),
+    "labeler_calibration?": (_CALIBRATIONS, None),
     "members?": {ANY: {"task": task_shape, "teacher": dict}},
 }
 TRAINING_CONFIG: Shape = {
@@ -223,7 +264,8 @@ TRAINING: Shape = {
     "training": {"arguments": {ANY: (str, int, float, bool)}},
 }
 _SPREAD: Shape = {"values": [SHARE], "mean": SHARE, "low": SHARE, "high": SHARE}
-SEEDS: Shape = {
+_FREE_SPREAD: Shape = {"values": [float], "mean": float, "low": (float, None), "high": (float, None)}
+_SEEDS: Shape = {
     "seeds": [int],
     "n": COUNT,
     "accuracy": _SPREAD,
@@ -231,6 +273,15 @@ SEEDS: Shape = {
     "training": str,
     AGREE: _seeds_agree,
 }
+_SEEDS_OF_SEVERAL: Shape = {
+    "seeds": [int],
+    "n": COUNT,
+    "training": str,
+    "questions": {ANY: {ANY: _FREE_SPREAD}},
+}
+SEEDS: Shape = Chosen(
+    lambda value: _SEEDS_OF_SEVERAL if isinstance(value, Mapping) and "questions" in value else _SEEDS
+)
 _MADE: Shape = {"command": (str, None), "machine": str, "hf_llambert": str}
 _STAGES: Mapping[str, tuple[Shape, Shape]] = {
     "annotated": (ANNOTATION_CONFIG, ANNOTATION),
@@ -279,7 +330,7 @@ def read_note(path: Path, shape: Shape = dict, advice: str | None = None) -> dic
         if "\\u" in written:  # maybe half a character, which nothing can be written with
             json.dumps(note, ensure_ascii=False).encode()
         if not isinstance(note, dict):
-            raise damaged_note(path, f"expected a JSON object, got {_shown(note)}", advice)
+            raise damaged_note(path, f"expected a JSON object, got {shown_value(note)}", advice)
         wrong = misfit(note, shape)
     except RecursionError as error:
         raise damaged_note(path, "it is nested too deeply", advice) from error
@@ -288,89 +339,6 @@ def read_note(path: Path, shape: Shape = dict, advice: str | None = None) -> dic
     if wrong is not None:
         raise damaged_note(path, wrong, advice)
     return note
-
-
-def misfit(value: object, shape: Shape, place: str = "") -> str | None:
-    """Where a value is not of a shape, what was expected there and what came; `None` where it fits."""
-    if isinstance(shape, tuple):
-        return _misfit_of_all(value, shape, place)
-    if isinstance(shape, Mapping):
-        return _misfit_of_object(value, shape, place)
-    if isinstance(shape, list) and isinstance(value, list):
-        return _first(misfit(one, shape[0], f"{place}[{k}]") for k, one in enumerate(value))
-    if isinstance(shape, list):
-        return _wrong(place, "a list", value)
-    if isinstance(shape, (type, Within)) or shape is None:
-        return None if _is_a(value, shape) else _wrong(place, _name(shape), value)
-    said = shape(value)
-    return None if said is None else f"{place or 'it'}: {said}, got {_shown(value)}"
-
-
-def _misfit_of_all(value: object, shapes: tuple[Shape, ...], place: str) -> str | None:
-    found = [misfit(value, one, place) for one in shapes]
-    if None in found:
-        return None
-    nearest = next((said for one, said in zip(shapes, found, strict=True) if type(value) is type(one)), None)
-    return nearest or _wrong(place, _name(shapes), value)
-
-
-def _misfit_of_object(value: object, shape: Mapping[str, Shape], place: str) -> str | None:
-    if not isinstance(value, Mapping):
-        return _wrong(place, "an object", value)
-    inside = f"{place}." if place else ""
-    for name, one in shape.items():
-        known = name.removesuffix("?")
-        if name == AGREE:
-            said = one(value)
-            wrong = None if said is None else f"{place or 'it'}: {said}"
-        elif name == ANY:
-            wrong = _first(misfit(v, one, f"{inside}{k}") for k, v in value.items() if k not in shape)
-        elif known in value:
-            wrong = misfit(value[known], one, f"{inside}{known}")
-        else:
-            wrong = None if name.endswith("?") else f"expected {_name(one)} at '{inside}{known}', which is missing"
-        if wrong is not None:
-            return wrong
-    return None
-
-
-def _first(found: Iterable[str | None]) -> str | None:
-    return next((one for one in found if one is not None), None)
-
-
-def _is_a(value: object, kind: type | Within | None) -> bool:
-    if isinstance(kind, Within):
-        return _is_a(value, kind.kind) and value in kind  # type: ignore[operator]  # a number
-    if kind is None:
-        return value is None
-    if isinstance(value, bool):
-        return kind in (bool, object)
-    if isinstance(value, int) and abs(value) > _MOST:
-        return False
-    return isinstance(value, (int, float) if kind is float else kind)
-
-
-def _wrong(place: str, expected: str, value: object) -> str:
-    return f"expected {expected}{f' at {place!r}' if place else ''}, got {_shown(value)}"
-
-
-def _name(shape: Shape) -> str:
-    if isinstance(shape, type):
-        return _NAMES.get(shape, shape.__name__)
-    if isinstance(shape, Within):
-        return str(shape)
-    if isinstance(shape, tuple):
-        return " or ".join(_name(one) for one in shape)
-    if isinstance(shape, (Mapping, list)):
-        return _NAMES[dict if isinstance(shape, Mapping) else list]
-    if shape is None:
-        return "null"
-    return {task_shape: "a task", empty_shape: "an empty object"}.get(shape, "a table")
-
-
-def _shown(value: object) -> str:
-    shown = json.dumps(value, ensure_ascii=False)
-    return f"{_NAMES[type(value)]}: {shown[:60]}{'…' * (len(shown) > 60)}" if value is not None else "null"
 
 
 def damaged_note(path: Path, reason: object, advice: str | None = None) -> OSError:

@@ -2,52 +2,48 @@
 
 from __future__ import annotations
 
-import dataclasses
 import shutil
-from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Literal, get_args
 
-import numpy as np
 from datasets import Dataset
 
-from hf_llambert.annotation.calibration import (
-    Calibration,
-    batch_calibration,
-    calibrate,
-    contextual_calibration,
-    fitted_calibration,
-    scored_rows,
-    uncalibrated,
-)
-from hf_llambert.annotation.jury import JuryMethod, jury_columns
+from hf_llambert.annotation.assembling import WINDOW, Assembling
+from hf_llambert.annotation.calibration import Calibration, uncalibrated
+from hf_llambert.annotation.jury import JuryMethod
 from hf_llambert.annotation.labelers import LLMLabeler, check_fields
 from hf_llambert.annotation.limits import Limits, Spending, check_caps
 from hf_llambert.annotation.turns import asking_turn
 from hf_llambert.data import (
-    STAGE_FILE,
     check_column,
     content_hash,
-    gold_labels,
     note_stage,
     optional_gold,
     refuse_own_columns,
     stage_results,
     whole_folder,
 )
-from hf_llambert.metrics import AnnotationQuality
-from hf_llambert.notes import ANNOTATION, CALIBRATION, read_note
+from hf_llambert.gold import (
+    GoldColumns,
+    LabelMap,
+    Reading,
+    gold_answers,
+    gold_columns,
+    refuse_unknown_question,
+    warn_about_answers,
+)
+from hf_llambert.notes import ANNOTATION
 from hf_llambert.processes import process_state, wait_for_everyone
 from hf_llambert.progress import progress_bar
-from hf_llambert.tasks.questions import ABSTAIN, LabelValues, gold_reading, warn_about_gold
+from hf_llambert.tasks.questions import gold_reading
 from hf_llambert.tasks.spec import TaskSpec
 from hf_llambert.tasks.texts import column_names, row_texts
 
 CalibrationMethod = Literal["none", "batch", "contextual", "fitted"]
-_WINDOW = 4096  # rows that are sorted by length together; more bring nothing
-_LABELER_COLUMNS = ("label", "confidence", "scores", "response", "status", "reason", "truncated")
+Prior = Mapping[str, float] | Mapping[str, Mapping[str, float]]
+"""Shares by label; of several questions by their names."""
 
 
 def annotate(
@@ -57,10 +53,11 @@ def annotate(
     *,
     calibration: CalibrationMethod = "batch",
     jury: JuryMethod = "dawid_skene",
-    gold_column: str | None = None,
-    label_map: Mapping[str, str] | None = None,
-    label_values: LabelValues = "auto",
+    gold_column: GoldColumns = None,
+    label_map: LabelMap | None = None,
+    label_values: Reading = "auto",
     calibration_rows: int = 0,
+    prior: Prior | None = None,
     limits: Limits | None = None,
     show_progress: bool = True,
 ) -> dict:
@@ -81,12 +78,15 @@ def annotate(
             scores are left as they are.
         jury (`str`, defaults to `"dawid_skene"`): With several labelers, how they decide: `dawid_skene`, `mace`, `majority`,
             or `mean` of their probabilities, which needs scores.
-        gold_column (`str`, *optional*): People's labels, to measure the teacher by. Used for nothing else, except
-            for `calibration_rows`.
+        gold_column (`str` or `Mapping[str, str]`, *optional*): People's labels, to measure the teacher by; of several questions
+            the columns by their names. Used for nothing else, except for `calibration_rows`.
         label_map (`Mapping[str, str]`, *optional*): What other labels of the gold column are in the task; see [`with_gold`].
         label_values (`str`, defaults to `"auto"`): What the gold column holds: `names`, `ids` or `ids_from_1`.
         calibration_rows (`int`, defaults to 0): With `fitted`, the first rows whose gold labels fit the calibration.
             They are left out of the measurement.
+        prior (`Mapping[str, float]`, *optional*): Share of texts that each label is believed to have, for `batch` and
+            `contextual`; of several questions by their names. Defaults to uniform. A question with several labels at a time has
+            no default: without a prior `batch` leaves its scores as they are.
         limits (`Limits`, *optional*): Caps on money and hours, all labelers together. Rows beyond them fail with that
             reason, and a rerun asks about them.
         show_progress (`bool`, defaults to `True`): Draw a progress bar.
@@ -110,34 +110,37 @@ def annotate(
     check_fields(data, first.text_column, first.task, gold_column)
     check_column(data, first.text_column, "text_column")
     for name in labelers:
-        refuse_own_columns(
-            data.column_names, [f"{own}_{column}" for own in {name, "llm"} for column in _LABELER_COLUMNS]
-        )
+        ends = [column.removeprefix("llm_") for column in first.features()]
+        refuse_own_columns(data.column_names, [f"{own}_{end}" for own in {name, "llm"} for end in ends])
     if jury not in get_args(JuryMethod):
         raise ValueError(f"jury must be dawid_skene, majority, mace or mean, got {jury!r}.")
     _check_calibration(calibration, gold_column, calibration_rows, len(data))
-    gold = None
+    gold: dict[str, list] = {}
     if gold_column is not None:
         with optional_gold():
-            gold = gold_labels(data, gold_column, first.task, label_map, label_values)
-        warn_about_gold(row_texts(data, first.text_column), gold, first.task.labels, gold_column)
+            columns = gold_columns(data.column_names, first.task, gold_column)
+            gold = gold_answers(data, first.task, gold_column, label_map, label_values)
+        warn_about_answers(row_texts(data, first.text_column), gold, first.task, columns)
+    shares = _shares(first.task, prior)
     config = {
         "task": first.task.to_dict(),
         "teacher": first.teacher.identity() if alone else {"teacher": "jury", "method": jury},
         "data": content_hash(data),
         "calibration": calibration,
         "calibration_rows": calibration_rows,
-        "labeler_calibration": dataclasses.asdict(first.calibration if alone else uncalibrated(first.task.num_labels)),
+        "labeler_calibration": _noted(first.task, first.calibrations if alone else {}),
         "text_column": first.text_column,
         "gold_column": gold_column,
         **gold_reading(label_map, label_values),
+        **({"prior": shares} if shares else {}),
+        **({"ask_apart": True} if any(one.ask_apart for one in labelers.values()) else {}),
     }
     if not alone:
         config["members"] = {
             name: {
                 "task": one.task.to_dict(),
                 "teacher": one.teacher.identity(),
-                "calibration": dataclasses.asdict(one.calibration),
+                "calibration": _noted(one.task, one.calibrations),
             }
             for name, one in labelers.items()
         }
@@ -146,22 +149,17 @@ def annotate(
         return done
     with asking_turn(labelers.values(), output) if state.is_main_process else nullcontext():
         wait_for_everyone()  # nobody asks before the main process has its turn
-        return _asked(
-            data, labelers, alone, output, config, calibration, jury, gold, calibration_rows, limits, show_progress
-        )
+        assembling = Assembling(calibration, gold, calibration_rows, shares, limits)
+        return _asked(data, labelers, None if alone else jury, output, config, assembling, show_progress)
 
 
 def _asked(
     data: Dataset,
     labelers: Mapping[str, LLMLabeler],
-    alone: bool,
+    jury: JuryMethod | None,
     output: Path,
     config: dict,
-    calibration: CalibrationMethod,
-    jury: JuryMethod,
-    gold: list[int] | None,
-    calibration_rows: int,
-    limits: Limits,
+    assembling: Assembling,
     show_progress: bool,
 ) -> dict:
     """The part of [`annotate`] under the locks: ask, then assemble the dataset from the ledger."""
@@ -170,15 +168,15 @@ def _asked(
     if done is not None and not done["n_failed"]:
         return done
     start, end = (len(data) * k // state.num_processes for k in (state.process_index, state.process_index + 1))
-    spending = _begun(limits, data, labelers, range(start, end), state.num_processes)
+    spending = _begun(assembling.limits, data, labelers, range(start, end), state.num_processes)
     with progress_bar(
         "annotating", (end - start) * len(labelers), show_progress and state.is_main_process
     ) as progress:
         for name, one in labelers.items():
             spending.turn_to(name)
             _ask(data, one, range(start, end), progress, spending)
-            if calibration == "contextual" and one.teacher.mode == "score" and state.is_main_process:
-                one.content_free_scores()
+            if assembling.calibration == "contextual" and one.teacher.mode == "score" and state.is_main_process:
+                one.content_free_scores(next(iter(one.task.parts)))
             one.ledger.close()  # so that the main process, maybe on another machine, finds all of it in the files
     spending.warn()
     wait_for_everyone()
@@ -186,8 +184,10 @@ def _asked(
         if done is not None:
             shutil.rmtree(output)  # it holds failed rows; all that came back is in the ledger
         with whole_folder(output) as part:
-            annotated, results = _assembled(
-                data, labelers, None if alone else jury, calibration, gold, calibration_rows, limits
+            annotated, results = (
+                assembling.of_one(data, next(iter(labelers.values())))
+                if jury is None
+                else assembling.of_jury(data, labelers, jury)
             )
             annotated.save_to_disk(part)
             note_stage(part, config, results)
@@ -198,7 +198,40 @@ def _asked(
     return noted
 
 
-def _check_calibration(calibration: CalibrationMethod, gold_column: str | None, gold_rows: int, rows: int) -> None:
+def _shares(task: TaskSpec, prior: Prior | None) -> dict[str, list[float]]:
+    """
+    A prior as shares in the order of the labels, by the names of the parts.
+
+    Raises:
+        ValueError: It is of no question, or lacks a label.
+    """
+    if not prior:
+        return {}
+    by_part: dict = {"": prior} if "" in task.parts else dict(prior)
+    out = {}
+    for name, given in by_part.items():
+        if name not in task.parts:
+            refuse_unknown_question(name, task)
+        labels = task.parts[name].labels
+        if not isinstance(given, Mapping) or set(given) != set(labels):
+            raise ValueError(
+                f"Expected a prior with a share for each label of {list(labels)}, by name; got {given!r}. Of several questions "
+                f"they stand by the questions' names."
+            )
+        out[name] = [float(given[label]) for label in labels]
+    return out
+
+
+def _noted(task: TaskSpec, calibrations: Mapping[str, Calibration]) -> dict:
+    """Calibrations as a stage notes them: that of the only question, or those of several by name."""
+    noted = {
+        name: (calibrations.get(name) or uncalibrated(one.num_labels, one.question.kind)).to_dict()
+        for name, one in task.parts.items()
+    }
+    return noted.get("", noted)
+
+
+def _check_calibration(calibration: CalibrationMethod, gold_column: GoldColumns, gold_rows: int, rows: int) -> None:
     if not rows:
         raise ValueError("The dataset has no rows to annotate.")
     if calibration not in get_args(CalibrationMethod):
@@ -219,13 +252,22 @@ def _check_members(labelers: Mapping[str, LLMLabeler], alone: bool) -> LLMLabele
         if not name.isidentifier() or (not alone and name == "llm"):
             raise ValueError(f"The name of a member begins its columns: expected letters, digits and _, got {name!r}.")
         shown, others = column_names(first.text_column), column_names(one.text_column)
-        if one.task.labels != first.task.labels or set(others) != set(shown):
+        same = list(one.task.parts) == list(first.task.parts) and all(
+            (mine.labels, mine.question.kind) == (theirs.labels, theirs.question.kind)
+            for mine, theirs in zip(one.task.parts.values(), first.task.parts.values(), strict=True)
+        )
+        if not same or set(others) != set(shown):
             raise ValueError(
                 f"The members of a jury need the same labels in the same order and the same text column, or columns; "
-                f"{list(one.task.labels)} in '{', '.join(others)}' ({name}) are not {list(first.task.labels)} in "
+                f"{_labels(one.task)} in '{', '.join(others)}' ({name}) are not {_labels(first.task)} in "
                 f"'{', '.join(shown)}'."
             )
     return first
+
+
+def _labels(task: TaskSpec) -> object:
+    parts = {name: list(one.labels) for name, one in task.parts.items()}
+    return parts.get("", parts)
 
 
 def _begun(limits: Limits, data: Dataset, labelers: Mapping[str, LLMLabeler], rows: range, processes: int) -> Spending:
@@ -240,8 +282,8 @@ def _begun(limits: Limits, data: Dataset, labelers: Mapping[str, LLMLabeler], ro
 
 def _ask(data: Dataset, labeler: LLMLabeler, rows: range, progress: Callable[[int], None], spending: Spending) -> None:
     """Ask about these rows, window by window, so that memory does not grow with them. The replies are in the ledger."""
-    for start in range(rows.start, rows.stop, _WINDOW):
-        texts = row_texts(data[start : min(start + _WINDOW, rows.stop)], labeler.text_column)
+    for start in range(rows.start, rows.stop, WINDOW):
+        texts = row_texts(data[start : min(start + WINDOW, rows.stop)], labeler.text_column)
         told = 0
 
         def tell(count: int) -> None:
@@ -251,149 +293,3 @@ def _ask(data: Dataset, labeler: LLMLabeler, rows: range, progress: Callable[[in
 
         labeler.replies(texts, progress=tell, spending=spending)
         progress(len(texts) - told)  # repeated and unusable texts
-
-
-def _assembled(
-    data: Dataset,
-    labelers: Mapping[str, LLMLabeler],
-    jury: JuryMethod | None,
-    method: CalibrationMethod,
-    gold: list[int] | None,
-    calibration_rows: int,
-    limits: Limits,
-) -> tuple[Dataset, dict]:
-    """The data with every labeler's columns, and the results of the one labeler, or of the jury and its members."""
-    results, calibrations = {}, {}
-    for name, labeler in labelers.items():
-        data, found = _recalled(data, labeler, method, gold, calibration_rows, limits)
-        results[name], calibrations[name] = _results(data, labeler, found), found or labeler.calibration
-        if gold is not None:
-            results[name]["quality"] = _quality(data, gold, labeler.task, skip=calibration_rows)
-        if jury is not None:
-            data = data.rename_columns({f"llm_{column}": f"{name}_{column}" for column in _LABELER_COLUMNS})
-    if jury is None:
-        return data, next(iter(results.values()))
-    first = next(iter(labelers.values()))
-    data, agreement = jury_columns(data, list(labelers), first.features(), jury, calibrations)
-    whole = _jury_results(data, results, {"method": jury, **agreement})
-    if gold is not None:
-        whole["quality"] = _quality(data, gold, first.task, skip=calibration_rows)
-    return data, whole
-
-
-def _recalled(
-    data: Dataset,
-    labeler: LLMLabeler,
-    method: CalibrationMethod,
-    gold: list[int] | None,
-    calibration_rows: int,
-    limits: Limits,
-) -> tuple[Dataset, Calibration | None]:
-    """The data with a labeler's columns from its ledger, calibrated."""
-    # Everything is in the ledger, so a cached result would save nothing and could be of a failed attempt.
-    annotated = data.map(
-        labeler.recall,
-        batched=True,
-        batch_size=_WINDOW,
-        fn_kwargs={"unasked": limits.reason},
-        features=labeler.features(data),
-        load_from_cache_file=False,
-        desc="assembling",
-    )
-    found = _calibration(annotated, labeler, method, gold, calibration_rows)
-    return (annotated if found is None else calibrate(annotated, labeler.task, found)), found
-
-
-def saved_calibration(folder: str | Path) -> Calibration | None:
-    """The calibration that gave the labels of an annotated dataset in `folder` (or a run's folder); `None` without one."""
-    folder = Path(folder)
-    note = next((path for path in (folder / "annotated" / STAGE_FILE, folder / STAGE_FILE) if path.is_file()), None)
-    if note is None:
-        return None
-    shape = {"config": {"labeler_calibration": CALIBRATION}, "results": {"calibration?": (CALIBRATION, None)}}
-    stage = read_note(note, shape)
-    found = stage["results"].get("calibration") or stage["config"]["labeler_calibration"]
-    return Calibration(found["method"], tuple(found["bias"]), found["temperature"])
-
-
-def _calibration(
-    annotated: Dataset, labeler: LLMLabeler, method: CalibrationMethod, gold: list[int] | None, rows: int
-) -> Calibration | None:
-    scored, scores = scored_rows(annotated)
-    if method == "none" or not scored:
-        return None
-    if method == "batch":
-        return batch_calibration(scores)
-    if method == "contextual" and labeler.teacher.mode == "score":
-        return contextual_calibration(labeler.content_free_scores())
-    fit = [k for k, row in enumerate(scored) if row < rows and gold and gold[row] != ABSTAIN]
-    return fitted_calibration(scores[fit], [gold[scored[k]] for k in fit] if gold else [])
-
-
-def _results(annotated: Dataset, labeler: LLMLabeler, calibration: Calibration | None) -> dict:
-    seconds, tokens = labeler.spent(row_texts(annotated, labeler.text_column))
-    _, scores = scored_rows(annotated)
-    asked = len(annotated) - sum(reason is not None for reason in annotated["llm_reason"][:])
-    return {
-        **_counts(annotated),
-        "seconds": seconds,
-        "input_tokens": tokens[0],
-        "output_tokens": tokens[1],
-        "texts_per_second": asked / seconds if seconds else None,
-        "label_mass": float(np.exp(np.logaddexp.reduce(scores, axis=1)).mean()) if len(scores) else None,
-        "calibration": None
-        if calibration is None
-        else {"method": calibration.method, "bias": calibration.bias, "temperature": calibration.temperature},
-        "mode": labeler.teacher.mode,
-        "settings": labeler.teacher.settings(),
-    }
-
-
-def _counts(annotated: Dataset) -> dict:
-    status = Counter(annotated["llm_status"][:])
-    return {
-        "n_rows": len(annotated),
-        "n_ok": status["ok"],
-        "n_abstained": status["abstained"],
-        "n_failed": status["failed"],
-        "n_truncated": sum(annotated["llm_truncated"][:]),
-        "reasons": dict(Counter(reason for reason in annotated["llm_reason"][:] if reason)),
-        "labels": dict(Counter(annotated.features["llm_label"].int2str(i) for i in annotated["llm_label"] if i >= 0)),
-        "coverage": status["ok"] / len(annotated),
-    }
-
-
-def _jury_results(annotated: Dataset, members: dict[str, dict], jury: dict) -> dict:
-    """
-    The results of the jury. `n_failed` counts rows about which a member could not be asked; a rerun asks about them.
-    """
-    seconds = sum(found["seconds"] for found in members.values())
-    failed = sum(found["n_failed"] for found in members.values())
-    return {
-        **_counts(annotated),
-        "n_failed": failed,
-        "seconds": seconds,
-        "input_tokens": sum(found["input_tokens"] for found in members.values()),
-        "output_tokens": sum(found["output_tokens"] for found in members.values()),
-        "texts_per_second": len(annotated) / seconds if seconds else None,
-        "label_mass": None,
-        "calibration": None,
-        "mode": "jury",
-        "settings": {"teacher": "jury", "method": jury["method"]},
-        "jury": jury,
-        "members": members,
-    }
-
-
-def _quality(annotated: Dataset, gold: list[int], task: TaskSpec, skip: int) -> dict | None:
-    rows = [i for i in range(skip, len(gold)) if gold[i] != ABSTAIN]
-    labels, confidences = annotated["llm_label"][:], annotated["llm_confidence"][:]
-    labelled = [i for i in rows if labels[i] != ABSTAIN]
-    if not labelled:
-        return None
-    return AnnotationQuality(keep_in_memory=True).compute(
-        predictions=[labels[i] for i in rows],
-        references=[gold[i] for i in rows],
-        labels=task.labels,
-        confidences=None if any(confidences[i] is None for i in labelled) else [confidences[i] for i in rows],
-    )

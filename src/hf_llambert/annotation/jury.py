@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import combinations
 from typing import Literal, get_args
 
 import numpy as np
-from datasets import Dataset, Features
+from datasets import Dataset
 from numpy.typing import NDArray
+from scipy.special import logit
 
+from hf_llambert.annotation.asked import COMMON
 from hf_llambert.annotation.calibration import Calibration, uncalibrated
 from hf_llambert.tasks.questions import ABSTAIN
+from hf_llambert.tasks.spec import TaskSpec
 
 JuryMethod = Literal["dawid_skene", "majority", "mace", "mean"]
 _FEWEST = 3
@@ -90,13 +94,14 @@ def posterior(
 def jury_columns(
     annotated: Dataset,
     members: Sequence[str],
-    features: Features,
+    task: TaskSpec,
     method: JuryMethod = "dawid_skene",
     calibrations: Mapping[str, Calibration] | None = None,
     seed: int = 42,
 ) -> tuple[Dataset, dict]:
     """
-    Combine several annotators of the same rows into the ordinary columns `llm_label`, `llm_confidence`, ...
+    Combine several annotators of the same rows into the ordinary columns `llm_label`, `llm_confidence`, ... Where several
+    labels may hold each is decided by itself; on a scale the jury's answer is the mean, whatever the method.
 
     `llm_scores` is the logarithm of the posterior, so that a student can be trained on it with `soft_targets`. Where no
     member gave a label, or two labels are exactly as likely, the jury abstains.
@@ -104,7 +109,7 @@ def jury_columns(
     Args:
         annotated (`Dataset`): With columns `NAME_label`, `NAME_scores` and so on of each member.
         members (`Sequence[str]`): Their names.
-        features (`Features`): Those of the columns to add: a member's [`LLMLabeler.features`].
+        task (`TaskSpec`): The task of one question that they answered.
         method (`str`, defaults to `"dawid_skene"`): See [`posterior`]; or `mean`, of the members' probabilities, which
             needs scores.
         calibrations (`Mapping[str, Calibration]`, *optional*): What turns each member's scores into probabilities, for
@@ -113,54 +118,186 @@ def jury_columns(
 
     Returns:
         `tuple[Dataset, dict]`: The rows with the jury's columns, and how the members agree: `agreement` of each with the
-        jury, `pairs` (share of equal labels and Cohen's kappa), `believed` (see [`posterior`]), `n_ties`.
+        jury, `pairs` (share of equal labels and Cohen's kappa), `believed` (see [`posterior`]), `n_ties`; of a scale
+        `mean_distance` of each from the jury and Krippendorff's `alpha`.
 
     Raises:
         ValueError: The method is unknown, or `mean` without scores.
     """
-    votes, num_labels = {name: annotated[f"{name}_label"][:] for name in members}, features["llm_label"].num_classes
-    believed: dict[str, float] = {}
-    if method == "mean":
-        probabilities = _mean(annotated, members, num_labels, calibrations or {})
-    else:
-        probabilities, believed = posterior(votes, num_labels, method, seed)
-    best = probabilities.max(1)
-    tied = (np.isclose(probabilities, best[:, None], rtol=0, atol=1e-9).sum(1) > 1) & (best > 0)
-    decided = (best > 0) & ~tied
-    labels = np.where(decided, probabilities.argmax(1), ABSTAIN)
-    clipped = np.clip(probabilities, _SMALLEST, None)
-    scores = np.log(clipped / clipped.sum(1, keepdims=True))
+    question = task.question
+    found = _JURIES[question.kind](annotated, members, task, method, calibrations or {}, seed)
+    decided, tied = found.decided, found.tied
     failed = np.all([[s == "failed" for s in annotated[f"{name}_status"]] for name in members], axis=0)
     reason = np.select(
         [decided, tied, failed], ["", "the jury is tied", "no teacher could be asked"], "no member gave a label"
     )
-    columns: dict[str, list] = {
-        "llm_label": [int(label) for label in labels],
-        "llm_confidence": [float(p) if d else None for p, d in zip(best, decided, strict=True)],
-        "llm_scores": [row.tolist() if d else None for row, d in zip(scores, decided, strict=True)],
-        "llm_response": [None] * len(annotated),
-        "llm_status": np.select([decided, failed & ~tied], ["ok", "failed"], "abstained").tolist(),
-        "llm_reason": [str(why) or None for why in reason],
-        "llm_truncated": np.any([annotated[f"{name}_truncated"][:] for name in members], axis=0).tolist(),
+    none = {**question.no_answer(), "confidence": None, "scores": None}
+    columns = {
+        end: [value if d else none[end] for value, d in zip(values, decided, strict=True)]
+        for end, values in found.columns.items()
     }
-    for name, feature in features.items():
-        annotated = annotated.add_column(name, columns[name], feature=feature)
-    return annotated, {"n_ties": int(tied.sum()), "believed": believed, **_compared_votes(votes, labels)}
+    columns |= {
+        "response": [None] * len(annotated),
+        "status": np.select([decided, failed & ~tied], ["ok", "failed"], "abstained").tolist(),
+        "reason": [str(why) or None for why in reason],
+        "truncated": np.any([annotated[f"{name}_truncated"][:] for name in members], axis=0).tolist(),
+    }
+    for end, feature in {**question.own_features(), **COMMON}.items():
+        annotated = annotated.add_column(f"llm_{end}", columns[end], feature=feature)
+    return annotated, {"n_ties": int(tied.sum()), **found.agreement}
+
+
+@dataclass(frozen=True)
+class _Found:
+    """
+    What a jury decided: columns by the ends of their names, in which rows it did and in which it is tied, and how its members
+    agree.
+    """
+
+    columns: dict[str, list]
+    decided: NDArray[np.bool_]
+    tied: NDArray[np.bool_]
+    agreement: dict
+
+
+def _choice_jury(
+    annotated: Dataset,
+    members: Sequence[str],
+    task: TaskSpec,
+    method: JuryMethod,
+    calibrations: Mapping[str, Calibration],
+    seed: int,
+) -> _Found:
+    votes = {name: annotated[f"{name}_label"][:] for name in members}
+    believed: dict[str, float] = {}
+    if method == "mean":
+        probabilities = _mean(annotated, members, task, calibrations)
+    else:
+        probabilities, believed = posterior(votes, task.num_labels, method, seed)
+    best = probabilities.max(1)
+    tied = (np.isclose(probabilities, best[:, None], rtol=0, atol=1e-9).sum(1) > 1) & (best > 0)
+    decided = (best > 0) & ~tied
+    labels = np.where(decided, probabilities.argmax(1), ABSTAIN)
+    columns = {
+        "label": labels.tolist(),
+        "confidence": best.tolist(),
+        "scores": np.log(_floored(probabilities)).tolist(),
+    }
+    return _Found(columns, decided, tied, {"believed": believed, **_compared_votes(votes, labels)})
+
+
+def _choices_jury(
+    annotated: Dataset,
+    members: Sequence[str],
+    task: TaskSpec,
+    method: JuryMethod,
+    calibrations: Mapping[str, Calibration],
+    seed: int,
+) -> _Found:
+    """Each label is decided by itself, as one of two."""
+    given = {name: task.question.targets(annotated[f"{name}_labels"][:]) for name in members}
+    voted = ~np.all([np.isnan(votes).any(1) for votes in given.values()], axis=0)
+    if method == "mean":
+        probabilities, believed = _mean(annotated, members, task, calibrations), {}
+    else:
+        probabilities, believed = np.zeros((len(annotated), task.num_labels)), dict.fromkeys(members, 0.0)
+        for k in range(task.num_labels):
+            votes = {name: np.nan_to_num(of[:, k], nan=ABSTAIN).astype(int).tolist() for name, of in given.items()}
+            found, of_label = posterior(votes, 2, method, seed)
+            probabilities[:, k] = found[:, 1]
+            believed = {name: believed[name] + of_label.get(name, 0.0) / task.num_labels for name in believed}
+        believed = believed if method in ("dawid_skene", "mace") else {}
+    tied = voted & np.isclose(probabilities, 0.5, rtol=0, atol=1e-9).any(1)
+    columns = task.question.decided(probabilities)
+    columns["scores"] = logit(np.clip(probabilities, _SMALLEST, 1 - _SMALLEST)).tolist()
+    decided = voted & ~tied
+    chosen = probabilities > 0.5
+    agreement = {
+        name: float((of[both] == chosen[both]).mean()) if (both := decided & ~np.isnan(of).any(1)).any() else None
+        for name, of in given.items()
+    }
+    return _Found(columns, decided, tied, {"believed": believed, "agreement": agreement, "pairs": []})
+
+
+def _scale_jury(
+    annotated: Dataset,
+    members: Sequence[str],
+    task: TaskSpec,
+    method: JuryMethod,  # noqa: ARG001  (a mean, whatever is asked for: levels are numbers)
+    calibrations: Mapping[str, Calibration],
+    seed: int,  # noqa: ARG001
+) -> _Found:
+    """The mean of the members' distributions, those of members without scores being all on their values."""
+    question = task.question
+    values = {name: annotated[f"{name}_value"][:] for name in members}
+    total, voters = np.zeros((len(annotated), task.num_labels)), np.zeros(len(annotated))
+    for name, given in values.items():
+        shares = question.targets(given)
+        scores = annotated[f"{name}_scores"]
+        rows = [i for i, row in enumerate(scores) if row is not None]
+        if rows:
+            calibration = calibrations.get(name) or uncalibrated(task.num_labels, question.kind)
+            shares[rows] = calibration.probabilities([scores[i] for i in rows])
+        there = ~np.isnan(shares).any(1)
+        total[there] += shares[there]
+        voters += there
+    decided = voters > 0
+    mean = total / np.maximum(voters, 1)[:, None]
+    columns = question.decided(mean)
+    columns["scores"] = np.log(_floored(mean)).tolist()
+    units = [[value for value in row if value is not None] for row in zip(*values.values(), strict=True)]
+    jury = np.array(columns["value"])
+    off = {
+        name: [abs(value - whole) for value, whole in zip(given, jury, strict=True) if value is not None]
+        for name, given in values.items()
+    }
+    agreement = {name: float(np.mean(some)) if some else None for name, some in off.items()}
+    none = np.zeros(len(annotated), dtype=bool)
+    return _Found(columns, decided, none, {"believed": {}, "mean_distance": agreement, "alpha": interval_alpha(units)})
+
+
+_JURIES = {"choice": _choice_jury, "choices": _choices_jury, "scale": _scale_jury}
+
+
+def interval_alpha(units: Sequence[Sequence[float]]) -> float | None:
+    """
+    Krippendorff's alpha for numbers (interval data): 1 is full agreement, 0 what chance would give.
+
+    Args:
+        units (`Sequence[Sequence[float]]`): The numbers that each row was given, by however many annotators.
+
+    Returns:
+        `float`: By squared differences, Krippendorff (2011), "Computing Krippendorff's Alpha-Reliability". `None` where it is
+        not defined: no two numbers in any row, or all of them equal.
+    """
+    shared = [np.asarray(unit, dtype=np.float64) for unit in units if len(unit) > 1]
+    if not shared:
+        return None
+    every = np.concatenate(shared)
+    expected = 2 * every.var() * len(every) / (len(every) - 1)
+    observed = sum(2 * unit.var() * len(unit) ** 2 / (len(unit) - 1) for unit in shared) / len(every)
+    return float(1 - observed / expected) if expected > 0 else None
+
+
+def _floored(probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
+    clipped = np.clip(probabilities, _SMALLEST, None)
+    return clipped / clipped.sum(1, keepdims=True)
 
 
 def _mean(
-    annotated: Dataset, members: Sequence[str], num_labels: int, calibrations: Mapping[str, Calibration]
+    annotated: Dataset, members: Sequence[str], task: TaskSpec, calibrations: Mapping[str, Calibration]
 ) -> NDArray[np.float64]:
+    question, num_labels = task.question, task.num_labels
     total, given = np.zeros((len(annotated), num_labels)), np.zeros((len(annotated), 1))
     for name in members:
-        column, labels = annotated[f"{name}_scores"], annotated[f"{name}_label"][:]
+        column, answers = annotated[f"{name}_scores"], annotated[f"{name}_{question.answer_column}"][:]
         rows = [i for i, scores in enumerate(column) if scores is not None]
-        if len(rows) < sum(label != ABSTAIN for label in labels):
+        if len(rows) < sum(map(question.is_answer, answers)):
             raise ValueError(
                 f"The jury method mean needs scores, and '{name}' gave none. Use majority or dawid_skene."
             )
         if rows:
-            calibration = calibrations.get(name) or uncalibrated(num_labels)
+            calibration = calibrations.get(name) or uncalibrated(num_labels, question.kind)
             total[rows] += calibration.probabilities([column[i] for i in rows])
             given[rows] += 1
     return total / np.maximum(given, 1)

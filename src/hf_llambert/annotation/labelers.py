@@ -5,23 +5,24 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from datasets import ClassLabel, Dataset, Features, IterableDataset, List, Value
+from datasets import Dataset, Features, IterableDataset
 
 from hf_llambert import __version__
-from hf_llambert.annotation.calibration import CONTENT_FREE, Calibration, uncalibrated
-from hf_llambert.annotation.ledger import Ledger, reply_key
+from hf_llambert.annotation.asked import COMMON, Asked, calibrations_of, prefix, whole
+from hf_llambert.annotation.calibration import CONTENT_FREE, Calibration
+from hf_llambert.annotation.ledger import Ledger
 from hf_llambert.annotation.limits import Spending
 from hf_llambert.annotation.published import published_note
 from hf_llambert.data import refuse_own_columns
+from hf_llambert.gold import GoldColumns
 from hf_llambert.shown import scrubbed
 from hf_llambert.tasks.logs import get_logger
-from hf_llambert.tasks.questions import ABSTAIN
 from hf_llambert.tasks.spec import TaskSpec
 from hf_llambert.tasks.texts import TextColumn, column_names, empty_fields, row_texts, why_unusable
-from hf_llambert.teachers.base import Reply, Teacher
+from hf_llambert.teachers.base import Reply, Teacher, ask_branches, asks_together
 
 logger = get_logger(__name__)
 
@@ -48,7 +49,7 @@ def refuse_unshown(columns: Iterable[str], wanted: TextColumn, task: TaskSpec) -
             raise ValueError(f"Column '{name}' not found in {present}. {how}")
 
 
-def check_fields(data: Dataset, column: TextColumn, task: TaskSpec, gold_column: str | None) -> None:
+def check_fields(data: Dataset, column: TextColumn, task: TaskSpec, gold: GoldColumns) -> None:
     """
     Look at the columns that the prompt shows, before anybody is asked. Rows that lack some of several fields are asked
     about; a warning counts them.
@@ -60,9 +61,11 @@ def check_fields(data: Dataset, column: TextColumn, task: TaskSpec, gold_column:
     names = column_names(column)
     if len(names) == 1:
         return
-    if gold_column in names:
+    given = list(gold.values()) if isinstance(gold, Mapping) else [gold]
+    shown = [name for columns in given if columns is not None for name in column_names(columns) if name in names]
+    if shown:
         raise ValueError(
-            f"The prompt of task '{task.name}' shows the column '{gold_column}' of the gold labels. Measure by another "
+            f"The prompt of task '{task.name}' shows the column '{shown[0]}' of the gold labels. Measure by another "
             f"(gold_column=..., --label_column), or take it out of the instruction."
         )
     for name, count in empty_fields(data, names).items():
@@ -79,8 +82,8 @@ class LLMLabeler:
     Annotates batches of texts; made for `dataset.map(llm_label, batched=True)`.
 
     Adds the columns `llm_label`, `llm_confidence`, `llm_scores`, `llm_response`, `llm_status`, `llm_reason` and
-    `llm_truncated`; see [`~LLMLabeler.features`]. A text that cannot be asked about (null, empty, no string) abstains
-    with its reason; the rest of the batch goes on.
+    `llm_truncated`; see [`~LLMLabeler.features`]. Each of several questions has its own: `llm_NAME_label` and so on. A text
+    that cannot be asked about (null, empty, no string) abstains with its reason; the rest of the batch goes on.
 
     Every reply is in the ledger before the next batch of the model begins, so an interrupted run asks nothing twice.
     The labeler pickles to its configuration, never to weights: `map` caches its result and `num_proc` works.
@@ -91,7 +94,10 @@ class LLMLabeler:
         ledger (`str` or `Path`): Directory that keeps the replies.
         text_column (`str` or `Sequence[str]`, defaults to `"text"`): Column of the texts, which `{text}` of the task stands for.
             A task of other fields has their columns beside it; see [`TaskSpec.columns`].
-        calibration (`Calibration`, *optional*): Applied to scores. Defaults to none.
+        calibration (`Calibration` or `Mapping[str, Calibration]`, *optional*): Applied to scores; of several questions by name.
+            Defaults to none.
+        ask_apart (`bool`, defaults to `False`): Where text comes back: ask each of several questions by itself, not all in one
+            request. (In score mode each has scores of its own anyway.)
 
     Example:
 
@@ -109,17 +115,16 @@ class LLMLabeler:
         teacher: Teacher,
         ledger: str | Path,
         text_column: TextColumn = "text",
-        calibration: Calibration | None = None,
+        calibration: Calibration | Mapping[str, Calibration] | None = None,
+        ask_apart: bool = False,
     ) -> None:
-        if calibration is not None and len(calibration.bias) != task.num_labels:
-            raise ValueError(
-                f"The calibration has {len(calibration.bias)} biases, task '{task.name}' has {task.num_labels} labels."
-            )
+        self.calibrations = calibrations_of(task, calibration)
+        """By the names of [`TaskSpec.parts`]."""
+        self.ask_apart = ask_apart
         self.task = task
         self.teacher = teacher
         self.ledger = Ledger(ledger)
         self.text_column = task.columns(text_column)
-        self.calibration = calibration or uncalibrated(task.num_labels)
 
     @classmethod
     def from_dataset(
@@ -170,7 +175,7 @@ class LLMLabeler:
 
     def label(self, texts: Sequence[object], rank: int | None = None) -> dict[str, list]:
         """The columns for a list of texts; see [`row_texts`]."""
-        return self._columns(list(texts), self.replies(texts, rank=rank))
+        return self._asked.columns(texts, self._replies(texts, rank), self.calibrations)
 
     def replies(
         self,
@@ -191,40 +196,52 @@ class LLMLabeler:
         Returns:
             `dict[str, Reply]`: Replies by text. A failed one carries its error.
         """
+        replies = self._replies(texts, rank, progress, spending)
+        return {text: whole(of_text) for text, of_text in replies.items()}
+
+    def _replies(
+        self,
+        texts: Sequence[object],
+        rank: int | None = None,
+        progress: Callable[[int], None] | None = None,
+        spending: Spending | None = None,
+    ) -> dict[str, tuple[Reply, ...]]:
+        """As [`~LLMLabeler.replies`]: a reply for each of `_requests`."""
         usable = list(dict.fromkeys(text for text in texts if isinstance(text, str) and why_unusable(text) is None))
-        keys = {text: self._key(text) for text in usable}
-        known = self.ledger.get(keys.values())
-        replies = {text: known[key] for text, key in keys.items() if key in known}
-        missing = [text for text in usable if text not in replies]
-        if progress and replies:
-            progress(len(replies))
-        if missing:
+        keys = {text: self._asked.keys(text) for text in usable}
+        found = self.ledger.get(key for of_text in keys.values() for key in of_text)
+        known = {
+            text: {k: found[key] for k, key in enumerate(of_text) if key in found} for text, of_text in keys.items()
+        }
+        groups: dict[tuple[int, ...], list[str]] = {}  # texts that lack the same replies are asked about together
+        for text, there in known.items():
+            if len(there) < len(self._asked.requests):
+                groups.setdefault(tuple(k for k in range(len(self._asked.requests)) if k not in there), []).append(
+                    text
+                )
+        done = len(usable) - sum(map(len, groups.values()))
+        if progress and done:
+            progress(done)
+        if groups:
             self.ledger.prepare()
-        left = missing
-        while left and (room := spending.room(len(left)) if spending else len(left)):
-            asked, left = left[:room], left[room:]
-            for part in self.teacher.ask(self.task, asked, rank):
-                fresh = {asked[i]: reply for i, reply in part.items()}
-                self.ledger.put({keys[text]: reply for text, reply in fresh.items()}, self._identity)
-                replies |= fresh
-                if progress:
-                    progress(len(fresh))
-                if spending:
-                    spending.add_batch(list(fresh.values()))
-                    if len(replies) < len(usable) and spending.over():
-                        break
-            if not all(text in replies for text in asked):
-                break
-        lost = [text for text in missing if text not in replies]
+        asking = _Asking(self, rank, progress, spending, keys, known, len(usable), done)
+        for lacking, missing in groups.items():
+            asking.about(missing, lacking)
+        lost = [text for text, there in known.items() if len(there) < len(self._asked.requests)]
         if lost and spending and spending.why:
             spending.left_out += len(lost)
-            return replies | {text: Reply(error=spending.limits.reason) for text in lost}
-        if lost:
+            for text in lost:
+                known[text] |= {
+                    k: Reply(error=spending.limits.reason)
+                    for k in range(len(self._asked.requests))
+                    if k not in known[text]
+                }
+        elif lost:
             raise RuntimeError(
-                f"{type(self.teacher).__name__} left {len(lost)} of {len(missing)} texts without a reply. The replies "
-                f"that came are in the ledger; run again."
+                f"{type(self.teacher).__name__} left {len(lost)} of {sum(map(len, groups.values()))} texts without a reply. "
+                f"The replies that came are in the ledger; run again."
             )
-        return replies
+        return {text: tuple(there[k] for k in range(len(self._asked.requests))) for text, there in known.items()}
 
     def recall(self, batch: Mapping[str, list], unasked: str = "not asked yet") -> dict[str, list]:
         """
@@ -235,11 +252,16 @@ class LLMLabeler:
 
     def recalled(self, texts: Sequence[object], unasked: str = "not asked yet") -> dict[str, list]:
         """As [`~LLMLabeler.recall`], of texts."""
-        keys = {text: self._key(text) for text in texts if isinstance(text, str) and why_unusable(text) is None}
-        known = self.ledger.get(keys.values())
-        errors = self.ledger.errors(key for key in keys.values() if key not in known)
-        replies = {text: known.get(key) or Reply(error=errors.get(key, unasked)) for text, key in keys.items()}
-        return self._columns(list(texts), replies)
+        usable = dict.fromkeys(text for text in texts if isinstance(text, str) and why_unusable(text) is None)
+        keys = {text: self._asked.keys(text) for text in usable}
+        every = [key for of_text in keys.values() for key in of_text]
+        known = self.ledger.get(every)
+        errors = self.ledger.errors(key for key in every if key not in known)
+        replies = {
+            text: tuple(known.get(key) or Reply(error=errors.get(key, unasked)) for key in of_text)
+            for text, of_text in keys.items()
+        }
+        return self._asked.columns(texts, replies, self.calibrations)
 
     def spent(self, texts: Sequence[object]) -> tuple[float, tuple[int, int]]:
         """
@@ -255,25 +277,36 @@ class LLMLabeler:
         return sum(reply.seconds for reply in replies), tokens
 
     def known(self, texts: Sequence[object]) -> list[Reply]:
-        """The replies to these texts that are in the ledger, each once. Asks nothing."""
+        """The replies to these texts that are in the ledger, each once; several about a text, where it was asked several."""
         return list(self.ledger.get(self._keys(texts)).values())
 
     def _keys(self, texts: Sequence[object]) -> set[str]:
-        return {self._key(text) for text in texts if isinstance(text, str) and why_unusable(text) is None}
+        usable = {text for text in texts if isinstance(text, str) and why_unusable(text) is None}
+        return {key for text in usable for key in self._asked.keys(text)}
 
     def answered_at(self, texts: Sequence[str]) -> dict[str, float]:
-        """When each text that is in the ledger was answered, in seconds since 1970. Asks nothing."""
-        keys = {text: self._key(text) for text in texts}
-        times = self.ledger.asked_at(keys.values())
-        return {text: times[key] for text, key in keys.items() if key in times}
+        """When each text whose replies are all in the ledger was answered, in seconds since 1970. Asks nothing."""
+        keys = {text: self._asked.keys(text) for text in texts}
+        times = self.ledger.asked_at(key for of_text in keys.values() for key in of_text)
+        return {
+            text: max(times[key] for key in of_text)
+            for text, of_text in keys.items()
+            if all(key in times for key in of_text)
+        }
 
-    def content_free_scores(self) -> list[tuple[float, ...]]:
-        """Scores of texts that say nothing, for contextual calibration. Asked once, kept in the ledger."""
+    def content_free_scores(self, part: str = "") -> list[tuple[float, ...]]:
+        """
+        Scores of texts that say nothing, for contextual calibration. Asked once, kept in the ledger.
+
+        Args:
+            part (`str`, defaults to the only question): By the names of [`TaskSpec.parts`].
+        """
         if self.teacher.mode != "score":
             raise ValueError("Contextual calibration needs scores. Use a teacher with mode='score'.")
         texts = [self.task.filled(text) for text in CONTENT_FREE]
-        replies = self.replies(texts)
-        return [scores for text in texts if (scores := replies[text].scores) is not None]
+        replies = self._replies(texts)
+        found = (self._asked.scores(part, replies[text]) for text in texts)
+        return [scores for scores in found if scores is not None]
 
     def features(self, base: Dataset | IterableDataset | Features | None = None) -> Features:
         """
@@ -283,13 +316,9 @@ class LLMLabeler:
         """
         own = Features(
             {
-                "llm_label": ClassLabel(names=list(self.task.labels)),
-                "llm_confidence": Value("float32"),
-                "llm_scores": List(Value("float32")),
-                "llm_response": Value("string"),
-                "llm_status": Value("string"),
-                "llm_reason": Value("string"),
-                "llm_truncated": Value("bool"),
+                f"{prefix(name)}_{end}": feature
+                for name, one in self.task.parts.items()
+                for end, feature in {**one.question.own_features(), **COMMON}.items()
             }
         )
         present = base if isinstance(base, Features) or base is None else base.features
@@ -297,6 +326,12 @@ class LLMLabeler:
         if base is not None and present is None:
             raise ValueError("This streaming dataset does not know its features. Pass Features({...}) of its columns.")
         return Features({**(present or {}), **own})
+
+    @property
+    def calibration(self) -> Calibration:
+        """The calibration of the only question; see `calibrations`."""
+        (only,) = self.calibrations.values()
+        return only
 
     def __getstate__(self) -> dict[str, object]:
         """The configuration, the version and how often asking failed: what `map` must hash to be right to cache."""
@@ -308,56 +343,74 @@ class LLMLabeler:
             "ledger": str(self.ledger.folder.absolute()),
             "failures": self.ledger.failures(),
             "text_column": self.text_column,
-            "calibration": self.calibration,
+            "calibration": self.calibrations,
+            "ask_apart": self.ask_apart,
         }
 
     def __setstate__(self, state: dict) -> None:
         self.__init__(  # type: ignore[misc]  # the state is the arguments
-            state["task"], state["teacher"], state["ledger"], state["text_column"], state["calibration"]
+            *(state[name] for name in ("task", "teacher", "ledger", "text_column", "calibration", "ask_apart"))
         )
 
     @functools.cached_property
     def _identity(self) -> dict[str, object]:
         return self.teacher.identity()
 
+    @functools.cached_property
+    def _asked(self) -> Asked:
+        return Asked(self.task, self.teacher.mode, self.ask_apart, self._identity)
+
     def question(self) -> str:
         """
         A hash of the teacher and the question, without a text. Labelers with one ledger and one hash ask for the same
         replies.
         """
-        return self._key(self.task.filled(""))
+        return "+".join(self._asked.keys(self.task.filled("")))
 
-    def _key(self, text: str) -> str:
-        asked: dict[str, object] = {"messages": self.task.messages(text), "chat": self.task.chat}
-        if self.task.chat:
-            asked["lead_in"] = self.task.lead_in
-        if self.teacher.mode == "score":
-            asked["words"] = self.task.verbalizers
-        return reply_key(self._identity, asked)
 
-    def _columns(self, texts: list, replies: dict[str, Reply]) -> dict[str, list]:
-        rows = [self._row(text, replies) for text in texts]
-        scored = [i for i, row in enumerate(rows) if row["llm_scores"] is not None]
-        if scored:
-            probabilities = self.calibration.probabilities([rows[i]["llm_scores"] for i in scored])
-            for i, p in zip(scored, probabilities, strict=True):
-                rows[i] |= {"llm_label": int(p.argmax()), "llm_confidence": float(np.float32(p.max()))}
-        return {name: [row[name] for row in rows] for name in self.features()}
+@dataclass
+class _Asking:
+    """Asks about texts that lack replies, and puts these into the ledger and into `known`."""
 
-    def _row(self, text: object, replies: dict[str, Reply]) -> dict:
-        row: dict[str, object] = dict.fromkeys(self.features())
-        row |= {"llm_label": ABSTAIN, "llm_status": "abstained", "llm_truncated": False}
-        row["llm_reason"] = why_unusable(text)
-        if row["llm_reason"] is not None or not isinstance(text, str):
-            return row
-        reply = replies[text]
-        row |= {"llm_response": reply.response, "llm_truncated": reply.truncated}
-        if reply.error is not None:
-            return row | {"llm_status": "failed", "llm_reason": reply.error}
-        if reply.scores is not None:
-            return row | {"llm_scores": np.asarray(reply.scores, np.float32).tolist(), "llm_status": "ok"}
-        try:
-            label, reason = self.task.read(reply.response, reply.finish, reply.structured)
-        except Exception as error:  # noqa: BLE001  (one answer, whatever is in it, stops no run)
-            label, reason = ABSTAIN, f"the answer cannot be read ({type(error).__name__})"
-        return row | {"llm_label": label, "llm_reason": reason, "llm_status": "abstained" if reason else "ok"}
+    labeler: LLMLabeler
+    rank: int | None
+    progress: Callable[[int], None] | None
+    spending: Spending | None
+    keys: dict[str, tuple[str, ...]]
+    known: dict[str, dict[int, Reply]]
+    wanted: int
+    done: int
+
+    def about(self, texts: list[str], lacking: tuple[int, ...]) -> None:
+        """Ask what is `lacking`, by number of the request, about each text, until a cap is reached."""
+        left, spending = texts, self.spending
+        while left and (room := spending.room(len(left)) if spending else len(left)):
+            asked, left = left[:room], left[room:]
+            self._batch(asked, lacking)
+            if any(k not in self.known[text] for text in asked for k in lacking):
+                break
+
+    def _batch(self, texts: list[str], lacking: tuple[int, ...]) -> None:
+        labeler = self.labeler
+        # Asked one after the other, each reply is kept before the next request is asked about.
+        turns = [lacking] if asks_together(labeler.teacher) else [(k,) for k in lacking]
+        for turn in turns:
+            tasks = [labeler._asked.requests[k] for k in turn]
+            for part in ask_branches(labeler.teacher, tasks, texts, self.rank):
+                fresh = {texts[i]: dict(zip(turn, replies, strict=True)) for i, replies in part.items()}
+                kept = {self.keys[text][k]: reply for text, some in fresh.items() for k, reply in some.items()}
+                labeler.ledger.put(kept, labeler._identity)
+                if not self._goes_on(fresh):
+                    return
+
+    def _goes_on(self, fresh: dict[str, dict[int, Reply]]) -> bool:
+        for text, some in fresh.items():
+            self.known[text] |= some
+        done = sum(len(self.known[text]) == len(self.keys[text]) for text in fresh)
+        self.done += done
+        if self.progress and done:
+            self.progress(done)
+        if not self.spending:
+            return True
+        self.spending.add_batch([whole(tuple(some.values())) for some in fresh.values()])
+        return self.done >= self.wanted or not self.spending.over()

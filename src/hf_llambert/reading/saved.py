@@ -46,7 +46,11 @@ def read_annotated(run: Path, config: Mapping) -> Dataset:
     """
     rows = read_saved(run / "annotated")
     for name in ("text_column", "gold_column"):
-        for column in column_names(config.get(name) or ()):
+        found = config.get(name) or ()
+        each = (
+            found.values() if isinstance(found, Mapping) else [found]
+        )  # several questions have columns by their names
+        for column in (one for columns in each for one in column_names(columns)):
             if column not in rows.column_names:
                 expected = f"expected a column of {rows.column_names} at 'config.{name}', got {column!r}"
                 raise damaged_note(run / "annotated" / STAGE_FILE, expected)

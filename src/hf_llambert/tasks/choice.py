@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hf_llambert.tasks.question import Parse, Question
-from hf_llambert.tasks.questions import ABSTAIN, LabelValues, label_ids
+from hf_llambert.tasks.questions import ABSTAIN, LabelValues, label_ids, label_reading
 
 if TYPE_CHECKING:
     from datasets import Features
@@ -21,6 +21,7 @@ class Choice(Question):
 
     kind = "choice"
     answer_column = "label"
+    gold_is_name = True
 
     def own_features(self) -> Features:
         from datasets import ClassLabel, Features
@@ -41,6 +42,12 @@ class Choice(Question):
     def is_answer(self, answer: object) -> bool:
         return answer is not None and answer != ABSTAIN
 
+    def right(self, answers: Sequence, gold: Sequence) -> NDArray[np.bool_]:
+        return np.asarray(answers) == np.asarray(gold)
+
+    def named(self, answer: object) -> list[str]:
+        return [self.labels[answer]]  # type: ignore[call-overload]
+
     def gold(
         self,
         values: Sequence[object],
@@ -49,6 +56,18 @@ class Choice(Question):
         label_values: LabelValues = "auto",
     ) -> list:
         return label_ids(values, self.labels, column, label_map, label_values)
+
+    def reading(
+        self,
+        values: Sequence[object],
+        column: str,
+        label_map: Mapping[str, str] | None = None,
+        label_values: LabelValues = "auto",
+    ) -> LabelValues:
+        return label_reading(values, self.labels, column, label_map, label_values)
+
+    def held(self, answer: object) -> Sequence[int]:
+        return [int(answer)] if self.is_answer(answer) else []  # type: ignore[call-overload]
 
     def targets(self, answers: Sequence[object]) -> NDArray[np.float64]:
         out = np.full((len(answers), len(self.labels)), np.nan)

@@ -13,7 +13,7 @@ from scipy.special import expit
 
 from hf_llambert.tasks.label_names import is_missing
 from hf_llambert.tasks.question import Parse, Question
-from hf_llambert.tasks.questions import ABSTAIN, LabelValues, label_ids
+from hf_llambert.tasks.questions import ABSTAIN, LabelValues, label_ids, label_reading
 
 if TYPE_CHECKING:
     from datasets import Features
@@ -37,6 +37,7 @@ class Choices(Question):
     answer_column = "labels"
     keys = (*Question.keys, "yes_no")
     is_json = True
+    gold_may_be_columns = True
 
     def own_features(self) -> Features:
         from datasets import ClassLabel, Features, List
@@ -60,6 +61,13 @@ class Choices(Question):
     def column(self, answers: Sequence[object]) -> dict[str, list]:
         return {"labels": list(answers)}
 
+    def right(self, answers: Sequence, gold: Sequence) -> NDArray[np.bool_]:
+        """Whether all labels of a row are people's, and no other."""
+        return np.array([set(one) == set(other) for one, other in zip(answers, gold, strict=True)], dtype=bool)
+
+    def named(self, answer: object) -> list[str]:
+        return [self.labels[i] for i in answer]  # type: ignore[attr-defined]
+
     def gold(
         self,
         values: Sequence[object],
@@ -73,6 +81,19 @@ class Choices(Question):
         )
         found = [None if row is None else [next(ids) for _ in row] for row in rows]
         return [None if row is None else sorted({i for i in row if i != ABSTAIN}) for row in found]
+
+    def reading(
+        self,
+        values: Sequence[object],
+        column: str,
+        label_map: Mapping[str, str] | None = None,
+        label_values: LabelValues = "auto",
+    ) -> LabelValues:
+        items = [item for value in values for item in self._items(value, column, label_map or {}) or ()]
+        return label_reading(items, self.labels, column, label_map, label_values)
+
+    def held(self, answer: object) -> Sequence[int]:
+        return [] if answer is None else list(answer)  # type: ignore[call-overload]
 
     def _items(self, value: object, column: str, label_map: Mapping[str, str]) -> list | None:
         """The labels in a cell: a list, a list in JSON, or names between `;`, `|` or `,`."""
@@ -143,6 +164,9 @@ class Choices(Question):
 
     def joined(self, scores: Sequence[Sequence[float]]) -> tuple[float, ...]:
         return tuple(yes - no for yes, no in scores)
+
+    def of_branches(self, labels: Sequence[int]) -> object:
+        return [i for i, label in enumerate(labels) if label == 0]
 
     def shown(self, answer: object) -> list[tuple[str, str]]:
         """Every label that holds, and the first that does not."""

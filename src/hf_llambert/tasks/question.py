@@ -49,6 +49,10 @@ class Question:
     """Keys in the YAML file."""
     is_json: ClassVar[bool] = False
     """Whether the answer is JSON where text comes back, even if nothing else is asked."""
+    gold_is_name: ClassVar[bool] = False
+    """Whether gold is one name a row, which files are read for as it is written: `01` stays `01`."""
+    gold_may_be_columns: ClassVar[bool] = False
+    """Whether gold may stand in a column for each label, that says whether it holds."""
 
     def __post_init__(self) -> None:
         if not self.verbalizers:
@@ -70,6 +74,10 @@ class Question:
     def missing(self) -> object:
         """What stands in the answer's column where there is no answer."""
         return self.no_answer()[self.answer_column]
+
+    def named(self, answer: object) -> list[str]:
+        """The names of the labels in an answer."""
+        raise NotImplementedError
 
     def answers(self, labels: Sequence[int]) -> list:
         """Answers as gold has them from the ids of single labels, -1 where there is none."""
@@ -113,6 +121,10 @@ class Question:
         """Whether a value of the answer's column is an answer, and not the lack of one."""
         return answer is not None
 
+    def right(self, answers: Sequence, gold: Sequence) -> NDArray[np.bool_]:
+        """Whether each answer is what people said, both as gold has them and without missing ones."""
+        raise NotImplementedError
+
     def gold(
         self,
         values: Sequence[object],
@@ -133,6 +145,20 @@ class Question:
             ValueError: Some values cannot be read, or fit two readings.
         """
         raise NotImplementedError
+
+    def reading(
+        self,
+        values: Sequence[object],
+        column: str,
+        label_map: Mapping[str, str] | None = None,
+        label_values: LabelValues = "auto",
+    ) -> LabelValues:
+        """What a whole column holds, so that some of its rows are read as all are; arguments as in [`~Question.gold`]."""
+        return label_values
+
+    def held(self, answer: object) -> Sequence[int]:
+        """Ids of the labels that an answer gives by name."""
+        return ()
 
     def targets(self, answers: Sequence[object]) -> NDArray[np.float64]:
         """What a student learns from answers as gold has them: (rows, labels), NaN in rows without one."""
@@ -175,6 +201,11 @@ class Question:
         """The scores of the question from those of its branches."""
         (only,) = scores
         return tuple(only)
+
+    def of_branches(self, labels: Sequence[int]) -> object:
+        """The answer from the labels of its branches, as gold has it."""
+        (only,) = self.answers(list(labels))
+        return only
 
     def shown(self, answer: object) -> list[tuple[str, str]]:
         """How a worked example asks and answers in score mode: words and answer of one turn or several."""

@@ -151,10 +151,12 @@ def parse_label_map(pairs: Iterable[str], option: str = "label_map") -> dict[str
     return out
 
 
-def gold_reading(label_map: Mapping[str, str] | None, label_values: LabelValues) -> dict[str, object]:
-    """How gold was said to be read, for a stage's notes; nothing where nothing was said."""
+def gold_reading(
+    label_map: Mapping | None, label_values: LabelValues | Mapping[str, LabelValues]
+) -> dict[str, object]:
+    """How gold was said to be read, of several questions by their names, for a stage's notes; nothing where nothing was said."""
     return ({"label_map": dict(label_map)} if label_map else {}) | (
-        {} if label_values == "auto" else {"label_values": label_values}
+        {} if label_values in ("auto", {}) else {"label_values": label_values}
     )
 
 

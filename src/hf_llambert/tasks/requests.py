@@ -66,13 +66,16 @@ def _derived(task: TaskSpec, question: Question, **other: object) -> TaskSpec:
 
 
 def score_turns(task: TaskSpec) -> tuple[tuple[str, str], ...]:
-    """The worked examples in score mode: what is asked and answered in each turn. The first of an example has its text."""
+    """
+    The worked examples in score mode: what is asked and answered in each turn. The first of an example has its text. In a
+    plain prompt an answer that a lead-in begins has a line of its own.
+    """
     turns = []
     for example in task.examples:
         shown = task.instruct(example.text) + "\n\n"
         for question, answer in zip(task.questions, example.label, strict=True):
             for ask, answered in question.shown(answer):
-                turns.append((shown + ask, answered))
+                turns.append((shown + ask + ("" if task.chat or not question.lead_in else "\n"), answered))
                 shown = ""
     return tuple(turns)
 

@@ -74,6 +74,19 @@ class Scale(Question):
             for answer in answers
         ]
 
+    @property
+    def half_step(self) -> float:
+        """Half the distance of the two levels that are nearest to each other."""
+        return float(np.diff(self.levels).min() / 2)
+
+    def right(self, answers: Sequence, gold: Sequence) -> NDArray[np.bool_]:
+        """Whether each answer is at most half a step from people's."""
+        off = np.abs(np.asarray(answers, dtype=float) - np.asarray(gold, dtype=float))
+        return off <= self.half_step + 1e-6 * np.ptp(self.levels)  # answers are float32
+
+    def named(self, answer: object) -> list[str]:
+        return [self.labels[self.nearest([answer])[0]]]
+
     def gold(
         self,
         values: Sequence[object],

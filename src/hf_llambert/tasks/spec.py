@@ -116,7 +116,8 @@ class TaskSpec:
         if len(self.questions) == 1:
             (only,) = self.questions
             for of_question in ("labels", "verbalizers", "descriptions", "lead_in"):
-                object.__setattr__(self, of_question, getattr(only, of_question))
+                if of_question != "lead_in" or not only.is_json:  # JSON is begun by no words
+                    object.__setattr__(self, of_question, getattr(only, of_question))
             where = f"{where}, question '{only.name}'"
             if fault := only.fault():
                 raise ValueError(f"{where}: {fault}.")
@@ -200,8 +201,11 @@ class TaskSpec:
         The lead-in is not among them for a chat (the answer's turn begins with it); a plain prompt ends with it.
         """
         if not self.chat:
-            gap = "\n" if self.lead_in else " "
-            shown = [f"{asked}{gap}{answered}" for asked, answered in self._shown()]
+            gap = "\n" if self.lead_in and not self.questions else " "  # of a question it stands in what is asked
+            shown = [
+                f"{asked}{'' if self.questions and asked.endswith(chr(10)) else gap}{answered}"
+                for asked, answered in self._shown()
+            ]
             last = f"{self._words(text)}\n{self.lead_in}" if self.lead_in else self._words(text)
             return [{"role": "user", "content": "\n\n".join([*shown, last])}]
         turns: list[Message] = [{"role": "system", "content": self.system}] if self.system is not None else []

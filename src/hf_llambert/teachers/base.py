@@ -9,6 +9,7 @@ from typing import Literal, Protocol
 from hf_llambert.tasks.spec import TaskSpec
 
 Mode = Literal["score", "generate"]
+_TOGETHER = 1024  # texts of which each task is asked before the next texts
 
 
 @dataclass(frozen=True)
@@ -83,3 +84,66 @@ def check(fine: bool, name: str, expected: str, got: object) -> None:
     """Raise a `ValueError` that names the argument unless it is `fine`."""
     if not fine:
         raise ValueError(f"{name} must be {expected}, got {got!r}.")
+
+
+def asks_together(teacher: Teacher) -> bool:
+    """Whether a teacher reads a text once for several tasks; see [`ask_branches`]."""
+    return getattr(teacher, "ask_branches", None) is not None
+
+
+def ask_branches(
+    teacher: Teacher, tasks: Sequence[TaskSpec], texts: Sequence[str], rank: int | None = None
+) -> Iterator[dict[int, tuple[Reply, ...]]]:
+    """
+    Ask several tasks about each text. A teacher that reads a text once for all of them has a method of this name, with these
+    arguments without the first; any other is asked one task after the other.
+
+    Args:
+        teacher (`Teacher`): Who is asked.
+        tasks (`Sequence[TaskSpec]`): Tasks whose prompts begin alike, the text included: those of [`TaskSpec.branches`].
+        texts (`Sequence[str]`): The texts.
+        rank (`int`, *optional*): See [`Teacher`].
+
+    Yields:
+        `dict[int, tuple[Reply, ...]]`: By position in `texts`, in any order, every position once: a reply to each task, in
+        the order of `tasks`. Their seconds and tokens add up to what was computed.
+    """
+    together = getattr(teacher, "ask_branches", None)
+    if together is None or len(tasks) == 1:
+        return ask_apart(teacher, tasks, texts, rank)
+    return together(tasks, texts, rank)
+
+
+def ask_apart(
+    teacher: Teacher, tasks: Sequence[TaskSpec], texts: Sequence[str], rank: int | None = None
+) -> Iterator[dict[int, tuple[Reply, ...]]]:
+    """Ask one task after the other by [`Teacher.ask`]. A text is yielded when it has all its replies; see [`ask_branches`]."""
+    if len(tasks) == 1:
+        for part in teacher.ask(tasks[0], texts, rank):
+            yield {i: (reply,) for i, reply in part.items()}
+        return
+    for start in range(0, len(texts) if tasks else 0, _TOGETHER):
+        window = texts[start : start + _TOGETHER]
+        found: list[dict[int, Reply]] = []
+        for task in tasks[:-1]:
+            found.append({})
+            for part in teacher.ask(task, window, rank):
+                found[-1] |= part
+        for part in teacher.ask(tasks[-1], window, rank):
+            whole = {i: reply for i, reply in part.items() if all(i in of_task for of_task in found)}
+            yield {start + i: (*(of_task[i] for of_task in found), reply) for i, reply in whole.items()}
+
+
+def check_branch(task: TaskSpec) -> None:
+    """
+    Refuse a task that score mode cannot ask as it stands.
+
+    Raises:
+        ValueError: JSON answers it: it has several questions, or one that several labels may answer.
+    """
+    if task.is_json:
+        names = ", ".join(question.name for question in task.questions)
+        raise ValueError(
+            f"Task '{task.name}' asks {names} in one request that JSON answers, and score mode asks one label of several each "
+            f"time. Ask the tasks of task.branches (LLMLabeler does), or use mode='generate'."
+        )

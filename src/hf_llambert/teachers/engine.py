@@ -7,10 +7,9 @@ import inspect
 import math
 import time
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import replace
 
 import torch
 from transformers import DynamicCache, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -19,47 +18,12 @@ from transformers.cache_utils import DynamicLayer
 from hf_llambert.tasks.budget import TokenBudget
 from hf_llambert.teachers.base import Reply
 from hf_llambert.teachers.templates import decoded
+from hf_llambert.teachers.tries import Branches, Ids, WordTrie, branch_mask, common, in_passes
 
 _MIN_PREFIX = 16  # a shorter one costs more to attach than to compute again
 _KEPT_PREFIXES = 4
+_OUT_OF_MEMORY = "out of memory on one text of {} tokens; cut it shorter"
 _KeyValues = list[tuple[torch.Tensor, torch.Tensor]]
-
-
-@dataclass(frozen=True)
-class WordTrie:
-    """
-    The label words as a trie of tokens: each beginning that several words share is computed once.
-
-    Args:
-        labels (`tuple[tuple[tuple[int, ...], ...], ...]`): For each label the token ids of each of its words.
-    """
-
-    labels: tuple[tuple[tuple[int, ...], ...], ...]
-
-    @cached_property
-    def words(self) -> list[tuple[int, ...]]:
-        """All words, without repetition."""
-        return list(dict.fromkeys(word for label in self.labels for word in label))
-
-    @cached_property
-    def nodes(self) -> list[tuple[int, ...]]:
-        """What has to be fed to the model after the prompt: every proper beginning of a word, parents first."""
-        return sorted(
-            {word[:k] for word in self.words for k in range(1, len(word))}, key=lambda node: (len(node), node)
-        )
-
-    def label_scores(self, log_p: dict[tuple[int, ...], torch.Tensor]) -> torch.Tensor:
-        """
-        Log-probability of each label, (rows, labels): of any of its words, and of no longer listed word, so that `1`
-        and `10` do not overlap. `log_p` has that of each word, (rows,).
-        """
-        alone = {}
-        for word in self.words:
-            longer = [w for w in self.words if len(w) > len(word) and w[: len(word)] == word]
-            nearest = [w for w in longer if not any(w[: len(v)] == v for v in longer if len(v) < len(w))]
-            alone[word] = _minus(log_p[word], [log_p[w] for w in nearest])
-        labels = [torch.stack([alone[word] for word in dict.fromkeys(label)]).logsumexp(0) for label in self.labels]
-        return torch.stack(labels, 1)
 
 
 class Engine:
@@ -82,6 +46,7 @@ class Engine:
         layers = DynamicCache(config=model.config).layers
         takes_positions = "position_ids" in inspect.signature(model.forward).parameters
         # Sliding windows, recurrent states and the like cannot be handed from one batch to another.
+        self._takes_mask = model.config._attn_implementation in ("sdpa", "eager")
         self._shares_prefix = takes_positions and bool(layers) and all(type(layer) is DynamicLayer for layer in layers)
 
     def score(
@@ -99,14 +64,96 @@ class Engine:
         Yields:
             `dict[int, Reply]`: By position in `prompts`, batch by batch, the longest first.
         """
-        own_mask = not trie.nodes or self.model.config._attn_implementation in ("sdpa", "eager")
-        log_p_of = self._packed if self._shares_prefix and own_mask else self._fed_apart
+        for part in self.score_branches([[prompt] for prompt in prompts], shared, [trie], batch_tokens):
+            yield {i: reply for i, (reply,) in part.items()}
 
-        def answer(prefix: Sequence[int], rows: list[Sequence[int]]) -> list[Reply]:
-            scores = trie.label_scores(log_p_of(prefix, rows, trie))
-            return [_scored(row) for row in scores.double().cpu().tolist()]
+    def score_branches(
+        self,
+        prompts: Sequence[Sequence[Sequence[int]]],
+        shared: int,
+        tries: Sequence[WordTrie],
+        batch_tokens: int,
+    ) -> Iterator[dict[int, tuple[Reply, ...]]]:
+        """
+        The log-probability of each label of several questions about each text. What the prompts about a text begin with is
+        read once for all of them; where the model cannot do that, or memory is too small for it, once for each.
 
-        return self._in_batches(prompts, shared, batch_tokens, len(trie.nodes), answer)
+        Args:
+            prompts (`Sequence[Sequence[Sequence[int]]]`): For each text the token ids of each question's prompt.
+            shared (`int`): How many tokens at the beginning are the same in all of them.
+            tries (`Sequence[WordTrie]`): The label words of each question.
+            batch_tokens (`int`): Largest padded tokens of a batch, without the shared prefix.
+
+        Yields:
+            `dict[int, tuple[Reply, ...]]`: By position in `prompts`, a reply to each question.
+        """
+        together: dict[tuple[Ids, ...], list[int]] = {}  # by what the questions about a text end with
+        apart: list[int] = []
+        for i, of_text in enumerate(prompts):
+            same = common(of_text)
+            if len(tries) == 1 or (self._takes_mask and self._shares_prefix and same > shared):
+                together.setdefault(tuple(tuple(prompt[same:]) for prompt in of_text), []).append(i)
+            else:
+                apart.append(i)
+        prefix = self._prefix_of(prompts[0][0], shared) if prompts else []
+        for suffixes, rows in together.items():
+            for batch, replies in self._in_passes(prompts, prefix, rows, in_passes(suffixes, tries), batch_tokens):
+                if replies or len(tries) == 1:
+                    yield dict(zip(batch, replies or self._too_large(prompts, batch, 1), strict=True))
+                else:
+                    apart += batch
+        each = [Branches((k,), ((),), (trie,)) for k, trie in enumerate(tries)]
+        begun = [i for i in apart if all(list(prompt[: len(prefix)]) == prefix for prompt in prompts[i])]
+        for start, rows in ((prefix, begun), ([], sorted(set(apart) - set(begun)))):
+            for batch, replies in self._in_passes(prompts, start, rows, each, batch_tokens):
+                yield dict(zip(batch, replies or self._too_large(prompts, batch, len(tries)), strict=True))
+
+    def _in_passes(
+        self,
+        prompts: Sequence[Sequence[Sequence[int]]],
+        prefix: list[int],
+        rows: Sequence[int],
+        passes: Sequence[Branches],
+        batch_tokens: int,
+    ) -> Iterator[tuple[list[int], list[tuple[Reply, ...]] | None]]:
+        """Batches of `rows` with their replies, `None` for a single row that does not fit into memory."""
+
+        def head(i: int, one: Branches) -> Sequence[int]:
+            """What a text's prompts have before the tokens of single questions."""
+            whole = prompts[i][one.members[0]]
+            return whole[len(prefix) : len(whole) - len(one.suffixes[0])]
+
+        def answer(batch: list[int]) -> list[tuple[Reply, ...]]:
+            start = time.perf_counter()
+            columns: list[list[Reply]] = []
+            for one in passes:
+                heads = [head(rows[k], one) for k in batch]
+                fits = self._shares_prefix and (self._takes_mask or not one.nodes)
+                log_p = self._packed(prefix, heads, one) if fits else [self._fed_apart(prefix, heads, *one.tries)]
+                for k, (trie, own) in enumerate(zip(one.tries, one.own_tokens, strict=True)):
+                    read = [own + (0 if k else len(prefix) + len(ids)) for ids in heads]
+                    scores = trie.label_scores(log_p[k]).double().cpu().tolist()
+                    columns.append([replace(_scored(s), input_tokens=n) for s, n in zip(scores, read, strict=True)])
+            seconds = (time.perf_counter() - start) / (len(batch) * len(columns))
+            return [tuple(replace(reply, seconds=seconds) for reply in row) for row in zip(*columns, strict=True)]
+
+        lengths = [max(len(head(i, one)) + len(one.nodes) for one in passes) for i in rows]
+        for batch, done in self._budget.compute(lengths, batch_tokens, answer):
+            yield [rows[k] for k in batch], done
+
+    @staticmethod
+    def _too_large(
+        prompts: Sequence[Sequence[Sequence[int]]], batch: Sequence[int], count: int
+    ) -> list[tuple[Reply, ...]]:
+        longest = max(map(len, prompts[batch[0]]))
+        return [(Reply(error=_OUT_OF_MEMORY.format(longest)),) * count]
+
+    def tokens_read(self, prompts: Sequence[Sequence[int]]) -> tuple[int, int]:
+        """How many tokens are read for several questions about a text, and how many times its own are among them."""
+        if len(prompts) > 1 and not (self._takes_mask and self._shares_prefix):
+            return sum(map(len, prompts)), len(prompts)
+        same = common(prompts)
+        return same + len({tuple(p[same:k]) for p in prompts for k in range(same + 1, len(p) + 1)}), 1
 
     def generate(
         self, prompts: Sequence[Sequence[int]], shared: int, config: GenerationConfig, seed: int, batch_tokens: int
@@ -135,20 +182,10 @@ class Engine:
                 for text, n, was_cut in zip(texts, lengths, cut, strict=True)
             ]
 
-        return self._in_batches(prompts, shared, batch_tokens, config.max_new_tokens or 0, answer)
-
-    def _in_batches(
-        self,
-        prompts: Sequence[Sequence[int]],
-        shared: int,
-        batch_tokens: int,
-        extra: int,
-        answer: Callable[[Sequence[int], list[Sequence[int]]], list[Reply]],
-    ) -> Iterator[dict[int, Reply]]:
         if not prompts:
             return
-        prefix = list(prompts[0][:shared]) if self._shares_prefix and shared >= _MIN_PREFIX else []
-        lengths = [len(prompt) - len(prefix) + extra for prompt in prompts]
+        prefix = self._prefix_of(prompts[0], shared)
+        lengths = [len(prompt) - len(prefix) + (config.max_new_tokens or 0) for prompt in prompts]
 
         def timed(batch: list[int]) -> tuple[list[Reply], float]:
             start = time.perf_counter()
@@ -156,34 +193,38 @@ class Engine:
             return replies, (time.perf_counter() - start) / len(batch)
 
         for batch, done in self._budget.compute(lengths, batch_tokens, timed):
-            error = f"out of memory on one text of {lengths[batch[0]]} tokens; cut it shorter"
-            replies, seconds = done or ([Reply(error=error)], 0.0)
+            replies, seconds = done or ([Reply(error=_OUT_OF_MEMORY.format(lengths[batch[0]]))], 0.0)
             yield {
                 i: replace(reply, seconds=seconds, input_tokens=len(prompts[i]))
                 for i, reply in zip(batch, replies, strict=True)
             }
 
+    def _prefix_of(self, prompt: Sequence[int], shared: int) -> list[int]:
+        return list(prompt[:shared]) if self._shares_prefix and shared >= _MIN_PREFIX else []
+
     @torch.inference_mode()
     def _packed(
-        self, prefix: Sequence[int], rows: list[Sequence[int]], trie: WordTrie
-    ) -> dict[tuple[int, ...], torch.Tensor]:
+        self, prefix: Sequence[int], rows: list[Sequence[int]], branches: Branches
+    ) -> list[dict[Ids, torch.Tensor]]:
         """
-        Log-probability of each word, (rows,), in one pass: the trie's nodes stand behind each text, and each sees the
-        text and its own ancestors only.
+        For each question the log-probability of each word, (rows,), all in one pass: the nodes stand behind each text, and
+        each sees the text and its own ancestors only.
         """
-        nodes = trie.nodes
+        nodes, wanted = branches.nodes, branches.read
         width, device = max(map(len, rows)), self.model.device
         ids, lengths = _right_pad(rows, self.tokenizer.pad_token_id, device)
         positions = len(prefix) + torch.arange(width, device=device).expand(len(rows), -1)
-        read = lengths[:, None] - 1
+        at = {node: width + k for k, node in enumerate(nodes)}
+        read = torch.tensor([at.get(node, 0) for node in wanted], device=device).repeat(len(rows), 1)
+        if () in wanted:
+            read[:, wanted.index(())] = lengths - 1
         mask = None  # padding stands on the right, where no text looks
         if nodes:
             depths = torch.tensor([len(node) for node in nodes], device=device)
             tails = torch.tensor([node[-1] for node in nodes], device=device)
             ids = torch.cat([ids, tails.expand(len(rows), -1)], 1)
             positions = torch.cat([positions, len(prefix) + lengths[:, None] + depths - 1], 1)
-            read = torch.cat([read, (width + torch.arange(len(nodes), device=device)).expand(len(rows), -1)], 1)
-            mask = _trie_mask(len(prefix), width, lengths, nodes, self.model.dtype)
+            mask = branch_mask(len(prefix), width, lengths, branches.sees, self.model.dtype)
         cache = self._cache(prefix, len(rows)) if prefix else None
         with self._reading(read):
             logits = self.model(
@@ -193,18 +234,18 @@ class Engine:
                 past_key_values=cache,
                 use_cache=cache is not None,
             ).logits
-        at = {(): 0} | {node: 1 + k for k, node in enumerate(nodes)}
-        log_z = logits.float().logsumexp(-1)  # (rows, 1 + nodes)
-        out = {}
-        for word in trie.words:
-            steps = [at[word[:k]] for k in range(len(word))]
-            out[word] = (logits[:, steps, list(word)].float() - log_z[:, steps]).sum(1)
+        column = {node: k for k, node in enumerate(wanted)}
+        log_z = logits.float().logsumexp(-1)  # (rows, wanted)
+        out: list[dict[Ids, torch.Tensor]] = []
+        for suffix, trie in zip(branches.suffixes, branches.tries, strict=True):
+            out.append({})
+            for word in trie.words:
+                steps = [column[suffix + word[:k]] for k in range(len(word))]
+                out[-1][word] = (logits[:, steps, list(word)].float() - log_z[:, steps]).sum(1)
         return out
 
     @torch.inference_mode()
-    def _fed_apart(
-        self, prefix: Sequence[int], rows: list[Sequence[int]], trie: WordTrie
-    ) -> dict[tuple[int, ...], torch.Tensor]:
+    def _fed_apart(self, prefix: Sequence[int], rows: list[Sequence[int]], trie: WordTrie) -> dict[Ids, torch.Tensor]:
         """As `_packed`, where the attention takes no mask of ours: one pass for all words that differ in their end."""
         out = {}
         for parent in dict.fromkeys(word[:-1] for word in trie.words):
@@ -289,30 +330,7 @@ def _right_pad(rows: list[Sequence[int]], pad: int, device: torch.device) -> tup
     return ids, torch.tensor([len(row) for row in rows], device=device)
 
 
-def _trie_mask(
-    prefix: int, width: int, lengths: torch.Tensor, nodes: list[tuple[int, ...]], dtype: torch.dtype
-) -> torch.Tensor:
-    """What each position may see, added to the attention's logits: (rows, 1, width + nodes, prefix + width + nodes)."""
-    device, rows, n = lengths.device, len(lengths), len(nodes)
-    sees = torch.zeros(rows, width + n, prefix + width + n, dtype=torch.bool, device=device)
-    sees[:, :, :prefix] = True
-    columns = torch.arange(width, device=device)
-    sees[:, :width, prefix : prefix + width] = columns[None] <= columns[:, None]
-    sees[:, width:, prefix : prefix + width] = (columns < lengths[:, None])[:, None]
-    kin = torch.tensor([[one[: len(other)] == other for other in nodes] for one in nodes], device=device)
-    sees[:, width:, prefix + width :] = kin
-    return torch.zeros(sees.shape, dtype=dtype, device=device).masked_fill(~sees, torch.finfo(dtype).min)[:, None]
-
-
 def _scored(scores: list[float]) -> Reply:
     if all(map(math.isfinite, scores)):
         return Reply(scores=tuple(scores))
     return Reply(error="the model gave no finite scores; a wider dtype (bfloat16, float32) may help")
-
-
-def _minus(log_p: torch.Tensor, log_parts: list[torch.Tensor]) -> torch.Tensor:
-    """log(p − Σ parts), where the parts are within p but for rounding."""
-    if not log_parts:
-        return log_p
-    share = (torch.stack(log_parts).logsumexp(0) - log_p).exp().clamp(max=1 - 1e-6)
-    return log_p + torch.log1p(-share)

@@ -23,10 +23,11 @@ from hf_llambert.models import (
 )
 from hf_llambert.processes import world_size
 from hf_llambert.tasks.spec import TaskSpec
-from hf_llambert.teachers.base import Mode, Reply, check
-from hf_llambert.teachers.engine import Engine, WordTrie
-from hf_llambert.teachers.prompting import PromptEncoder
+from hf_llambert.teachers.base import Mode, Reply, ask_apart, ask_branches, check, check_branch
+from hf_llambert.teachers.engine import Engine
+from hf_llambert.teachers.prompting import PromptEncoder, fit_all
 from hf_llambert.teachers.templates import canonical, template_arguments
+from hf_llambert.teachers.tries import WordTrie
 from hf_llambert.teachers.weights import check_weights
 
 _CPU_BATCH = {"score": 900, "generate": 3600}  # writing wants more rows: each step reads all weights
@@ -147,28 +148,43 @@ class TransformersTeacher:
             ValueError: The task does not fit the model: no chat template, no room for a text, or label words that the
                 tokenizer cannot tell apart.
         """
+        if self.mode == "score":
+            for scored in self.ask_branches([task], texts, rank):
+                yield {i: reply for i, (reply,) in scored.items()}
+            return
         engine = self._load(rank)
-        encoder, trie, room = self._encoding(engine, task)
-        rows, prompts, cut, refused = [], [], [], {}
-        for i, text in enumerate(texts):
-            try:
-                prompt, was_cut = encoder.fit(text, room, self.head_share)
-            except ValueError as error:  # this text only: the frame of the prompt was encoded above
-                refused[i] = Reply(error=str(error))
-            else:
-                rows.append(i)
-                prompts.append(prompt)
-                cut.append(was_cut)
+        (encoder,), _, room = self._encoding(engine, [task])
+        rows, prompts, cut, refused = self._prompts([encoder], texts, room)
         if refused:
-            yield refused
-        budget = self.batch_tokens or (_GPU_BATCH if engine.model.device.type != "cpu" else _CPU_BATCH[self.mode])
-        shared = encoder.shared(prompts)
-        if trie:
-            batches = engine.score(prompts, shared, trie, budget)
-        else:
-            batches = engine.generate(prompts, shared, self._generation(engine), self.seed, budget)
-        for batch in batches:
+            yield {i: Reply(error=why) for i, why in refused.items()}
+        ids = [prompt for (prompt,) in prompts]
+        config = self._generation(engine)
+        for batch in engine.generate(ids, encoder.shared(ids), config, self.seed, self._budget(engine)):
             yield {rows[k]: replace(encoder.ended(reply), truncated=cut[k]) for k, reply in batch.items()}
+
+    def ask_branches(
+        self, tasks: Sequence[TaskSpec], texts: Sequence[str], rank: int | None = None
+    ) -> Iterator[dict[int, tuple[Reply, ...]]]:
+        """
+        Ask several questions about each text. In score mode a text is read once for all of them, cut for all of them alike,
+        and the scores are those of asking one by one; see [`~teachers.base.ask_branches`].
+
+        Raises:
+            ValueError: A task does not fit the model; see [`~TransformersTeacher.ask`].
+        """
+        if self.mode == "generate":
+            yield from ask_apart(self, tasks, texts, rank)
+            return
+        engine = self._load(rank)
+        encoders, tries, room = self._encoding(engine, tasks)
+        rows, prompts, cut, refused = self._prompts(encoders, texts, room)
+        if refused:
+            yield {i: (Reply(error=why),) * len(tasks) for i, why in refused.items()}
+        shared = encoders[0].shared(of_text[0] for of_text in prompts)
+        for batch in engine.score_branches(prompts, shared, tries, self._budget(engine)):
+            yield {
+                rows[k]: tuple(replace(reply, truncated=cut[k]) for reply in replies) for k, replies in batch.items()
+            }
 
     def warm_up(self, task: TaskSpec, text: str) -> None:
         """
@@ -178,7 +194,7 @@ class TransformersTeacher:
             ValueError: The task does not fit the model; see [`~TransformersTeacher.ask`].
         """
         for _ in range(2):  # the first pass also computes the shared prefix
-            for _ in self.ask(task, [text] * _WARM_ROWS):
+            for _ in ask_branches(self, self._asked(task), [text] * _WARM_ROWS):
                 pass
 
     def measure(self, task: TaskSpec, texts: Sequence[str]) -> tuple[list[int], list[int], int]:
@@ -191,20 +207,22 @@ class TransformersTeacher:
 
         Returns:
             `tuple[list[int], list[int], int]`: Tokens of each text; tokens of each prompt, give or take the one or two that
-            join and cut a text; and the most tokens of a text that is not cut.
+            join and cut a text, all questions of a text together; and the most tokens of a text that is not cut.
 
         Raises:
             ValueError: The task does not fit the model; see [`~TransformersTeacher.ask`].
         """
         engine = self._load(None)
-        encoder, _, room = self._encoding(engine, task)
+        encoders, _, room = self._encoding(engine, self._asked(task))
         encode, own = engine.tokenizer, []
         for start in range(0, len(texts), _COUNTED_TOGETHER):
             part = list(texts[start : start + _COUNTED_TOGETHER])
             bare: dict = {"split_special_tokens": True, "return_attention_mask": False, "verbose": False}
             found = encode(part, add_special_tokens=False, **bare)
             own += [len(ids) for ids in found.input_ids]
-        return own, [encoder.overhead - 1 + min(n, room) for n in own], room
+        prompts = [encoder.encode(encoder.task.filled(".")) for encoder in encoders]
+        read, times = engine.tokens_read(prompts)
+        return own, [read + times * (min(n, room) - 1) for n in own], room
 
     def convert(self, output: str | Path) -> None:
         """
@@ -215,18 +233,49 @@ class TransformersTeacher:
         engine.model.save_pretrained(output)
         engine.tokenizer.save_pretrained(output)
 
-    def _encoding(self, engine: Engine, task: TaskSpec) -> tuple[PromptEncoder, WordTrie | None, int]:
-        """What makes the prompts, the label words in score mode, and the tokens that a text may have."""
-        encoder = PromptEncoder(engine.tokenizer, task, template_arguments(self.chat_template_kwargs))
-        if self.mode == "score":
-            encoder.check_answers()
-        trie = WordTrie(tuple(tuple(words) for words in encoder.words)) if self.mode == "score" else None
+    def _asked(self, task: TaskSpec) -> list[TaskSpec]:
+        """The tasks that are asked for a task's answers."""
+        if self.mode == "generate":
+            return [task]
+        return [branch for branches in task.branches.values() for branch in branches]
+
+    def _prompts(
+        self, encoders: Sequence[PromptEncoder], texts: Sequence[str], room: int
+    ) -> tuple[list[int], list[list[list[int]]], list[bool], dict[int, str]]:
+        """Positions of texts, their prompts, whether each was cut; and by position why others cannot be asked about."""
+        rows, prompts, cut, refused = [], [], [], {}
+        for i, text in enumerate(texts):
+            try:
+                of_text, was_cut = fit_all(encoders, text, room, self.head_share)
+            except ValueError as error:  # this text only: the frame of the prompt was encoded before
+                refused[i] = str(error)
+            else:
+                rows.append(i)
+                prompts.append(of_text)
+                cut.append(was_cut)
+        return rows, prompts, cut, refused
+
+    def _budget(self, engine: Engine) -> int:
+        return self.batch_tokens or (_GPU_BATCH if engine.model.device.type != "cpu" else _CPU_BATCH[self.mode])
+
+    def _encoding(self, engine: Engine, tasks: Sequence[TaskSpec]) -> tuple[list[PromptEncoder], list[WordTrie], int]:
+        """What makes the prompts, the label words of each in score mode, and the tokens that a text may have."""
         context = min(
             getattr(engine.model.config.get_text_config(), "max_position_embeddings", None) or 2**31,
             engine.tokenizer.model_max_length,
         )
-        answer = max(map(len, trie.words)) if trie else self.max_new_tokens
-        return encoder, trie, encoder.room(self.model, context, answer, self.max_text_tokens)
+        encoders, tries, rooms = [], [], []
+        for task in tasks:
+            encoder = PromptEncoder(engine.tokenizer, task, template_arguments(self.chat_template_kwargs))
+            answer = self.max_new_tokens
+            if self.mode == "score":
+                check_branch(task)
+                encoder.check_answers()
+                tries.append(WordTrie(tuple(tuple(words) for words in encoder.words)))
+                answer = max(map(len, tries[-1].words))
+            encoders.append(encoder)
+            rooms.append(encoder.room(self.model, context, answer, self.max_text_tokens))
+        return encoders, tries, min(rooms)
 
     def _dtype(self, device: str) -> str:
         return choose_dtype(device) if self.dtype == "auto" else self.dtype

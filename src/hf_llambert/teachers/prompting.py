@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -15,6 +15,7 @@ from hf_llambert.tasks.spec import TaskSpec
 from hf_llambert.tasks.texts import cut_text
 from hf_llambert.teachers.base import Reply
 from hf_llambert.teachers.templates import first_line, open_thought
+from hf_llambert.teachers.tries import common
 
 _SLACK = 6  # tokens that moved boundaries may add to a cut text
 _CONTEXT_MARGIN = 8  # the same, for a whole prompt
@@ -105,9 +106,7 @@ class PromptEncoder:
 
     def shared(self, prompts: Iterable[list[int]]) -> int:
         """How many tokens at the beginning the prompts share with each other and with those about other texts."""
-        prompts = [*prompts, *self._probes]
-        low, high = min(prompts), max(prompts)  # what these two share, all between them share
-        return next((k for k, (a, b) in enumerate(zip(low, high, strict=False)) if a != b), min(len(low), len(high)))
+        return common([*prompts, *self._probes])
 
     @cached_property
     def _probes(self) -> list[list[int]]:
@@ -115,14 +114,8 @@ class PromptEncoder:
 
     def fit(self, text: str, max_tokens: int, head_share: float) -> tuple[list[int], bool]:
         """The prompt with the text cut to `max_tokens`, and whether it was cut."""
-        keep = max_tokens
-        while True:
-            short, cut = cut_text(self.tokenizer, text, keep, head_share)
-            ids = self.encode(short)
-            # A text full of what looks like control tokens grows when they are broken up.
-            if len(ids) <= self.overhead + max_tokens + _SLACK or keep <= 1:
-                return ids, cut
-            keep = max(1, min(keep // 2, max_tokens * keep // (len(ids) - self.overhead + 1)))
+        (prompt,), cut = fit_all([self], text, max_tokens, head_share)
+        return prompt, cut
 
     @cached_property
     def words(self) -> list[list[tuple[int, ...]]]:
@@ -244,3 +237,18 @@ class PromptEncoder:
         if joint[: len(base)] == base:
             return tuple(joint[len(base) :])
         return tuple(self._control_ids(gap + word))
+
+
+def fit_all(
+    encoders: Sequence[PromptEncoder], text: str, max_tokens: int, head_share: float
+) -> tuple[list[list[int]], bool]:
+    """The prompts of several questions about a text that is cut for all of them alike, and whether it was cut."""
+    keep = max_tokens
+    while True:
+        short, cut = cut_text(encoders[0].tokenizer, text, keep, head_share)
+        prompts = [encoder.encode(short) for encoder in encoders]
+        # A text full of what looks like control tokens grows when they are broken up.
+        longest = max(len(ids) - encoder.overhead for ids, encoder in zip(prompts, encoders, strict=True))
+        if longest <= max_tokens + _SLACK or keep <= 1:
+            return prompts, cut
+        keep = max(1, min(keep // 2, max_tokens * keep // (longest + 1)))

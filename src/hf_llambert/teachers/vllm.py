@@ -19,9 +19,9 @@ from transformers import AutoTokenizer
 from hf_llambert.models import content_id
 from hf_llambert.tasks.spec import TaskSpec
 from hf_llambert.teachers.base import Mode, Reply, check
-from hf_llambert.teachers.engine import WordTrie
 from hf_llambert.teachers.prompting import PromptEncoder
 from hf_llambert.teachers.templates import canonical, decoded, template_arguments
+from hf_llambert.teachers.tries import WordTrie
 from hf_llambert.teachers.weights import check_weights
 
 if TYPE_CHECKING:
