@@ -213,6 +213,8 @@ def test_row_is_answered_for_some_questions_and_skipped_for_others(review):
         ("topics", [4], "a sorted list"),
         ("length", 2.5, "a level: 1, 2, 3, 4, 5"),
         ("length", 0, "a level"),
+        ("length", 10**400, "a level"),
+        ("length", float("nan"), "a level"),
         ("length", None, "a level"),
     ],
 )

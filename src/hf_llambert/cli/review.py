@@ -135,5 +135,5 @@ def _say_summary(found: Review) -> None:
 
     for line in review_lines(found):
         say(line)
-    if found.labels():
+    if found.has_gold:
         say(f"gold for the next training: --gold {found.save_gold()}")

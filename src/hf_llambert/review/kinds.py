@@ -66,13 +66,9 @@ class Reviewed(ABC):
     def classes(self, question: Question, answers: Sequence) -> list[list[int]]:
         """Answers as classes, one list or one for each label, in which label errors are looked for."""
 
-    @abstractmethod
-    def labels(self, question: Question, answer: object) -> list[int]:
-        """The ids of the labels in an answer."""
-
     def words(self, question: Question, answer: object) -> str:
         """An answer in words."""
-        return question.labels[self.labels(question, answer)[0]]
+        return ", ".join(question.named(answer)) or "none of the labels"
 
 
 class _Choice(Reviewed):
@@ -97,9 +93,6 @@ class _Choice(Reviewed):
 
     def classes(self, question: Question, answers: Sequence) -> list[list[int]]:
         return [list(answers)]
-
-    def labels(self, question: Question, answer: object) -> list[int]:
-        return [answer]  # type: ignore[list-item]  # an id
 
 
 class _Choices(Reviewed):
@@ -137,12 +130,6 @@ class _Choices(Reviewed):
     def classes(self, question: Question, answers: Sequence) -> list[list[int]]:
         return [[int(i in answer) for answer in answers] for i in range(len(question.labels))]
 
-    def labels(self, question: Question, answer: object) -> list[int]:
-        return list(answer)  # type: ignore[call-overload]  # ids
-
-    def words(self, question: Question, answer: object) -> str:
-        return ", ".join(question.labels[i] for i in self.labels(question, answer)) or "none of the labels"
-
 
 class _Scale(Reviewed):
     by_number = True
@@ -151,7 +138,7 @@ class _Scale(Reviewed):
         return f"a level: {', '.join(question.labels)}"
 
     def is_given(self, question: Question, answer: object) -> bool:
-        return type(answer) in (int, float) and answer in _scale(question).levels
+        return type(answer) in (int, float) and answer in _scale(question).levels.tolist()
 
     def is_said(self, question: Question, answer: object) -> bool:
         """Any number of the scale, such as an expectation."""
@@ -160,9 +147,8 @@ class _Scale(Reviewed):
         return bool(levels[0] - _ROUNDING <= number <= levels[-1] + _ROUNDING)
 
     def apart(self, question: Question, one: object, other: object) -> float:
-        """The distance where their nearest levels differ."""
-        first, second = _scale(question).nearest([one, other])
-        return 0.0 if first == second else abs(float(one) - float(other))  # type: ignore[arg-type]
+        """The distance where it is more than half a step."""
+        return 0.0 if question.right([one], [other])[0] else abs(float(one) - float(other))  # type: ignore[arg-type]
 
     def most(self, question: Question, answers: Sequence) -> object:
         return float(median(answers))
@@ -176,9 +162,6 @@ class _Scale(Reviewed):
 
     def classes(self, question: Question, answers: Sequence) -> list[list[int]]:
         return [_scale(question).nearest(answers)]
-
-    def labels(self, question: Question, answer: object) -> list[int]:
-        return _scale(question).nearest([answer])
 
     def words(self, question: Question, answer: object) -> str:
         return f"{answer:.3g}"

@@ -13,7 +13,8 @@ from datasets import Dataset
 from filelock import FileLock
 
 from hf_llambert.data import STAGE_FILE, damaged_note, write_whole
-from hf_llambert.notes import ANY, TEXT_COLUMN, misfit, read_note, task_shape
+from hf_llambert.misfits import ANY, misfit
+from hf_llambert.notes import TEXT_COLUMN, read_note, task_shape
 from hf_llambert.pool.labelled import read_pool, run_labels
 from hf_llambert.reading.saved import read_annotated
 from hf_llambert.review.kinds import reviewed

@@ -111,6 +111,11 @@ class Review:
                     said.setdefault(place, []).append(answer.label)
         return {place: reviewed(asked).most(asked, said[place]) for place in sorted(said)}
 
+    @property
+    def has_gold(self) -> bool:
+        """Whether somebody has answered something."""
+        return any(self.labels(name) for name in self.queue.task.parts)
+
     def gold(self) -> Dataset:
         """
         The rows that people answered.

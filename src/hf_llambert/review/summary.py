@@ -39,8 +39,8 @@ def review_summary(run: str | Path) -> dict | None:
         teacher is overruled). The agreement has `n` rows that two or more labelled, `equal`, Cohen's `kappa` (two reviewers
         only) and Krippendorff's `alpha`. Of several questions: `n_rows`, `n_answered` (rows with an answer to any)
         and `questions` with all of the above for each by its name. Teacher and student are right
-        where nobody would say that they differ: the same labels, all of them, or the same nearest level of a scale; there
-        they have `mae` too, the mean distance.
+        with the same labels, all of them, or at most half a step from people's level of a scale; there they have `mae` too,
+        the mean distance.
 
     Raises:
         OSError: Queue or answers are damaged.
