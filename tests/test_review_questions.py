@@ -437,7 +437,7 @@ def test_damaged_queue_of_questions_is_said_to_be(review, change):
 
 
 def test_command_makes_the_queue_of_questions_and_says_the_summary(run, tmp_path):
-    (tmp_path / "suspects.json").write_text('{"length": [7]}')
+    (tmp_path / "suspects.json").write_text('{"length": [7, 10, 13]}')
     command = ["review", "--run", str(run), "--summary"]
     call = CliRunner().invoke
     found = call(app, [*command, "--num", "10", "--suspects", str(tmp_path / "suspects.json")], catch_exceptions=False)
