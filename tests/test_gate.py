@@ -23,7 +23,8 @@ from hf_llambert import (
     train_student,
     write_report,
 )
-from hf_llambert.quality.gate import FIGURES, Condition, Figure
+from hf_llambert.quality.gate import Condition
+from hf_llambert.quality.gate_figures import FIGURES, Figure
 from hf_llambert.teachers.base import Reply
 from hub_fixtures import client, environment, hub  # noqa: F401  (fixtures)
 from test_cli import call
