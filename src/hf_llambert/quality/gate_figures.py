@@ -221,12 +221,18 @@ def _report_of(report: Mapping, question: str, figure: str) -> Mapping:
     return question_report(report, question) if "questions" in report else report
 
 
+def figures_of(kind: str) -> list[str]:
+    """The figures that a question of a kind has."""
+    own = {*_OF_KIND[kind], *(f"teacher_{name}" for name in _OF_TEACHER[kind])}
+    of_some = {*_MEASURED, *(f"teacher_{name}" for name in _MEASURED_TEACHER)}
+    return [name for name in FIGURES if name in own or name not in of_some]
+
+
 def _refuse_foreign(kind: str, figure: str) -> None:
-    of_teacher = figure.startswith("teacher_")
-    name, table = (figure.removeprefix("teacher_"), _OF_TEACHER) if of_teacher else (figure, _OF_KIND)
-    if name in table[kind] or all(name not in names for names in table.values()):
+    if figure in figures_of(kind):
         return
-    own = [f"teacher_{one}" if of_teacher else one for one in table[kind]]
+    is_teachers = figure.startswith("teacher_")
+    own = [name for name in figures_of(kind) if name.startswith("teacher_") == is_teachers]
     near = difflib.get_close_matches(figure, own, 1)
     raise ValueError(
         f"A question of kind {kind} has no '{figure}' for the gate.{f' Did you mean {near[0]}?' if near else ''} It has "
