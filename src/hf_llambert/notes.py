@@ -174,10 +174,12 @@ _ANNOTATION: Shape = {
     "members?": {ANY: {**_COUNTS, **_SPENT, "settings": dict}},
     "jury?": _DECIDED,
 }
+_MEASURED_ONCE = ("label_mass", "calibration")  # a jury has none
+_OF_QUESTION: Shape = {f"{name}?" if name in _MEASURED_ONCE else name: shape for name, shape in _COUNTS.items()}
 _SEVERAL: Shape = {
     **dict.fromkeys(("n_rows", "n_failed", "n_truncated"), COUNT),
     **_SPENT,
-    "questions": {ANY: {**_COUNTS, "jury?": (_DECIDED, None)}},
+    "questions": {ANY: {**_OF_QUESTION, "jury?": (_DECIDED, None)}},
 }
 _ANNOTATION_OF_SEVERAL: Shape = {**_SEVERAL, "members?": {ANY: {**_SEVERAL, "settings": dict}}}
 ANNOTATION: Shape = Chosen(
