@@ -15,7 +15,7 @@ import typer
 
 import hf_llambert
 from hf_llambert.cli import app
-from hf_llambert.quality.gate import FIGURES
+from hf_llambert.quality.gate_figures import FIGURES
 
 ROOT = Path(__file__).parent.parent
 NEEDED = ("mkdocs", "material", "mkdocstrings_handlers.python")

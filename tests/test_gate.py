@@ -23,7 +23,8 @@ from hf_llambert import (
     train_student,
     write_report,
 )
-from hf_llambert.quality.gate import FIGURES, Condition, Figure
+from hf_llambert.quality.gate import Condition
+from hf_llambert.quality.gate_figures import Figure, figures_of
 from hf_llambert.teachers.base import Reply
 from hub_fixtures import client, environment, hub  # noqa: F401  (fixtures)
 from test_cli import call
@@ -140,7 +141,7 @@ def test_condition_without_its_figure_is_missed(tmp_path):
     run = tmp_path / "run"
     labeler = LLMLabeler(TASK, CountingTeacher(str(tmp_path / "asked")), run / "ledger")
     annotate(Dataset.from_dict({"text": ["a", "b b"]}), labeler, run / "annotated", show_progress=False)
-    report = write_report(run, gate={name: {"at_least": 0} for name in FIGURES})
+    report = write_report(run, gate={name: {"at_least": 0} for name in figures_of("choice")})
     measured = {one["name"] for one in report["gate"]["conditions"] if one["passed"]}
     assert measured == {"coverage", "failed", "eval_rows"}  # no gold is 0 rows to measure on, not an unknown number
     for one in report["gate"]["conditions"]:

@@ -59,6 +59,10 @@ def test_annotated_results_of_several_questions_fit():
     assert misfit({**note, "questions": {"scale": {**COUNTS, "n_ok": 3}}}, ANNOTATION).startswith(
         "questions.scale: expected 'n_ok' of 'n_rows' to be 'coverage'"
     )
+    jury = {k: v for k, v in COUNTS.items() if k not in ("label_mass", "calibration")}
+    jury["jury"] = {"method": "mean", "n_ties": 0, "agreement": {"a": 0.5}, "believed": {}}
+    members = {"a": {**SPENT, "questions": QUESTIONS}}
+    assert misfit({**note, "questions": {"scale": jury}, "members": members}, ANNOTATION) is None
     wrong = {**QUESTIONS, "scale": {**COUNTS, "quality": {**quality("scale"), "mae": -1}}}
     assert misfit({**note, "questions": wrong}, ANNOTATION).startswith(
         "expected a number from 0 at 'questions.scale.quality.mae', got a whole number: -1"
@@ -107,7 +111,7 @@ def test_stage_of_several_questions_is_read(tmp_path):
     config = {
         "task": TaskSpec.from_dict(task).to_dict(),
         "text_column": "text",
-        "gold_column": {"choice": "choice", "scale": None},
+        "gold_column": {"choice": "choice", "choices": ["a", "b"], "scale": None},
         "labeler_calibration": {"choice": plain, "scale": {**plain, "kind": "scale"}},
     }
     path = tmp_path / "stage.json"

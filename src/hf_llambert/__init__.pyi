@@ -55,6 +55,8 @@ from hf_llambert.quality.gate import load_gate as load_gate
 from hf_llambert.quality.gate import show_gate as show_gate
 from hf_llambert.quality.noise import likely_label_errors as likely_label_errors
 from hf_llambert.quality.prevalence import class_prevalence as class_prevalence
+from hf_llambert.quality.prevalence import label_prevalence as label_prevalence
+from hf_llambert.quality.prevalence import scale_mean as scale_mean
 from hf_llambert.quality.slices import find_slices as find_slices
 from hf_llambert.quality.slices import length_slices as length_slices
 from hf_llambert.quality.slices import value_slices as value_slices

@@ -75,7 +75,7 @@ DIFFERENCE = Within(float, -1, 1)
 
 def misfit(value: object, shape: Shape, place: str = "") -> str | None:
     """Where a value is not of a shape, what was expected there and what came; `None` where it fits."""
-    if isinstance(shape, Chosen):
+    while isinstance(shape, Chosen):
         shape = shape.pick(value)
     if isinstance(shape, tuple):
         return _misfit_of_all(value, shape, place)

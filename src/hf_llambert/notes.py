@@ -174,10 +174,12 @@ _ANNOTATION: Shape = {
     "members?": {ANY: {**_COUNTS, **_SPENT, "settings": dict}},
     "jury?": _DECIDED,
 }
+_MEASURED_ONCE = ("label_mass", "calibration")  # a jury has none
+_OF_QUESTION: Shape = {f"{name}?" if name in _MEASURED_ONCE else name: shape for name, shape in _COUNTS.items()}
 _SEVERAL: Shape = {
     **dict.fromkeys(("n_rows", "n_failed", "n_truncated"), COUNT),
     **_SPENT,
-    "questions": {ANY: {**_COUNTS, "jury?": (_DECIDED, None)}},
+    "questions": {ANY: {**_OF_QUESTION, "jury?": (_DECIDED, None)}},
 }
 _ANNOTATION_OF_SEVERAL: Shape = {**_SEVERAL, "members?": {ANY: {**_SEVERAL, "settings": dict}}}
 ANNOTATION: Shape = Chosen(
@@ -237,7 +239,7 @@ CASCADED: Shape = {
     "gold": ({"all": (_BOUGHT, None), "asked": (_BOUGHT, None)}, None),
 }
 _GOLD_COLUMN: Shape = Chosen(lambda value: [str] if isinstance(value, list) else (str, None))
-_CALIBRATIONS: Shape = Chosen(
+CALIBRATIONS: Shape = Chosen(
     lambda value: {ANY: CALIBRATION} if isinstance(value, Mapping) and is_of_several(value) else CALIBRATION
 )
 TEXT_COLUMN: Shape = (str, [str])
@@ -250,7 +252,7 @@ ANNOTATION_CONFIG: Shape = {
     "label_map?": ({ANY: Chosen(lambda value: {ANY: str} if isinstance(value, Mapping) else str)}, None),
     "label_values?": Chosen(lambda value: {ANY: str} if isinstance(value, Mapping) else str),
     "teacher?": dict,
-    "labeler_calibration?": (_CALIBRATIONS, None),
+    "labeler_calibration?": (CALIBRATIONS, None),
     "members?": {ANY: {"task": task_shape, "teacher": dict}},
 }
 TRAINING_CONFIG: Shape = {

@@ -7,14 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-import numpy as np
-from numpy.typing import ArrayLike, NDArray
-from scipy.special import softmax
-
 from hf_llambert.tasks.questions import LabelValues
 
 if TYPE_CHECKING:
+    import numpy as np
     from datasets import Features
+    from numpy.typing import ArrayLike, NDArray
 
 Parse = Callable[[str], "tuple[int, str | None]"]
 """Reads an answer that is text: the id of a label and, where that is -1, the reason."""
@@ -99,6 +97,9 @@ class Question:
 
     def probabilities(self, scores: ArrayLike) -> NDArray[np.float64]:
         """Probabilities, (rows, labels), of scores of the same shape. They sum to 1 in a row unless several labels hold."""
+        import numpy as np  # here and in the kinds: naming a task is to cost nothing
+        from scipy.special import softmax
+
         return softmax(np.asarray(scores, dtype=np.float64), axis=-1)
 
     def decided(
@@ -121,6 +122,15 @@ class Question:
     def is_answer(self, answer: object) -> bool:
         """Whether a value of the answer's column is an answer, and not the lack of one."""
         return answer is not None
+
+    def is_own(self, answer: object) -> bool:
+        """Whether an answer is one as gold has them."""
+        return type(answer) is int and 0 <= answer < len(self.labels)
+
+    @property
+    def own(self) -> str:
+        """What answers as gold has them are, in words."""
+        return f"ids from 0 to {len(self.labels) - 1}"
 
     def right(self, answers: Sequence, gold: Sequence) -> NDArray[np.bool_]:
         """Whether each answer is what people said, both as gold has them and without missing ones."""
@@ -157,12 +167,12 @@ class Question:
         """What a whole column holds, so that some of its rows are read as all are; arguments as in [`~Question.gold`]."""
         return label_values
 
-    def held(self, answer: object) -> Sequence[int]:
-        """Ids of the labels that an answer gives by name."""
-        return ()
-
     def targets(self, answers: Sequence[object]) -> NDArray[np.float64]:
         """What a student learns from answers as gold has them: (rows, labels), NaN in rows without one."""
+        raise NotImplementedError
+
+    def untargeted(self, targets: NDArray[np.float64]) -> list:
+        """The answers as gold has them from what a student learns of them; see [`~Question.targets`]."""
         raise NotImplementedError
 
     def read(self, value: object, parse: Parse) -> tuple[object, str | None]:
