@@ -182,10 +182,34 @@ def test_annotate_says_a_line_for_each_question(film, typed, teacher_dir, data):
     assert "mood: 20 ok, 0 abstained, 0 failed. Labels: " in shown
     for name, what in (("mood", ""), ("about", "micro-F1 "), ("stars", "Spearman ")):
         assert f"{name}: agreement with gold {what}" in shown
+    shown = typed("status", film / "run", expect=3)
+    assert "mood: 20 ok, agreement with gold " in shown
+    assert "stars: 20 ok, agreement with gold Spearman " in shown
     note = json.loads((film / "run/annotated/stage.json").read_text())
     assert note["config"]["gold_column"] == {"mood": "mood", "about": "about", "stars": "stars"}
     assert note["results"]["questions"]["about"]["quality"]["n"] == 20
     assert load_data(film / "run").num_rows == 20
+
+
+def test_train_says_a_line_for_each_question_and_status_knows_them(film, typed, student_dir):
+    shown = typed(
+        "train", "--task", film / "film.yaml", "--gold", film / "rows.csv", "--eval_data", film / "rows.jsonl",
+        "--label_column", "stars=none", "--student", student_dir, "--output", film / "run", "--use_cpu", "True",
+        "--num_train_epochs", 1, "--max_length", 16, "--report_to", "none", expect=1,
+    )  # fmt: skip
+    assert "stars" in shown  # nobody says what it is to learn of that question
+    shown = typed(
+        "train", "--task", film / "film.yaml", "--gold", film / "rows.csv", "--eval_data", film / "rows.jsonl",
+        "--student", student_dir, "--output", film / "run", "--use_cpu", "True", "--num_train_epochs", 1,
+        "--max_length", 16, "--report_to", "none",
+    )  # fmt: skip
+    for beginning in ("mood: accuracy ", "about: micro-F1 ", "stars: Spearman "):
+        (line,) = [line for line in shown.splitlines() if line.startswith(beginning)]
+        assert line.endswith("on 30 held-out texts")
+    typed("label", "--student", film / "run", "--data", film / "rows.csv", "--output", film / "run")
+    shown = typed("status", film / "run", expect=3)
+    assert "held-out texts: mood accuracy " in shown
+    assert "stars Spearman " in shown
 
 
 def test_asking_apart_is_another_way_of_asking(film, typed, teacher_dir):
