@@ -3,6 +3,7 @@ The teacher's speed: the paper's protocol, pipeline("text-generation") and this 
 
     OMP_NUM_THREADS=2 python benchmarks/teacher.py --json teacher.json            # about ten minutes on 2 cores
     OMP_NUM_THREADS=2 python benchmarks/teacher.py --quick --json teacher.json    # within six minutes
+    OMP_NUM_THREADS=1 python benchmarks/teacher.py --questions 6                  # several questions against one
 
 Needs `make assets`. The floor of a text is 2 × the model's parameters outside its embeddings × its tokens that no other
 text shares, over the rate of a 2048³ matrix product measured between the runs, on the same device and in the same type.
@@ -31,15 +32,27 @@ from transformers import pipeline
 
 from hf_llambert import TaskSpec, TransformersTeacher, load_task
 from hf_llambert.models import choose_device, choose_dtype
+from hf_llambert.tasks.kinds import Choice, Scale
 from hf_llambert.tasks.spec import Example
 from hf_llambert.tasks.texts import cut_text
 from hf_llambert.teachers.prompting import PromptEncoder
+from hf_llambert.teachers.tries import common
 
 ROOT = Path(__file__).parent.parent
 TEACHER = str(ROOT / "assets/SmolLM2-135M-Instruct")
 TOKENS = 200
 ROWS = {"paper": 3, "pipeline": 8, "generate": 8, "score": 24}  # texts in a round, on a CPU
 PIPELINE_BATCHES = (1, 4, 8, 16)
+QUESTIONS = (
+    Choice(
+        "tone", ("positive", "negative"), "Is this review of a movie positive or negative? Answer with one word only."
+    ),
+    Choice("actors", ("good", "bad", "unsaid"), "What does the reviewer say about the acting: good, bad or unsaid?"),
+    Choice("ending", ("yes", "no"), "Does the review give away how the movie ends, yes or no?"),
+    Scale("stars", ("1", "2", "3", "4", "5"), "How many stars of five does the reviewer give to this movie?"),
+    Choice("genre", ("comedy", "drama", "horror"), "Of what genre is the movie: comedy, drama or horror?"),
+    Choice("advice", ("watch", "avoid"), "What would the reviewer tell a good friend to do: watch or avoid it?"),
+)
 
 
 def reviews(tokenizer: object, count: int) -> tuple[list[str], list[dict]]:
@@ -180,6 +193,65 @@ class Bench:
         return worst
 
 
+def several(bench: Bench, count: int, rounds: int) -> dict[str, object]:
+    """Several questions about each text against one, asked in turns, and by how much a score differs from that alone."""
+    task = TaskSpec("several", instruction="Review: {text}", questions=QUESTIONS[:count])
+    branches = [branch for found in task.branches.values() for branch in found]
+    if len(branches) != count:
+        raise ValueError(f"There are {len(QUESTIONS)} questions to ask, got --questions {count}.")
+    teacher = bench.teacher
+    encoders = [PromptEncoder(bench.tokenizer, branch) for branch in branches]
+    prompts = [encoder.encode(bench.texts[0]) for encoder in encoders]
+    n = bench.rows["score"] // 3
+
+    def timed(run: Callable[[list[str]], None], texts: list[str]) -> tuple[float, float]:
+        """Seconds, and seconds of the processor, a text."""
+        start = time.process_time()
+        return bench.timed(run, texts), (time.process_time() - start) / len(texts)
+
+    ask: dict[str, Callable[[list[str]], object]] = {
+        "one": lambda texts: list(teacher.ask(branches[0], texts)),
+        "all": lambda texts: list(teacher.ask_branches(branches, texts)),
+    }
+    for run in ask.values():
+        run(bench.texts[:4])
+    found: dict[str, list[tuple[float, float]]] = {name: [] for name in ask}
+    for k in range(rounds):
+        texts = bench.texts[k * n % len(bench.texts) :][:n]
+        for name in ("one", "all") if k % 2 else ("all", "one"):
+            found[name].append(timed(ask[name], texts))
+    replies = {i: of_text for part in teacher.ask_branches(branches, bench.texts[:n]) for i, of_text in part.items()}
+    apart: list[dict] = [{} for _ in branches]
+
+    def ask_apart(texts: list[str]) -> None:
+        for k, branch in enumerate(branches):
+            for part in teacher.ask(branch, texts):
+                apart[k].update(part)
+
+    apart_seconds = timed(ask_apart, bench.texts[:n])
+    worst = max(
+        abs(together - alone)
+        for k, of_branch in enumerate(apart)
+        for i, reply in of_branch.items()
+        for together, alone in zip(replies[i][k].scores, reply.scores, strict=True)
+    )
+    middle = {name: tuple(median(column) for column in zip(*values, strict=True)) for name, values in found.items()}
+    ratios = [
+        [b / a for a, b in zip(one, every, strict=True)] for one, every in zip(found["one"], found["all"], strict=True)
+    ]
+    return {
+        "questions": count,
+        "texts": n * rounds,
+        "text_tokens": median(len(bench.tokenizer(text).input_ids) for text in bench.texts),
+        "question_tokens": [len(prompt) - common(prompts) for prompt in prompts],
+        "seconds_and_processor_seconds_a_text": {**middle, "apart": apart_seconds},
+        "all_times_one": median(wall for wall, _ in ratios),
+        "all_times_one_of_the_processor": median(cpu for _, cpu in ratios),
+        "max_logprob_difference": worst,
+        "rounds": found,
+    }
+
+
 def peak_memory_mb(arguments: argparse.Namespace) -> float:
     """Of a process of its own that only scores."""
     command = [sys.executable, __file__, "--memory", "--model", arguments.model, "--dtype", arguments.dtype]
@@ -212,6 +284,9 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=1, help="times as many texts in a round (a GPU wants more)")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--quick", action="store_true", help="three rounds")
+    parser.add_argument(
+        "--questions", type=int, help="measure so many questions about a text against one, nothing else"
+    )
     parser.add_argument("--json", type=Path)
     parser.add_argument("--memory", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -226,6 +301,12 @@ def main() -> None:
         sys.stdout.write(f"{torch.cuda.max_memory_allocated() / 2**20 if bench.device.type == 'cuda' else peak}\n")
         return
     rounds = 3 if arguments.quick else arguments.rounds
+    if arguments.questions:
+        found = several(bench, arguments.questions, rounds)
+        sys.stdout.write("\n".join(f"{name}: {value}" for name, value in found.items()) + "\n")
+        if arguments.json:
+            arguments.json.write_text(json.dumps(found, indent=1), encoding="utf-8")
+        return
     results = {shots: bench.measure(shots, rounds) for shots in bench.tasks}
     figures: dict[str, object] = {}
     for shots, found in results.items():

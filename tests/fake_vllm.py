@@ -105,7 +105,10 @@ class LLM:
         for prompt in prompts:
             if len(prompt["prompt_token_ids"]) + 1 > self.model_config.max_model_len:
                 raise ValueError("The decoder prompt is longer than the maximum model length")
-        outputs = [self._answer(k, p["prompt_token_ids"], sampling_params) for k, p in enumerate(prompts)]
+        each = sampling_params if isinstance(sampling_params, list) else [sampling_params] * len(prompts)
+        outputs = [
+            self._answer(k, p["prompt_token_ids"], one) for k, (p, one) in enumerate(zip(prompts, each, strict=True))
+        ]
         return outputs[::-1] if self.scrambles else outputs
 
     @torch.inference_mode()

@@ -42,7 +42,7 @@ def test_every_module_and_folder_of_the_package_stands_on_a_floor():
 
 
 SOUGHT = {
-    "An answer becomes a label": "annotation/labelers.py",
+    "An answer becomes a label": "annotation/asked.py",
     "A row is drawn for the sample": "data.py",
     "A row is drawn in the training": "training/draws.py",
     "A shard is written": "pool/share.py",

@@ -12,7 +12,7 @@ from common import make_teacher
 from experiment import ExperimentArguments
 from hf_llambert import TaskSpec, with_gold
 from hf_llambert.cli import app
-from hf_llambert.cli.options import gold_options, load_sample
+from hf_llambert.cli.gold import gold_options, load_sample
 from umls import UmlsArguments
 
 MOOD = TaskSpec("mood", ("positive", "neutral", "negative"), "Which mood?\n{text}")

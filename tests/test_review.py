@@ -8,11 +8,21 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from hf_llambert import Review, build_queue, load_data, review_summary, suspected_errors, with_gold, write_queue
+from hf_llambert import (
+    Choice,
+    Review,
+    build_queue,
+    load_data,
+    review_summary,
+    suspected_errors,
+    with_gold,
+    write_queue,
+)
 from hf_llambert.cli import app
+from hf_llambert.review.alpha import krippendorff_alpha
 from hf_llambert.review.answers import Answer
 from hf_llambert.review.queue import CONTROL
-from hf_llambert.review.summary import agreement, krippendorff_alpha, summary_lines
+from hf_llambert.review.summary import agreement, summary_lines
 from review_run import make_run
 
 
@@ -254,18 +264,19 @@ def test_alpha_is_crowd_kits():
 
 def test_kappa_of_two_reviewers_is_cohens():
     # 50 proposals of two readers, 20 yes-yes, 5 yes-no, 10 no-yes, 15 no-no: kappa is 0.4.
+    question = Choice("label", ("no", "yes"))
     pairs = [(1, 1)] * 20 + [(1, 0)] * 5 + [(0, 1)] * 10 + [(0, 0)] * 15
     answers = {
         name: {place: Answer(pair[k], "") for place, pair in enumerate(pairs)} | {99: Answer(-1, "")}
         for k, name in enumerate(("Ann", "Bob"))
     }
-    found = agreement(answers, 2)
+    found = agreement(answers, question)
     assert found["n"] == 50
     assert found["equal"] == pytest.approx(0.7)
     assert found["kappa"] == pytest.approx(0.4)
     assert found["alpha"] == pytest.approx(1 - 99 * 30 / (2 * 45 * 55))
     answers["Cid"] = {0: Answer(1, "")}
-    assert agreement(answers, 2)["kappa"] is None
+    assert agreement(answers, question)["kappa"] is None
 
 
 def test_command_makes_the_queue_once_and_says_the_summary(run):

@@ -338,22 +338,23 @@ def _answers(
 
 def _warn(texts: Sequence[object], answers: Sequence[object], question: Question, column: str) -> None:
     seen: dict[str, set[str]] = {}
-    given: set[int] = set()
+    given: set[str] = set()
     for text, answer in zip(texts, answers, strict=True):
         if isinstance(text, str) and question.is_answer(answer):
             seen.setdefault(text, set()).add(str(answer))
-            given.update(question.held(answer))
+            given.update(question.named(answer))
+    what, is_named = _ANSWERS[question.kind]
     if contradicted := sum(len(found) > 1 for found in seen.values()):
         logger.warning(
             "%d of %d different texts have several %s in column '%s'. Whoever labels them cannot be right about all "
             "their rows; decide which one counts.",
             contradicted,
             len(seen),
-            _ANSWERS[question.kind],
+            what,
             column,
         )
-    absent = [label for i, label in enumerate(question.labels) if i not in given]
-    if absent and given:
+    absent = [label for label in question.labels if label not in given]
+    if absent and given and is_named:
         logger.warning(
             "Column '%s' has no row of %d of the %d labels: %s. Macro-F1 is taken over the others.",
             column,
@@ -363,7 +364,8 @@ def _warn(texts: Sequence[object], answers: Sequence[object], question: Question
         )
 
 
-_ANSWERS = {"choice": "labels", "choices": "lists of labels", "scale": "values"}
+_ANSWERS = {"choice": ("labels", True), "choices": ("lists of labels", True), "scale": ("values", False)}
+"""What answers are, by kind; and whether labels that none has are missed."""
 
 
 def _flag(value: object, column: str) -> bool | None:

@@ -239,7 +239,7 @@ CASCADED: Shape = {
     "gold": ({"all": (_BOUGHT, None), "asked": (_BOUGHT, None)}, None),
 }
 _GOLD_COLUMN: Shape = Chosen(lambda value: [str] if isinstance(value, list) else (str, None))
-_CALIBRATIONS: Shape = Chosen(
+CALIBRATIONS: Shape = Chosen(
     lambda value: {ANY: CALIBRATION} if isinstance(value, Mapping) and is_of_several(value) else CALIBRATION
 )
 TEXT_COLUMN: Shape = (str, [str])
@@ -252,7 +252,7 @@ ANNOTATION_CONFIG: Shape = {
     "label_map?": ({ANY: Chosen(lambda value: {ANY: str} if isinstance(value, Mapping) else str)}, None),
     "label_values?": Chosen(lambda value: {ANY: str} if isinstance(value, Mapping) else str),
     "teacher?": dict,
-    "labeler_calibration?": (_CALIBRATIONS, None),
+    "labeler_calibration?": (CALIBRATIONS, None),
     "members?": {ANY: {"task": task_shape, "teacher": dict}},
 }
 TRAINING_CONFIG: Shape = {

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from datasets import Dataset
+from datasets import Dataset, concatenate_datasets
 
 from hf_llambert.annotation.asked import prefix
 from hf_llambert.annotation.calibration import Calibration, calibrate, calibration_of, scored_rows
@@ -17,7 +17,7 @@ from hf_llambert.annotation.labelers import LLMLabeler
 from hf_llambert.annotation.limits import Limits
 from hf_llambert.data import STAGE_FILE
 from hf_llambert.metrics import ANNOTATION_METRICS
-from hf_llambert.notes import CALIBRATION, read_note
+from hf_llambert.notes import CALIBRATION, CALIBRATIONS, read_note
 from hf_llambert.tasks.parts import ENDS, part_of, with_parts
 from hf_llambert.tasks.spec import TaskSpec
 from hf_llambert.tasks.texts import row_texts
@@ -62,6 +62,7 @@ class Assembling:
             data = data.rename_columns({old: new for old, new in own.items() if old in data.column_names})
         task = next(iter(labelers.values())).task
         found: dict[str, dict] = {}
+        decided: list[Dataset] = []
         for part, one in task.parts.items():
             seen, agreement = jury_columns(
                 part_of(data, task, part, list(labelers)),
@@ -70,12 +71,15 @@ class Assembling:
                 method,
                 {name: of_member[part] for name, of_member in calibrations.items()},
             )
-            for column in (column for column in seen.column_names if column.startswith("llm_")):
-                name = f"{prefix(part)}{column.removeprefix('llm')}"
-                data = data.add_column(name, seen[column][:], feature=seen.features[column])
-            found[part] = {**_counts(seen, one), "jury": {"method": method, **agreement}} | self._quality(
-                seen, one, part
-            )
+            of_jury = [column for column in seen.column_names if column.startswith("llm_")]
+            decided.append(seen.select_columns(of_jury).rename_columns({c: f"{prefix(part)}{c[3:]}" for c in of_jury}))
+            found[part] = {
+                **_counts(seen, one),
+                "label_mass": None,
+                "calibration": None,
+                "jury": {"method": method, **agreement},
+            } | self._quality(seen, one, part)
+        data = concatenate_datasets([data, *decided], axis=1)
         return data, _jury_results(data, task, members, found, method)
 
     def _member(self, data: Dataset, labeler: LLMLabeler) -> tuple[Dataset, dict, dict[str, Calibration]]:
@@ -151,7 +155,7 @@ def saved_calibration(folder: str | Path) -> Calibration | dict[str, Calibration
     note = next((path for path in (folder / "annotated" / STAGE_FILE, folder / STAGE_FILE) if path.is_file()), None)
     if note is None:
         return None
-    shape = {"config": {"labeler_calibration": CALIBRATION}, "results": {"calibration?": (CALIBRATION, None)}}
+    shape = {"config": {"labeler_calibration": CALIBRATIONS}, "results": {"calibration?": (CALIBRATION, None)}}
     stage = read_note(note, shape)
     before, results = stage["config"]["labeler_calibration"], stage["results"]
     if "questions" in results:
@@ -241,8 +245,6 @@ def _jury_results(
     return {
         **own,
         **spent,
-        "label_mass": None,
-        "calibration": None,
         **how,
         "jury": jury,
         "members": members,

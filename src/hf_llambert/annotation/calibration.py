@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
-from datasets import Dataset, Features, Value
+from datasets import Dataset, Features, Value, concatenate_datasets
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import brentq, minimize
 from scipy.special import expit, log_softmax, logit, softmax
@@ -302,11 +302,12 @@ def calibrate(annotated: Dataset, task: TaskSpec, calibration: Calibration | Non
         for end, values in columns.items():
             for row, value in zip(rows, found[end], strict=True):
                 values[row] = value
-    order = annotated.column_names
-    out = annotated.remove_columns([f"llm_{end}" for end in own])
-    for end, values in columns.items():
-        out = out.add_column(f"llm_{end}", values, feature=own[end])
-    return out.select_columns(order)
+    anew = Dataset.from_dict(
+        {f"llm_{end}": values for end, values in columns.items()},
+        features=Features({f"llm_{end}": feature for end, feature in own.items()}),
+    )
+    kept = annotated.remove_columns(anew.column_names)
+    return concatenate_datasets([kept, anew], axis=1).select_columns(annotated.column_names)
 
 
 def scored_rows(annotated: Dataset) -> tuple[list[int], NDArray[np.float64]]:

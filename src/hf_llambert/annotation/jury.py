@@ -9,7 +9,7 @@ from itertools import combinations
 from typing import Literal, get_args
 
 import numpy as np
-from datasets import Dataset
+from datasets import Dataset, Features, concatenate_datasets
 from numpy.typing import NDArray
 from scipy.special import logit
 
@@ -119,7 +119,7 @@ def jury_columns(
     Returns:
         `tuple[Dataset, dict]`: The rows with the jury's columns, and how the members agree: `agreement` of each with the
         jury, `pairs` (share of equal labels and Cohen's kappa), `believed` (see [`posterior`]), `n_ties`; of a scale
-        `mean_distance` of each from the jury and Krippendorff's `alpha`.
+        Krippendorff's `alpha`, and `agreement` is being at most half a step from the jury.
 
     Raises:
         ValueError: The method is unknown, or `mean` without scores.
@@ -142,9 +142,9 @@ def jury_columns(
         "reason": [str(why) or None for why in reason],
         "truncated": np.any([annotated[f"{name}_truncated"][:] for name in members], axis=0).tolist(),
     }
-    for end, feature in {**question.own_features(), **COMMON}.items():
-        annotated = annotated.add_column(f"llm_{end}", columns[end], feature=feature)
-    return annotated, {"n_ties": int(tied.sum()), **found.agreement}
+    features = Features({f"llm_{end}": feature for end, feature in {**question.own_features(), **COMMON}.items()})
+    own = Dataset.from_dict({column: columns[column.removeprefix("llm_")] for column in features}, features=features)
+    return concatenate_datasets([annotated, own], axis=1), {"n_ties": int(tied.sum()), **found.agreement}
 
 
 @dataclass(frozen=True)
@@ -246,14 +246,15 @@ def _scale_jury(
     columns = question.decided(mean)
     columns["scores"] = np.log(_floored(mean)).tolist()
     units = [[value for value in row if value is not None] for row in zip(*values.values(), strict=True)]
-    jury = np.array(columns["value"])
-    off = {
-        name: [abs(value - whole) for value, whole in zip(given, jury, strict=True) if value is not None]
-        for name, given in values.items()
-    }
-    agreement = {name: float(np.mean(some)) if some else None for name, some in off.items()}
+    agreement: dict[str, float | None] = {}
+    for name, given in values.items():
+        rows = [i for i, value in enumerate(given) if value is not None]
+        near = question.right([given[i] for i in rows], [columns["value"][i] for i in rows]) if rows else None
+        agreement[name] = None if near is None else float(near.mean())
     none = np.zeros(len(annotated), dtype=bool)
-    return _Found(columns, decided, none, {"believed": {}, "mean_distance": agreement, "alpha": interval_alpha(units)})
+    return _Found(
+        columns, decided, none, {"believed": {}, "agreement": agreement, "pairs": [], "alpha": interval_alpha(units)}
+    )
 
 
 _JURIES = {"choice": _choice_jury, "choices": _choices_jury, "scale": _scale_jury}

@@ -92,7 +92,7 @@ class PublishedNote:
     task: TaskSpec
     settings: object
     identity: object
-    calibration: Calibration | None
+    calibration: Calibration | dict[str, Calibration] | None
     text_column: TextColumn
 
     def make_teacher(self) -> Teacher:
@@ -160,7 +160,7 @@ def published_note(dataset: str, revision: str | None = None, member: str | None
         columns = column if isinstance(column, list) and column else [column]
         if not all(isinstance(one, str) for one in columns):
             raise ValueError(f"text_column must be a string, or several, got {column!r:.100}")
-        calibration = _calibration(note["calibration"], task)
+        calibration = _calibrations(note["calibration"], task)
         settings, identity = note["teacher"], note["identity"]
     except (LookupError, TypeError, ValueError, AttributeError, RecursionError, OverflowError) as error:
         raise ValueError(
@@ -189,12 +189,24 @@ def _task(found: object) -> TaskSpec:
         if not all(isinstance(label, str) for label in labels):
             raise ValueError("expected labels that are strings")
     task = TaskSpec.from_dict(found)  # type: ignore[arg-type]  # it checks the type
-    for word in (task.name, *task.labels, *(word for words in task.verbalizers for word in words)):
+    parts = [task, *task.parts.values()]
+    named = [one.name for one in parts] + [label for one in parts for label in one.labels]
+    for word in (*named, *(word for one in parts for words in one.verbalizers for word in words)):
         if visible(word) != word or any(c in word for c in "\n\t"):
             raise ValueError(
                 f"expected names of the task and its labels without control characters, got {ascii(word)[:100]}"
             )
     return task
+
+
+def _calibrations(found: object, task: TaskSpec) -> Calibration | dict[str, Calibration] | None:
+    """The calibration of the only question, or those of several by their names."""
+    if "" in task.parts or not isinstance(found, Mapping):
+        return _calibration(found, task)
+    if unknown := sorted(set(found) - set(task.parts)):
+        raise ValueError(f"calibration must be by the names of the questions {list(task.parts)}, got {unknown!r:.100}")
+    of_parts = {name: _calibration(one, task.parts[name]) for name, one in found.items()}
+    return {name: one for name, one in of_parts.items() if one is not None}
 
 
 def _calibration(found: object, task: TaskSpec) -> Calibration | None:
@@ -212,7 +224,11 @@ def _calibration(found: object, task: TaskSpec) -> Calibration | None:
             f"calibration needs a method, a finite bias for each of {task.num_labels} labels and a temperature over 0, none "
             f"beyond {_CALIBRATED:,.0f}"
         )
-    return Calibration(method, tuple(bias), temperature)
+    if found.get("kind", "choice") != task.question.kind:
+        raise ValueError(
+            f"calibration is of a {found.get('kind', 'choice')!r:.40}, the question is a {task.question.kind}"
+        )
+    return Calibration(method, tuple(bias), temperature, task.question.kind)
 
 
 def _note_file(dataset: str, revision: str | None) -> Path:

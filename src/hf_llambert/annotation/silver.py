@@ -263,7 +263,7 @@ def _probabilities(
 ) -> list[list[float] | None]:
     """The calibrated distribution of each row with an answer; without scores all on the answer."""
     out = task.question.targets(answers)
-    there = ~np.isnan(out).any(1)
+    there = np.asarray(~np.isnan(out).any(1))
     scores = silver["llm_scores"][:] if "llm_scores" in silver.column_names else []
     rows = [i for i, row in enumerate(scores) if row is not None and there[i]]
     if rows:

@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from hf_llambert.cli.gold import gold_column, gold_options, load_sample
+from hf_llambert.cli.lines import answer_lines, unanswered
 from hf_llambert.cli.options import (
+    AskApart,
     Backend,
     Config,
     Data,
@@ -26,11 +29,6 @@ from hf_llambert.cli.options import (
     Split,
     TextColumn,
     Values,
-    gold_column,
-    gold_options,
-    load_sample,
-    pairs,
-    reason_lines,
     say,
     task_names,
     values,
@@ -68,6 +66,7 @@ def annotate(
     label_column: LabelColumn = None,
     label_map: LabelMap = None,
     label_values: Values = "auto",
+    ask_apart: AskApart = False,
     num_rows: NumRows = None,
     seed: Seed = 42,
     calibration: Annotated[
@@ -120,7 +119,7 @@ def annotate(
         refuse_unknown_of_teacher(context, backend)
     shown = tasks[0].columns(text_column)
     form = {"encoding": encoding, "delimiter": delimiter, "config": config, "text_column": shown}
-    reading = gold_options(label_map, label_values)
+    reading = gold_options(label_map, label_values, tasks[0])
     measured = tasks[0] if write_batch is None else None  # which looks at no gold
     dataset, reading = load_sample(data, split, num_rows, seed, measured, label_column, reading, **form)
     if write_batch is not None:
@@ -130,7 +129,7 @@ def annotate(
     place = ledger or output / "ledger"
     labelers = {
         _member_name([name] * (len(teachers) > 1) + [spec.name] * (len(tasks) > 1)): LLMLabeler(
-            spec, asked, place, text_column
+            spec, asked, place, text_column, ask_apart=ask_apart
         )
         for name, asked in teachers
         for spec in tasks
@@ -145,24 +144,14 @@ def annotate(
         output / "annotated",
         calibration=calibration,  # type: ignore[arg-type]  # checked there
         jury=jury,  # type: ignore[arg-type]
-        gold_column=gold_column(label_column, dataset.column_names),
+        gold_column=gold_column(label_column, dataset.column_names, tasks[0]),
         **reading,
         calibration_rows=calibration_rows,
         limits=limits,
     )
     for name, found in {**results.get("members", {}), "": results}.items():
-        say(
-            f"{name}{': ' if name else ''}{found['n_rows']:,} texts: {found['n_ok']:,} ok, {found['n_abstained']:,} "
-            f"abstained, {found['n_failed']:,} failed. Labels: {pairs(found['labels'])}"
-        )
-        for line in reason_lines(found):
+        for line in answer_lines(found, tasks[0], name):
             say(line)
-        if found.get("quality"):
-            quality = found["quality"]
-            say(
-                f"agreement with gold {quality['accuracy']:.1%} ({quality['accuracy_low']:.1%} to "
-                f"{quality['accuracy_high']:.1%}), coverage {found['coverage']:.1%}"
-            )
     if paid is not None:
         each = results.get("members") or dict.fromkeys(paid, results)
         cost = sum(
@@ -171,8 +160,8 @@ def annotate(
         )
         say(f"cost of these replies: {cost:,.4g} {next(iter(paid.values())).currency}")
     say(f"written to {output / 'annotated'}")
-    if not results["n_ok"]:
-        say("No text got a label; the reasons stand above.", error=True)
+    if missed := unanswered(results):
+        say(missed, error=True)
         raise typer.Exit(1)
 
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hf_llambert.cli.options import TEACHERS, gold_column, reason_lines, say
+from hf_llambert.cli.gold import gold_column
+from hf_llambert.cli.options import TEACHERS, reason_lines, say
 
 if TYPE_CHECKING:
     from hf_llambert import LLMLabeler, StudentLabeler, TaskSpec

@@ -18,6 +18,7 @@ from hf_llambert.cli.cascade import (
     ask_teacher,
     plan_asking,
 )
+from hf_llambert.cli.gold import gold_options, label_columns, load_sample
 from hf_llambert.cli.options import (
     Config,
     Delimiter,
@@ -30,8 +31,6 @@ from hf_llambert.cli.options import (
     Split,
     TextColumn,
     Values,
-    gold_options,
-    load_sample,
     refuse_gated,
     say,
     task_names,
@@ -152,7 +151,7 @@ def label(
         arguments=context.args,
         seed=seed,
         label_column=label_column,
-        reading_gold=gold_options(label_map, label_values),
+        reading_gold=gold_options(label_map, label_values, load_task(task) if task else None),
         ledger=ledger,
         encoding=encoding,
         delimiter=delimiter,
@@ -179,7 +178,7 @@ def label(
         pool, reading = load_sample(data, split, num_rows, seed, spec, label_column, given, **drawn)
         asking = None if asking is None else replace(asking, reading_pool=reading)
     elif asking is not None:  # gold is used
-        form["label_columns"] = [label_column or "label"]
+        form["label_columns"] = label_columns(label_column, asking.task)
     with ExitStack() as stack:
         uploads = stack.enter_context(ShardUploads(push_to_hub, public)) if push_to_hub else None
         results = label_pool(

@@ -4,19 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from hf_llambert.tasks.texts import shorten, visible
-
-if TYPE_CHECKING:
-    from datasets import Dataset
-
-    from hf_llambert import TaskSpec
 
 _LONGEST = 300  # characters of a reason that are shown
 
@@ -58,14 +52,18 @@ TextColumn = Annotated[str, typer.Option("--text_column", help="Column of the te
 LabelColumn = Annotated[
     str | None,
     typer.Option(
-        "--label_column", help="Column of people's labels. Default: 'label' if there is one; none: there is no gold."
+        "--label_column",
+        help="Column of people's labels. Default: 'label' if there is one; none: there is no gold. Of several questions: "
+        "QUESTION=COLUMN, with commas between; default: columns named as the questions.",
     ),
 ]
 
 LabelMap = Annotated[
     list[str] | None,
     typer.Option(
-        "--label_map", help="What a label of the data is in the task: pos=positive; nothing after = is no label."
+        "--label_map",
+        help="What a label of the data is in the task: pos=positive; nothing after = is no label. Of several questions: "
+        "QUESTION:pos=positive.",
     ),
 ]
 
@@ -73,7 +71,8 @@ Values = Annotated[
     str,
     typer.Option(
         "--label_values",
-        help="What the label column holds: names, ids (from 0) or ids_from_1. auto: whichever the whole column fits.",
+        help="What the label column holds: names, ids (from 0) or ids_from_1. auto: whichever the whole column fits. Of several "
+        "questions: QUESTION=ids, with commas between.",
         autocompletion=values("auto", "names", "ids", "ids_from_1"),
     ),
 ]
@@ -85,6 +84,13 @@ Delimiter = Annotated[str, typer.Option("--delimiter", help="What stands between
 Config = Annotated[str | None, typer.Option("--config", help="Configuration of a Hub dataset that has several.")]
 
 NumRows = Annotated[int | None, typer.Option("--num_rows", help="Take a random sample of so many rows. Default: all.")]
+
+AskApart = Annotated[
+    bool,
+    typer.Option(
+        "--ask_apart", help="Where text comes back: ask each of several questions by itself, not all in one request."
+    ),
+]
 
 Seed = Annotated[int, typer.Option("--seed", help="Seed of the sample and of the training.")]
 
@@ -115,69 +121,6 @@ MaxHours = Annotated[
 ]
 
 Output = Annotated[Path, typer.Option("--output", help="Folder of the run.")]
-
-
-def gold_options(label_map: list[str] | None, label_values: str) -> dict:
-    """The arguments of library functions that say how people's labels are to be read."""
-    from hf_llambert import parse_label_map
-
-    return {"label_map": parse_label_map(label_map or []), "label_values": label_values}
-
-
-def gold_column(given: str | None, columns: Sequence[str]) -> str | None:
-    """The column of people's labels: the one named, else `label` where there is one; `none` is none."""
-    if given is not None:
-        return None if given == "none" and "none" not in columns else given
-    return "label" if "label" in columns else None
-
-
-def warn_of_look_alikes(given: str | None, columns: Sequence[str]) -> None:
-    """Warn where no column of people's labels was named, none is called `label`, and one is called nearly so."""
-    from hf_llambert.tasks.label_names import look_alikes
-    from hf_llambert.tasks.logs import get_logger
-
-    if given is None and "label" not in columns and (like := look_alikes("label", columns)):
-        get_logger(__name__).warning(
-            "No column is called 'label', but %s. Nothing is measured: for people's labels pass --label_column %s, "
-            "else --label_column none.",
-            " and ".join(map(repr, like)),
-            shlex.quote(like[0]),
-        )
-
-
-def load_sample(
-    source: str,
-    split: str | None,
-    num_rows: int | None,
-    seed: int,
-    task: TaskSpec | None,
-    label_column: str | None,
-    reading: dict,
-    **form: object,
-) -> tuple[Dataset, dict]:
-    """
-    Rows, and how their gold is to be read: as the whole column is, not as the rows that happen to be drawn would be.
-
-    Args:
-        task (`TaskSpec`, *optional*): The task; without one nothing is looked at.
-        label_column (`str`, *optional*): As on the command line; see [`gold_column`].
-        reading (`dict`): From [`gold_options`].
-        form: Other arguments of [`load_data`].
-
-    Raises:
-        ValueError: As [`load_data`] and [`gold_labels`].
-    """
-    from hf_llambert import load_data
-    from hf_llambert.data import draw_rows, gold_values
-
-    data = load_data(source, split, label_columns=[label_column or "label"], **form)  # type: ignore[arg-type]
-    warn_of_look_alikes(label_column, data.column_names)
-    if num_rows is None:
-        return data, reading
-    column = gold_column(label_column, data.column_names)
-    if task is not None and column is not None:
-        reading = reading | {"label_values": gold_values(data, column, task, **reading)}
-    return draw_rows(data, num_rows, seed, source), reading
 
 
 def pairs(counts: dict) -> str:

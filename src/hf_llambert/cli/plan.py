@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from hf_llambert.cli.gold import gold_column, gold_options, label_columns, warn_of_look_alikes
 from hf_llambert.cli.options import (
+    AskApart,
     Backend,
     Config,
     Data,
@@ -23,11 +25,8 @@ from hf_llambert.cli.options import (
     Task,
     TextColumn,
     Values,
-    gold_column,
-    gold_options,
     say,
     values,
-    warn_of_look_alikes,
 )
 from hf_llambert.cli.teachers import named_teachers, refuse_unknown_of_teacher
 
@@ -51,6 +50,7 @@ def plan(
     label_column: LabelColumn = None,
     label_map: LabelMap = None,
     label_values: Values = "auto",
+    ask_apart: AskApart = False,
     num_pool: Annotated[
         int | None, typer.Option("--num_pool", help="Texts to be labelled in the end. Default: all of the data.")
     ] = None,
@@ -95,10 +95,10 @@ def plan(
     spec = load_task(task)
     shown = spec.columns(text_column)
     form = {"encoding": encoding, "delimiter": delimiter, "config": config, "text_column": shown}
-    dataset = load_data(data, split, label_columns=[label_column or "label"], **form)  # type: ignore[arg-type]
-    warn_of_look_alikes(label_column, dataset.column_names)
+    dataset = load_data(data, split, label_columns=label_columns(label_column, spec), **form)  # type: ignore[arg-type]
+    warn_of_look_alikes(label_column, dataset.column_names, spec)
     [(_, asked)] = named_teachers([teacher] if teacher else [], backend, context.args, seed)
-    labeler = LLMLabeler(spec, asked, ledger or output / "ledger", text_column)
+    labeler = LLMLabeler(spec, asked, ledger or output / "ledger", text_column, ask_apart=ask_apart)
     found = make_plan(
         dataset,
         labeler,
@@ -109,8 +109,8 @@ def plan(
         if student is None
         else StudentPlan(student, max_length, head_share, num_train_epochs, batch_size, fastest_backend()),
         prices=table,
-        gold_column=gold_column(label_column, dataset.column_names),
-        **gold_options(label_map, label_values),
+        gold_column=gold_column(label_column, dataset.column_names, spec),  # type: ignore[arg-type]
+        **gold_options(label_map, label_values, spec),
         calibration=calibration,  # type: ignore[arg-type]  # checked above
         seed=seed,
     )

@@ -29,7 +29,8 @@ def review(
         Path | None,
         typer.Option(
             "--suspects",
-            help="A JSON list of row numbers whose label is likely wrong, the likeliest first. Default: found by cleanlab.",
+            help="A JSON list of row numbers whose label is likely wrong, the likeliest first; of several questions an object "
+            "with a list for each. Default: found by cleanlab.",
         ),
     ] = None,
     show_labels: Annotated[
@@ -107,7 +108,7 @@ def _review(run: Path, num: int | None, num_control: int | None, seed: int, susp
     return found
 
 
-def _suspects(run: Path, path: Path | None) -> list[int]:
+def _suspects(run: Path, path: Path | None) -> list[int] | dict[str, list[int]]:
     """The rows that a file names, or that are found where cleanlab is installed."""
     from hf_llambert import suspected_errors
 
@@ -121,8 +122,11 @@ def _suspects(run: Path, path: Path | None) -> list[int]:
         rows = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError):
         rows = None
-    if not isinstance(rows, list) or not all(isinstance(row, int) for row in rows):
-        raise ValueError(f"'{path}' must hold a JSON list of row numbers.")
+    lists = list(rows.values()) if isinstance(rows, dict) else [rows]
+    if not all(isinstance(one, list) and all(type(row) is int for row in one) for one in lists):
+        raise ValueError(
+            f"'{path}' must hold a JSON list of row numbers, or of several questions an object of such lists."
+        )
     return rows
 
 
@@ -131,5 +135,5 @@ def _say_summary(found: Review) -> None:
 
     for line in review_lines(found):
         say(line)
-    if found.labels():
+    if found.has_gold:
         say(f"gold for the next training: --gold {found.save_gold()}")

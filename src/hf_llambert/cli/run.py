@@ -14,8 +14,10 @@ from typing import Annotated
 
 import typer
 
+from hf_llambert.cli.gold import gold_options
 from hf_llambert.cli.nearest import no_such_option, option_names, own_options
 from hf_llambert.cli.options import (
+    AskApart,
     Backend,
     Config,
     Data,
@@ -31,7 +33,6 @@ from hf_llambert.cli.options import (
     Split,
     TextColumn,
     Values,
-    gold_options,
     say,
     task_names,
     values,
@@ -69,6 +70,7 @@ def run(
     label_column: LabelColumn = None,
     label_map: LabelMap = None,
     label_values: Values = "auto",
+    ask_apart: AskApart = False,
     num_annotated: Annotated[
         int | None,
         typer.Option(
@@ -172,7 +174,7 @@ def run(
         split,
         spec.columns(text_column),
         label_column,
-        gold_options(label_map, label_values),
+        gold_options(label_map, label_values, spec),
         {**form, "config": configs[0]},
         num_annotated,
         num_held_out,
@@ -202,6 +204,7 @@ def run(
             prices,
             conditions,
             None if gold is None else read_gold(drawn, gold, {**form, "config": configs[1]}, spec),
+            ask_apart,
         )
         with one_at_a_time(output / RUN_FILE):
             if agreed is not None:

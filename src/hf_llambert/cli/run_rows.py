@@ -7,13 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hf_llambert.cli.options import gold_column, say, warn_of_look_alikes
+from hf_llambert.cli.gold import gold_column, label_columns, needed_gold, warn_of_look_alikes
+from hf_llambert.cli.options import say
 from hf_llambert.tasks.texts import column_names, row_texts
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
     from hf_llambert import TaskSpec
+    from hf_llambert.gold import GoldColumns
 
 NUM_ANNOTATED = 1000
 
@@ -64,9 +66,9 @@ class Rows:
         sample (`Dataset`): For the teacher.
         pool (`Dataset`, *optional*): For the student; none of them annotated or held out. `None`: all of the data.
         num_pool (`int`): How many that are.
-        held_out (`Dataset`, *optional*): To measure the student on, gold in `label`.
+        held_out (`Dataset`, *optional*): To measure the student on, gold as [`with_gold`] has it.
         what (`str`): What is held out, for the report.
-        gold_column (`str`, *optional*): People's labels in the data.
+        gold_column (`str` or `Mapping[str, str]`, *optional*): People's labels in the data.
         reading (`dict`): How they are to be read: as the whole column is.
     """
 
@@ -76,7 +78,7 @@ class Rows:
     num_pool: int
     held_out: Dataset | None
     what: str
-    gold_column: str | None
+    gold_column: GoldColumns
     reading: dict
 
 
@@ -89,11 +91,11 @@ def read_rows(asked: Drawn, task: TaskSpec) -> Rows:
     """
     from hf_llambert import check_column, load_data
 
-    columns = [asked.label_column or "label"]
+    columns = label_columns(asked.label_column, task)
     data = load_data(asked.data, asked.split, label_columns=columns, text_column=asked.text_column, **asked.form)
     check_column(data, asked.text_column, "text_column")
-    warn_of_look_alikes(asked.label_column, data.column_names)
-    column = gold_column(asked.label_column, data.column_names)
+    warn_of_look_alikes(asked.label_column, data.column_names, task)
+    column = gold_column(asked.label_column, data.column_names, task)
     held_out, what, reading = _held_out(asked, data, column, task)
     rest = data
     if held_out is not None:
@@ -123,47 +125,52 @@ def read_rows(asked: Drawn, task: TaskSpec) -> Rows:
 
 def read_gold(asked: Drawn, gold: str, form: dict, task: TaskSpec) -> Dataset:
     """
-    Texts with people's labels to train on, gold in `label`.
+    Texts with people's labels to train on, gold as [`with_gold`] has it.
 
     Raises:
         ValueError: There is no such column, or it fits two readings or none.
     """
     from hf_llambert import load_data, with_gold
 
-    name = asked.label_column or "label"
-    rows = load_data(gold, label_columns=[name], text_column=asked.text_column, **form)
-    return with_gold(rows, asked.text_column, name, task, **asked.reading)
+    written = label_columns(asked.label_column, task)
+    rows = load_data(gold, label_columns=written, text_column=asked.text_column, **form)
+    column = needed_gold(asked.label_column, rows.column_names, task, "--gold")
+    return with_gold(rows, asked.text_column, column, task, **asked.reading)
 
 
-def _held_out(asked: Drawn, data: Dataset, column: str | None, task: TaskSpec) -> tuple[Dataset | None, str, dict]:
+def _held_out(asked: Drawn, data: Dataset, column: GoldColumns, task: TaskSpec) -> tuple[Dataset | None, str, dict]:
     """What the student is measured on, what it is called, and how the data's own gold is to be read."""
-    from hf_llambert import ABSTAIN, load_data, with_gold
-    from hf_llambert.data import gold_values
+    from hf_llambert import load_data, with_gold
+    from hf_llambert.gold import gold_readings
+    from hf_llambert.tasks.parts import GOLD
     from hf_llambert.tasks.texts import why_unusable
 
     if asked.eval_data is not None and asked.num_held_out is not None:
         raise ValueError("--eval_data and --num_held_out both say what to measure on. Pass one of them.")
     if asked.eval_data is not None:
-        name = asked.label_column or "label"
+        written = label_columns(asked.label_column, task)
         form = {**asked.form, "config": asked.eval_config, "text_column": asked.text_column}
-        rows = load_data(asked.eval_data, asked.eval_split, label_columns=[name], **form)
+        rows = load_data(asked.eval_data, asked.eval_split, label_columns=written, **form)
+        found = needed_gold(asked.label_column, rows.column_names, task, "--eval_data")
         source = Path(asked.eval_data).name if Path(asked.eval_data).exists() else asked.eval_data
         what = f"{source}, {asked.eval_split}" if asked.eval_split else source
-        return with_gold(rows, asked.text_column, name, task, **asked.reading), what, asked.reading
+        return with_gold(rows, asked.text_column, found, task, **asked.reading), what, asked.reading
     if asked.num_held_out is None:
         return None, "", asked.reading
     if column is None:
         raise ValueError(
-            "--num_held_out takes texts of --data that people have labelled, and there is no column 'label'. Pass "
-            "--label_column, or --eval_data with such texts."
+            f"--num_held_out takes texts of --data that people have labelled, and there is no column "
+            f"{' or '.join(repr(name or 'label') for name in task.parts)}. Pass --label_column, or --eval_data with such texts."
         )
     reading = asked.reading
-    if reading["label_values"] == "auto":
-        reading = {**reading, "label_values": gold_values(data, column, task, **reading)}
+    if reading["label_values"] == "auto" or task.questions:
+        reading = {**reading, "label_values": gold_readings(data, task, column, **reading)}
     labelled = with_gold(data, asked.text_column, column, task, **reading).shuffle(seed=asked.seed)
-    labels, texts, drawn = labelled["label"][:], set[str](), list[int]()
+    answers = [(one.question, labelled[name or GOLD][:]) for name, one in task.parts.items()]
+    known = [any(one.is_answer(found[row]) for one, found in answers) for row in range(len(labelled))]
+    texts, drawn = set[str](), list[int]()
     for row, text in enumerate(row_texts(labelled, asked.text_column)):
-        if labels[row] != ABSTAIN and why_unusable(text) is None and text not in texts:
+        if known[row] and why_unusable(text) is None and text not in texts:
             texts.add(text)
             drawn.append(row)
         if len(drawn) == asked.num_held_out:
@@ -171,7 +178,7 @@ def _held_out(asked: Drawn, data: Dataset, column: str | None, task: TaskSpec) -
     if not 0 < asked.num_held_out == len(drawn) < len(data):
         raise ValueError(
             f"--num_held_out must be from 1 to less than the {len(data):,} texts of --data; people have labelled "
-            f"{sum(label != ABSTAIN for label in labels):,} of them, and {asked.num_held_out:,} are asked for."
+            f"{sum(known):,} of them, and {asked.num_held_out:,} are asked for."
         )
     name = Path(asked.data).name if Path(asked.data).exists() else asked.data
     return labelled.select(drawn), f"{len(drawn):,} texts of {name}, held out", reading

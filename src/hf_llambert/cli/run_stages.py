@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from hf_llambert.cli.options import pairs, reason_lines, say
+from hf_llambert.cli.gold import label_columns
+from hf_llambert.cli.lines import annotated_line, questions_of, trained_line, unanswered
+from hf_llambert.cli.options import reason_lines, say
 from hf_llambert.cli.run_rows import Drawn, Rows
 from hf_llambert.cli.teachers import limits_of, prices_of
 
@@ -52,6 +54,7 @@ class Way:
         prices (`Path`, *optional*): The price table.
         conditions (`Path`, *optional*): Those of the gate.
         gold (`Dataset`, *optional*): Texts with people's labels to train on.
+        ask_apart (`bool`): Ask each of several questions by itself.
         report (`dict`): Content of `report.json`, once that stage is done.
     """
 
@@ -68,6 +71,7 @@ class Way:
     prices: Path | None
     conditions: Path | None
     gold: Dataset | None
+    ask_apart: bool
     report: dict = field(default_factory=dict)
 
     def plan(self) -> dict:
@@ -85,7 +89,7 @@ class Way:
                 self.student, self.max_length, epochs=epochs, batch_size=batch, backend=fastest_backend()
             ),
             prices=None if self.prices is None else load_prices(self.prices),
-            gold_column=self.rows.gold_column,
+            gold_column=self.rows.gold_column,  # type: ignore[arg-type]
             **self.rows.reading,
             calibration="none" if self.calibration == "none" else "batch",
             seed=self.drawn.seed,
@@ -102,7 +106,8 @@ class Way:
         """Teacher and task, with the caps that are left of the money."""
         from hf_llambert import LLMLabeler, load_prices
 
-        labeler = LLMLabeler(self.task, self.teacher(), self.output / "ledger", self.drawn.text_column)
+        place, column = self.output / "ledger", self.drawn.text_column
+        labeler = LLMLabeler(self.task, self.teacher(), place, column, ask_apart=self.ask_apart)
         paid = prices_of({"llm": labeler}, None if self.prices is None else load_prices(self.prices))
         limits = limits_of({"llm": labeler}, self.rows.sample, self.caps.cost, self.caps.hours, paid)
         return labeler, limits, None if paid is None else paid["llm"]
@@ -130,11 +135,7 @@ class Way:
                 limits=limits,
             )
         self._refuse_unfinished(found)
-        line = f"{found['n_ok']:,} of {found['n_rows']:,} texts labelled ({pairs(found['labels'])})"
-        for what in ("abstained", "failed"):
-            line += f", {found[f'n_{what}']:,} {what}" if found[f"n_{what}"] else ""
-        if found.get("quality"):
-            line += f"; agreement with gold {_interval(found['quality'])}"
+        line = annotated_line(found, self.task)
         if price is not None:
             cost = price.cost(found["seconds"], found["input_tokens"], found["output_tokens"])
             line += f"; {cost:,.4g} {price.currency}"
@@ -142,10 +143,12 @@ class Way:
 
     def _refuse_unfinished(self, found: Mapping) -> None:
         """End where a cap was reached, or no text got a label."""
-        left = sum(count for reason, count in found.get("reasons", {}).items() if reason.startswith(_SPENT))
-        if not left and found["n_ok"]:
+        each = questions_of(found).values()
+        spent = [{r: n for r, n in one.get("reasons", {}).items() if r.startswith(_SPENT)} for one in each]
+        left, missed = max(sum(of_one.values()) for of_one in spent), unanswered(found)
+        if not left and not missed:
             return
-        for line in reason_lines(found):
+        for line in dict.fromkeys(line for one in each for line in reason_lines(one)):
             say(line, error=True)
         if left:
             say(
@@ -154,7 +157,7 @@ class Way:
                 error=True,
             )
         else:
-            say("No text got a label; the reasons stand above.", error=True)
+            say(str(missed), error=True)
         raise typer.Exit(1)
 
     def _train(self) -> str:
@@ -185,7 +188,7 @@ class Way:
             (self.output / "checkpoints").rmdir()
         line = f"{found['train']['n']:,} labels in {found['train']['seconds']:,.0f} s"
         if quality := found.get("eval"):
-            return f"{line}; accuracy {_interval(quality)} on {quality['n']:,} held-out texts"
+            return f"{line}; {trained_line(quality, self.task)}"
         return f"{line}; not measured: that takes --eval_data or --num_held_out"
 
     def _label(self) -> str:
@@ -193,7 +196,7 @@ class Way:
 
         labeler = StudentLabeler(self.output / "student", self.drawn.text_column, backend=fastest_backend())
         whole = self.rows.pool is None
-        columns = [self.drawn.label_column or "label"]
+        columns = label_columns(self.drawn.label_column, self.task)
         found = label_pool(
             self.drawn.data if self.rows.pool is None else self.rows.pool,
             labeler,
@@ -218,7 +221,3 @@ class Way:
             prices = None  # the report's cost is that of all stages
         self.report.update(write_report(self.output, gate=self.conditions, prices=prices))
         return str(self.output / "report.html")
-
-
-def _interval(quality: Mapping) -> str:
-    return f"{quality['accuracy']:.1%} ({quality['accuracy_low']:.1%} to {quality['accuracy_high']:.1%})"

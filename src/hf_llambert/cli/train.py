@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
+from hf_llambert.cli.gold import gold_options, label_columns, load_sample, needed_gold
+from hf_llambert.cli.lines import quality_lines
 from hf_llambert.cli.nearest import refuse_unknown
 from hf_llambert.cli.options import (
     Config,
@@ -20,8 +22,6 @@ from hf_llambert.cli.options import (
     Task,
     TextColumn,
     Values,
-    gold_options,
-    load_sample,
     say,
 )
 
@@ -112,8 +112,7 @@ def train(
         raise ValueError(f"Expected --seeds of 1 or more, and --eval_data to compare them on; got {seeds} seeds.")
     spec = load_task(task)
     shown = spec.columns(text_column)
-    column = label_column or "label"
-    reading_gold = gold_options(label_map, label_values)
+    reading_gold = gold_options(label_map, label_values, spec)
     refuse_unknown(context, lambda: [StudentConfig], "hf-llambert train --help and transformers.TrainingArguments")
     args = training_arguments(context.args, output, seed)
     reading: dict = {
@@ -141,12 +140,16 @@ def train(
                 kwargs["silver"], kwargs["selection"], spec, student, output, args, label_error_folds, reading
             )
     if gold is not None:
+        named = label_column if spec.questions else label_column or "label"
         rows, reading_rows = load_sample(
-            gold, split, num_rows, seed, spec, column, reading_gold, config=configs[0], **form
+            gold, split, num_rows, seed, spec, named, reading_gold, config=configs[0], **form
         )
+        column = needed_gold(label_column, rows.column_names, spec, "--gold")
         kwargs["gold"] = with_gold(rows, shown, column, spec, **reading_rows)
     if eval_data is not None:
-        rows = load_data(eval_data, eval_split, label_columns=[column], config=configs[1], **form)
+        written = label_columns(label_column, spec)
+        rows = load_data(eval_data, eval_split, label_columns=written, config=configs[1], **form)
+        column = needed_gold(label_column, rows.column_names, spec, "--eval_data")
         kwargs["eval_data"] = with_gold(rows, shown, column, spec, **reading_gold)
         source = Path(eval_data).name if Path(eval_data).exists() else eval_data
         kwargs["eval_name"] = f"{source}, {eval_split}" if eval_split else source
@@ -161,13 +164,8 @@ def train(
     results = train_student(spec, student, output / "student", args, **kwargs)
     say(f"trained on {results['train']['n']:,} labels in {results['train']['seconds']:.0f} s")
     if "eval" in results:
-        quality = results["eval"]
-        known = len(quality["macro_f1_classes"])
-        say(
-            f"accuracy {quality['accuracy']:.1%} ({quality['accuracy_low']:.1%} to {quality['accuracy_high']:.1%}), "
-            f"macro-F1 {quality['macro_f1']:.3f} on {quality['n']:,} held-out texts"
-            + (f" (over {known} of {spec.num_labels} classes)" if known < spec.num_labels else "")
-        )
+        for line in quality_lines(results["eval"], spec):
+            say(line)
     say(f"written to {output / 'student'}")
 
 

@@ -11,23 +11,25 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from hf_llambert.review.kinds import reviewed
 from hf_llambert.review.queue import Queue
-from hf_llambert.tasks.questions import ABSTAIN
 
 _LONGEST_NAME = 60
+Key = tuple[int, str]
+"""What an answer is about: a place in the queue, and a question by the names of `TaskSpec.parts`."""
 
 
 @dataclass(frozen=True)
 class Answer:
     """
-    What one reviewer says of one row.
+    What one reviewer says of one row, or to one of several questions about it.
 
     Args:
-        label (`int`): Id of the label, -1 = skipped.
+        label (`object`): The answer as gold has it: the id of a label, a list of ids or a level. Skipped: -1, or `None`.
         at (`str`): When, in UTC as ISO 8601.
     """
 
-    label: int
+    label: object
     at: str
 
 
@@ -45,14 +47,26 @@ def file_name(reviewer: str) -> str:
     return f"{short or 'reviewer'}-{hashlib.sha256(reviewer.encode()).hexdigest()[:8]}"
 
 
-def standing_answers(entries: Iterable[Mapping]) -> dict[int, Answer]:
+def standing_answers(entries: Iterable[Mapping]) -> dict[Key, Answer]:
     """The answers that count, in the order in which they were given."""
-    found: dict[int, Answer] = {}
+    found: dict[Key, Answer] = {}
     for entry in entries:
-        found.pop(entry["row"], None)
+        key = (entry["row"], entry.get("question", ""))
+        found.pop(key, None)
         if not entry.get("undo"):
-            found[entry["row"]] = Answer(entry["label"], entry["at"])
+            found[key] = Answer(entry["label"], entry["at"])
     return found
+
+
+def answers_to(standing: Mapping[Key, Answer], question: str) -> dict[int, Answer]:
+    """The answers to one question, by place in the queue."""
+    return {place: answer for (place, name), answer in standing.items() if name == question}
+
+
+def entry_about(key: Key, **said: object) -> dict[str, object]:
+    """A line of the file: what is said about a row, or about one of several questions of it."""
+    place, question = key
+    return {"row": place, **({"question": question} if question else {}), **said}
 
 
 def read_answers(path: Path, queue: Queue) -> tuple[str | None, list[dict]]:
@@ -79,10 +93,15 @@ def read_answers(path: Path, queue: Queue) -> tuple[str | None, list[dict]]:
 
 
 def _checked_entry(entry: Mapping, queue: Queue) -> dict:
-    place, label = entry["row"], entry.get("label", ABSTAIN)
+    place, name = entry["row"], entry.get("question", "")
     if not (type(place) is int and 0 <= place < len(queue.rows)):
         raise ValueError(f"row {place!r} is not in the queue")
-    if not (type(label) is int and ABSTAIN <= label < queue.task.num_labels):
+    if name not in queue.task.parts:
+        raise ValueError(f"question {name!r} is none of the task's" if name else "no question")
+    question = queue.task.parts[name].question
+    label = entry.get("label", question.missing)
+    skipped = type(label) is type(question.missing) and label == question.missing
+    if not (skipped or reviewed(question).is_given(question, label)):
         raise ValueError(f"label {label!r} is none of the task's")
     if "label" not in entry and not entry.get("undo"):
         raise ValueError("no label")

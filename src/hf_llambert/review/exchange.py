@@ -8,7 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 
-from hf_llambert.review.answers import Answer, checked_name
+from hf_llambert.review.answers import Answer, Key, checked_name
+from hf_llambert.review.kinds import reviewed
 from hf_llambert.review.queue import QueueRow
 from hf_llambert.review.session import Review
 from hf_llambert.tasks.logs import get_logger
@@ -91,7 +92,7 @@ def import_review(review: Review, path: str | Path) -> dict[str, int]:
     """
     path = Path(path)
     reviewers = {str(_user_id(name)): name for name in review.answers()}
-    given: dict[str, dict[int, Answer]] = {}
+    given: dict[str, dict[Key, Answer]] = {}
     seen: set[int] = set()
     unanswered: list[int] = []
     cancelled: list[int] = []
@@ -110,8 +111,10 @@ def import_review(review: Review, path: str | Path) -> dict[str, int]:
                 if answer.label == ABSTAIN:
                     cancelled.append(number)
                 those = given.setdefault(checked_name(name), {})
-                if place not in those or those[place].at <= answer.at:  # of several by one person the latest counts
-                    those[place] = answer
+                if (place, "") not in those or those[
+                    place, ""
+                ].at <= answer.at:  # of several by one person the latest counts
+                    those[place, ""] = answer
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(
                 f"{where} is no record of Argilla or Label Studio ({type(error).__name__}: {error}). Nothing was taken."
@@ -133,15 +136,15 @@ def import_review(review: Review, path: str | Path) -> dict[str, int]:
 def _argilla_record(
     review: Review, place: int, row: QueueRow, machine_labels: bool, answers: Mapping[str, Answer]
 ) -> dict:
-    labels, suggestions = review.queue.task.labels, {}
+    suggestions = {}
     if machine_labels and row.teacher != ABSTAIN:
         suggestions[_QUESTION] = {
-            "value": labels[row.teacher],
+            "value": _name(review, row.teacher),
             "score": row.teacher_confidence,
             "agent": "teacher",
         }
     responses = [
-        {"value": labels[answer.label], "user_id": str(_user_id(name))}
+        {"value": _name(review, answer.label), "user_id": str(_user_id(name))}
         for name, answer in answers.items()
         if answer.label != ABSTAIN
     ]
@@ -160,17 +163,17 @@ def _argilla_record(
 def _label_studio_task(
     review: Review, place: int, row: QueueRow, machine_labels: bool, answers: Mapping[str, Answer]
 ) -> dict:
-    labels, predictions = review.queue.task.labels, []
+    predictions = []
     said = (("teacher", row.teacher, row.teacher_confidence), ("student", row.student, row.student_confidence))
     for who, label, confidence in said:
         if machine_labels and label != ABSTAIN:
-            predictions.append({"model_version": who, "score": confidence, "result": _choice(labels[label])})
+            predictions.append({"model_version": who, "score": confidence, "result": _choice(_name(review, label))})
     annotations = [
         {
             "completed_by": {"email": name},
             "created_at": answer.at,
             "was_cancelled": answer.label == ABSTAIN,
-            "result": [] if answer.label == ABSTAIN else _choice(labels[answer.label]),
+            "result": [] if answer.label == ABSTAIN else _choice(_name(review, answer.label)),
         }
         for name, answer in answers.items()
     ]
@@ -184,6 +187,10 @@ def _shown(review: Review, row: QueueRow) -> dict[str, str]:
     if len(fields) > 1 and "review_id" in fields:
         raise ValueError("A column is called 'review_id', as the id of a row is. Rename it and annotate again.")
     return fields if len(fields) > 1 else {_FIELD: row.text}
+
+
+def _name(review: Review, label: object) -> str:
+    return reviewed(review.queue.task.question).words(review.queue.task.question, label)
 
 
 def _choice(label: str) -> list[dict]:

@@ -10,10 +10,12 @@ from contextlib import contextmanager
 from importlib import resources
 from typing import TYPE_CHECKING
 
+from hf_llambert.review.kinds import reviewed
 from hf_llambert.review.page_guard import PageGuard
 from hf_llambert.review.queue import REASONS, Queue, QueueRow
 from hf_llambert.review.session import ReviewSession
 from hf_llambert.review.summary import review_lines
+from hf_llambert.tasks.question import Question
 from hf_llambert.tasks.questions import ABSTAIN
 from hf_llambert.tasks.texts import visible
 
@@ -179,7 +181,7 @@ def _shown(session: ReviewSession, show_labels: bool) -> tuple[str, str]:
         )
     row = queue.rows[place]
     size = " short" if queue.task.num_labels > _FEW else ""
-    why = REASONS[row.reason] + (f": {_said(row, queue.task.labels)}" if show_labels else "")
+    why = REASONS[row.reason] + (f": {_said(row, queue.task.question)}" if show_labels else "")
     return head, (
         f'<p class="review-why">This row: {_escaped(why)}.</p>'
         f'<div class="review-text{size}" tabindex="0" dir="auto" data-place="{place}">{_fields(queue, row)}</div>'
@@ -194,15 +196,16 @@ def _fields(queue: Queue, row: QueueRow) -> str:
     return "\n\n".join(f"<b>{_escaped(name)}</b>\n{_escaped(value)}" for name, value in fields.items())
 
 
-def _said(row: QueueRow, labels: tuple[str, ...]) -> str:
-    """The labels of teacher and student for a row, in words."""
+def _said(row: QueueRow, question: Question) -> str:
+    """The answers of teacher and student for a row, in words."""
     said = []
-    for who, label, sure in (
+    for who, answer, sure in (
         ("teacher", row.teacher, row.teacher_confidence),
         ("student", row.student, row.student_confidence),
     ):
-        if label != ABSTAIN:
-            said.append(f"{who} says {labels[label]}" + ("" if sure is None else f" ({sure:.0%} sure)"))
+        if question.is_answer(answer):
+            words = reviewed(question).words(question, answer)
+            said.append(f"{who} says {words}" + ("" if sure is None else f" ({sure:.0%} sure)"))
     return ", ".join(said) or "neither gave a label"
 
 

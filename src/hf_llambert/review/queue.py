@@ -5,45 +5,51 @@ from __future__ import annotations
 import hashlib
 import json
 import random
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from datasets import Dataset
 from filelock import FileLock
 
 from hf_llambert.data import STAGE_FILE, damaged_note, write_whole
+from hf_llambert.misfits import ANY, misfit
 from hf_llambert.notes import TEXT_COLUMN, read_note, task_shape
 from hf_llambert.pool.labelled import read_pool, run_labels
 from hf_llambert.reading.saved import read_annotated
+from hf_llambert.review.kinds import reviewed
+from hf_llambert.tasks.parts import GOLD, part_of
+from hf_llambert.tasks.question import Question
 from hf_llambert.tasks.questions import ABSTAIN
 from hf_llambert.tasks.spec import TaskSpec
 from hf_llambert.tasks.texts import FIELD, TextColumn, column_names, row_texts, why_unusable
 
 QUEUE_FILE = "queue.json"
-_ROW = {
-    **dict.fromkeys(("row", "teacher", "student"), int),
-    **dict.fromkeys(("text", "reason"), str),
+_MACHINES = ("teacher", "student", "teacher_confidence", "student_confidence")
+_SAID = {
+    **dict.fromkeys(("teacher", "student"), (int, float, [int], None)),  # which of them is a matter of the question
     **dict.fromkeys(("teacher_confidence?", "student_confidence?"), (float, None)),
 }
+_ROW = {"row": int, **dict.fromkeys(("text", "reason"), str)}
 _QUEUE = {
     "task": task_shape,
     "text_column": TEXT_COLUMN,
     "num": int,
     "num_control": int,
     "student?": (str, None),
-    "rows": [_ROW],
+    "rows": [dict],
 }
-GOLD_COLUMNS = ("label", "reviewers", "reviewed_at", "reason", "row")
-CONTROL = "random"
+GOLD_COLUMNS = ("reviewers", "reviewed_at", "reason", "row")
+CONTROL, OTHER = "random", "other"
 REASONS = {
     CONTROL: "drawn at random, to measure by",
     "disagree": "teacher and student disagree",
     "suspect": "suspected label error",
     "unsure": "the teacher was unsure",
     "abstained": "the teacher gave no label",
+    OTHER: "another question of the row was doubtful",
 }
-"""Why a row is in a queue, and how it is said to a person."""
+"""Why a row is in a queue, and how it is said to a person. `OTHER` is how a question sees rows chosen for another."""
 
 
 @dataclass(frozen=True)
@@ -55,19 +61,36 @@ class QueueRow:
         row (`int`): Its number in the annotated dataset.
         text (`str`): The text.
         reason (`str`): One of `REASONS`.
-        teacher (`int`): The teacher's label, -1 where it gave none.
-        student (`int`): The student's label, -1 where there is none.
+        teacher (`object`): The teacher's answer as gold has it: the id of a label, -1 where it gave none.
+        student (`object`): The student's answer, or the lack of one.
         teacher_confidence (`float`, *optional*): The teacher's confidence.
         student_confidence (`float`, *optional*): The student's confidence.
+        question (`str`, defaults to none): Of several questions the one that `reason` is about; none where it is about all.
+        questions (`Mapping[str, Mapping]`): Of several questions the four values above for each, by its name.
     """
 
     row: int
     text: str
     reason: str
-    teacher: int = ABSTAIN
-    student: int = ABSTAIN
+    teacher: object = ABSTAIN
+    student: object = ABSTAIN
     teacher_confidence: float | None = None
     student_confidence: float | None = None
+    question: str = ""
+    questions: Mapping[str, Mapping] = field(default_factory=dict)
+
+    def part(self, name: str) -> QueueRow:
+        """The row as one of its task's questions sees it, by the names of [`TaskSpec.parts`]."""
+        if not name:
+            return self
+        reason = self.reason if self.question in ("", name) else OTHER
+        return QueueRow(self.row, self.text, reason, **self.questions[name])
+
+    def to_dict(self) -> dict[str, object]:
+        """The row as `queue.json` has it."""
+        made = asdict(self)
+        unused = _MACHINES if self.questions else ("question", "questions")
+        return {key: value for key, value in made.items() if key not in unused}
 
 
 @dataclass(frozen=True)
@@ -86,12 +109,21 @@ class Queue:
         names = column_names(self.text_column)
         return dict(zip(names, row.text.split(FIELD) if len(names) > 1 else [row.text], strict=True))
 
+    def part(self, name: str) -> Queue:
+        """The queue as one of its task's questions sees it, by the names of [`TaskSpec.parts`]."""
+        if not name:
+            return self
+        return replace(self, task=self.task.parts[name], rows=tuple(row.part(name) for row in self.rows))
+
     @property
     def digest(self) -> str:
         """
         The digest of a queue that its answers are kept with, so that answers to another queue are not taken for them.
         """
-        payload = json.dumps([list(self.task.labels), [(row.row, row.text) for row in self.rows]])
+        asked: list = list(self.task.labels)
+        if self.task.questions:
+            asked = [[question.name, question.kind, list(question.labels)] for question in self.task.questions]
+        payload = json.dumps([asked, [(row.row, row.text) for row in self.rows]])
         return hashlib.sha256(payload.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
@@ -100,7 +132,7 @@ def build_queue(
     num: int = 100,
     num_control: int = 20,
     seed: int = 42,
-    suspects: Sequence[int] = (),
+    suspects: Sequence[int] | Mapping[str, Sequence[int]] = (),
 ) -> Queue:
     """
     Choose the rows of a run's annotated dataset that people should read.
@@ -108,18 +140,20 @@ def build_queue(
     `num_control` rows are drawn at random from all usable texts, whatever the machines say of them: only these can measure
     teacher and student. The others are taken in turn from those where teacher and student disagree (the surest first), the
     suspects, those of the teacher's least confidence and those that it gave no label. All are then shuffled. The same run
-    and arguments give the same queue.
+    and arguments give the same queue. Of several questions each takes its turn, so that a row comes early when any of its
+    answers is doubtful; those that differ the most come first, then the surest.
 
     Args:
         run (`str` or `Path`): Folder with `annotated` and, for the student's labels, `compared` (see [`compare_labels`]).
         num (`int`, defaults to 100): Rows in the queue; fewer when the run has fewer.
         num_control (`int`, defaults to 20): How many of them are drawn at random.
         seed (`int`, defaults to 42): Seed of the drawing and of the order.
-        suspects (`Sequence[int]`, defaults to none): Numbers of rows whose label is likely wrong, the likeliest first.
+        suspects (`Sequence[int]`, defaults to none): Numbers of rows whose label is likely wrong, the likeliest first. Of
+            several questions by the question's name, or one list for all.
 
     Raises:
         FileNotFoundError: The run has no annotated dataset.
-        ValueError: The numbers make no sense, or no text can be read.
+        ValueError: The numbers make no sense, a column or question has the name of a column of gold, or no text can be read.
     """
     if not 0 <= num_control <= num or num < 1:
         raise ValueError(
@@ -128,42 +162,73 @@ def build_queue(
         )
     run = Path(run)
     annotated, task, column = _annotated(run)
-    taken = [name for name in column_names(column) if name in GOLD_COLUMNS]
-    if taken:
-        raise ValueError(
-            f"The text column '{taken[0]}' has the name of a column of the gold dataset. Rename it and annotate again."
-        )
-    strange = [row for row in suspects if not 0 <= row < len(annotated)]
-    if strange:
-        raise ValueError(f"Expected suspects from 0 to {len(annotated) - 1:,}, got {strange[:5]}.")
+    _check_names(task, column)
+    found = _suspects(suspects, task, len(annotated))
     compared = run_labels(run, "compared")
     earlier = compared is not None and compared.foreign is not None  # student; its labels say nothing of this one
-    rows = _rows(annotated, run, column, earlier)
+    rows = _rows(annotated, run, task, column, earlier)
     if not rows:
         raise ValueError(f"None of the {len(annotated):,} texts in '{run / 'annotated'}' can be read by anyone.")
     draw = random.Random(seed)
     control = sorted(draw.sample(sorted(rows), min(num_control, len(rows))))
-    chosen = dict.fromkeys(control, CONTROL)
-    _fill(chosen, _doubtful(rows, suspects), min(num, len(rows)))
+    chosen = dict.fromkeys(control, (CONTROL, ""))
+    _fill(chosen, _doubtful(rows, task, found), min(num, len(rows)))
     order = sorted(chosen)
     draw.shuffle(order)
-    made = tuple(QueueRow(**{**asdict(rows[i]), "reason": chosen[i]}) for i in order)
+    made = tuple(replace(rows[i], reason=chosen[i][0], question=chosen[i][1]) for i in order)
     student = None if compared is None or earlier else compared.student
     return Queue(task, column, num, num_control, made, student)
 
 
-def suspected_errors(run: str | Path, seed: int = 0) -> list[int]:
+def suspected_errors(run: str | Path, seed: int = 0) -> list[int] | dict[str, list[int]]:
     """
     Rows of a run's annotated dataset whose label by the teacher is likely wrong, the likeliest first; for the `suspects` of
-    [`build_queue`]. See [`likely_label_errors`] for how, and for the errors.
+    [`build_queue`]. Of several questions by the question's name. Where several labels may hold, each is looked at by itself,
+    and they take turns. See [`likely_label_errors`] for how, and for the errors.
     """
+    annotated, task, column = _annotated(Path(run))
+    found = {name: _errors(part_of(annotated, task, name), one, column, seed) for name, one in task.parts.items()}
+    return found.get("", found)
+
+
+def _errors(annotated: Dataset, task: TaskSpec, column: TextColumn, seed: int) -> list[int]:
     from hf_llambert.quality.noise import likely_label_errors
 
-    annotated, _, column = _annotated(Path(run))
-    labels, texts = annotated["llm_label"][:], row_texts(annotated, column)
-    rows = [i for i, label in enumerate(labels) if label != ABSTAIN and why_unusable(texts[i]) is None]
-    _, found = likely_label_errors([texts[i] for i in rows], [labels[i] for i in rows], seed=seed)
-    return [rows[k] for k in found.tolist()]
+    question = task.question
+    answers, texts = annotated[f"llm_{question.answer_column}"][:], row_texts(annotated, column)
+    rows = [i for i, a in enumerate(answers) if question.is_answer(a) and why_unusable(texts[i]) is None]
+    read = [texts[i] for i in rows]
+    classes = reviewed(question).classes(question, [answers[i] for i in rows])
+    each = [likely_label_errors(read, labels, seed=seed)[1].tolist() for labels in classes]
+    turns = (found[k] for k in range(len(rows)) for found in each if k < len(found))
+    return [rows[k] for k in dict.fromkeys(turns)]
+
+
+def _check_names(task: TaskSpec, column: TextColumn) -> None:
+    """Raise a `ValueError` where two columns of gold would have one name."""
+    shown = column_names(column)
+    own = {*GOLD_COLUMNS, *(name or GOLD for name in task.parts)}
+    if taken := [name for name in shown if name in own]:
+        raise ValueError(
+            f"The text column '{taken[0]}' has the name of a column of the gold dataset. Rename it and annotate again."
+        )
+    if taken := [name for name in task.parts if name in GOLD_COLUMNS]:
+        raise ValueError(
+            f"The question '{taken[0]}' has the name of a column of the gold dataset. Rename it and annotate again."
+        )
+
+
+def _suspects(
+    suspects: Sequence[int] | Mapping[str, Sequence[int]], task: TaskSpec, num_rows: int
+) -> dict[str, list[int]]:
+    """The suspects of each question; those of all by the empty name."""
+    named = dict(suspects) if isinstance(suspects, Mapping) else {"": suspects}
+    if unknown := [name for name in named if name and name not in task.parts]:
+        raise ValueError(f"Expected suspects of the questions {', '.join(task.parts)}, got some of {unknown[0]!r}.")
+    strange = [row for rows in named.values() for row in rows if not 0 <= row < num_rows]
+    if strange:
+        raise ValueError(f"Expected suspects from 0 to {num_rows - 1:,}, got {strange[:5]}.")
+    return {name: list(rows) for name, rows in named.items()}
 
 
 def _annotated(run: Path) -> tuple[Dataset, TaskSpec, TextColumn]:
@@ -176,9 +241,9 @@ def _annotated(run: Path) -> tuple[Dataset, TaskSpec, TextColumn]:
     return annotated, TaskSpec.from_dict(config["task"]), column
 
 
-def _rows(annotated: Dataset, run: Path, column: TextColumn, alone: bool) -> dict[int, QueueRow]:
+def _rows(annotated: Dataset, run: Path, task: TaskSpec, column: TextColumn, alone: bool) -> dict[int, QueueRow]:
     """The rows that a person can read, each once, by number. `alone`: without a student's labels."""
-    student, sure = [ABSTAIN] * len(annotated), [None] * len(annotated)
+    compared = None
     if not alone and (run / "compared").is_dir():
         compared = read_pool(run / "compared")
         if len(compared) != len(annotated):
@@ -186,40 +251,63 @@ def _rows(annotated: Dataset, run: Path, column: TextColumn, alone: bool) -> dic
                 f"'{run / 'compared'}' has {len(compared):,} rows, the annotated dataset {len(annotated):,}. Remove "
                 f"'compared' and run hf-llambert report {run}."
             )
-        student, sure = compared["student_label"][:], compared["student_confidence"][:]
-    values = zip(
-        row_texts(annotated, column),
-        annotated["llm_label"][:],
-        annotated["llm_confidence"][:],
-        student,
-        sure,
-        strict=True,
-    )
+    said = {name: _said(annotated, compared, task, name) for name in task.parts}
     rows, seen = {}, set()
-    for i, (text, teacher, confidence, label, student_confidence) in enumerate(values):
+    for i, text in enumerate(row_texts(annotated, column)):
         if why_unusable(text) is None and text not in seen:
             seen.add(text)
-            learnt = ABSTAIN if label is None else label
-            rows[i] = QueueRow(i, text, CONTROL, teacher, learnt, confidence, student_confidence)
+            answers = {name: found[i] for name, found in said.items()}
+            rows[i] = QueueRow(i, text, CONTROL, **answers.get("", {"questions": answers}))
     return rows
 
 
-def _doubtful(rows: dict[int, QueueRow], suspects: Sequence[int]) -> dict[str, list[int]]:
-    """Row numbers by reason, those that matter most first."""
-    labelled = [row for row in rows.values() if row.teacher != ABSTAIN]
-    disagree = [row for row in labelled if row.student not in (ABSTAIN, row.teacher)]
-    disagree.sort(key=lambda row: (-(row.teacher_confidence or 0) - (row.student_confidence or 0), row.row))
+def _said(annotated: Dataset, compared: Dataset | None, task: TaskSpec, name: str) -> list[dict]:
+    """What teacher and student say to a question, a row each."""
+    question, found = task.parts[name].question, dict[str, list]()
+    for who, owner, data in (("teacher", "llm", annotated), ("student", "student", compared)):
+        answers, sure = [question.missing] * len(annotated), [None] * len(annotated)
+        if data is not None:
+            part = part_of(data, task, name)
+            answers, sure = part[f"{owner}_{question.answer_column}"][:], part[f"{owner}_confidence"][:]
+        found[who] = [answer if question.is_answer(answer) else question.missing for answer in answers]
+        found[f"{who}_confidence"] = sure
+    return [dict(zip(_MACHINES, row, strict=True)) for row in zip(*(found[key] for key in _MACHINES), strict=True)]
+
+
+def _doubtful(
+    rows: Mapping[int, QueueRow], task: TaskSpec, suspects: Mapping[str, Sequence[int]]
+) -> dict[tuple[str, str], list[int]]:
+    """Row numbers by reason and question, those that matter most first."""
+    found = {name: _doubts([row.part(name) for row in rows.values()], one) for name, one in task.parts.items()}
+    for name, those in suspects.items():
+        found.setdefault(name, {})["suspect"] = [row for row in dict.fromkeys(those) if row in rows]
+    return {(why, name): of[why] for why in REASONS for name, of in found.items() if why in of}
+
+
+def _doubts(rows: Iterable[QueueRow], task: TaskSpec) -> dict[str, list[int]]:
+    """Row numbers by reason, as one question sees it."""
+    question, kind = task.question, reviewed(task.question)
+    labelled = [row for row in rows if question.is_answer(row.teacher)]
+    both = [row for row in labelled if question.is_answer(row.student)]
+    apart = {row.row: kind.apart(question, row.teacher, row.student) for row in both}
+    disagree = [row for row in both if apart[row.row]]
+    disagree.sort(
+        key=lambda row: (
+            -apart[row.row],
+            -(row.teacher_confidence or 0) - (row.student_confidence or 0),
+            row.row,
+        )
+    )
     unsure = [row for row in labelled if row.teacher_confidence is not None]
     unsure.sort(key=lambda row: (row.teacher_confidence, row.row))
     return {
         "disagree": [row.row for row in disagree],
-        "suspect": [row for row in dict.fromkeys(suspects) if row in rows],
         "unsure": [row.row for row in unsure],
-        "abstained": [row.row for row in rows.values() if row.teacher == ABSTAIN],
+        "abstained": [row.row for row in rows if not question.is_answer(row.teacher)],
     }
 
 
-def _fill(chosen: dict[int, str], reasons: dict[str, list[int]], num: int) -> None:
+def _fill(chosen: dict[int, tuple[str, str]], reasons: Mapping[tuple[str, str], list[int]], num: int) -> None:
     """Take from each reason in turn, until `num` are chosen or none is left."""
     left = {reason: iter(rows) for reason, rows in reasons.items()}
     while left and len(chosen) < num:
@@ -243,7 +331,7 @@ def write_queue(folder: Path, queue: Queue) -> Queue:
                 "num": queue.num,
                 "num_control": queue.num_control,
                 "student": queue.student,
-                "rows": [asdict(row) for row in queue.rows],
+                "rows": [row.to_dict() for row in queue.rows],
             }
             write_whole(path, json.dumps(made, indent=1, ensure_ascii=False))
     return read_queue(folder)
@@ -262,18 +350,30 @@ def read_queue(folder: Path) -> Queue:
         raise FileNotFoundError(f"'{folder}' holds no queue of rows to review. Start hf-llambert review first.")
     advice = "Restore it; the answers beside it belong to it."
     made = read_note(path, _QUEUE, advice)
+    task = TaskSpec.from_dict(made["task"])
+    several = {"question": str, "questions": {ANY: _SAID}}
+    unfit = misfit(made["rows"], [_ROW | (_SAID if "" in task.parts else several)], "rows")
+    if unfit is not None:
+        raise damaged_note(path, unfit, advice)
     try:
         rows = tuple(QueueRow(**row) for row in made["rows"])
     except TypeError as error:  # a field that rows have not
         raise damaged_note(path, error, advice) from error
-    task = TaskSpec.from_dict(made["task"])
-    wrong = next((k for k, row in enumerate(rows) if not _is_sound(row, task.num_labels)), None)
+    wrong = next((k for k, row in enumerate(rows) if not _is_sound(row, task)), None)
     if not rows or wrong is not None:
         reason = "there are no rows" if wrong is None else f"rows[{wrong}] has a label or reason that there is not"
         raise damaged_note(path, reason, advice)
     return Queue(task, made["text_column"], made["num"], made["num_control"], rows, made.get("student"))
 
 
-def _is_sound(row: QueueRow, num_labels: int) -> bool:
-    labels = all(ABSTAIN <= label < num_labels for label in (row.teacher, row.student))
-    return labels and row.row >= 0 and row.reason in REASONS
+def _is_sound(row: QueueRow, task: TaskSpec) -> bool:
+    named = [] if "" in task.parts else list(task.parts)
+    if sorted(row.questions) != sorted(named) or row.question not in ("", *named):
+        return False
+    parts = [(row.part(name), one) for name, one in task.parts.items()]
+    answers = all(_is_said(answer, one.question) for part, one in parts for answer in (part.teacher, part.student))
+    return answers and row.row >= 0 and row.reason in REASONS and row.reason != OTHER
+
+
+def _is_said(answer: object, question: Question) -> bool:
+    return answer == question.missing or reviewed(question).is_said(question, answer)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from datetime import datetime, timezone
@@ -13,7 +12,6 @@ from pathlib import Path
 from types import TracebackType
 
 from datasets import (
-    ClassLabel,
     Dataset,
     Features,
     List,
@@ -26,14 +24,19 @@ from filelock import FileLock, Timeout
 
 from hf_llambert.review.answers import (
     Answer,
+    Key,
+    answers_to,
     checked_name,
     cut_torn_line,
+    entry_about,
     file_name,
     read_answers,
     standing_answers,
 )
-from hf_llambert.review.queue import GOLD_COLUMNS, Queue, read_queue
-from hf_llambert.tasks.questions import ABSTAIN
+from hf_llambert.review.kinds import reviewed
+from hf_llambert.review.queue import Queue, read_queue
+from hf_llambert.tasks.parts import GOLD
+from hf_llambert.tasks.question import Question
 from hf_llambert.tasks.texts import column_names
 from hf_llambert.whole import scratch_folder, sync
 
@@ -53,13 +56,22 @@ class Review:
         self.folder = Path(folder)
         self.queue: Queue = read_queue(self.folder)
 
-    def answers(self) -> dict[str, dict[int, Answer]]:
+    def answers(self, question: str = "") -> dict[str, dict[int, Answer]]:
         """
         Everybody's answers: by reviewer, then by place in the queue. The latest of a row counts.
 
+        Args:
+            question (`str`, defaults to none): Of several questions which one.
+
         Raises:
+            KeyError: The task has no such question.
             OSError: A file is damaged, or belongs to another queue.
         """
+        asked = self.question(question)
+        return {name: answers_to(given, asked) for name, given in self.standing().items()}
+
+    def standing(self) -> dict[str, dict[Key, Answer]]:
+        """Everybody's answers to all questions: by reviewer, then by place and question, in the order in which they came."""
         found = {}
         for path in sorted((self.folder / "answers").glob("*.jsonl")):
             name, entries = read_answers(path, self.queue)
@@ -71,52 +83,86 @@ class Review:
                 found[name] = standing_answers(entries)
         return dict(sorted(found.items()))
 
+    def question(self, name: str) -> str:
+        """The same name of a question. Raises `KeyError` where the task has none of that name."""
+        parts = self.queue.task.parts
+        if name not in parts:
+            asked = f"questions {', '.join(parts)}: say which" if "" not in parts else "only one question: say none"
+            raise KeyError(f"Task '{self.queue.task.name}' has the {asked}; got {name!r}.")
+        return name
+
     def session(self, reviewer: str) -> ReviewSession:
         """Begin, or go on, as a reviewer; see [`ReviewSession`]."""
         return ReviewSession(self, reviewer)
 
-    def labels(self) -> dict[int, int]:
-        """The label of most reviewers for each row that someone labelled, by place in the queue; -1 is a tie."""
-        votes: dict[int, Counter[int]] = {}
-        for answers in self.answers().values():
+    def labels(self, question: str = "") -> dict[int, object]:
+        """
+        What most reviewers say of each row that someone answered, by place in the queue: the label that most give, each label
+        that more than half give, or the median of levels. Where they tie, the lack of an answer: -1, or `None`.
+
+        Args:
+            question (`str`, defaults to none): Of several questions which one.
+        """
+        asked = self.queue.task.parts[self.question(question)].question
+        said: dict[int, list] = {}
+        for answers in self.answers(question).values():
             for place, answer in answers.items():
-                if answer.label != ABSTAIN:
-                    votes.setdefault(place, Counter())[answer.label] += 1
-        return {place: _majority(votes[place]) for place in sorted(votes)}
+                if asked.is_answer(answer.label):
+                    said.setdefault(place, []).append(answer.label)
+        return {place: reviewed(asked).most(asked, said[place]) for place in sorted(said)}
+
+    @property
+    def has_gold(self) -> bool:
+        """Whether somebody has answered something."""
+        return any(self.labels(name) for name in self.queue.task.parts)
 
     def gold(self) -> Dataset:
         """
-        The rows that people labelled.
+        The rows that people answered.
 
         Returns:
-            `Dataset`: The run's column of texts, or columns, `label` (the label of most reviewers, -1 where they tie),
-            `reviewers` (those who labelled it), `reviewed_at` (the latest answer), `reason` and `row` (number in the annotated
-            dataset).
+            `Dataset`: The run's column of texts, or columns, `label` (the label of most reviewers, -1 where they tie; see
+            [`~Review.labels`]), or of several questions a column for each by its name, `reviewers` (those who answered),
+            `reviewed_at` (the latest answer), `reason` and `row` (number in the annotated dataset).
 
         Raises:
-            ValueError: Nobody has labelled a row.
+            ValueError: Nobody has answered a row.
         """
-        labels, answers = self.labels(), self.answers()
-        if not labels:
+        parts = {name or GOLD: one.question for name, one in self.queue.task.parts.items()}
+        labels = {name or GOLD: self.labels(name) for name in self.queue.task.parts}
+        given = {name: self._given(answers) for name, answers in self.standing().items()}
+        columns: dict[str, list] = {}
+        for place in sorted({place for those in labels.values() for place in those}):
+            row, by = self.queue.rows[place], {name: those[place] for name, those in given.items() if place in those}
+            values = {
+                **self.queue.fields(row),
+                **{name: those.get(place, parts[name].missing) for name, those in labels.items()},
+                "reviewers": list(by),
+                "reviewed_at": max(at for times in by.values() for at in times),
+                "reason": row.reason,
+                "row": row.row,
+            }
+            for name, value in values.items():
+                columns.setdefault(name, []).append(value)
+        if not columns:
             raise ValueError(f"Nobody has labelled a row in '{self.folder}' yet.")
-        shown = column_names(self.queue.text_column)
-        names: dict[str, list] = {k: [] for k in (*shown, *GOLD_COLUMNS)}
-        for place, label in labels.items():
-            row = self.queue.rows[place]
-            given = {n: a[place] for n, a in answers.items() if place in a and a[place].label != ABSTAIN}
-            said = (label, list(given), max(a.at for a in given.values()), row.reason, row.row)
-            for name, value in zip(names, (*self.queue.fields(row).values(), *said), strict=True):
-                names[name].append(value)
         text = Value("string")
-        kinds = (
-            *[text] * len(shown),
-            ClassLabel(names=list(self.queue.task.labels)),
-            List(text),
-            text,
-            text,
-            Value("int64"),
-        )
-        return Dataset.from_dict(names, features=Features(dict(zip(names, kinds, strict=True))))
+        kinds = {
+            **dict.fromkeys(column_names(self.queue.text_column), text),
+            **{name: _feature(question) for name, question in parts.items()},
+            "reviewers": List(text),
+            **dict.fromkeys(("reviewed_at", "reason"), text),
+            "row": Value("int64"),
+        }
+        return Dataset.from_dict(columns, features=Features(kinds))
+
+    def _given(self, answers: Mapping[Key, Answer]) -> dict[int, list[str]]:
+        """When each row was answered, by place; nothing of what was skipped."""
+        found: dict[int, list[str]] = {}
+        for (place, name), answer in answers.items():
+            if self.queue.task.parts[name].question.is_answer(answer.label):
+                found.setdefault(place, []).append(answer.at)
+        return found
 
     def save_gold(self) -> Path:
         """Write [`Review.gold`] to `gold` in the folder, in the place of what was there; `train --gold` takes it."""
@@ -130,9 +176,10 @@ class Review:
             shutil.rmtree(part / "old", ignore_errors=True)
         return folder
 
-    def add_all(self, answers: Mapping[str, Mapping[int, Answer]]) -> dict[str, int]:
+    def add_all(self, answers: Mapping[str, Mapping[Key, Answer]]) -> dict[str, int]:
         """
-        Add answers that were given elsewhere, by reviewer and place in the queue; how many of each reviewer are new.
+        Add answers that were given elsewhere, by reviewer, then by place in the queue and question; how many of each reviewer
+        are new.
 
         Nothing is written before every reviewer's file is open. See [`ReviewSession`] for the errors.
         """
@@ -140,9 +187,9 @@ class Review:
         with ExitStack() as stack:
             sessions = {name: stack.enter_context(self.session(name)) for name in answers}
             for name, session in sessions.items():
-                standing = {place: (answer.label, answer.at) for place, answer in session.answers.items()}
-                new = {p: a for p, a in answers[name].items() if _is_news(standing.get(p), a)}
-                session.write({"row": place, "label": a.label, "at": a.at} for place, a in new.items())
+                standing = session.standing
+                new = {key: a for key, a in answers[name].items() if _is_news(standing.get(key), a)}
+                session.write(entry_about(key, label=a.label, at=a.at) for key, a in new.items())
                 added[name] = len(new)
         return added
 
@@ -189,38 +236,77 @@ class ReviewSession:
             raise
 
     @property
-    def answers(self) -> dict[int, Answer]:
-        """This reviewer's answers, by place in the queue."""
+    def standing(self) -> dict[Key, Answer]:
+        """This reviewer's answers, by place in the queue and question, in the order in which they were given."""
         return standing_answers(self._entries)
 
+    @property
+    def answers(self) -> dict[int, Answer]:
+        """This reviewer's answers to the only question of the task, by place in the queue."""
+        return self.answers_to("")
+
+    def answers_to(self, question: str) -> dict[int, Answer]:
+        """This reviewer's answers to a question, by place in the queue."""
+        return answers_to(self.standing, self.review.question(question))
+
+    @property
+    def step(self) -> int:
+        """How much was ever said: another number after each answer and each that was taken back."""
+        return len(self._entries)
+
     def open_row(self) -> int | None:
-        """The first place in the queue without an answer, or `None` when all are answered or skipped."""
-        answered = self.answers
-        return next((place for place in range(len(self.review.queue.rows)) if place not in answered), None)
+        """
+        The first place in the queue where an answer is missing, or `None` when all questions are answered or skipped.
+        """
+        return next((place for place, _ in self._open()), None)
 
-    def answer(self, place: int, label: int) -> None:
-        """Label a row. Labelled again, the latest label counts."""
-        if not 0 <= label < self.review.queue.task.num_labels:
-            raise ValueError(f"Expected a label from 0 to {self.review.queue.task.num_labels - 1}, got {label}.")
-        self._note(place, label)
+    def open_question(self) -> str | None:
+        """The question that is next there, or `None` when all are answered or skipped."""
+        return next((name for _, name in self._open()), None)
 
-    def skip(self, place: int) -> None:
-        """Leave a row without a label."""
-        self._note(place, ABSTAIN)
+    def _open(self) -> Iterator[Key]:
+        answered, names = self.standing, list(self.review.queue.task.parts)
+        keys = ((place, name) for place in range(len(self.review.queue.rows)) for name in names)
+        return (key for key in keys if key not in answered)
+
+    def answer(self, place: int, label: object, question: str = "") -> None:
+        """
+        Answer a question of a row. Answered again, the latest answer counts.
+
+        Args:
+            place (`int`): Its place in the queue.
+            label (`object`): The answer as gold has it: the id of a label, a sorted list of ids, or a level.
+            question (`str`, defaults to none): Of several questions which one.
+        """
+        asked = self.review.queue.task.parts[self.review.question(question)].question
+        if not reviewed(asked).is_given(asked, label):
+            raise ValueError(f"Expected {reviewed(asked).expected(asked)}, got {label}.")
+        self._note(place, label, question)
+
+    def skip(self, place: int, question: str = "") -> None:
+        """Leave a question of a row without an answer."""
+        asked = self.review.queue.task.parts[self.review.question(question)].question
+        self._note(place, asked.missing, question)
 
     def undo(self) -> int | None:
         """Take the latest standing answer back; the place that is open again, or `None` when there is none."""
-        standing = self.answers
+        standing = self.standing
         if not standing:
             return None
-        place = next(reversed(standing))
-        self.write([{"row": place, "undo": True, "at": _now()}])
-        return place
+        key = next(reversed(standing))
+        self.write([entry_about(key, undo=True, at=_now())])
+        return key[0]
+
+    @property
+    def skipped(self) -> list[Key]:
+        """What was skipped: places in the queue and questions."""
+        parts = self.review.queue.task.parts
+        return [key for key, a in self.standing.items() if not parts[key[1]].question.is_answer(a.label)]
 
     def reopen_skipped(self) -> int:
-        """Open the skipped rows again; how many they are."""
-        skipped = [place for place, answer in self.answers.items() if answer.label == ABSTAIN]
-        self.write({"row": place, "undo": True, "at": _now()} for place in skipped)
+        """Open what was skipped again; how many answers that are."""
+        skipped = self.skipped
+        self.write(entry_about(key, undo=True, at=_now()) for key in skipped)
         return len(skipped)
 
     def write(self, entries: Iterable[dict]) -> None:
@@ -245,10 +331,10 @@ class ReviewSession:
     ) -> None:
         self.close()
 
-    def _note(self, place: int, label: int) -> None:
+    def _note(self, place: int, label: object, question: str) -> None:
         if not 0 <= place < len(self.review.queue.rows):
             raise ValueError(f"Expected a place from 0 to {len(self.review.queue.rows) - 1}, got {place}.")
-        self.write([{"row": place, "label": label, "at": _now()}])
+        self.write([entry_about((place, question), label=label, at=_now())])
 
     def _append(self, entries: list[dict]) -> None:
         lines = "".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in entries).encode()
@@ -278,14 +364,15 @@ def _no_bars() -> Iterator[None]:
             enable_progress_bars()
 
 
-def _is_news(standing: tuple[int, str] | None, answer: Answer) -> bool:
+def _is_news(standing: Answer | None, answer: Answer) -> bool:
     """Whether an answer from elsewhere is later than the one that stands, and differs from it."""
-    return standing is None or (standing[0] != answer.label and standing[1] < answer.at)
+    return standing is None or (standing.label != answer.label and standing.at < answer.at)
 
 
-def _majority(votes: Counter[int]) -> int:
-    (label, most), *others = votes.most_common(2)
-    return ABSTAIN if others and others[0][1] == most else label
+def _feature(question: Question) -> object:
+    """The type of a column of gold. Levels are kept as they are: one of 32 bits may lie beside its scale."""
+    feature = question.own_features()[question.answer_column]
+    return Value("float64") if feature == Value("float32") else feature
 
 
 def _now() -> str:

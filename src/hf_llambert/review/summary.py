@@ -11,9 +11,10 @@ import numpy as np
 from hf_llambert.intervals import wilson_interval
 from hf_llambert.pool.labelled import run_student
 from hf_llambert.review.answers import Answer
+from hf_llambert.review.kinds import reviewed
 from hf_llambert.review.queue import CONTROL, QUEUE_FILE, REASONS, QueueRow
 from hf_llambert.review.session import Review
-from hf_llambert.tasks.questions import ABSTAIN
+from hf_llambert.tasks.question import Question
 
 REVIEW_FOLDER = "review"
 
@@ -36,7 +37,10 @@ def review_summary(run: str | Path) -> dict | None:
         `n_teacher_overruled` and `n_student_overruled` (rows of all kinds on which people say otherwise; `None` for a student
         that was not there yet, or was another, which `left_out` says) and `reasons` (by reason: `n`, and those on which the
         teacher is overruled). The agreement has `n` rows that two or more labelled, `equal`, Cohen's `kappa` (two reviewers
-        only) and Krippendorff's `alpha`.
+        only) and Krippendorff's `alpha`. Of several questions: `n_rows`, `n_answered` (rows with an answer to any)
+        and `questions` with all of the above for each by its name. Teacher and student are right
+        with the same labels, all of them, or at most half a step from people's level of a scale; there they have `mae` too,
+        the mean distance.
 
     Raises:
         OSError: Queue or answers are damaged.
@@ -47,7 +51,8 @@ def review_summary(run: str | Path) -> dict | None:
     review = Review(folder)
     summary, by, here = _summary(review), review.queue.student, run_student(Path(run))
     if by is not None and here is not None and by != here:
-        summary["control"]["student"] = summary["n_student_overruled"] = None
+        for one in summary.get("questions", {"": summary}).values():
+            one["control"]["student"] = one["n_student_overruled"] = None
         summary["left_out"] = (
             f"what the student said is left out: the queue has it of {by}, and 'student' holds {here}"
         )
@@ -55,25 +60,37 @@ def review_summary(run: str | Path) -> dict | None:
 
 
 def _summary(review: Review) -> dict:
-    answers, labels, rows = review.answers(), review.labels(), review.queue.rows
-    agreed = [(rows[place], label) for place, label in labels.items() if label != ABSTAIN]
+    found = {name: _part_summary(review, name) for name in review.queue.task.parts}
+    if "" in found:
+        return found[""]
+    answered = {place for name in found for place in review.labels(name)}
+    return {"n_rows": len(review.queue.rows), "n_answered": len(answered), "questions": found}
+
+
+def _part_summary(review: Review, name: str) -> dict:
+    """The summary of one question."""
+    queue = review.queue.part(name)
+    question = queue.task.question
+    answers, labels, rows = review.answers(name), review.labels(name), queue.rows
+    agreed = [(rows[place], label) for place, label in labels.items() if question.is_answer(label)]
     control = [(row, label) for row, label in agreed if row.reason == CONTROL]
+    has_student = any(question.is_answer(row.student) for row in rows)
     return {
         "n_rows": len(rows),
         "n_answered": len(labels),
         "n_ties": len(labels) - len(agreed),
-        "reviewers": {name: _reviewer(given) for name, given in answers.items()},
-        "agreement": agreement(answers, review.queue.task.num_labels),
+        "reviewers": {name: _reviewer(given, question) for name, given in answers.items()},
+        "agreement": agreement(answers, question),
         "control": {
             "n": len(control),
             "n_drawn": sum(row.reason == CONTROL for row in rows),
-            "teacher": _right(control, "teacher"),
-            "student": _right(control, "student"),
+            "teacher": _right(control, "teacher", question),
+            "student": _right(control, "student", question),
         },
-        "n_teacher_overruled": _overruled(agreed, "teacher"),
-        "n_student_overruled": _overruled(agreed, "student") if any(row.student != ABSTAIN for row in rows) else None,
+        "n_teacher_overruled": _overruled(agreed, "teacher", question),
+        "n_student_overruled": _overruled(agreed, "student", question) if has_student else None,
         "reasons": {
-            reason: {"n": len(those), "n_teacher_overruled": _overruled(those, "teacher")}
+            reason: {"n": len(those), "n_teacher_overruled": _overruled(those, "teacher", question)}
             for reason in REASONS
             if (those := [(row, label) for row, label in agreed if row.reason == reason])
         },
@@ -87,6 +104,17 @@ def review_lines(review: Review) -> list[str]:
 
 def summary_lines(summary: Mapping) -> list[str]:
     """What [`review_summary`] found, in sentences."""
+    if "questions" not in summary:
+        lines = _lines(summary)
+    else:
+        lines = [f"{summary['n_answered']:,} of {summary['n_rows']:,} rows have an answer"]
+        for name, found in summary["questions"].items():
+            lines += [f"{name}: {line}" for line in _lines(found)]
+    return [*lines, *([summary["left_out"]] if "left_out" in summary else [])]
+
+
+def _lines(summary: Mapping) -> list[str]:
+    """What was found about one question, in sentences."""
     lines = [f"{summary['n_answered']:,} of {summary['n_rows']:,} rows labelled"]
     for name, given in summary["reviewers"].items():
         lines.append(f"{name}: {given['n_answered']:,} labelled, {given['n_skipped']:,} skipped")
@@ -98,31 +126,35 @@ def summary_lines(summary: Mapping) -> list[str]:
             f"reviewers agree on {agreed['equal']:.0%} of the {agreed['n']:,} rows that two or more labelled{shown}; "
             f"{summary['n_ties']:,} ties"
         )
+        if each := [f"{name} {value:.2f}" for name, value in agreed.get("labels", {}).items() if value is not None]:
+            lines.append(f"Krippendorff's alpha by label: {', '.join(each)}")
     for name in ("teacher", "student"):
         if control[name] is not None:
             part = control[name]
+            more = f", {part['mae']:.2f} off in the mean" if "mae" in part else ""
             lines.append(
                 f"{name} right on {part['accuracy']:.0%} of the {part['n']:,} rows drawn at random (95 % interval "
-                f"{part['low']:.0%} to {part['high']:.0%}"
+                f"{part['low']:.0%} to {part['high']:.0%}{more}"
                 + ("; it learnt from these texts)" if name == "student" else ")")
             )
     said = f"people overrule the teacher on {summary['n_teacher_overruled']:,} rows of all"
     if summary["n_student_overruled"] is not None:
         said += f", the student on {summary['n_student_overruled']:,}"
-    return [*lines, said, *([summary["left_out"]] if "left_out" in summary else [])]
+    return [*lines, said]
 
 
-def agreement(answers: Mapping[str, Mapping[int, Answer]], num_labels: int) -> dict | None:
+def agreement(answers: Mapping[str, Mapping[int, Answer]], question: Question) -> dict | None:
     """
-    How far reviewers agree, on the rows that two or more of them labelled.
+    How far reviewers agree, on the rows that two or more of them answered.
 
     Returns:
-        `dict`: `n` rows, `equal` (share of pairs of labels that are equal, rows alike), `kappa` (Cohen's, only for
-        two reviewers), `alpha` (Krippendorff's for names, any number of reviewers). kappa and alpha are `None` where only
-        one label was ever given. `None` when no row has two labels.
+        `dict`: `n` rows, `equal` (share of pairs of answers that are equal, rows alike), `kappa` (Cohen's, only for
+        two reviewers and one of the labels), `alpha` (Krippendorff's, any number of reviewers: for names; for sets of labels
+        by Jaccard's distance, and `labels` has the alpha of each; for levels by the square of their difference). kappa and
+        alpha are `None` where only one answer was ever given. `None` when no row has two answers.
     """
     given = {
-        name: {place: answer.label for place, answer in those.items() if answer.label != ABSTAIN}
+        name: {place: answer.label for place, answer in those.items() if question.is_answer(answer.label)}
         for name, those in answers.items()
     }
     given = {name: those for name, those in given.items() if those}
@@ -130,57 +162,29 @@ def agreement(answers: Mapping[str, Mapping[int, Answer]], num_labels: int) -> d
     shared = [unit for unit in units if len(unit) > 1]
     if not shared:
         return None
-    kappa = None
-    if len(given) == 2:
-        from sklearn.metrics import cohen_kappa_score
-
-        first, second = zip(*shared, strict=True)
-        if len({*first, *second}) > 1:
-            kappa = float(cohen_kappa_score(first, second))
-    alpha = krippendorff_alpha(shared, num_labels)
-    return {"n": len(shared), "equal": _equal(shared), "kappa": kappa, "alpha": alpha}
+    kind = reviewed(question)
+    kappa = kind.kappa(shared) if len(given) == 2 else None
+    found = {"n": len(shared), "equal": _equal(shared), "kappa": kappa, "alpha": kind.alpha(question, shared)}
+    by_label = kind.alphas(question, shared)
+    return {**found, "labels": by_label} if by_label else found
 
 
-def krippendorff_alpha(units: Sequence[Sequence[int]], num_labels: int) -> float | None:
-    """
-    Krippendorff's alpha for names (nominal data): 1 is full agreement, 0 what chance would give.
-
-    Args:
-        units (`Sequence[Sequence[int]]`): The labels that each row was given, by however many reviewers.
-        num_labels (`int`): Labels of the task; ids are below it.
-
-    Returns:
-        `float`: By the coincidence matrix of Krippendorff (2011), "Computing Krippendorff's Alpha-Reliability".
-        `None` where it is not defined: only one label in all rows with two or more.
-    """
-    coincidences = np.zeros((num_labels, num_labels))
-    for unit in units:
-        if len(unit) > 1:
-            counts = np.bincount(unit, minlength=num_labels).astype(float)
-            coincidences += (np.outer(counts, counts) - np.diag(counts)) / (len(unit) - 1)
-    totals = coincidences.sum(axis=0)
-    n = totals.sum()
-    by_chance = n**2 - (totals**2).sum()
-    if not by_chance:
-        return None
-    return float(1 - (n - 1) * (n - np.trace(coincidences)) / by_chance)
-
-
-def _places(given: Mapping[str, Mapping[int, int]]) -> list[int]:
+def _places(given: Mapping[str, Mapping]) -> list[int]:
     return sorted({place for those in given.values() for place in those})
 
 
-def _equal(units: Sequence[Sequence[int]]) -> float:
+def _equal(units: Sequence[Sequence]) -> float:
     """Share of equal pairs within a row, averaged over rows."""
     shares = []
     for unit in units:
         pairs = len(unit) * (len(unit) - 1)
-        shares.append(sum(count * (count - 1) for count in Counter(unit).values()) / pairs)
+        counts = Counter(tuple(answer) if isinstance(answer, list) else answer for answer in unit)
+        shares.append(sum(count * (count - 1) for count in counts.values()) / pairs)
     return float(np.mean(shares))
 
 
-def _reviewer(given: Mapping[int, Answer]) -> dict:
-    labelled = sum(answer.label != ABSTAIN for answer in given.values())
+def _reviewer(given: Mapping[int, Answer], question: Question) -> dict:
+    labelled = sum(question.is_answer(answer.label) for answer in given.values())
     return {
         "n_answered": labelled,
         "n_skipped": len(given) - labelled,
@@ -188,15 +192,17 @@ def _reviewer(given: Mapping[int, Answer]) -> dict:
     }
 
 
-def _right(rows: Sequence[tuple[QueueRow, int]], who: str) -> dict | None:
-    """Accuracy with its 95 % Wilson interval, on the rows that the machine gave a label."""
-    known = [(getattr(row, who), label) for row, label in rows if getattr(row, who) != ABSTAIN]
+def _right(rows: Sequence[tuple[QueueRow, object]], who: str, question: Question) -> dict | None:
+    """Accuracy with its 95 % Wilson interval, on the rows that the machine gave an answer."""
+    known = [(getattr(row, who), label) for row, label in rows if question.is_answer(getattr(row, who))]
     if not known:
         return None
-    right = sum(theirs == label for theirs, label in known)
+    kind = reviewed(question)
+    right = sum(not kind.apart(question, theirs, label) for theirs, label in known)
     low, high = wilson_interval(right, len(known))
-    return {"accuracy": right / len(known), "low": low, "high": high, "n": len(known)}
+    return {"accuracy": right / len(known), "low": low, "high": high, "n": len(known), **kind.errors(known)}
 
 
-def _overruled(rows: Sequence[tuple[QueueRow, int]], who: str) -> int:
-    return sum(getattr(row, who) not in (ABSTAIN, label) for row, label in rows)
+def _overruled(rows: Sequence[tuple[QueueRow, object]], who: str, question: Question) -> int:
+    known = [(getattr(row, who), label) for row, label in rows if question.is_answer(getattr(row, who))]
+    return sum(bool(reviewed(question).apart(question, theirs, label)) for theirs, label in known)

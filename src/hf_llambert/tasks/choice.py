@@ -6,14 +6,13 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
-
 from hf_llambert.tasks.question import Parse, Question
 from hf_llambert.tasks.questions import ABSTAIN, LabelValues, label_ids, label_reading
 
 if TYPE_CHECKING:
+    import numpy as np
     from datasets import Features
+    from numpy.typing import NDArray
 
 
 class Choice(Question):
@@ -43,6 +42,8 @@ class Choice(Question):
         return answer is not None and answer != ABSTAIN
 
     def right(self, answers: Sequence, gold: Sequence) -> NDArray[np.bool_]:
+        import numpy as np
+
         return np.asarray(answers) == np.asarray(gold)
 
     def named(self, answer: object) -> list[str]:
@@ -66,10 +67,9 @@ class Choice(Question):
     ) -> LabelValues:
         return label_reading(values, self.labels, column, label_map, label_values)
 
-    def held(self, answer: object) -> Sequence[int]:
-        return [int(answer)] if self.is_answer(answer) else []  # type: ignore[call-overload]
-
     def targets(self, answers: Sequence[object]) -> NDArray[np.float64]:
+        import numpy as np
+
         out = np.full((len(answers), len(self.labels)), np.nan)
         for i, answer in enumerate(answers):
             if self.is_answer(answer):

@@ -7,16 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import ArrayLike, NDArray
-from scipy.special import expit
-
 from hf_llambert.tasks.label_names import is_missing
 from hf_llambert.tasks.question import Parse, Question
 from hf_llambert.tasks.questions import ABSTAIN, LabelValues, label_ids, label_reading
 
 if TYPE_CHECKING:
+    import numpy as np
     from datasets import Features
+    from numpy.typing import ArrayLike, NDArray
 
 
 @dataclass(frozen=True)
@@ -48,12 +46,17 @@ class Choices(Question):
         return {"labels": None}
 
     def probabilities(self, scores: ArrayLike) -> NDArray[np.float64]:
+        import numpy as np
+        from scipy.special import expit
+
         return expit(np.asarray(scores, dtype=np.float64))
 
     def decided(
         self, probabilities: NDArray[np.float64], thresholds: Sequence[float] | None = None
     ) -> dict[str, list]:
         """The labels above their thresholds. The confidence is the probability of all of it, labels taken as independent."""
+        import numpy as np
+
         holds = probabilities > (0.5 if thresholds is None else np.asarray(thresholds))
         sure = np.where(holds, probabilities, 1 - probabilities).prod(1)
         return {"labels": [np.flatnonzero(row).tolist() for row in holds], "confidence": sure.tolist()}
@@ -63,6 +66,8 @@ class Choices(Question):
 
     def right(self, answers: Sequence, gold: Sequence) -> NDArray[np.bool_]:
         """Whether all labels of a row are people's, and no other."""
+        import numpy as np
+
         return np.array([set(one) == set(other) for one, other in zip(answers, gold, strict=True)], dtype=bool)
 
     def named(self, answer: object) -> list[str]:
@@ -92,12 +97,9 @@ class Choices(Question):
         items = [item for value in values for item in self._items(value, column, label_map or {}) or ()]
         return label_reading(items, self.labels, column, label_map, label_values)
 
-    def held(self, answer: object) -> Sequence[int]:
-        return [] if answer is None else list(answer)  # type: ignore[call-overload]
-
     def _items(self, value: object, column: str, label_map: Mapping[str, str]) -> list | None:
         """The labels in a cell: a list, a list in JSON, or names between `;`, `|` or `,`."""
-        if isinstance(value, np.ndarray):
+        if hasattr(value, "tolist"):  # of NumPy
             value = value.tolist()
         if isinstance(value, list | tuple):
             return list(value)
@@ -127,6 +129,8 @@ class Choices(Question):
         return [part for part in parted[(free or list(parted))[0]] if part]
 
     def targets(self, answers: Sequence[object]) -> NDArray[np.float64]:
+        import numpy as np
+
         out = np.full((len(answers), len(self.labels)), np.nan)
         for i, answer in enumerate(answers):
             if answer is not None:

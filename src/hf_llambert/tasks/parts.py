@@ -79,9 +79,13 @@ def with_parts(
         parts (`Mapping[str, Dataset]`): The same rows as each question sees them, by name.
         owners (`Iterable[str]`, defaults to `("llm", "student")`): Whose answers there are.
     """
-    order = list(data.column_names)
+    from datasets import concatenate_datasets
+
+    changed: list[Dataset] = []
     for name, part in parts.items():
-        for old, new in part_columns(data.column_names, task, name, owners).items():
-            if old != new or not name:
-                data = data.remove_columns(old).add_column(old, part[new][:], feature=part.features[new])
-    return data.select_columns(order)
+        seen = part_columns(data.column_names, task, name, owners)
+        own = {new: old for old, new in seen.items() if old != new or not name}
+        changed.append(part.select_columns(list(own)).rename_columns(own))
+    replaced = {column for part in changed for column in part.column_names}
+    kept = [column for column in data.column_names if column not in replaced]
+    return concatenate_datasets([data.select_columns(kept), *changed], axis=1).select_columns(data.column_names)

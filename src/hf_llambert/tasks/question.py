@@ -6,14 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-import numpy as np
-from numpy.typing import ArrayLike, NDArray
-from scipy.special import softmax
-
 from hf_llambert.tasks.questions import LabelValues
 
 if TYPE_CHECKING:
+    import numpy as np
     from datasets import Features
+    from numpy.typing import ArrayLike, NDArray
 
 Parse = Callable[[str], "tuple[int, str | None]"]
 """Reads an answer that is text: the id of a label and, where that is -1, the reason."""
@@ -98,6 +96,9 @@ class Question:
 
     def probabilities(self, scores: ArrayLike) -> NDArray[np.float64]:
         """Probabilities, (rows, labels), of scores of the same shape. They sum to 1 in a row unless several labels hold."""
+        import numpy as np  # here and in the kinds: naming a task is to cost nothing
+        from scipy.special import softmax
+
         return softmax(np.asarray(scores, dtype=np.float64), axis=-1)
 
     def decided(
@@ -155,10 +156,6 @@ class Question:
     ) -> LabelValues:
         """What a whole column holds, so that some of its rows are read as all are; arguments as in [`~Question.gold`]."""
         return label_values
-
-    def held(self, answer: object) -> Sequence[int]:
-        """Ids of the labels that an answer gives by name."""
-        return ()
 
     def targets(self, answers: Sequence[object]) -> NDArray[np.float64]:
         """What a student learns from answers as gold has them: (rows, labels), NaN in rows without one."""

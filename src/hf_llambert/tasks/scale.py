@@ -6,15 +6,14 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
-
 from hf_llambert.tasks.label_names import is_missing, number_of
 from hf_llambert.tasks.question import Parse, Question
 from hf_llambert.tasks.questions import ABSTAIN, LabelValues
 
 if TYPE_CHECKING:
+    import numpy as np
     from datasets import Features
+    from numpy.typing import NDArray
 
 
 class Scale(Question):
@@ -31,6 +30,8 @@ class Scale(Question):
     @property
     def levels(self) -> NDArray[np.float64]:
         """The levels as numbers, rising."""
+        import numpy as np
+
         return np.array([float(label) for label in self.labels])
 
     def own_features(self) -> Features:
@@ -70,17 +71,20 @@ class Scale(Question):
         """The id of the level that each answer is nearest to, the lower of two; -1 without an answer."""
         levels = self.levels
         return [
-            ABSTAIN if answer is None else int(np.abs(levels - float(answer)).argmin())  # type: ignore[arg-type]
+            ABSTAIN if answer is None else int(abs(levels - float(answer)).argmin())  # type: ignore[arg-type]
             for answer in answers
         ]
 
     @property
     def half_step(self) -> float:
         """Half the distance of the two levels that are nearest to each other."""
-        return float(np.diff(self.levels).min() / 2)
+        levels = self.levels
+        return float((levels[1:] - levels[:-1]).min() / 2)
 
     def right(self, answers: Sequence, gold: Sequence) -> NDArray[np.bool_]:
         """Whether each answer is at most half a step from people's."""
+        import numpy as np
+
         off = np.abs(np.asarray(answers, dtype=float) - np.asarray(gold, dtype=float))
         return off <= self.half_step + 1e-6 * np.ptp(self.levels)  # answers are float32
 
@@ -124,6 +128,8 @@ class Scale(Question):
     def targets(self, answers: Sequence[object]) -> NDArray[np.float64]:
         """Distributions over the levels whose expectation is the answer: on a level, or shared by the two beside it."""
         levels = self.levels
+        import numpy as np
+
         out = np.full((len(answers), len(levels)), np.nan)
         for i, answer in enumerate(answers):
             if answer is not None:

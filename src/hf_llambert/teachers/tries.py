@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -155,3 +156,17 @@ def _minus(log_p: torch.Tensor, log_parts: list[torch.Tensor]) -> torch.Tensor:
         return log_p
     share = (torch.stack(log_parts).logsumexp(0) - log_p).exp().clamp(max=1 - 1e-6)
     return log_p + torch.log1p(-share)
+
+
+def found_scores(words: Sequence[Sequence[Ids]], found: Mapping[Ids, float]) -> tuple[float, ...] | None:
+    """
+    Log-probability of each label: of any of its words, and of no longer listed word. `None` if a token has none.
+
+    `found` has, for each beginning of a word, the log-probability of its last token after the others.
+    """
+    trie = WordTrie(tuple(tuple(label) for label in words))
+    whole = {word: sum(found.get(word[:k], math.nan) for k in range(1, len(word) + 1)) for word in trie.words}
+    if not all(map(math.isfinite, whole.values())):
+        return None
+    log_p = {word: torch.tensor([p], dtype=torch.float64) for word, p in whole.items()}
+    return tuple(trie.label_scores(log_p)[0].tolist())

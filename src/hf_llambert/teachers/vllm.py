@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 import os
 import time
 from collections.abc import Iterator, Sequence
@@ -13,15 +12,14 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import torch
 from transformers import AutoTokenizer
 
 from hf_llambert.models import content_id
 from hf_llambert.tasks.spec import TaskSpec
-from hf_llambert.teachers.base import Mode, Reply, check
-from hf_llambert.teachers.prompting import PromptEncoder
+from hf_llambert.teachers.base import Mode, Reply, ask_apart, check, check_branch
+from hf_llambert.teachers.prompting import PromptEncoder, fit_all
 from hf_llambert.teachers.templates import canonical, decoded, template_arguments
-from hf_llambert.teachers.tries import WordTrie
+from hf_llambert.teachers.tries import Ids, common, found_scores
 from hf_llambert.teachers.weights import check_weights
 
 if TYPE_CHECKING:
@@ -31,8 +29,9 @@ if TYPE_CHECKING:
 _MOST_TOKEN_IDS = 128  # vLLM's limit on logprob_token_ids
 _LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 
-_Words = list[list[tuple[int, ...]]]
+_Words = list[list[Ids]]
 _Prompt = tuple[int, list[int], bool]  # position of the text, token ids, whether the text was cut
+_Branches = tuple[int, list[list[int]], bool]  # the same with the token ids of each question's prompt
 
 
 @dataclass(frozen=True)
@@ -156,67 +155,127 @@ class VLLMTeacher:
             RuntimeError: vLLM finds no GPU, or its answers are not those to the requests.
             ValueError: The task does not fit the model, or several processes of one machine would share its GPUs.
         """
-        _check_alone(rank)
-        llm = self._engine()
-        tokenizer = AutoTokenizer.from_pretrained(self.model, revision=self.revision, trust_remote_code=False)
-        encoder = PromptEncoder(tokenizer, task, template_arguments(self.chat_template_kwargs))
-        if self.mode == "score" or self.structured:
+        if self.mode == "score":
+            for scored in self.ask_branches([task], texts, rank):
+                yield {i: reply for i, (reply,) in scored.items()}
+            return
+        llm, (encoder,), context = self._asking([task], rank)
+        choices: list[str] = []
+        if self.structured:
             encoder.check_answers()
-        words = encoder.words if self.mode == "score" or self.structured else []
-        choices = [str(tokenizer.decode(list(label[0]))) for label in words] if self.structured else []
+            choices = [str(encoder.tokenizer.decode(list(label[0]))) for label in encoder.words]
         # A constrained answer may be spelt out in small tokens.
         answer = max(len(c.encode()) for c in choices) + 1 if choices else self.max_new_tokens
-        if self.mode == "score":
-            answer = max(len(word) for label in words for word in label)
-        context = min(llm.model_config.max_model_len, tokenizer.model_max_length)
         room = encoder.room(self.model, context, answer, self.max_text_tokens)
-        order = iter(sorted(range(len(texts)), key=lambda i: (texts[i], i)))
-        while rows := list(islice(order, self.chunk)):
-            start = time.perf_counter()
-            prompts: list[_Prompt] = []
-            replies: dict[int, Reply] = {}
-            for i in rows:
-                try:
-                    ids, cut = encoder.fit(texts[i], room, self.head_share)
-                    if len(ids) + answer > context:  # one such prompt would stop the whole chunk
-                        raise ValueError(f"the prompt has {len(ids)} tokens, {context - answer} fit")
-                    prompts.append((i, ids, cut))
-                except ValueError as error:  # this text only: the frame of the prompt was encoded above
-                    replies[i] = Reply(error=str(error))
-            if prompts:
-                replies |= (
-                    self._score(llm, prompts, words)
-                    if self.mode == "score"
-                    else self._write(llm, prompts, choices, answer, encoder)
-                )
+        for rows, prompts, refused, start in self._chunks([encoder], texts, room, [answer], context):
+            single = [(i, ids, cut) for i, (ids,), cut in prompts]
+            replies = {i: reply for i, (reply,) in refused.items()}
+            if single:
+                replies |= self._write(llm, single, choices, answer, encoder)
             share = (time.perf_counter() - start) / len(rows)
             yield {i: replace(reply, seconds=share) for i, reply in replies.items()}
 
-    def _score(self, llm: LLM, prompts: list[_Prompt], words: _Words) -> dict[int, Reply]:
+    def ask_branches(
+        self, tasks: Sequence[TaskSpec], texts: Sequence[str], rank: int | None = None
+    ) -> Iterator[dict[int, tuple[Reply, ...]]]:
+        """
+        Ask several questions about each text. In score mode the prompts about a text stand next to each other and begin
+        alike, so that the engine finds the text in its prefix cache for all but the first; see [`~teachers.base.ask_branches`].
+
+        Raises:
+            ImportError, RuntimeError, ValueError: See [`~VLLMTeacher.ask`].
+        """
+        if self.mode == "generate":
+            yield from ask_apart(self, tasks, texts, rank)
+            return
+        llm, encoders, context = self._asking(tasks, rank)
+        for encoder in encoders:
+            check_branch(encoder.task)
+            encoder.check_answers()
+        words = [encoder.words for encoder in encoders]
+        answers = [max(len(word) for label in of_task for word in label) for of_task in words]
+        rooms = [
+            encoder.room(self.model, context, answer, self.max_text_tokens)
+            for encoder, answer in zip(encoders, answers, strict=True)
+        ]
+        for rows, prompts, refused, start in self._chunks(encoders, texts, min(rooms), answers, context):
+            replies = {**refused, **(self._score(llm, prompts, words) if prompts else {})}
+            share = (time.perf_counter() - start) / (len(rows) * len(tasks))
+            yield {i: tuple(replace(reply, seconds=share) for reply in of_text) for i, of_text in replies.items()}
+
+    def _asking(self, tasks: Sequence[TaskSpec], rank: int | None) -> tuple[LLM, list[PromptEncoder], int]:
+        """The engine, what makes the prompts of each task, and the tokens that it reads."""
+        _check_alone(rank)
+        llm = self._engine()
+        tokenizer = AutoTokenizer.from_pretrained(self.model, revision=self.revision, trust_remote_code=False)
+        variables = template_arguments(self.chat_template_kwargs)
+        encoders = [PromptEncoder(tokenizer, task, variables) for task in tasks]
+        return llm, encoders, min(llm.model_config.max_model_len, tokenizer.model_max_length)
+
+    def _chunks(
+        self, encoders: Sequence[PromptEncoder], texts: Sequence[str], room: int, answers: Sequence[int], context: int
+    ) -> Iterator[tuple[list[int], list[_Branches], dict[int, tuple[Reply, ...]], float]]:
+        """Positions of a chunk's texts, those beginning alike together; their prompts, why others have none, and the time."""
+        order = iter(sorted(range(len(texts)), key=lambda i: (texts[i], i)))
+        while rows := list(islice(order, self.chunk)):
+            start = time.perf_counter()
+            prompts: list[_Branches] = []
+            refused: dict[int, tuple[Reply, ...]] = {}
+            for i in rows:
+                try:
+                    of_text, cut = fit_all(encoders, texts[i], room, self.head_share)
+                    for ids, answer in zip(of_text, answers, strict=True):
+                        if len(ids) + answer > context:  # one such prompt would stop the whole chunk
+                            raise ValueError(f"the prompt has {len(ids)} tokens, {context - answer} fit")
+                    prompts.append((i, of_text, cut))
+                except ValueError as error:  # this text only: the frame of the prompt was encoded above
+                    refused[i] = (Reply(error=str(error)),) * len(encoders)
+            yield rows, prompts, refused, start
+
+    def _score(self, llm: LLM, prompts: list[_Branches], words: Sequence[_Words]) -> dict[int, tuple[Reply, ...]]:
         from vllm import SamplingParams
 
-        following: dict[tuple[int, ...], set[int]] = {}
-        for word in {word for label in words for word in label}:
-            for k in range(len(word)):
-                following.setdefault(word[:k], set()).add(word[k])
-        found: list[dict[tuple[int, ...], float]] = [{} for _ in prompts]
-        # The empty beginning goes first: then the prompts are in the prefix cache when the longer ones need them.
-        for begun in sorted(following, key=len):
-            wanted = sorted(following[begun])
-            for start in range(0, len(wanted), _MOST_TOKEN_IDS):
-                part = wanted[start : start + _MOST_TOKEN_IDS]
-                params = SamplingParams(temperature=0.0, max_tokens=1, logprob_token_ids=part, detokenize=False)
-                outputs = self._run(llm, [[*ids, *begun] for _, ids, _ in prompts], params)
-                for output, of_row in zip(outputs, found, strict=True):
-                    first = (output.outputs[0].logprobs or [{}])[0]
-                    of_row.update({(*begun, token): first[token].logprob for token in part if token in first})
+        first: list[list[tuple[Ids, list[int], SamplingParams]]] = []  # of each question
+        later: list[list[tuple[Ids, list[int], SamplingParams]]] = []
+        for of_task in words:
+            following: dict[Ids, set[int]] = {}
+            for word in {word for label in of_task for word in label}:
+                for k in range(len(word)):
+                    following.setdefault(word[:k], set()).add(word[k])
+            first.append([])
+            later.append([])
+            for begun in sorted(following, key=len):
+                wanted = sorted(following[begun])
+                for start in range(0, len(wanted), _MOST_TOKEN_IDS):
+                    part = wanted[start : start + _MOST_TOKEN_IDS]
+                    params = SamplingParams(temperature=0.0, max_tokens=1, logprob_token_ids=part, detokenize=False)
+                    (later if begun else first)[-1].append((begun, part, params))
+        found: list[list[dict[Ids, float]]] = [[{} for _ in words] for _ in prompts]
+        # The empty beginnings go first: then the prompts are in the prefix cache when the longer ones need them.
+        for stage in (first, later):
+            wanted_of = [
+                (of_text[k], [*ids, *begun], begun, part, params)
+                for (_, branches, _), of_text in zip(prompts, found, strict=True)
+                for k, ids in enumerate(branches)
+                for begun, part, params in stage[k]
+            ]
+            if not wanted_of:
+                continue
+            outputs = self._run(llm, [ids for _, ids, _, _, _ in wanted_of], [one[-1] for one in wanted_of])
+            for output, (log_p, _, begun, part, _) in zip(outputs, wanted_of, strict=True):
+                likely = (output.outputs[0].logprobs or [{}])[0]
+                log_p.update({(*begun, token): likely[token].logprob for token in part if token in likely})
         replies = {}
-        for (i, ids, cut), of_row in zip(prompts, found, strict=True):
-            scores = _label_scores(words, of_row)
-            if scores is None:
-                replies[i] = Reply(error="the engine gave no finite scores for all label words", truncated=cut)
-            else:
-                replies[i] = Reply(scores=scores, truncated=cut, input_tokens=len(ids))
+        for (i, branches, cut), of_text in zip(prompts, found, strict=True):
+            same, row = common(branches), []
+            for k, (of_task, log_p) in enumerate(zip(words, of_text, strict=True)):
+                scores = found_scores(of_task, log_p)
+                tokens = len(branches[k]) - (same if k else 0)  # the text is read once
+                if scores is None:
+                    row.append(Reply(error="the engine gave no finite scores for all label words", truncated=cut))
+                else:
+                    row.append(Reply(scores=scores, truncated=cut, input_tokens=tokens))
+            replies[i] = tuple(row)
         return replies
 
     def _write(
@@ -327,17 +386,3 @@ def _lora_rank(adapter: str) -> int:
     if fitting is None:
         raise ValueError(f"vLLM serves LoRA adapters up to rank {_LORA_RANKS[-1]}; '{adapter}' has r={rank!r}.")
     return fitting
-
-
-def _label_scores(words: _Words, found: dict[tuple[int, ...], float]) -> tuple[float, ...] | None:
-    """
-    Log-probability of each label: of any of its words, and of no longer listed word. `None` if a token has none.
-
-    `found` has, for each beginning of a word, the log-probability of its last token after the others.
-    """
-    trie = WordTrie(tuple(tuple(label) for label in words))
-    whole = {word: sum(found.get(word[:k], math.nan) for k in range(1, len(word) + 1)) for word in trie.words}
-    if not all(map(math.isfinite, whole.values())):
-        return None
-    log_p = {word: torch.tensor([p], dtype=torch.float64) for word, p in whole.items()}
-    return tuple(trie.label_scores(log_p)[0].tolist())

@@ -1,0 +1,113 @@
+"""What the commands say of each question of a task: counts of its answers, and how good they are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
+
+from hf_llambert.cli.options import pairs, reason_lines
+
+if TYPE_CHECKING:
+    from hf_llambert import TaskSpec
+
+_MAIN = {"choice": "accuracy", "choices": "micro_f1", "scale": "spearman"}
+_NAMES = {"accuracy": "accuracy", "micro_f1": "micro-F1", "macro_f1": "macro-F1", "spearman": "Spearman", "mae": "MAE"}
+_BESIDE = {"choice": "macro_f1", "choices": "macro_f1", "scale": "mae"}
+
+
+def questions_of(results: Mapping) -> dict[str, Mapping]:
+    """Results by question, as the notes of a stage have them; of the only one by the empty name."""
+    return dict(results["questions"]) if "questions" in results else {"": results}
+
+
+def figure(quality: Mapping, name: str) -> str:
+    """A figure with its 95 % interval: a share in percent, others as they are."""
+    value, low, high = (quality.get(f"{name}{end}") for end in ("", "_low", "_high"))
+    if value is None:
+        return f"none ({quality.get('undefined', {}).get(name, 'it has no value')})"
+
+    def one(number: float) -> str:
+        return f"{number:.1%}" if name == "accuracy" else f"{number:.3f}"
+
+    return one(value) + (f" ({one(low)} to {one(high)})" if low is not None and high is not None else "")
+
+
+def main_figure(quality: Mapping, kind: str) -> str:
+    """The figure that a kind of question is measured by, with its name."""
+    return f"{_NAMES[_MAIN[kind]]} {figure(quality, _MAIN[kind])}"
+
+
+def answer_lines(results: Mapping, task: TaskSpec, member: str = "") -> Iterator[str]:
+    """What came of annotating: the counts, the reasons and the agreement with gold of each question."""
+    found = questions_of(results)
+    beginning = f"{member}: " if member else ""
+    if "" not in found:
+        failed = f", {results['n_failed']:,} failed" if results["n_failed"] else ""
+        yield f"{beginning}{results['n_rows']:,} texts, {len(found)} questions{failed}"
+    for name, one in found.items():
+        counts = f"{one['n_ok']:,} ok, {one['n_abstained']:,} abstained, {one['n_failed']:,} failed. Labels: "
+        if name:
+            yield f"{beginning}{name}: {counts}{pairs(one['labels'])}"
+        else:
+            yield f"{beginning}{one['n_rows']:,} texts: {counts}{pairs(one['labels'])}"
+        yield from reason_lines(one)
+        if quality := one.get("quality"):
+            kind = task.parts[name].question.kind
+            said = figure(quality, "accuracy") if kind == "choice" else main_figure(quality, kind)
+            yield f"{f'{name}: ' if name else ''}agreement with gold {said}, coverage {one['coverage']:.1%}"
+
+
+def quality_lines(found: Mapping, task: TaskSpec) -> Iterator[str]:
+    """How good a student is on held-out texts, a line for each question."""
+    for name, one in task.parts.items():
+        quality, kind = (found.get(name) if name else found), one.question.kind
+        if not quality:
+            yield f"{name}: not measured, no held-out text has people's answers to it"
+            continue
+        known = len(quality.get("macro_f1_classes", one.labels))
+        yield (
+            (f"{name}: " if name else "")
+            + f"{main_figure(quality, kind)}, {_NAMES[_BESIDE[kind]]} {quality[_BESIDE[kind]] or 0:.3f} on {quality['n']:,} "
+            + "held-out texts"
+            + (f" (over {known} of {one.num_labels} classes)" if known < one.num_labels else "")
+        )
+
+
+def unanswered(results: Mapping) -> str | None:
+    """A sentence where no text got an answer to a question; `None` where each has some."""
+    without = [name for name, one in questions_of(results).items() if not one["n_ok"]]
+    if not without:
+        return None
+    if without == [""]:
+        return "No text got a label; the reasons stand above."
+    return f"No text got an answer to {', '.join(without)}; the reasons stand above."
+
+
+def annotated_line(results: Mapping, task: TaskSpec) -> str:
+    """What came of annotating, on one line; of several questions each in its turn."""
+    parts, several = [], "questions" in results
+    for name, one in questions_of(results).items():
+        line = f"{one['n_ok']:,} of {one['n_rows']:,} {'answered' if several else 'texts labelled'} ({pairs(one['labels'])})"
+        for what in ("abstained", "failed"):
+            line += f", {one[f'n_{what}']:,} {what}" if one[f"n_{what}"] else ""
+        if quality := one.get("quality"):
+            kind = task.parts[name].question.kind
+            said = figure(quality, "accuracy") if kind == "choice" else main_figure(quality, kind)
+            line += f"; agreement with gold {said}"
+        parts.append(f"{name}: {line}" if name else line)
+    return " | ".join(parts)
+
+
+def trained_line(found: Mapping, task: TaskSpec) -> str:
+    """How good a student is on held-out texts, on one line."""
+    if "n" in found:
+        return f"{main_figure(found, task.question.kind)} on {found['n']:,} held-out texts"
+    return (
+        ", ".join(
+            f"{name} {main_figure(found[name], one.question.kind)} on {found[name]['n']:,}"
+            if found.get(name)
+            else f"{name} not measured"
+            for name, one in task.parts.items()
+        )
+        + " held-out texts"
+    )
