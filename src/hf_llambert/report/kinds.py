@@ -105,11 +105,17 @@ def over_classes(quality: Mapping) -> str:
     return f" (over {with_gold} of {len(classes)} classes)" if with_gold < len(classes) else ""
 
 
-def _choice_summary(found: Mapping) -> tuple[str, str]:
+def plain_summary(found: Mapping) -> tuple[str, str]:
+    """Accuracy and macro-F1 where one label answers, without their names."""
     accuracy = (
         f"{found['accuracy']:.1%} ({found['accuracy_low']:.1%} to {found['accuracy_high']:.1%}, n={found['n']:,})"
     )
     return accuracy, f"{found['macro_f1']:.3f}{over_classes(found)}"
+
+
+def _choice_summary(found: Mapping) -> tuple[str, str]:
+    main, second = plain_summary(found)
+    return f"accuracy {main}", f"macro-F1 {second}"
 
 
 def _choices_summary(found: Mapping) -> tuple[str, str]:

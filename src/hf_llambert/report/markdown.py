@@ -8,7 +8,7 @@ from pathlib import Path
 from hf_llambert.headline import RIGHT
 from hf_llambert.pool.labelled import cascade_summary
 from hf_llambert.quality.report_parts import question_reports
-from hf_llambert.report.kinds import OF_KIND, OfKind, answer_words, is_measured, kind_of, more_figures
+from hf_llambert.report.kinds import OF_KIND, OfKind, answer_words, is_measured, kind_of, more_figures, plain_summary
 from hf_llambert.report.sentences import finding_sentences, question_sentences
 from hf_llambert.review.summary import summary_lines
 from hf_llambert.tasks.spec import TaskSpec
@@ -40,12 +40,12 @@ def summary_rows(report: Mapping) -> list[Summary]:
     """
     rows = []
     for question, seen in question_reports(report).items():
-        kind = _kind(seen)
+        summary = plain_summary if _is_plain(report) else _kind(seen).summary
         for name in ("teacher", "student", "baseline"):
             part = seen[name]
             if part is None:
                 continue
-            main, second = kind.summary(part) if is_measured(part) else ("no gold", "")
+            main, second = summary(part) if is_measured(part) else ("no gold", "")
             speed = part.get("texts_per_second")
             who = f"{question}: {part['what']}" if question else part["what"]
             rows.append((who, main, second, f"{speed:,.1f}" if speed else ""))
