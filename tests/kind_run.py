@@ -120,7 +120,11 @@ def labels(run: Path, pool: Dataset) -> None:
 
 
 def make_kind_run(folder: Path, n: int = 200) -> Path:
+    """The folder of the run: annotated, a student, a labelled pool."""
     run = folder / "run"
     labeler = LLMLabeler(TASK, ReadingTeacher(str(folder / "asked")), run / "ledger")
-    annotate(visits(n, 1), labeler, run / "annotated", calibration="none", show_progress=False, gold_column=None)
+    gold = {one.name: one.name for one in TASK.questions}
+    annotate(visits(n, 1), labeler, run / "annotated", calibration="none", show_progress=False, gold_column=gold)
+    student(run, visits(300, 2))
+    labels(run, visits(500, 3))
     return run

@@ -25,7 +25,6 @@ _NAMES = {
     "subset_accuracy": "all labels right",
     "accuracy": "accuracy",
     "within_half_step": "at most half a step off",
-    "f1": "F1 of being at least the cut",
 }
 
 
@@ -79,7 +78,8 @@ def figure(found: Mapping, name: str, form: str = ".3f") -> str:
 
 def more_figures(kind: OfKind, found: Mapping) -> str:
     """The figures that stand in no table, on a line."""
-    return ", ".join(f"{_NAMES[name]} {figure(found, name)}" for name in kind.more if name in found)
+    names = {**_NAMES, "f1": f"F1 of being at least {found.get('cut', 0):g}"}
+    return ", ".join(f"{names[name]} {figure(found, name)}" for name in kind.more if name in found)
 
 
 def right_rows(question: Question, answers: Sequence, gold: Sequence) -> NDArray[np.bool_]:
