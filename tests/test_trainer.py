@@ -27,9 +27,12 @@ from hf_llambert import (
 from hf_llambert.intervals import mean_interval
 from hf_llambert.models import say_one_gpu
 from hf_llambert.training.compared import compare_students, read_seeds
+from hf_llambert.training.heads import heads_of
 from hf_llambert.training.resuming import last_whole_checkpoint
 from hf_llambert.training.rows import kept_back, training_rows
 from test_training import TASK, arguments
+
+HEADS = heads_of(TASK)
 
 
 def weights(folder):
@@ -198,23 +201,23 @@ def config(tmp_path, **changes):
 def test_soft_targets_are_the_teachers_and_gold_stays_hard(tmp_path):
     p = [[0.9, 0.1], [0.4, 0.6], [0.2, 0.8], [0.3, 0.7]]
     gold = Dataset.from_dict({"text": ["y"], "label": [1]})
-    found = training_rows(silver_rows(probabilities=p), gold, 2, config(tmp_path, soft_targets=True))
+    found = training_rows(silver_rows(probabilities=p), gold, HEADS, config(tmp_path, soft_targets=True))
     assert np.allclose(found["targets"], [*p, [0.0, 1.0]])
     softer = training_rows(
-        silver_rows(probabilities=p), None, 2, config(tmp_path, soft_targets=True, target_temperature=3)
+        silver_rows(probabilities=p), None, HEADS, config(tmp_path, soft_targets=True, target_temperature=3)
     )
     assert softer["targets"][0][0] < 0.9
-    smoothed = training_rows(silver_rows(), None, 2, config(tmp_path, label_smoothing_factor=0.2))
+    smoothed = training_rows(silver_rows(), None, HEADS, config(tmp_path, label_smoothing_factor=0.2))
     assert np.allclose(smoothed["targets"][0], [0.9, 0.1])
 
 
 def test_rows_are_weighed_by_confidence_source_and_class(tmp_path):
     gold = Dataset.from_dict({"text": ["y"], "label": [0]})
     silver = silver_rows(llm_confidence=[0.5, 1.0, None, 0.5])
-    found = training_rows(silver, gold, 2, config(tmp_path, weight_by_confidence=True, gold_weight=2))["weight"]
+    found = training_rows(silver, gold, HEADS, config(tmp_path, weight_by_confidence=True, gold_weight=2))["weight"]
     assert np.allclose(np.array(found) / found[0], [1, 2, 2, 1, 4])
     assert np.mean(found) == pytest.approx(1)
-    balanced = np.array(training_rows(silver_rows(), gold, 2, config(tmp_path, class_balanced=True))["weight"])
+    balanced = np.array(training_rows(silver_rows(), gold, HEADS, config(tmp_path, class_balanced=True))["weight"])
     assert balanced[[0, 4]].sum() == pytest.approx(balanced[[1, 2, 3]].sum())
 
 
@@ -227,7 +230,7 @@ def test_rows_are_weighed_by_confidence_source_and_class(tmp_path):
 )
 def test_what_silver_does_not_have_is_named(tmp_path, changes, message):
     with pytest.raises(ValueError, match=message):
-        training_rows(silver_rows(), None, 2, config(tmp_path, **changes))
+        training_rows(silver_rows(), None, HEADS, config(tmp_path, **changes))
 
 
 @pytest.mark.parametrize(
@@ -430,7 +433,7 @@ def test_text_kept_back_is_in_no_source_that_is_learnt_from(reviews, student_dir
     gold = reviews.add_column("shown", reviews["text"][:]).select_columns(
         ["text", "label"]
     )  # people labelled the same
-    rows, dev = kept_back({"silver": reviews, "gold": gold}, arguments(tmp_path, dev_share=0.25), "text")
+    rows, dev = kept_back({"silver": reviews, "gold": gold}, 0.25, 1, "text")
     held = {text for data in dev.values() for text in data["text"]}
     assert not held & {text for data in rows.values() for text in data["text"]}
     found = fit(reviews, student_dir, "s", tmp_path, gold=gold, dev_share=0.25, mix="concat")["train"]
@@ -441,7 +444,7 @@ def test_text_kept_back_is_in_no_source_that_is_learnt_from(reviews, student_dir
 
 
 def test_texts_that_choose_the_epoch_and_are_measured_on_are_warned_of(reviews, student_dir, tmp_path, caplog):
-    dev = kept_back({"silver": reviews}, arguments(tmp_path, dev_share=0.25), "text")[1]["silver"]
+    dev = kept_back({"silver": reviews}, 0.25, 1, "text")[1]["silver"]
     fit(reviews, student_dir, "s", tmp_path, dev_share=0.25, eval_data=dev)
     assert "4 of 4 silver texts that choose the epoch are also measured on" in caplog.text
     assert "to train on are also" not in caplog.text

@@ -102,8 +102,8 @@ def label_pool(
         raise ValueError(
             f"Expected a positive rows_per_shard and a process from 0 to their number, got {rows_per_shard}, {rank}/{count}."
         )
-    if task is not None and labeler.labels != task.labels:
-        raise ValueError(f"The student has the labels {labeler.labels}, task '{task.name}' has {task.labels}.")
+    if task is not None:
+        labeler.check_task(task)
     features = pool_features(pieces)
     kept = _kept(features, labeler.text_column, keep)
     reading = {"text_column": labeler.text_column, "rows_per_shard": rows_per_shard, "columns": kept}

@@ -13,7 +13,6 @@ from datasets import Features
 
 from hf_llambert.pool.manifest import Manifest, Shard, ShardFile, shard_name
 from hf_llambert.pool.sources import Piece, cast_table, table_texts, unreadable
-from hf_llambert.tasks.questions import ABSTAIN
 from hf_llambert.tasks.texts import column_names
 from hf_llambert.training.students import Encoded, StudentLabeler
 
@@ -101,7 +100,7 @@ class Share:
                         file = ShardFile(path, self.output.arrow_schema)
                     columns = self.labeler.score(item.encoded, progress=progress)
                     file.write(self._labelled(item.table, columns))
-                    unusable += columns["student_label"].count(ABSTAIN)
+                    unusable += self.labeler.count_unusable(columns)
                 begin, clock = clock, time.perf_counter()  # waiting for the texts counts too
                 seconds += clock - begin
                 if item.ends:

@@ -1,4 +1,4 @@
-"""The page on which a person reviews: one text, the labels, keys."""
+"""The page on which a person reviews: one text, the labels, keys. Of questions see `questions_page.py`."""
 
 from __future__ import annotations
 
@@ -7,17 +7,14 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from importlib import resources
 from typing import TYPE_CHECKING
 
-from hf_llambert.review.kinds import reviewed
 from hf_llambert.review.page_guard import PageGuard
-from hf_llambert.review.queue import REASONS, Queue, QueueRow
+from hf_llambert.review.page_parts import escaped, machines_said, shown_end, shown_fields, shown_head, template
+from hf_llambert.review.questions_page import questions_page
+from hf_llambert.review.queue import REASONS
 from hf_llambert.review.session import ReviewSession
-from hf_llambert.review.summary import review_lines
-from hf_llambert.tasks.question import Question
 from hf_llambert.tasks.questions import ABSTAIN
-from hf_llambert.tasks.texts import visible
 
 if TYPE_CHECKING:
     from gradio import Blocks
@@ -50,6 +47,7 @@ def serve_review(session: ReviewSession, port: int | None = None, show_labels: b
     from starlette.middleware.trustedhost import TrustedHostMiddleware
 
     # A site whose name was made to lead to this machine (DNS rebinding) could read the texts and answer otherwise.
+    files = ("review", "questions") if session.review.queue.task.questions else ("review",)
     own = Middleware(TrustedHostMiddleware, allowed_hosts=[_ADDRESS, "localhost"])
     guard = PageGuard()
     system = ("system-ui", "sans-serif")  # no fonts from elsewhere
@@ -70,8 +68,8 @@ def serve_review(session: ReviewSession, port: int | None = None, show_labels: b
             mcp_server=False,
             app_kwargs={"middleware": [own, Middleware(_guarded, guard=guard)]},
             theme=theme,
-            css=_template("review.css"),
-            head=f"<script>{_template('review.js')}</script>",
+            css="".join(template(f"{name}.css") for name in files),
+            head="".join(f"<script>{template(f'{name}.js')}</script>" for name in files),
         )
     except OSError as error:
         where = "no port from 7860 on is free" if port is None else f"port {port} is taken"
@@ -95,6 +93,8 @@ def review_page(session: ReviewSession, show_labels: bool = False) -> Blocks:
     except ImportError as error:
         raise ImportError("The review page needs gradio: pip install 'hf-llambert[review]'.") from error
     task, lock = session.review.queue.task, threading.Lock()
+    if task.questions:
+        return questions_page(session, show_labels)
 
     def state() -> tuple:
         shown, place = _shown(session, show_labels), session.open_row()
@@ -167,53 +167,23 @@ def _shown(session: ReviewSession, show_labels: bool) -> tuple[str, str]:
     """Head and body of the page as it stands."""
     queue, answers = session.review.queue, session.answers
     skipped = sum(answer.label == ABSTAIN for answer in answers.values())
-    done, place = len(answers), session.open_row()
-    head = (
-        f'<div id="review-head"><h1>{_escaped(queue.task.name)} · {_escaped(session.reviewer)}</h1>'
-        f'<span class="count" id="review-count">{done:,} of {len(queue.rows):,}, {skipped:,} skipped</span></div>'
-        f'<div class="review-bar"><span style="width: {100 * done / len(queue.rows):.1f}%"></span></div>'
-    )
+    head, place = shown_head(session, len(answers), skipped), session.open_row()
     if place is None:
-        lines = "".join(f"<li>{_escaped(line)}</li>" for line in review_lines(session.review))
-        return head, (
-            f'<div class="review-done" id="review-done"><p><b>All rows are read. Thank you.</b></p><ul>{lines}</ul>'
-            f"<p>Every answer is kept, and written as gold. Close the page, and stop the command with Ctrl-C.</p></div>"
-        )
+        return head, shown_end(session)
     row = queue.rows[place]
     size = " short" if queue.task.num_labels > _FEW else ""
-    why = REASONS[row.reason] + (f": {_said(row, queue.task.question)}" if show_labels else "")
+    why = REASONS[row.reason] + (f": {machines_said(row, queue.task.question)}" if show_labels else "")
     return head, (
-        f'<p class="review-why">This row: {_escaped(why)}.</p>'
-        f'<div class="review-text{size}" tabindex="0" dir="auto" data-place="{place}">{_fields(queue, row)}</div>'
+        f'<p class="review-why">This row: {escaped(why)}.</p>'
+        f'<div class="review-text{size}" tabindex="0" dir="auto" data-place="{place}">{shown_fields(queue, row)}</div>'
     )
-
-
-def _fields(queue: Queue, row: QueueRow) -> str:
-    """A row's text; of several fields each with the name of its column."""
-    fields = queue.fields(row)
-    if len(fields) == 1:
-        return _escaped(row.text)
-    return "\n\n".join(f"<b>{_escaped(name)}</b>\n{_escaped(value)}" for name, value in fields.items())
-
-
-def _said(row: QueueRow, question: Question) -> str:
-    """The answers of teacher and student for a row, in words."""
-    said = []
-    for who, answer, sure in (
-        ("teacher", row.teacher, row.teacher_confidence),
-        ("student", row.student, row.student_confidence),
-    ):
-        if question.is_answer(answer):
-            words = reviewed(question).words(question, answer)
-            said.append(f"{who} says {words}" + ("" if sure is None else f" ({sure:.0%} sure)"))
-    return ", ".join(said) or "neither gave a label"
 
 
 def _help(session: ReviewSession) -> str:
     task = session.review.queue.task
-    keys = " · ".join(f"<kbd>{k + 1}</kbd> {_escaped(name)}" for k, name in enumerate(task.labels[:_KEYS]))
+    keys = " · ".join(f"<kbd>{k + 1}</kbd> {escaped(name)}" for k, name in enumerate(task.labels[:_KEYS]))
     meant = "".join(
-        f"<li><b>{_escaped(name)}</b>: {_escaped(meaning)}</li>"
+        f"<li><b>{escaped(name)}</b>: {escaped(meaning)}</li>"
         for name, meaning in zip(task.labels, task.descriptions, strict=True)
         if meaning
     )
@@ -221,16 +191,6 @@ def _help(session: ReviewSession) -> str:
     return (
         f"{legend}<details><summary>Keys and question (<kbd>?</kbd>)</summary><p>{keys}</p>"
         f"<p><kbd>S</kbd> skip · <kbd>U</kbd> or <kbd>Backspace</kbd> undo · <kbd>?</kbd> this help</p>"
-        f"<p>The teacher was asked:</p><pre>{_escaped(task.instruction)}</pre>"
+        f"<p>The teacher was asked:</p><pre>{escaped(task.instruction)}</pre>"
         f"<p>Answer what you would say yourself. Each answer is on disk before the next text is shown.</p></details>"
     )
-
-
-def _escaped(text: str) -> str:
-    """A text as inert HTML, in which gradio's templates find nothing to fill in."""
-    shown = html.escape(visible(text))
-    return "".join(f"&#{ord(c)};" if c in "${}`" else c for c in shown)
-
-
-def _template(name: str) -> str:
-    return (resources.files("hf_llambert.review") / "templates" / name).read_text(encoding="utf-8")

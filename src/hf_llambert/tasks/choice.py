@@ -76,6 +76,11 @@ class Choice(Question):
                 out[i] = np.eye(len(self.labels))[int(answer)]  # type: ignore[call-overload]
         return out
 
+    def untargeted(self, targets: NDArray[np.float64]) -> list:
+        import numpy as np
+
+        return [ABSTAIN if np.isnan(row).any() else int(row.argmax()) for row in targets]
+
     def read(self, value: object, parse: Parse) -> tuple[object, str | None]:
         if isinstance(value, str) and value in self.labels:
             return self.labels.index(value), None

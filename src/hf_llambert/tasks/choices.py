@@ -64,6 +64,13 @@ class Choices(Question):
     def column(self, answers: Sequence[object]) -> dict[str, list]:
         return {"labels": list(answers)}
 
+    def is_own(self, answer: object) -> bool:
+        return isinstance(answer, list) and all(super(Choices, self).is_own(label) for label in answer)
+
+    @property
+    def own(self) -> str:
+        return f"lists of {super().own}"
+
     def right(self, answers: Sequence, gold: Sequence) -> NDArray[np.bool_]:
         """Whether all labels of a row are people's, and no other."""
         import numpy as np
@@ -137,6 +144,11 @@ class Choices(Question):
                 out[i] = 0.0
                 out[i, list(answer)] = 1.0  # type: ignore[call-overload]
         return out
+
+    def untargeted(self, targets: NDArray[np.float64]) -> list:
+        import numpy as np
+
+        return [None if np.isnan(row).any() else np.flatnonzero(row > 0.5).tolist() for row in targets]
 
     def read(self, value: object, parse: Parse) -> tuple[object, str | None]:
         if isinstance(value, str):

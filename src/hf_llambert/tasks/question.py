@@ -122,6 +122,15 @@ class Question:
         """Whether a value of the answer's column is an answer, and not the lack of one."""
         return answer is not None
 
+    def is_own(self, answer: object) -> bool:
+        """Whether an answer is one as gold has them."""
+        return type(answer) is int and 0 <= answer < len(self.labels)
+
+    @property
+    def own(self) -> str:
+        """What answers as gold has them are, in words."""
+        return f"ids from 0 to {len(self.labels) - 1}"
+
     def right(self, answers: Sequence, gold: Sequence) -> NDArray[np.bool_]:
         """Whether each answer is what people said, both as gold has them and without missing ones."""
         raise NotImplementedError
@@ -159,6 +168,10 @@ class Question:
 
     def targets(self, answers: Sequence[object]) -> NDArray[np.float64]:
         """What a student learns from answers as gold has them: (rows, labels), NaN in rows without one."""
+        raise NotImplementedError
+
+    def untargeted(self, targets: NDArray[np.float64]) -> list:
+        """The answers as gold has them from what a student learns of them; see [`~Question.targets`]."""
         raise NotImplementedError
 
     def read(self, value: object, parse: Parse) -> tuple[object, str | None]:

@@ -75,6 +75,14 @@ class Scale(Question):
             for answer in answers
         ]
 
+    def is_own(self, answer: object) -> bool:
+        number = isinstance(answer, int | float) and not isinstance(answer, bool)
+        return number and float(self.labels[0]) <= answer <= float(self.labels[-1])  # type: ignore[operator]
+
+    @property
+    def own(self) -> str:
+        return f"numbers from {self.labels[0]} to {self.labels[-1]}"
+
     @property
     def half_step(self) -> float:
         """Half the distance of the two levels that are nearest to each other."""
@@ -135,6 +143,13 @@ class Scale(Question):
             if answer is not None:
                 out[i] = [np.interp(float(answer), levels, row) for row in np.eye(len(levels))]  # type: ignore[arg-type]
         return out
+
+    def untargeted(self, targets: NDArray[np.float64]) -> list:
+        import numpy as np
+
+        levels = self.levels
+        values = np.clip(targets @ levels, levels[0], levels[-1]).tolist()
+        return [None if math.isnan(value) else value for value in values]
 
     def read(self, value: object, parse: Parse) -> tuple[object, str | None]:
         if isinstance(value, int | float) and not isinstance(value, bool):

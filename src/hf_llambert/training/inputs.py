@@ -195,10 +195,16 @@ _LONGEST_TOKEN = 200  # characters: more of a text than this for each token that
 _OVERLAP = 4  # a part repeats a quarter of the one before
 
 
-def save_reading(folder: Path, reading: Reading, training: Mapping[str, object]) -> None:
-    """Write beside a student how it reads and how it was trained."""
+def save_reading(
+    folder: Path, reading: Reading, training: Mapping[str, object], questions: Sequence[Mapping[str, object]] = ()
+) -> None:
+    """
+    Write beside a student how it reads and how it was trained and, unless it is of one choice, whose logits are which: the
+    notes of its heads.
+    """
     noted = asdict(reading)
     if reading.fields == ("text",):
         del noted["fields"]
-    note = {"reading": noted, "training": training, "hf_llambert": __version__}
+    whose = {"questions": list(questions)} if questions else {}
+    note = {"reading": noted, **whose, "training": training, "hf_llambert": __version__}
     (folder / TRAINING_FILE).write_text(json.dumps(note, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -25,8 +25,10 @@ from transformers.utils import logging
 
 from hf_llambert.data import damaged_note, read_note
 from hf_llambert.notes import ANY
+from hf_llambert.tasks.choice import Choice
 from hf_llambert.tasks.logs import get_logger
 from hf_llambert.tasks.spec import TaskSpec
+from hf_llambert.training.heads import HEADS, Head, Levels, heads_of, label_names, noted_heads, problem_type
 from hf_llambert.training.inputs import TRAINING_FILE
 
 logger = get_logger(__name__)
@@ -60,20 +62,22 @@ def load_tokenizer(model: str, revision: str | None = None) -> PreTrainedTokeniz
 
 
 def new_classifier(
-    task: TaskSpec, student: str, revision: str | None = None
+    task: TaskSpec, student: str, revision: str | None = None, heads: Sequence[Head] | None = None
 ) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
     """
     An encoder to train, with its tokenizer: in float32, its head new where it has another number of labels. Warns where
-    weights of the encoder itself are not in its files.
+    weights of the encoder itself are not in its files. `heads` default to those of the task.
     """
+    heads = heads or heads_of(task)
+    names = label_names(heads)
     tokenizer = load_tokenizer(student, revision)
     with quiet_transformers():  # it reports that the head is new, as it always is
         model, info = AutoModelForSequenceClassification.from_pretrained(
             student,
             revision=revision,
-            id2label=task.id2label,
-            label2id={name: i for i, name in task.id2label.items()},
-            problem_type="single_label_classification",  # whatever the start model was for: pipeline chooses by it
+            id2label=names,
+            label2id={name: i for i, name in names.items()},
+            problem_type=problem_type(heads),  # whatever the start model was for: pipeline chooses by it
             ignore_mismatched_sizes=True,
             dtype=torch.float32,  # whatever the checkpoint has; mixed precision is for bf16 and fp16 of the arguments
             output_loading_info=True,
@@ -239,10 +243,38 @@ def read_reading(path: Path) -> dict:
 
 def noted_reading(student: str, revision: str | None) -> dict:
     """What is noted beside a student of how it reads texts; see [`read_reading`]. Empty where it was not trained here."""
+    path = _note_of(student, revision)
+    return {} if path is None else read_reading(path)
+
+
+def student_heads(student: str, revision: str | None) -> tuple[Head, ...]:
+    """
+    Whose logits are which: what is noted beside a student, else one choice of the labels of its configuration.
+
+    Raises:
+        OSError: The note is damaged, or is not of these logits.
+    """
+    labels = (load_config(student, revision).id2label or {}).items()
+    names = tuple(name for _, name in sorted(labels, key=lambda item: int(item[0])))
+    path, advice = _note_of(student, revision), "Restore it, or train the student again."
+    noted = {} if path is None else read_note(path, {"questions?": HEADS}, advice)
+    if not noted.get("questions"):
+        return (Levels("", Choice("label", names)),)
+    try:
+        heads = noted_heads(noted["questions"])
+    except (ValueError, TypeError) as error:
+        raise damaged_note(path, error, advice) from error  # type: ignore[arg-type]  # it was read
+    if (logits := sum(head.size for head in heads)) != len(names):
+        raise damaged_note(path, f"its questions have {logits} logits, the model {len(names)}", advice)  # type: ignore[arg-type]
+    return heads
+
+
+def _note_of(student: str, revision: str | None) -> Path | None:
+    """Where the note beside a student is; `None` where there is none."""
     path = Path(student) / TRAINING_FILE
     if not Path(student).is_dir():
         try:
             path = Path(hf_hub_download(student, TRAINING_FILE, revision=revision))
         except (EntryNotFoundError, LocalEntryNotFoundError):
-            return {}
-    return read_reading(path) if path.is_file() else {}
+            return None
+    return path if path.is_file() else None

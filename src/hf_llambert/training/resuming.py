@@ -6,15 +6,16 @@ import copy
 import hashlib
 import json
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 from transformers.trainer import TRAINER_STATE_NAME
 
 from hf_llambert.models import content_id
+from hf_llambert.tasks.kinds import KINDS
 from hf_llambert.tasks.logs import get_logger
-from hf_llambert.training.trainer import StudentConfig
+from hf_llambert.training.trainer import OF_KIND, StudentConfig
 
 logger = get_logger(__name__)
 
@@ -36,9 +37,13 @@ _ONLY_FOR_THE_BEST = frozenset(("save_strategy", "save_steps"))
 """These matter where the best checkpoint is kept, since they decide which there are."""
 
 
-def decisive(args: StudentConfig) -> dict:
-    """All training arguments but those that cannot change the student; what a later transformers adds counts too."""
+def decisive(args: StudentConfig, kinds: Collection[str] = tuple(KINDS)) -> dict:
+    """
+    All training arguments but those that cannot change a student of these kinds of questions; what a later transformers adds
+    counts too.
+    """
     left_out = CANNOT_MATTER if args.load_best_model_at_end else CANNOT_MATTER | _ONLY_FOR_THE_BEST
+    left_out |= {name for name, kind in OF_KIND.items() if kind not in kinds}
     decisive = {
         name: json.loads(json.dumps(value, default=str))
         for name, value in args.to_dict().items()

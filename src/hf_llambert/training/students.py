@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from datasets import ClassLabel, Dataset, Features, IterableDataset, List, Value
+from datasets import Dataset, Features, IterableDataset, List, Value
 from torch import Tensor
 from transformers import (
     AutoModelForSequenceClassification,
@@ -31,7 +31,8 @@ from hf_llambert.models import (
     model_cache,
 )
 from hf_llambert.tasks.budget import TokenBudget
-from hf_llambert.tasks.questions import ABSTAIN
+from hf_llambert.tasks.question import Question
+from hf_llambert.tasks.spec import TaskSpec
 from hf_llambert.tasks.texts import FIELD, TextColumn, column_names, columns_of, row_texts, why_unusable
 from hf_llambert.training.backends import (
     DTYPES,
@@ -42,15 +43,16 @@ from hf_llambert.training.backends import (
     openvino_forward,
     torch_forward,
 )
+from hf_llambert.training.heads import Head, named_columns
 from hf_llambert.training.inputs import TRAINING_FILE, Reading
 from hf_llambert.training.loading import (
     SAFE,
     fit_pad_token,
-    load_config,
     load_tokenizer,
     longest_input,
     noted_reading,
     positions,
+    student_heads,
 )
 
 LongTexts = Literal["truncate", "mean", "max"]
@@ -78,7 +80,9 @@ class StudentLabeler:
     Labels batches of texts with a trained student; made for `dataset.map(student_label, batched=True)`.
 
     Adds `student_label` (-1 for an unusable text), `student_confidence` and `student_scores` (log-probabilities in label
-    order). Pickles to its configuration, never to weights.
+    order). Where several labels may hold, `student_labels`, a list of ids, with log-odds as scores; where a scale is asked,
+    also `student_value`. Of several questions each has such columns with its name in theirs: `student_NAME_label`. Pickles
+    to its configuration, never to weights.
 
     Args:
         student (`str` or `Path`): Directory or Hub id of a sequence classification model.
@@ -144,6 +148,7 @@ class StudentLabeler:
                 f"A student of several fields ({', '.join(fields)}) reads them in one piece: long_texts='truncate', not "
                 f"{long_texts!r}."
             )
+        self._heads: tuple[Head, ...] | None = None
         self.seconds = 0.0
         """Seconds spent on tokenising and the model since this object was made."""
 
@@ -159,7 +164,7 @@ class StudentLabeler:
         return self.label(row_texts(batch, self.text_column), rank)
 
     def label(self, texts: Sequence[object], rank: int | None = None) -> dict[str, list]:
-        """Columns `student_label`, `student_confidence`, `student_scores` for a list of texts; see [`row_texts`]."""
+        """The student's columns for a list of texts; see [`row_texts`]."""
         start = time.perf_counter()
         out = self.score(self.encode(texts, rank), rank)
         self.seconds += time.perf_counter() - start
@@ -194,11 +199,7 @@ class StudentLabeler:
             RuntimeError: One text by itself does not fit in memory. Larger batches are halved, with one warning.
         """
         loaded = self._load(rank)
-        out: dict[str, list] = {
-            "student_label": [ABSTAIN] * encoded.n_texts,
-            "student_confidence": [None] * encoded.n_texts,
-            "student_scores": [None] * encoded.n_texts,
-        }
+        out: dict[str, list] = {name: [value] * encoded.n_texts for name, value in self._no_answer().items()}
         if not encoded.rows:
             if progress is not None:
                 progress(encoded.n_texts)
@@ -224,19 +225,32 @@ class StudentLabeler:
             if progress is not None:
                 progress(done - told)
             told = done
-        scores = torch.cat(parts).cpu().log_softmax(-1)[torch.tensor(order).argsort()]
-        texts = torch.tensor(encoded.of_text)
+        found = torch.cat(parts).cpu()[torch.tensor(order).argsort()]
+        texts, of_part = encoded.of_text, None
         if self.long_texts != "truncate":
-            scores, texts = _joined(scores, texts, self.long_texts)
-        best, labels = scores.max(-1)
-        columns = zip(texts.tolist(), labels.tolist(), best.exp().tolist(), scores.tolist(), strict=True)
-        for i, label, confidence, row in columns:
-            out["student_label"][i], out["student_confidence"][i], out["student_scores"][i] = label, confidence, row
+            whole, of_part = torch.tensor(texts).unique(return_inverse=True)
+            texts = whole.tolist()
+        for head in self.heads:
+            evidence = head.evidence(head.of(found), of_part, self.long_texts)
+            for name, values in named_columns(head.name, head.columns(evidence)).items():
+                if len(texts) == encoded.n_texts:  # they are in order
+                    out[name] = values
+                else:
+                    for i, value in zip(texts, values, strict=True):
+                        out[name][i] = value
+        return out
+
+    def _no_answer(self) -> dict[str, object]:
+        """The columns of a text that cannot be read."""
+        out: dict[str, object] = {}
+        for head in self.heads:
+            out |= named_columns(head.name, {**head.question.no_answer(), "confidence": None, "scores": None})
         return out
 
     def agreement(self, texts: Sequence[str]) -> float:
         """
-        Share of texts with the label that the same student gives in float32 on PyTorch. Both are never loaded at a time.
+        Share of texts with the label, or the answers to all questions, that the same student gives in float32 on PyTorch.
+        Both are never loaded at a time. Of a scale the level counts.
         """
         plain = StudentLabeler(
             self.student,
@@ -247,11 +261,13 @@ class StudentLabeler:
             dtype="float32",
             long_texts=self.long_texts,
         )
-        labels = []
+        names = [name for name in self._no_answer() if name.endswith(("_label", "_labels"))]
+        answers = []
         for one in (plain, self):
             free_models()
-            labels.append(one.label(texts)["student_label"])
-        return sum(a == b for a, b in zip(*labels, strict=True)) / len(texts)
+            columns = one.label(texts)
+            answers.append(list(zip(*(columns[name] for name in names), strict=True)))
+        return sum(a == b for a, b in zip(*answers, strict=True)) / len(texts)
 
     def settings(self) -> dict[str, object]:
         """What decides the labels: the student's content, and how it is computed and read."""
@@ -274,13 +290,10 @@ class StudentLabeler:
 
     def features(self, base: Dataset | IterableDataset | Features | None = None) -> Features:
         """The features of the labelled dataset, for `map(..., features=...)`."""
-        own = Features(
-            {
-                "student_label": ClassLabel(names=list(self.labels)),
-                "student_confidence": Value("float32"),
-                "student_scores": List(Value("float32")),
-            }
-        )
+        own = Features()
+        for head in self.heads:
+            scores = {"confidence": Value("float32"), "scores": List(Value("float32"))}
+            own |= named_columns(head.name, {**head.question.own_features(), **scores})
         present = base if isinstance(base, Features) or base is None else base.features
         if base is not None and present is None:
             raise ValueError("This streaming dataset does not know its features. Pass Features({...}) of its columns.")
@@ -288,11 +301,55 @@ class StudentLabeler:
         return Features({**(present or {}), **own})
 
     @property
+    def heads(self) -> tuple[Head, ...]:
+        """Whose logits are which, in the order of the questions; read from the student's notes, which loads no model."""
+        if self._heads is None:  # a fork may follow
+            self._heads = student_heads(self.student, self.revision)
+        return self._heads
+
+    @property
+    def questions(self) -> dict[str, Question]:
+        """The questions that the student answers by name; one alone has the empty name."""
+        return {head.name: head.question for head in self.heads}
+
+    @property
     def labels(self) -> tuple[str, ...]:
-        """The student's label names, in the order of ids and scores."""
-        config = load_config(self.student, self.revision)  # no model: a fork may follow
-        names = config.id2label or {}
-        return tuple(name for _, name in sorted(names.items(), key=lambda item: int(item[0])))
+        """
+        The student's label names, in the order of ids and scores.
+
+        Raises:
+            ValueError: It answers several questions; see `questions`.
+        """
+        if len(self.heads) > 1:
+            raise ValueError(
+                f"Student '{self.student}' answers several questions ({', '.join(self.questions)}). Take one: "
+                f"labeler.questions[NAME].labels."
+            )
+        return self.heads[0].question.labels
+
+    def check_task(self, task: TaskSpec) -> None:
+        """Raise `ValueError` where the student has not learnt the questions and labels of `task`."""
+        own = {name: (question.kind, question.labels) for name, question in self.questions.items()}
+        asked = {name: (part.question.kind, part.question.labels) for name, part in task.parts.items()}
+        if own == asked:
+            return
+        if len(own) == len(asked) == 1 and (given := own.get("")) and given[0] == asked[""][0]:
+            raise ValueError(f"The student has the labels {given[1]}, task '{task.name}' has {asked[''][1]}.")
+        said = [
+            "; ".join(
+                f"{name or 'one question'}: {kind} of {', '.join(labels)}" for name, (kind, labels) in each.items()
+            )
+            for each in (own, asked)
+        ]
+        raise ValueError(f"The student answers {said[0]}. Task '{task.name}' asks {said[1]}.")
+
+    def column(self, name: str, end: str) -> str:
+        """The name of a column: of the question `name`, the one that ends in `end`."""
+        return next(iter(named_columns(name, {end: None})))
+
+    def count_unusable(self, columns: Mapping[str, list]) -> int:
+        """How many texts had nothing to read, by the columns of [`~StudentLabeler.label`]."""
+        return columns[self.column(self.heads[0].name, "confidence")].count(None)
 
     def warm_up(self) -> None:
         """Load the model and run it once, so that timing what follows measures labeling only."""
@@ -300,10 +357,13 @@ class StudentLabeler:
         self.seconds = 0.0
 
     def __getstate__(self) -> dict[str, object]:
-        return {k: v for k, v in self.__dict__.items() if k != "seconds"} | {"version": __version__}
+        return {k: v for k, v in self.__dict__.items() if k not in ("seconds", "_heads")} | {"version": __version__}
 
     def __setstate__(self, state: dict[str, object]) -> None:
-        self.__dict__ |= {k: v for k, v in state.items() if k != "version"} | {"seconds": 0.0}
+        self.__dict__ |= {k: v for k, v in state.items() if k != "version"} | {
+            "seconds": 0.0,
+            "_heads": None,
+        }
 
     def _place(self, rank: int | None) -> str:
         return choose_device(self.device, rank) if self.backend == "torch" else "cpu"
@@ -378,12 +438,3 @@ class _Loaded:
 _MOST_LOADED = 2
 _LOADED: dict[tuple, _Loaded] = model_cache()
 _LOADING = threading.Lock()  # texts are tokenised in a thread of their own
-
-
-def _joined(scores: Tensor, texts: Tensor, how: LongTexts) -> tuple[Tensor, Tensor]:
-    """One row of scores for each text from those of its parts."""
-    texts, of_part = texts.unique(return_inverse=True)
-    places = of_part.unsqueeze(-1).expand_as(scores)
-    empty = torch.zeros(len(texts), scores.shape[-1])
-    joined = empty.scatter_reduce(0, places, scores.exp(), "mean" if how == "mean" else "amax", include_self=False)
-    return (joined / joined.sum(-1, keepdim=True)).log(), texts

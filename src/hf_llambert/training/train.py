@@ -6,8 +6,7 @@ import contextlib
 import json
 import shutil
 import time
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,14 +27,25 @@ from hf_llambert.notes import TRAINED
 from hf_llambert.processes import process_state, wait_for_everyone
 from hf_llambert.tasks.spec import TaskSpec
 from hf_llambert.tasks.texts import TextColumn, row_texts
-from hf_llambert.training.evaluation import evaluate_student, scalar_metrics
+from hf_llambert.training.evaluation import CHOSEN_BY, evaluate_student, scalar_metrics
 from hf_llambert.training.figures import draw_mix, draw_training
+from hf_llambert.training.heads import Head, heads_of, is_plain
 from hf_llambert.training.inputs import Reading, save_reading, token_types
 from hf_llambert.training.loading import longest_input, new_classifier
 from hf_llambert.training.resuming import decisive, own_folder
-from hf_llambert.training.rows import kept_back, labelled_rows, training_rows, warn_of_shared_texts
+from hf_llambert.training.rows import (
+    all_answers,
+    check_arguments,
+    check_variety,
+    count_answers,
+    kept_back,
+    labelled_rows,
+    measured_labels,
+    training_rows,
+    warn_of_shared_texts,
+)
 from hf_llambert.training.students import StudentLabeler
-from hf_llambert.training.trainer import StudentConfig, StudentTrainer
+from hf_llambert.training.trainer import OF_KIND, StudentConfig, StudentTrainer
 
 SILVER_FILE = "silver.parquet"
 ADAPTER_FOLDER = "adapter"
@@ -99,12 +109,9 @@ def train_student(
     rows = {name: labelled_rows(d, task, text_column, name) for name, d in sources.items() if d is not None}
     if not rows:
         raise ValueError("Nothing to train on. Pass silver, gold or both.")
-    labels = _labels(rows)
-    if len(labels) < 2:
-        raise ValueError(
-            f"A student needs at least two labels to tell apart; all {sum(labels.values())} training rows have label "
-            f"{sorted(labels)}."
-        )
+    heads = heads_of(task, args.scale_loss)
+    check_arguments(heads, args)
+    check_variety(rows, task)
     config = {
         "task": task.to_dict(),
         "student": content_id(student, revision),
@@ -113,7 +120,7 @@ def train_student(
         "text_column": text_column,
         "max_length": max_length,
         "head_share": head_share,
-        "arguments": decisive(args),
+        "arguments": decisive(args, _kinds(heads)),
         "processes": args.world_size,
     }
     output, asked = Path(output), Reading(max_length, head_share, task.fields)
@@ -123,13 +130,16 @@ def train_student(
     if noted is not None and done:
         return noted
     args = own_folder(args, config)
-    rows, dev = kept_back(rows, args, text_column)
+    rows, dev = kept_back(rows, args.dev_share or _for_thresholds(heads, rows, args), args.seed, text_column)
     eval_rows = None if eval_data is None else labelled_rows(eval_data, task, text_column, "evaluation")
     if noted is None:
         if eval_rows is not None:
             warn_of_shared_texts(rows, dev, eval_rows, text_column)
         free_models()  # a teacher, or the student of another seed, fold or point of a curve
-        _train(task, student, revision, output, args, config, asked, rows, dev, eval_rows, text_column, selection)
+        heads = tuple(head.fitted(all_answers(rows.values(), head.name, head.question)) for head in heads)
+        _train(
+            task, student, revision, output, args, config, asked, heads, rows, dev, eval_rows, text_column, selection
+        )
         free_models()  # model, gradients and optimizer make room for measuring
     noted = stage_results(output, config, TRAINED)
     if noted is None:
@@ -149,6 +159,7 @@ def _train(
     args: StudentConfig,
     config: Mapping[str, object],
     asked: Reading,
+    heads: Sequence[Head],
     rows: Mapping[str, Dataset],
     dev: Mapping[str, Dataset],
     eval_rows: Dataset | None,
@@ -157,18 +168,20 @@ def _train(
 ) -> None:
     """Train, and save the student before anything else is done with it."""
     set_seed(args.seed)  # before the new classification head is drawn
-    tokenizer, model = new_classifier(task, student, revision)
+    tokenizer, model = new_classifier(task, student, revision, heads)
     reading = replace(asked, max_length=min(asked.max_length, longest_input(tokenizer, model)))
-    trainer = _trainer(model, tokenizer, reading, rows, dev or eval_rows, task, args, text_column)
+    trainer, encoded = _trainer(model, tokenizer, reading, heads, rows, dev, eval_rows, args, text_column)
     start = time.perf_counter()
     trainer.train(resume_from_checkpoint=args.resume_from_checkpoint)
+    heads = tuned(trainer, encoded, heads, dev)
     name = Path(student).name if Path(student).is_dir() else student
+    counts = {head.name: count_answers(rows.values(), head.name, head.question) for head in heads}
     results = {
         "train": {
             "n": sum(len(data) for data in rows.values()),
             **{f"n_{source}": len(rows[source]) if source in rows else 0 for source in ("silver", "gold")},
             "n_dev": sum(len(data) for data in dev.values()),
-            "per_label": {label: _labels(rows)[i] for i, label in task.id2label.items()},
+            "per_label": counts if len(heads) > 1 else counts[""],
             "seconds": time.perf_counter() - start,
             "seed": args.seed,
             "epochs": round(trainer.state.epoch or 0, 2),
@@ -187,16 +200,17 @@ def _train(
             else gathered(trainer.model_wrapped)
         )
         if trainer.is_world_process_zero():
-            trained = _adapted(new_classifier(task, student, revision)[1], args)
+            trained = _adapted(new_classifier(task, student, revision, heads)[1], args)
             trained.load_state_dict(weights)
     if trainer.is_world_process_zero():
         with whole_folder(output) as part:
             _save(trained, tokenizer, part, reading, name)
             if "silver" in rows:
                 rows["silver"].to_parquet(str(part / SILVER_FILE))
-            save_reading(part, reading, {"task": task.to_dict(), "arguments": _plain(args)})
+            training = {"task": task.to_dict(), "arguments": _plain(args, _kinds(heads))}
+            save_reading(part, reading, training, () if is_plain(heads) else [head.note() for head in heads])
             note_stage(part, config, results)
-        if args.save_strategy == "no" or dev:
+        if args.save_strategy == "no" or args.dev_share:
             shutil.rmtree(str(args.output_dir), ignore_errors=True)
             with contextlib.suppress(OSError):  # where others are at work, or were
                 Path(str(args.output_dir)).parent.rmdir()
@@ -228,26 +242,36 @@ def _measure(
         draw_mix(output / "mix.png", history)
     if eval_rows is not None:
         measured = evaluate_student(labeler, eval_rows, task, output)
-        noted = {**noted, "eval": {**measured, "source": eval_name}}
+        each = measured.items() if len(task.parts) > 1 else [("", measured)]
+        found = {name: {**quality, "source": eval_name} for name, quality in each}
+        noted = {**noted, "eval": found if len(task.parts) > 1 else found[""]}
         note_stage(output, config, noted)
     write_whole(output / METRICS_FILE, json.dumps(noted, indent=2) + "\n")
     return noted
 
 
-def _labels(rows: Mapping[str, Dataset]) -> Counter[int]:
-    return Counter(label for data in rows.values() for label in data["label"])
+def _kinds(heads: Sequence[Head]) -> set[str]:
+    return {head.question.kind for head in heads}
+
+
+def _for_thresholds(heads: Sequence[Head], rows: Mapping[str, Dataset], args: StudentConfig) -> float:
+    """The share of the rows that is kept back to choose thresholds by; none of too few."""
+    fewest, share = min(len(data) for data in rows.values()), args.threshold_share
+    return share if "choices" in _kinds(heads) and round(share * fewest) not in (0, fewest) else 0.0
 
 
 def _trainer(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     reading: Reading,
+    heads: Sequence[Head],
     rows: Mapping[str, Dataset],
-    measured_on: Dataset | Mapping[str, Dataset] | None,
-    task: TaskSpec,
+    dev: Mapping[str, Dataset],
+    eval_rows: Dataset | None,
     args: StudentConfig,
     text_column: TextColumn,
-) -> StudentTrainer:
+) -> tuple[StudentTrainer, Callable[[Dataset], Dataset]]:
+    """The trainer, and what makes its inputs of rows."""
     if args.device.type == "cpu":
         args.dataloader_pin_memory = False  # pinning is for copies to a GPU, and warns without one
 
@@ -259,28 +283,45 @@ def _trainer(
         return {"input_ids": rows, **types}
 
     def encoded(data: Dataset) -> Dataset:
-        return Dataset.from_dict({**inputs(row_texts(data, text_column)), "label": data["label"][:]})
+        return Dataset.from_dict({**inputs(row_texts(data, text_column)), "label": measured_labels(data, heads)})
 
     measured: Dataset | dict[str, Dataset] | None = None
-    if isinstance(measured_on, Mapping):
-        measured = {name: encoded(data) for name, data in measured_on.items()}
-        args.metric_for_best_model = f"eval_{'gold' if 'gold' in measured else 'silver'}_accuracy"
-    elif measured_on is not None:
-        measured = encoded(measured_on)
-    columns = training_rows(rows.get("silver"), rows.get("gold"), task.num_labels, args)
+    if args.dev_share:
+        measured = {name: encoded(data) for name, data in dev.items()}
+        best = "accuracy" if is_plain(heads) else CHOSEN_BY
+        args.metric_for_best_model = f"eval_{'gold' if 'gold' in measured else 'silver'}_{best}"
+    elif eval_rows is not None:
+        measured = encoded(eval_rows)
+    columns = training_rows(rows.get("silver"), rows.get("gold"), heads, args)
     texts = [
         text for data in rows.values() for text in row_texts(data, text_column)
     ]  # large_string and string do not concatenate
-    return StudentTrainer(
+    trainer = StudentTrainer(
         _adapted(model, args),
         args,
+        () if is_plain(heads) else heads,
         train_dataset=Dataset.from_dict({**inputs(texts), **columns}),
         eval_dataset=measured,
         data_collator=DataCollatorWithPadding(tokenizer),
         processing_class=tokenizer,
-        compute_metrics=scalar_metrics(task),
+        compute_metrics=scalar_metrics(heads),
         callbacks=[args.mix_callback(*(len(rows.get(source, ())) for source in ("silver", "gold")))],
     )
+    return trainer, encoded
+
+
+def tuned(
+    trainer: StudentTrainer,
+    encoded: Callable[[Dataset], Dataset],
+    heads: Sequence[Head],
+    dev: Mapping[str, Dataset],
+) -> tuple[Head, ...]:
+    """The heads with what is chosen after training, by the rows kept back: gold where there is gold, else silver."""
+    if not dev or is_plain(heads):
+        return tuple(heads)
+    rows = dev.get("gold", dev.get("silver"))
+    logits = torch.tensor(trainer.predict(encoded(rows)).predictions).float()
+    return tuple(head.tuned(head.of(logits), all_answers([rows], head.name, head.question)) for head in heads)
 
 
 def _adapted(model: PreTrainedModel, args: StudentConfig) -> PreTrainedModel:
@@ -309,9 +350,9 @@ def _save(
     tokenizer.save_pretrained(folder)
 
 
-def _plain(args: StudentConfig) -> dict:
+def _plain(args: StudentConfig, kinds: Collection[str]) -> dict:
     """The training arguments that were set, without paths, tokens and host names."""
-    own = StudentConfig.__annotations__
+    own = [name for name in StudentConfig.__annotations__ if OF_KIND.get(name, "choice") in {*kinds, "choice"}]
     keep = (*own, "seed", "max_steps", "gradient_accumulation_steps", "lr_scheduler_type", "bf16", "fp16")
     return {
         name: str(value) if not isinstance(value, (int, float, str)) else value

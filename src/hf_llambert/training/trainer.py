@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,9 +14,12 @@ from torch.utils.data import DataLoader
 from transformers import Trainer, TrainingArguments
 
 from hf_llambert.models import say_one_gpu
+from hf_llambert.training.heads import SCALE_LOSSES, Head, summed_losses
 from hf_llambert.training.losses import LOSSES, EarlyLearning, cross_entropy, hard_targets
 from hf_llambert.training.mixing import SCHEDULES, MixCallback
 
+OF_KIND = {"scale_loss": "scale", "threshold_share": "choices"}
+"""Arguments that say nothing where a task has no question of that kind."""
 _EXTRA_COLUMNS = ("targets", "weight", "row")
 _MEMORY_FILE = "early_learning.safetensors"
 
@@ -38,6 +42,12 @@ class StudentConfig(TrainingArguments):
         lora_rank (`int`, defaults to 0): Train low-rank adapters of this rank and the head; they are merged on save.
         dev_share (`float`, defaults to 0): Share of each source that is kept back from training. The epoch whose
             weights are kept is the one most accurate on it: on gold where there is gold, else on silver.
+            With a task of several questions, or of another kind than `choice`: the one with the best mean over the questions
+            of accuracy (`choice`), macro-F1 (`choices`) and Spearman's correlation (`scale`).
+        scale_loss (`str`, defaults to `"cross_entropy"`): How a `scale` is learnt: `cross_entropy` on the distribution over
+            its levels, where a value between two is shared by them, or `regression`, one logit by least squares.
+        threshold_share (`float`, defaults to 0.1): With `choices` and no `dev_share`: share of each source that is kept back
+            to choose above which probability each label holds. 0 leaves the thresholds at one half.
         mix (`str`, defaults to `"silver_then_gold"`): Schedule when there is both silver and gold: see [`MixCallback`],
             also for the four arguments that follow. The epochs over each source default to `num_train_epochs`.
         silver_epochs (`float`, *optional*): Passes over silver.
@@ -69,6 +79,12 @@ class StudentConfig(TrainingArguments):
     dev_share: float = field(
         default=0.0, metadata={"help": "Share of the rows kept back to choose the epoch whose weights are kept."}
     )
+    scale_loss: str = field(
+        default="cross_entropy", metadata={"help": "How a scale is learnt: cross_entropy or regression."}
+    )
+    threshold_share: float = field(
+        default=0.1, metadata={"help": "Share of the rows kept back to choose the thresholds of choices."}
+    )
     mix: str = field(default="silver_then_gold", metadata={"help": f"With silver and gold: {', '.join(SCHEDULES)}."})
     silver_epochs: float | None = field(default=None, metadata={"help": "Passes over silver."})
     gold_epochs: float | None = field(default=None, metadata={"help": "Passes over gold."})
@@ -76,12 +92,12 @@ class StudentConfig(TrainingArguments):
     gold_share: float | None = field(default=None, metadata={"help": "Share of gold of ratio."})
 
     def __post_init__(self) -> None:
-        if self.loss not in (*LOSSES, "elr"):
-            raise ValueError(f"loss must be one of {', '.join(LOSSES)}, elr; got {self.loss!r}.")
-        if self.mix not in SCHEDULES:
-            raise ValueError(f"mix must be one of {', '.join(SCHEDULES)}; got {self.mix!r}.")
-        if not 0 <= self.dev_share < 1:
-            raise ValueError(f"dev_share must be from 0 to less than 1, got {self.dev_share}.")
+        for name, known in (("loss", (*LOSSES, "elr")), ("mix", SCHEDULES), ("scale_loss", SCALE_LOSSES)):
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name} must be one of {', '.join(known)}; got {getattr(self, name)!r}.")
+        for name in ("dev_share", "threshold_share"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} must be from 0 to less than 1, got {getattr(self, name)}.")
         for name in ("target_temperature", "gold_weight"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be a positive number, got {getattr(self, name)}.")
@@ -135,16 +151,21 @@ class StudentTrainer(Trainer):
     labels, learnt instead of `label`), `weight` (of the row in the loss; 1 on average) and, for the loss `elr`, `row` (the
     number of the row). Evaluation measures plain cross-entropy against `label`.
 
+    With `heads` a row has a target for each logit (NaN where it does not answer a question) and a weight for each
+    question; its loss is the sum of those of its questions. `label` of evaluation data is then such targets too.
+
     Args:
         model (`PreTrainedModel`): A sequence classification model.
         args (`StudentConfig`): The arguments.
+        heads (`Sequence[Head]`, defaults to none): Whose logits are which, where not all are those of one choice.
         kwargs: As in `Trainer`.
     """
 
     args: StudentConfig
     loss_is_scaled_for_ga = True
 
-    def __init__(self, model: nn.Module, args: StudentConfig, **kwargs: object) -> None:
+    def __init__(self, model: nn.Module, args: StudentConfig, heads: Sequence[Head] = (), **kwargs: object) -> None:
+        self._heads = tuple(heads)
         self._early: EarlyLearning | None = None
         self._at_start: tuple[dict[str, Tensor], Tensor | None] | None = None
         super().__init__(model=model, args=args, **kwargs)  # type: ignore[arg-type]
@@ -172,9 +193,12 @@ class StudentTrainer(Trainer):
         targets, weight, rows = (inputs.pop(name, None) for name in _EXTRA_COLUMNS)
         outputs = model(**inputs)
         logits = outputs.logits.float()
-        if targets is None or not model.training:
-            targets = hard_targets(labels, logits.shape[-1])
-        if not model.training:
+        if not model.training or targets is None:
+            targets = labels if labels.is_floating_point() else hard_targets(labels, logits.shape[-1])
+        if self._heads and self._early is None:
+            shares = weight if model.training else None
+            losses, weight = summed_losses(self._heads, logits, targets, shares, self.args.loss), None
+        elif not model.training:
             losses = cross_entropy(logits, targets)
         elif self._early is not None and rows is not None:
             self._early.remember(*self.accelerator.gather((rows, logits.detach())))
