@@ -91,7 +91,7 @@ class Way:
                 self.student, self.max_length, epochs=epochs, batch_size=batch, backend=fastest_backend()
             ),
             prices=None if self.prices is None else load_prices(self.prices),
-            gold_column=self.rows.gold_column,  # type: ignore[arg-type]
+            gold_column=self.rows.gold_column,
             **self.rows.reading,
             calibration="none" if self.calibration == "none" else "batch",
             seed=self.drawn.seed,
