@@ -13,6 +13,7 @@ from hf_llambert.tasks.requests import longest_object, schema_of
 from hf_llambert.teachers import asking
 from hf_llambert.teachers.base import ask_branches
 from hf_llambert.teachers.batches import custom_id, write_batch
+from hf_llambert.teachers.kinds import teacher_from_arguments
 from hf_llambert.teachers.recorded import RecordedTeacher
 from hf_llambert.teachers.vllm import VLLMTeacher
 from test_branches import roomy
@@ -226,7 +227,7 @@ def test_vllm_is_held_to_the_schema(monkeypatch, roomy_dir):
     (reply,) = asked(teacher)
     params = fake_vllm.ENGINES[0].calls[0][1]
     assert params.structured_outputs.json == schema_of(TASK)
-    assert params.max_tokens >= len(longest_object(TASK).encode())
+    assert params.max_tokens == len(longest_object(TASK).encode())
     assert reply.structured
     assert read(reply) == {"tone": (0, None), "stars": (1.0, None), "topics": ([0], None)}
     fake_vllm.ENGINES[0].disobeys = True
@@ -329,6 +330,12 @@ def test_table_that_does_not_say_what_answers_what_is_refused(tmp_path, how):
     columns, options, message = REFUSED[how]
     with pytest.raises(ValueError, match=message):
         asked(recorded(tmp_path, columns, **options), TASK, TEXTS)
+
+
+def test_columns_by_question_are_options_of_the_command_line():
+    words = ["--path", "x.csv", "--model", "m", "--label_columns", "tone=mood", "--label_columns", "stars"]
+    teacher = teacher_from_arguments("recorded", words, 42)
+    assert teacher.question_columns() == {"tone": "mood", "stars": "stars"}
 
 
 @pytest.mark.parametrize("given", [[], ["=x"], ["tone=a", "tone=b"], 5])
