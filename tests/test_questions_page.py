@@ -238,7 +238,8 @@ def test_answer_that_could_not_be_kept_is_told_and_given_again(run, address, bro
     with monkeypatch.context() as broken:
         broken.setattr("hf_llambert.review.session.os.fsync", full)
         page.type("2")
-        page.until("body", lambda shown: "the disk is full" in shown)
+        page.until("#review-failed", lambda shown: "cannot be written: the disk is full" in shown)
     assert browser.find_element("css selector", ".review-question.active").get_attribute("data-question") == "tone"
     page.press("1", "topics")
     assert given(run)[0, "tone"] == 0
+    assert not browser.find_elements("id", "review-failed")
