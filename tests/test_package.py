@@ -14,8 +14,8 @@ SOURCE = Path(hf_llambert.__file__).parent
 MODULES = sorted(path for path in SOURCE.rglob("*.py") if "templates" not in path.parts)
 # A module imports only from what stands before it. Within a folder anything goes but circles.
 ORDER = [
-    "__init__", "shown", "whole", "tasks", "models", "processes", "progress", "intervals", "metrics", "misfits",
-    "notes", "stages",
+    "__init__", "shown", "whole", "tasks", "models", "processes", "progress", "intervals", "headline", "metrics",
+    "misfits", "notes", "stages",
     "reading", "data", "gold", "teachers", "annotation", "training", "pool", "quality", "planning",
     "review", "report", "hub", "cli",
 ]  # fmt: skip

@@ -92,6 +92,6 @@ def test_gate_of_the_run_is_shown(tmp_path):
         "passed": False,
         "conditions": [{"name": "coverage", "wanted": "0.95", "got": "0.5", "passed": False, "why": "<i>"}],
     }
-    page = Page(report_page({**report, "gate": gate}, [], [], [], "prompt"))
+    page = Page(report_page({**report, "gate": gate}, {}, {}, TASK, "prompt"))
     assert "✗ missed" in page.text
     assert "<i>" in page.text

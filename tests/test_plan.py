@@ -364,7 +364,7 @@ def test_seconds_of_an_endpoint_are_those_that_passed(tmp_path, question):
     """Ten at once for a second each are a second of the server's time, which is what is paid by the hour."""
     labeler = LLMLabeler(question, EndpointTeacher("m", "http://localhost:1/v1", concurrency=10), tmp_path / "ledger")
     texts = [f"text {k}" for k in range(10)]
-    replies = {labeler._key(text): Reply(response="yes", seconds=1.0, input_tokens=3) for text in texts}
+    replies = {labeler._asked.keys(text)[0]: Reply(response="yes", seconds=1.0, input_tokens=3) for text in texts}
     labeler.ledger.put(replies, labeler._identity)
     seconds, tokens = labeler.spent(texts)
     assert 1.0 <= seconds < 2.0

@@ -28,7 +28,8 @@ from hf_llambert import (
     worth_of_labels,
     write_report,
 )
-from hf_llambert.report.findings import pool_counts, pool_texts
+from hf_llambert.report.findings import pool_texts
+from hf_llambert.report.pooled import pool_answers
 from hf_llambert.report.sentences import finding_sentences
 from test_training import arguments
 
@@ -178,7 +179,8 @@ def test_pool_is_counted_and_sampled_shard_by_shard(tmp_path):
         labels = [0, 1, -1, 1][: 4 - k]
         table = pa.table({"text": [f"{k}-{i}" for i in range(len(labels))], "student_label": labels})
         pq.write_table(table, tmp_path / f"part-0000{k}-00000.parquet")
-    assert pool_counts(tmp_path, 3) == [3, 4, 0]
+    question = TaskSpec("t", ("a", "b", "c"), "{text}").question
+    assert pool_answers(tmp_path, question) == {"counts": {"a": 3, "b": 4, "c": 0}}
     assert sorted(pool_texts(tmp_path, "text")) == ["0-0", "0-1", "0-2", "0-3", "1-0", "1-1", "1-2", "2-0", "2-1"]
     assert pool_texts(tmp_path, "review") is None
 

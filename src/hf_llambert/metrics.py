@@ -19,6 +19,7 @@ from sklearn.metrics import (
     root_mean_squared_error,
 )
 
+from hf_llambert.headline import MAIN, RIGHT  # noqa: F401  (of these figures)
 from hf_llambert.intervals import percentile_interval, row_draws, wilson_interval
 from hf_llambert.tasks.kinds import Choices, Scale
 from hf_llambert.tasks.questions import ABSTAIN
@@ -326,11 +327,6 @@ ANNOTATION_METRICS: dict[str, type[evaluate.Metric]] = {
     "scale": AnnotationScaleQuality,
 }
 """The same where an answer may be missing."""
-MAIN = {"choice": "accuracy", "choices": "micro_f1", "scale": "spearman"}
-"""The figure that a report names first and that training goes by; more is better. It may be None."""
-
-RIGHT = {"choice": "accuracy", "choices": "subset_accuracy", "scale": "within_half_step"}
-"""The share of right answers, as [`Question.right`] has it, which has a 95 % Wilson interval."""
 
 
 def _number(value: ArrayLike) -> float | None:

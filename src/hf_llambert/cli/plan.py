@@ -109,7 +109,7 @@ def plan(
         if student is None
         else StudentPlan(student, max_length, head_share, num_train_epochs, batch_size, fastest_backend()),
         prices=table,
-        gold_column=gold_column(label_column, dataset.column_names, spec),  # type: ignore[arg-type]
+        gold_column=gold_column(label_column, dataset.column_names, spec),
         **gold_options(label_map, label_values, spec),
         calibration=calibration,  # type: ignore[arg-type]  # checked above
         seed=seed,
@@ -168,6 +168,9 @@ def _lines(plan: dict) -> list[str]:
         out.append(f"coverage {_range(plan['coverage'], _percents)} of {plan['coverage']['n']}")
     if plan["agreement"]:
         out.append(f"agreement with gold {_range(plan['agreement'], _percents)} of {plan['agreement']['n']}")
+    for name, one in plan.get("questions", {}).items():
+        said = [f"{what} {_range(one[what], _percents)} of {one[what]['n']}" for what in one if one[what]]
+        out.append(f"{name}: {', '.join(said).replace('agreement', 'agreement with gold')}")
     longest = ", ".join(f"{n:,}" for n in texts["longest"])
     out.append(f"longest texts: {longest} {texts['unit']} (median {texts['median']:,.0f})")
     if texts["n_cut"] is not None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from hf_llambert.annotation.asked import Asked
 from hf_llambert.annotation.labelers import LLMLabeler, busy_seconds
 from hf_llambert.planning.forecast import Estimate, Forecast, Moments, scaled
 from hf_llambert.planning.prices import Price
@@ -43,7 +44,11 @@ class Lengths:
     """
 
     def __init__(self, labeler: LLMLabeler) -> None:
-        self.task, self.teacher = labeler.task, labeler.teacher
+        # Of several prompts about a text the longest: by it a text is cut.
+        requests = Asked(labeler.task, labeler.teacher.mode, labeler.ask_apart, {}).requests
+        nothing = labeler.task.filled("")
+        self.task = max(requests, key=lambda task: sum(len(turn["content"]) for turn in task.messages(nothing)))
+        self.teacher = labeler.teacher
         self.unit = "tokens" if isinstance(self.teacher, TransformersTeacher) else "characters"
 
     def measured(self, texts: Sequence[str]) -> tuple[list[int], list[int], int | None]:

@@ -10,15 +10,17 @@ from typing import Literal
 import numpy as np
 from datasets import Dataset
 
-from hf_llambert.annotation.calibration import batch_calibration
+from hf_llambert.annotation.asked import prefix
+from hf_llambert.annotation.calibration import calibration_of
 from hf_llambert.annotation.labelers import LLMLabeler, check_fields
 from hf_llambert.annotation.turns import asking_turn
-from hf_llambert.data import check_column, gold_labels, optional_gold
+from hf_llambert.data import check_column, optional_gold
+from hf_llambert.gold import GoldColumns, LabelMap, Reading, gold_answers
 from hf_llambert.planning.costs import Answer, Costs, Lengths, money_of
 from hf_llambert.planning.forecast import Estimate, Moments, break_even, scaled, share, summed
 from hf_llambert.planning.prices import Price, PriceTable
 from hf_llambert.planning.student_speed import student_speed
-from hf_llambert.tasks.questions import ABSTAIN, LabelValues
+from hf_llambert.tasks.question import Question
 from hf_llambert.tasks.texts import row_texts, why_unusable
 from hf_llambert.teachers.local import TransformersTeacher
 from hf_llambert.training.backends import Backend
@@ -62,9 +64,9 @@ def make_plan(
     sample: int = 64,
     student: StudentPlan | None = None,
     prices: PriceTable | None = None,
-    gold_column: str | None = None,
-    label_map: Mapping[str, str] | None = None,
-    label_values: LabelValues = "auto",
+    gold_column: GoldColumns = None,
+    label_map: LabelMap | None = None,
+    label_values: Reading = "auto",
     calibration: Literal["none", "batch"] = "batch",
     max_counted: int = 50_000,
     seed: int = 42,
@@ -84,8 +86,9 @@ def make_plan(
         sample (`int`, defaults to 64): Rows to ask about now.
         student (`StudentPlan`, *optional*): An encoder, to be measured for a few steps.
         prices (`PriceTable`, *optional*): What teacher and student cost; without it the plan has no money.
-        gold_column (`str`, *optional*): People's labels, to measure the teacher's by.
-        label_map (`Mapping[str, str]`, *optional*): What other labels of that column are in the task; see [`with_gold`].
+        gold_column (`str` or `Mapping[str, str]`, *optional*): People's labels, to measure the teacher's by; of several questions
+            their columns by name.
+        label_map (`Mapping`, *optional*): What other labels of that column are in the task; see [`with_gold`].
         label_values (`str`, defaults to `"auto"`): What that column holds: `names`, `ids` or `ids_from_1`.
         calibration (`str`, defaults to `"batch"`): `none` or `batch`, for the agreement with gold.
         max_counted (`int`, defaults to 50000): Most texts whose length is counted; of more a random part is.
@@ -94,7 +97,8 @@ def make_plan(
     Returns:
         `dict`: JSON-ready. `annotate`, `teacher_for_all`, `student` and `break_even` hold estimates, each a dict of `value`,
         `low`, `high` (95 %): `input_tokens`, `output_tokens`, `hours`, and `money` (`None` without a price). Also `texts`
-        (lengths, and how many are cut), `coverage`, `agreement` (Wilson intervals), and `notes` on what is not known.
+        (lengths, and how many are cut), `coverage`, `agreement` (Wilson intervals; of several questions also `questions`, those
+        of each), and `notes` on what is not known.
 
     Raises:
         BlockingIOError: Another process asks the same with the same ledger.
@@ -124,14 +128,14 @@ def make_plan(
     gold = None
     if gold_column is not None:  # what is wrong with it is said before anybody is paid; decided by the whole column
         with optional_gold():
-            gold = gold_labels(shuffled, gold_column, labeler.task, label_map, label_values)[: len(asked)]
+            gold = gold_answers(shuffled, labeler.task, gold_column, label_map, label_values)
+    lengths = Lengths(labeler)
     with asking_turn([labeler]):
-        answers, fresh = _answers(labeler, asked)
+        answers, fresh = _answers(labeler, asked, lengths)
     annotated = _distinct(row_texts(shuffled.select(range(num_annotated)), labeler.text_column))
     counted = shuffled.select(range(min(max_counted, len(data))))
     usable = [text for text in row_texts(counted, labeler.text_column) if why_unusable(text) is None]
     distinct = _distinct(usable)
-    lengths = Lengths(labeler)
     texts, moments = _texts(lengths, labeler, distinct, len(counted), len(usable), len(data), notes)
     costs = Costs(labeler, answers, lengths, notes)
 
@@ -139,7 +143,8 @@ def make_plan(
         notes.append("The teacher's answers do not say how many tokens they took, so there is no money by the token.")
     annotating = costs.of(Moments.of(lengths.of(annotated)), price)
     whole = costs.of(moments.times(num_pool / len(counted)), price)
-    coverage, agreement = _quality(labeler, asked, gold, calibration, notes)
+    found = _quality(labeler, asked, gold, calibration, notes)
+    coverage = found["coverage"]
     out: dict = {
         "task": labeler.task.name,
         "teacher": model,
@@ -148,8 +153,7 @@ def make_plan(
         "texts": texts,
         "annotate": {"n": num_annotated, "n_asked": len(annotated), **annotating},
         "teacher_for_all": {"n": num_pool, **whole},
-        "coverage": coverage,
-        "agreement": agreement,
+        **found,
         "student": None,
         "break_even": None,
         "notes": notes,
@@ -188,15 +192,16 @@ def _distinct(texts: Sequence[object]) -> list[str]:
     return list(dict.fromkeys(text for text in texts if isinstance(text, str) and why_unusable(text) is None))
 
 
-def _answers(labeler: LLMLabeler, asked: Dataset) -> tuple[list[Answer], int]:
+def _answers(labeler: LLMLabeler, asked: Dataset, lengths: Lengths) -> tuple[list[Answer], int]:
     """What each text of the sample took, and how many had to be asked about now."""
     texts = _distinct(row_texts(asked, labeler.text_column))
-    status = labeler.recalled(texts)["llm_status"]
-    fresh = [text for text, known in zip(texts, status, strict=True) if known == "failed"]
+    recalled = labeler.recalled(texts)
+    columns = [recalled[f"{prefix(name)}_status"] for name in labeler.task.parts]
+    fresh = [text for text, known in zip(texts, zip(*columns, strict=True), strict=True) if "failed" in known]
     if fresh and isinstance(labeler.teacher, TransformersTeacher):
         # What a first call takes, a long run does not notice. Another text, of the same length: nothing is asked twice.
         middle = sorted(fresh, key=len)[len(fresh) // 2]
-        labeler.teacher.warm_up(labeler.task, " ".join(reversed(middle.split())))
+        labeler.teacher.warm_up(lengths.task, " ".join(reversed(middle.split())))
     replies = labeler.replies(texts)
     found = [
         Answer(text, reply.seconds, reply.input_tokens, reply.output_tokens)
@@ -246,31 +251,69 @@ def _counted_share(count: int, of: int, all_counted: bool) -> Estimate | None:
 
 
 def _quality(
-    labeler: LLMLabeler, asked: Dataset, gold: list[int] | None, calibration: str, notes: list[str]
-) -> tuple[Estimate | None, Estimate | None]:
-    """Share of the sample's rows with a label, and share of right ones among those with gold."""
+    labeler: LLMLabeler, asked: Dataset, gold: Mapping[str, list] | None, calibration: str, notes: list[str]
+) -> dict:
+    """
+    Share of the sample's rows with an answer, and share of right ones among those with gold; of several questions these of
+    each as `questions`, and the share of rows with an answer to any.
+    """
     found = labeler.recall(asked[:])
-    reached = [status for status in found["llm_status"] if status != "failed"]
+    parts = labeler.task.parts
+    status = {name: found[f"{prefix(name)}_status"] for name in parts}
+    rows = list(zip(*status.values(), strict=True))
+    reached = [row for row in rows if "failed" not in row]
     if len(reached) < len(asked):
         notes.append(f"{len(asked) - len(reached)} rows of the sample failed; a rerun asks about them again.")
-    reasons = Counter(reason for reason in found["llm_reason"] if reason)
-    if reasons:
-        shown = "; ".join(f"{count} × {reason}" for reason, count in reasons.most_common(_REASONS))
-        notes.append(f"{sum(reasons.values())} rows of the sample have no label: {shown}.")
-    coverage = share(sum(status == "ok" for status in reached), len(reached))
+    for name in parts:
+        reasons = Counter(reason for reason in found[f"{prefix(name)}_reason"] if reason)
+        if reasons:
+            shown = "; ".join(f"{count} × {reason}" for reason, count in reasons.most_common(_REASONS))
+            of = f" of {name}" if name else ""
+            notes.append(f"{sum(reasons.values())} rows of the sample have no label{of}: {shown}.")
     if gold is None:
         notes.append("There is no gold, so nothing is known about how often the teacher is right.")
-        return coverage, None
-    labels = list(found["llm_label"])
-    scored = [i for i, scores in enumerate(found["llm_scores"]) if scores is not None]
-    if calibration == "batch" and scored:
-        scores = [found["llm_scores"][i] for i in scored]
-        for i, label in zip(scored, batch_calibration(scores).probabilities(scores).argmax(1), strict=True):
-            labels[i] = int(label)
-    rows = [i for i in range(len(asked)) if gold[i] != ABSTAIN and labels[i] != ABSTAIN]
+    agreement = {}
+    for name, one in parts.items():
+        seen = {end: found[f"{prefix(name)}_{end}"] for end in (one.question.answer_column, "scores")}
+        answers = _calibrated(seen, one.question, calibration)
+        agreement[name] = _agreement(answers, (gold or {}).get(name), one.question)
+        if name in (gold or {}) and agreement[name] is None:
+            notes.append(f"No row of the sample has both a label and gold{f' of {name}' if name else ''}.")
+    coverage = share(sum("ok" in row for row in reached), len(reached))
+    if list(parts) == [""]:
+        return {"coverage": coverage, "agreement": agreement[""]}
+    questions = {
+        name: {
+            "coverage": share(status[name].count("ok"), sum(one != "failed" for one in status[name])),
+            "agreement": agreement[name],
+        }
+        for name in parts
+    }
+    return {"coverage": coverage, "agreement": None, "questions": questions}
+
+
+def _calibrated(seen: Mapping[str, list], question: Question, calibration: str) -> list:
+    """The answers to a question, those with scores as they are after calibration."""
+    answers, scores = list(seen[question.answer_column]), seen["scores"]
+    scored = [i for i, one in enumerate(scores) if one is not None]
+    matrix = [scores[i] for i in scored]
+    found = calibration_of(calibration, question, matrix) if scored else None
+    if found is not None:
+        decided = question.decided(found.probabilities(matrix))[question.answer_column]
+        for i, answer in zip(scored, decided, strict=True):
+            answers[i] = answer
+    return answers
+
+
+def _agreement(answers: list, gold: Sequence | None, question: Question) -> Estimate | None:
+    """Share of right answers among the rows that have gold too; see [`Question.right`]."""
+    if gold is None:
+        return None
+    rows = [i for i, answer in enumerate(answers) if question.is_answer(answer) and question.is_answer(gold[i])]
     if not rows:
-        notes.append("No row of the sample has both a label and gold.")
-    return coverage, share(sum(labels[i] == gold[i] for i in rows), len(rows))
+        return None
+    right = question.right([answers[i] for i in rows], [gold[i] for i in rows])
+    return share(int(right.sum()), len(rows))
 
 
 def _student(

@@ -93,11 +93,12 @@ def _silver(report: Mapping) -> Figure | str:
 
 
 def _share(report: Mapping) -> Figure | str:
-    counts = (report.get("pool") or {}).get("counts")
+    pool = report.get("pool") or {}
+    counts = pool.get("counts")
     if not counts:
         return _no_pool(report) or "the pool was not labelled"
     name, n = min(counts.items(), key=lambda item: item[1])
-    return Figure(n / max(sum(counts.values()), 1), of=f"the rarest, {name}")
+    return Figure(n / max(pool.get("n", sum(counts.values())), 1), of=f"the rarest, {name}")
 
 
 def _no_pool(report: Mapping) -> str | None:

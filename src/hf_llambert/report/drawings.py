@@ -6,28 +6,34 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hf_llambert import __version__
 from hf_llambert.data import read_note, write_whole
-from hf_llambert.notes import ANY
+from hf_llambert.headline import RIGHT
+from hf_llambert.misfits import ANY
 from hf_llambert.pool.manifest import file_checksum
+from hf_llambert.report.evaluated import Evaluated, evaluated
 from hf_llambert.report.figures import (
     draw_confidence,
     draw_confusions,
     draw_coverage,
     draw_curve,
+    draw_labels,
+    draw_levels,
     draw_reliability,
+    draw_scale,
     draw_shares,
 )
-from hf_llambert.tasks.questions import ABSTAIN
+from hf_llambert.report.kinds import is_measured, right_rows
+from hf_llambert.tasks.question import Question
 from hf_llambert.tasks.spec import TaskSpec
-from hf_llambert.training.compared import EVALUATION_FILE, read_evaluation
 from hf_llambert.whole import whole_file
 
 _DRAWN = "drawn.json"
 _SLICES = 12
+_MOST_PAIRS = 5000  # of gold and answers that are drawn
 _OF_STUDENT = {
     "training.png": "Loss and accuracy by step of the student's training",
     "mix.png": "Silver and gold rows drawn by step of the training, and the learning rate",
@@ -94,31 +100,9 @@ def _told(drawing: Drawing, path: Path) -> str:
     return f"{drawing.digest} {file_checksum(path)}"
 
 
-def drawings(run: Path, report: Mapping, rows: Sequence[Mapping], task: TaskSpec) -> list[Drawing]:
-    """The figures that can be drawn of a run's report and its annotated rows."""
+def run_drawings(run: Path) -> list[Drawing]:
+    """The figures that a run's training left."""
     found = []
-    names = {"teacher": "Teacher", "student": "Student"}
-    measured = {names[k]: report[k] for k in names if report[k] and report[k].get("confusion")}
-    if measured:
-        alt = "Confusion matrices of " + " and ".join(n.lower() for n in measured)
-        arguments: dict = {"labels": task.labels, "qualities": measured}
-        found.append(Drawing("confusion.png", alt, draw_confusions, arguments))
-    sure = {name: part for name, part in measured.items() if part.get("reliability")}
-    if sure:
-        alt = "Accuracy against confidence of " + " and ".join(n.lower() for n in sure)
-        found.append(Drawing("calibration.png", alt, draw_reliability, {"qualities": sure}))
-    scored = [row for row in rows if row["confidence"] is not None]
-    if scored:
-        right = None
-        if all(row["gold"] != ABSTAIN for row in scored):
-            right = [row["teacher"] == row["gold"] for row in scored]
-        arguments = {"confidences": [row["confidence"] for row in scored], "right": right}
-        found.append(Drawing("confidence.png", "Histogram of the teacher's confidence", draw_confidence, arguments))
-    answers = _answers(run, scored)
-    if answers:
-        alt = f"Accuracy of the surest answers of {' and '.join(answers).lower()}, by their share"
-        found.append(Drawing("coverage.png", alt, draw_coverage, {"answers": answers}))
-    found += _of_findings(report)
     for name, alt in _OF_STUDENT.items():
         source = run / "student" / name
         if source.is_file():
@@ -127,7 +111,101 @@ def drawings(run: Path, report: Mapping, rows: Sequence[Mapping], task: TaskSpec
     return found
 
 
-def _of_findings(report: Mapping) -> list[Drawing]:
+def by_question(drawn: Sequence[tuple[str, str]], wanted: Mapping[str, Sequence[Drawing]]) -> dict[str, list]:
+    """
+    File names and alt texts by question, those that are of none by no name; of an only question all of them.
+    """
+    of = {drawing.name: name for name, found in wanted.items() for drawing in found}
+    out: dict[str, list] = {"": [], **{name: [] for name in wanted}}
+    for file, alt in drawn:
+        out[of.get(file, "")].append((file, alt))
+    return out
+
+
+def drawings(run: Path, report: Mapping, rows: Sequence[Mapping], task: TaskSpec, name: str = "") -> list[Drawing]:
+    """
+    The figures that can be drawn of a question.
+
+    Args:
+        run (`Path`): Folder of the run.
+        report (`Mapping`): The report as the question sees it; see [`question_report`].
+        rows (`Sequence[Mapping]`): The annotated rows with their answers to it.
+        task (`TaskSpec`): The whole task.
+        name (`str`, defaults to none): The question, where it is one of several.
+    """
+    question = task.parts[name].question
+    names = {"teacher": "Teacher", "student": "Student"}
+    measured = {names[k]: report[k] for k in names if is_measured(report[k])}
+    both = [row for row in rows if question.is_answer(row["teacher"]) and question.is_answer(row["gold"])]
+    pairs = {"Teacher": ([row["gold"] for row in both], [row["teacher"] for row in both])} if both else {}
+    of_student = evaluated(run / "student", task, name)
+    if of_student and of_student.gold:
+        pairs["Student"] = (of_student.gold, of_student.answers)
+    found = _OF_KIND[question.kind](question, measured, pairs)
+    sure = {who: part for who, part in measured.items() if part.get("reliability")}
+    if sure:
+        alt = "Accuracy against confidence of " + " and ".join(n.lower() for n in sure)
+        found.append(Drawing("calibration.png", alt, draw_reliability, {"qualities": sure}))
+    scored = [row for row in rows if row["confidence"] is not None]
+    if scored:
+        right = None
+        if all(question.is_answer(row["gold"]) for row in scored):
+            right = right_rows(question, *([row[who] for row in scored] for who in ("teacher", "gold"))).tolist()
+        arguments = {"confidences": [row["confidence"] for row in scored], "right": right}
+        found.append(Drawing("confidence.png", "Histogram of the teacher's confidence", draw_confidence, arguments))
+    answers = _answers(question, scored, of_student)
+    if answers:
+        alt = f"Accuracy of the surest answers of {' and '.join(answers).lower()}, by their share"
+        found.append(Drawing("coverage.png", alt, draw_coverage, {"answers": answers}))
+    found += _of_findings(report, RIGHT[question.kind])
+    if not name:
+        return found
+    return [replace(one, name=f"{name}-{one.name}", alt=f"{name}: {one.alt}") for one in found]
+
+
+_Pairs = Mapping[str, tuple[list, list]]
+"""Gold and answers, by who gave them."""
+
+
+def _of_choice(question: Question, measured: Mapping[str, Mapping], pairs: _Pairs) -> list[Drawing]:  # noqa: ARG001
+    if not measured:
+        return []
+    alt = "Confusion matrices of " + " and ".join(n.lower() for n in measured)
+    arguments: dict = {"labels": question.labels, "qualities": measured}
+    return [Drawing("confusion.png", alt, draw_confusions, arguments)]
+
+
+def _of_choices(question: Question, measured: Mapping[str, Mapping], pairs: _Pairs) -> list[Drawing]:  # noqa: ARG001
+    out = []
+    for who, quality in measured.items():
+        alt = f"Precision, recall and F1 of each label, of the {who.lower()}, and how many gold rows have it"
+        arguments: dict = {"title": f"{who} by label", "per_class": quality["per_class"]}
+        out.append(Drawing(f"labels-{who.lower()}.png", alt, draw_labels, arguments))
+    return out
+
+
+def _of_scale(question: Question, measured: Mapping[str, Mapping], pairs: _Pairs) -> list[Drawing]:  # noqa: ARG001
+    if not pairs:
+        return []
+    few = {who: [side[:_MOST_PAIRS] for side in both] for who, both in pairs.items()}
+    arguments: dict = {"levels": [float(label) for label in question.labels], "pairs": few}
+    who = " and ".join(pairs).lower()
+    return [
+        Drawing("scale.png", f"Answers of {who} by people's, as boxes", draw_scale, arguments),
+        Drawing(
+            "levels.png", f"How often people, {' and '.join(pairs).lower()} give each level", draw_levels, arguments
+        ),
+    ]
+
+
+_OF_KIND: dict[str, Callable[[Question, Mapping[str, Mapping], _Pairs], list[Drawing]]] = {
+    "choice": _of_choice,
+    "choices": _of_choices,
+    "scale": _of_scale,
+}
+
+
+def _of_findings(report: Mapping, right: str) -> list[Drawing]:
     found = []
     for who, slices in report["slices"].items():
         if slices:
@@ -138,7 +216,7 @@ def _of_findings(report: Mapping) -> list[Drawing]:
                 "xlabel": "accuracy",
                 "marked": [row["p_adjusted"] < 0.05 and row["difference"] < 0 for row in shown],
                 "mark": "worse than elsewhere (p < 0.05, corrected)",
-                "line": report[who]["accuracy"],
+                "line": report[who][right],
                 "line_name": "all texts",
             }
             alt = f"Accuracy of the {who} on slices of the data, with 95 % intervals"
@@ -163,14 +241,15 @@ def _copy(path: Path, source: str, checksum: str) -> None:  # noqa: ARG001  (it 
     shutil.copyfile(source, path)
 
 
-def _answers(run: Path, scored: Sequence[Mapping]) -> dict[str, tuple[list[float], list[bool]]]:
+def _answers(
+    question: Question, scored: Sequence[Mapping], of_student: Evaluated | None
+) -> dict[str, tuple[list[float], list[bool]]]:
     """Confidences, and whether right, where both are known: the teacher's on annotated texts, the student's held-out ones."""
-    rows = [row for row in scored if row["gold"] != ABSTAIN]
+    rows = [row for row in scored if question.is_answer(row["gold"])]
     out = {}
     if rows:
-        out["Teacher"] = ([row["confidence"] for row in rows], [row["teacher"] == row["gold"] for row in rows])
-    if (run / "student" / EVALUATION_FILE).is_file():
-        table = read_evaluation(run / "student")
-        gold, given = table["gold"][:], table["student_label"][:]
-        out["Student"] = (table["student_confidence"][:], [a == b for a, b in zip(gold, given, strict=True)])
+        right = right_rows(question, *([row[who] for row in rows] for who in ("teacher", "gold"))).tolist()
+        out["Teacher"] = ([row["confidence"] for row in rows], right)
+    if of_student and of_student.gold:
+        out["Student"] = (of_student.confidences, of_student.right(question))
     return out

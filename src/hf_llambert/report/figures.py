@@ -184,6 +184,80 @@ def draw_curve(path: Path, advice: Mapping) -> None:
     figure.savefig(path, dpi=150, format="png")
 
 
+def draw_labels(path: Path, title: str, per_class: Mapping[str, Mapping]) -> None:
+    """Precision, recall and F1 of each label, the commonest first, with the gold rows that have it."""
+    order = sorted(per_class, key=lambda name: (-per_class[name]["support"], name))
+    figure = _figure((6.4, min(1.6 + 0.42 * len(order), _TALLEST)))
+    axes = figure.subplots()
+    places = np.arange(len(order))
+    drawn = (("precision", -0.24, BLUE, "o"), ("recall", 0.0, ORANGE, "s"), ("f1", 0.24, "black", "D"))
+    for name, shift, color, shape in drawn:
+        share = np.array([per_class[label][name] for label in order])
+        ends = [
+            np.array([per_class[label].get(f"{name}_{end}") for label in order], dtype=float)
+            for end in ("low", "high")
+        ]
+        reach = np.nan_to_num(np.maximum([share - ends[0], ends[1] - share], 0))
+        axes.errorbar(
+            share, places + shift, xerr=reach if name != "f1" else None, fmt=shape, color=color, capsize=2, markersize=4,
+            linewidth=1, label={"f1": "F1"}.get(name, f"{name}, 95 % interval"),
+        )  # fmt: skip
+    names = [f"{shorten(label, 34, head_share=0.7)} ({per_class[label]['support']:,})" for label in order]
+    axes.set_yticks(places, names, parse_math=False)
+    axes.grid(axis="y", color="0.9", linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.set(xlabel="share (gold rows with the label in brackets)", xlim=(-0.02, 1.02), ylim=(len(order) - 0.4, -0.6))
+    figure.suptitle(title)
+    figure.legend(loc="outside lower center", ncols=3, frameon=False)
+    figure.savefig(path, dpi=150, format="png")
+
+
+def draw_scale(path: Path, levels: Sequence[float], pairs: Mapping[str, Sequence[Sequence[float]]]) -> None:
+    """Answers against people's: a box of the answers to the texts whose gold is nearest to each level, side by side."""
+    figure = _figure((4.4 * len(pairs) + 0.4, 4.2))
+    middle = (np.array(levels[1:]) + np.array(levels[:-1])) / 2
+    step = float(np.diff(levels).min())
+    for axes, color, (who, (gold, answers)) in zip(
+        np.atleast_1d(figure.subplots(1, len(pairs), sharey=True)), (BLUE, ORANGE), pairs.items(), strict=False
+    ):
+        near = np.searchsorted(middle, np.array(gold))
+        there = np.unique(near)
+        axes.plot([levels[0], levels[-1]], [levels[0], levels[-1]], color="grey", linestyle=":", label="as people say")
+        axes.boxplot(
+            [np.array(answers)[near == k] for k in there], positions=[levels[k] for k in there], widths=0.5 * step,
+            manage_ticks=False, patch_artist=True, medianprops={"color": "black"},
+            boxprops={"facecolor": color, "alpha": 0.45}, flierprops={"markersize": 2, "markeredgecolor": color},
+        )  # fmt: skip
+        axes.set_xticks(levels, [f"{level:g}" for level in levels])
+        axes.set_yticks(levels, [f"{level:g}" for level in levels])
+        edge = 0.6 * step
+        axes.set(xlim=(levels[0] - edge, levels[-1] + edge), ylim=(levels[0] - edge, levels[-1] + edge))
+        axes.set(xlabel="gold, nearest level", ylabel="answered", title=f"{who}, {len(gold):,} texts")
+        axes.legend(frameon=False, loc="upper left")
+    figure.savefig(path, dpi=150, format="png")
+
+
+def draw_levels(path: Path, levels: Sequence[float], pairs: Mapping[str, Sequence[Sequence[float]]]) -> None:
+    """How often each level is given, by people and by those who answered the same texts."""
+    figure = _figure((4.4 * len(pairs) + 0.4, 3.4))
+    middle = (np.array(levels[1:]) + np.array(levels[:-1])) / 2
+    places = np.arange(len(levels))
+    for axes, color, (who, sides) in zip(
+        np.atleast_1d(figure.subplots(1, len(pairs), sharey=True)), (BLUE, ORANGE), pairs.items(), strict=False
+    ):
+        for shift, shade, hatch, name, values in zip(
+            (-0.2, 0.2), ("0.6", color), ("//", ""), ("gold", who.lower()), sides, strict=True
+        ):
+            counts = np.bincount(np.searchsorted(middle, np.array(values)), minlength=len(levels))
+            axes.bar(
+                places + shift, counts / counts.sum(), 0.4, color=shade, hatch=hatch, edgecolor="white", label=name
+            )
+        axes.set_xticks(places, [f"{level:g}" for level in levels])
+        axes.set(xlabel="nearest level", ylabel="share of the texts", title=f"{who}, {len(sides[0]):,} texts")
+        axes.legend(frameon=False)
+    figure.savefig(path, dpi=150, format="png")
+
+
 def _figure(size: tuple[float, float]) -> Figure:
     """An empty figure of so many inches."""
     from matplotlib.figure import Figure  # half a second, which a report that draws nothing anew does not pay

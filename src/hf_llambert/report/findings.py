@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,82 +16,98 @@ from hf_llambert.pool.manifest import shard_files
 from hf_llambert.pool.sources import table_texts
 from hf_llambert.quality.drift import measure_drift
 from hf_llambert.quality.noise import likely_label_errors
-from hf_llambert.quality.prevalence import class_prevalence
 from hf_llambert.quality.slices import find_slices
 from hf_llambert.quality.words import Words, in_texts, tf_idf
-from hf_llambert.tasks.questions import ABSTAIN
+from hf_llambert.report.evaluated import evaluated
+from hf_llambert.report.kinds import right_rows
+from hf_llambert.report.pooled import pool_answers, prevalence_of, texts_counted
+from hf_llambert.tasks.question import Question
+from hf_llambert.tasks.spec import TaskSpec
 from hf_llambert.tasks.texts import TextColumn, column_names, why_unusable
-from hf_llambert.training.compared import EVALUATION_FILE, read_evaluation
 
 _TEXTS, _FILES = 2000, 64  # of the pool that are read for drift
 _MOST_ROWS = 10_000  # in which wrong labels are looked for; more take minutes and change little
+_LEAST_NOISE = 2000  # where each of many labels is looked at
 _LEAST_GOLD = 100  # rows below which slices are chance
 _WIDTH = 32  # of what the clusters are made of
 
 
 def find_all(
-    run: Path, labels: Sequence[str], annotated: Dataset | None, config: Mapping, rows: list[dict], pool: Path | None
+    run: Path,
+    task: TaskSpec,
+    annotated: Dataset | None,
+    config: Mapping,
+    rows: Mapping[str, list[dict]],
+    pool: Path | None,
 ) -> dict:
     """
     Everything that the folders of a run allow; what they do not is `None`.
 
     Args:
         run (`Path`): Folder of the run.
-        labels (`Sequence[str]`): Names of the labels.
+        task (`TaskSpec`): The task.
         annotated (`Dataset`, *optional*): The annotated rows.
         config (`Mapping`): How they were annotated.
-        rows (`list[dict]`): Of each annotated row `text`, and the label ids `teacher` and `gold`.
+        rows (`Mapping[str, list[dict]]`): Of each question, of each annotated row `text`, and the answers `teacher` and `gold`.
         pool (`Path`, *optional*): Folder of the labelled pool, where this run's student labelled all of it.
 
     Returns:
-        `dict`: `noise`, `pool` (`counts` of the labels given to it), `prevalence`, `drift` and `slices` (`teacher` and
-        `student`).
+        `dict`: `noise`, `pool` (`counts` of the labels given to it), `prevalence` (and the `mean` of a scale), `drift` and
+        `slices` (`teacher` and `student`). Of several questions `drift`, and `questions` with the others by name.
 
     Raises:
         OSError: The note of the pool counts other rows than its shards have.
     """
-    usable, words = [row for row in rows if row["teacher"] != ABSTAIN], Words()
-    evaluation = read_evaluation(run / "student") if (run / "student" / EVALUATION_FILE).is_file() else None
-    out: dict = {
-        "noise": _noise(usable, words),
-        "pool": None,
-        "prevalence": None,
-        "drift": None,
-    }
-    if pool:
-        made = read_stage(pool / STAGE_FILE, "labels")
-        counts = pool_counts(pool, len(labels))
-        if sum(counts) != made["results"]["n_labelled"]:
-            why = f"expected {sum(counts)} rows with a label, as its shards have, at 'results.n_labelled'"
-            raise damaged_note(pool / STAGE_FILE, f"{why}, got {made['results']['n_labelled']}")
-        out["pool"] = {"counts": dict(zip(labels, counts, strict=True))}
-        if evaluation and len(evaluation) > 1 and any(counts):
-            out["prevalence"] = class_prevalence(evaluation["gold"][:], evaluation["student_label"][:], counts, labels)
+    words = Words()
+    drift = None
     if pool and annotated is not None:
-        texts = pool_texts(pool, made["config"]["text_column"])
+        texts = pool_texts(pool, read_stage(pool / STAGE_FILE, "labels")["config"]["text_column"])
         if texts is not None:
-            out["drift"] = measure_drift([row["text"] for row in rows], texts, words=words)
-    known = [k for k, row in enumerate(rows) if ABSTAIN not in (row["teacher"], row["gold"])]
-    columns = {} if annotated is None else _columns(annotated.select(known), config)
+            drift = measure_drift([row["text"] for row in next(iter(rows.values()))], texts, words=words)
+    found = {
+        name: _of_question(run, task, name, annotated, config, rows.get(name) or [], pool, words)
+        for name in task.parts
+    }
+    if list(found) == [""]:
+        slices = found[""].pop("slices")  # the order of the file
+        return {**found[""], "drift": drift, "slices": slices}
+    return {"drift": drift, "questions": found}
+
+
+def _of_question(
+    run: Path,
+    task: TaskSpec,
+    name: str,
+    annotated: Dataset | None,
+    config: Mapping,
+    rows: list[dict],
+    pool: Path | None,
+    words: Words,
+) -> dict:
+    question = task.parts[name].question
+    usable = [row for row in rows if question.is_answer(row["teacher"])]
+    of_student = evaluated(run / "student", task, name)
+    out: dict = {"noise": _noise(usable, question, words), "pool": None, "prevalence": None}
+    if pool:
+        given = pool_answers(pool, question, name)
+        noted = read_stage(pool / STAGE_FILE, "labels")["results"]["n_labelled"]
+        n = texts_counted(given)
+        if n != noted and not name:
+            why = f"expected {n} rows with a label, as its shards have, at 'results.n_labelled'"
+            raise damaged_note(pool / STAGE_FILE, f"{why}, got {noted}")
+        out["pool"] = given
+        if of_student and len(of_student.gold) > 1 and n:
+            out |= prevalence_of(question, of_student.gold, of_student.answers, given)
+    known = [k for k, row in enumerate(rows) if question.is_answer(row["teacher"]) and question.is_answer(row["gold"])]
+    columns = {} if annotated is None else _columns(annotated.select(known), config, task)
+    right = right_rows(question, [rows[k]["teacher"] for k in known], [rows[k]["gold"] for k in known])
     out["slices"] = {
-        "teacher": _slices(
-            [rows[k]["text"] for k in known], [rows[k]["teacher"] == rows[k]["gold"] for k in known], columns, words
-        ),
+        "teacher": _slices([rows[k]["text"] for k in known], right.tolist(), columns, words),
         "student": None,
     }
-    if evaluation and "text" in evaluation.column_names:
-        right = np.array(evaluation["student_label"][:]) == np.array(evaluation["gold"][:])
-        out["slices"]["student"] = _slices(evaluation["text"][:], right.tolist(), {}, words)
+    if of_student and of_student.texts:
+        out["slices"]["student"] = _slices(of_student.texts, of_student.right(question), {}, words)
     return out
-
-
-def pool_counts(folder: Path, num_labels: int) -> list[int]:
-    """How often each label was given to a labelled pool, read one shard at a time."""
-    counts = np.zeros(num_labels, dtype=np.int64)
-    for path in shard_files(folder):
-        given = pq.read_table(path, columns=["student_label"])["student_label"].to_numpy()
-        counts += np.bincount(given[given >= 0], minlength=num_labels)
-    return [int(count) for count in counts]
 
 
 def pool_texts(folder: Path, column: TextColumn, seed: int = 0) -> list[str] | None:
@@ -112,25 +128,55 @@ def pool_texts(folder: Path, column: TextColumn, seed: int = 0) -> list[str] | N
     return texts
 
 
-def _noise(usable: list[dict], words: Words) -> dict | None:
-    if len(usable) > _MOST_ROWS:
-        drawn = np.random.default_rng(0).permutation(len(usable))[:_MOST_ROWS]
-        usable = [usable[k] for k in sorted(drawn.tolist())]
+def _noise(usable: list[dict], question: Question, words: Words) -> dict | None:
+    answers = [row["teacher"] for row in usable]
+    return _NOISE[question.kind]([row["text"] for row in usable], answers, question, words)
+
+
+def _noise_of_choice(texts: list, answers: list, question: Question, words: Words) -> dict | None:  # noqa: ARG001
+    drawn = _drawn(len(texts), _MOST_ROWS)
+    texts, answers = [texts[k] for k in drawn], [answers[k] for k in drawn]
     try:
-        share, suspects = likely_label_errors(
-            [row["text"] for row in usable], [row["teacher"] for row in usable], words=words
-        )
+        share, suspects = likely_label_errors(texts, answers, words=words)
     except ImportError:
         return None
-    return {"share": share, "n": len(usable), "n_suspected": len(suspects)}
+    return {"share": share, "n": len(texts), "n_suspected": len(suspects)}
 
 
-def _columns(data: Dataset, config: Mapping) -> dict[str, list]:
+def _noise_of_choices(texts: list, answers: list, question: Question, words: Words) -> dict | None:
+    """Whether each label holds is a question of its own; the share is of all of these answers."""
+    drawn = _drawn(len(texts), max(_MOST_ROWS // len(question.labels), _LEAST_NOISE))
+    texts, targets = [texts[k] for k in drawn], question.targets([answers[k] for k in drawn])
+    found: dict[str, float | None] = {}
+    suspected = 0
+    for k, label in enumerate(question.labels):
+        try:
+            found[label], suspects = likely_label_errors(texts, targets[:, k].astype(int), words=words)
+        except ImportError:
+            return None
+        suspected += len(suspects)
+    known = [share for share in found.values() if share is not None]
+    share = float(np.mean(known)) if known else None
+    return {"share": share, "n": len(texts), "n_suspected": suspected, "per_label": found}
+
+
+_NOISE: dict[str, Callable[[list, list, Question, Words], dict | None]] = {
+    "choice": _noise_of_choice,
+    "choices": _noise_of_choices,
+    "scale": lambda *_: {"share": None, "n": 0, "n_suspected": 0},  # near misses are no slips
+}
+
+
+def _drawn(n: int, most: int) -> list[int]:
+    return list(range(n)) if n <= most else sorted(np.random.default_rng(0).permutation(n)[:most].tolist())
+
+
+def _columns(data: Dataset, config: Mapping, task: TaskSpec) -> dict[str, list]:
     """Columns of few values, in which the rows may be sliced."""
     out = {}
     for name, feature in data.features.items():
         ours = name.startswith(("llm_", "student_")) or name in (
-            config.get("gold_column"),
+            *_gold_columns(config.get("gold_column"), task),
             *column_names(config.get("text_column", ())),
         )
         plain = isinstance(feature, Value) and feature.dtype in (
@@ -153,6 +199,15 @@ def _columns(data: Dataset, config: Mapping) -> dict[str, list]:
         if 2 <= len({value for value in values if value is not None}) <= 20:
             out[f"column {name}"] = values
     return out
+
+
+def _gold_columns(given: object, task: TaskSpec) -> list[str]:
+    """The columns of people's answers, as a note has them."""
+    if isinstance(given, Mapping):
+        return [column for one in given.values() for column in _gold_columns(one, task)]
+    if isinstance(given, list):
+        return given
+    return [given] if isinstance(given, str) else [name for name in task.parts if name]
 
 
 def _slices(

@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -16,21 +16,28 @@ import yaml
 from datasets import Dataset
 
 from hf_llambert import __version__
-from hf_llambert.data import STAGE_FILE, gold_labels, read_note, write_whole
-from hf_llambert.notes import ANY, TRAINING
+from hf_llambert.data import STAGE_FILE, read_note, write_whole
+from hf_llambert.gold import gold_answers
+from hf_llambert.misfits import ANY
+from hf_llambert.notes import TRAINING
 from hf_llambert.planning.prices import load_prices, run_cost
 from hf_llambert.pool.labelled import read_pool, run_labels
 from hf_llambert.pool.manifest import file_checksum, shard_files
 from hf_llambert.quality.gate import GATE_FILE, check_gate, load_gate
+from hf_llambert.quality.report_parts import question_reports
 from hf_llambert.reading.saved import read_annotated
-from hf_llambert.report.drawings import draw, drawings
-from hf_llambert.report.markdown import report_markdown, shown_prompt, summary_rows
+from hf_llambert.report.drawings import by_question, draw, drawings, run_drawings
+from hf_llambert.report.evaluated import less_baseline
+from hf_llambert.report.kinds import OF_KIND, differ
+from hf_llambert.report.markdown import report_markdown, shown_prompt, summary_head, summary_rows
 from hf_llambert.report.page import report_page
 from hf_llambert.report.stages import (
     advice,
     check_sizes,
     measured_alike,
     notes_of_student,
+    part_stages,
+    shared_stages,
     stage_figures,
     stage_note,
     student_less_teacher,
@@ -38,7 +45,8 @@ from hf_llambert.report.stages import (
 from hf_llambert.review.summary import review_summary
 from hf_llambert.shown import scrubbed
 from hf_llambert.tasks.logs import get_logger
-from hf_llambert.tasks.questions import ABSTAIN
+from hf_llambert.tasks.parts import part_of
+from hf_llambert.tasks.question import Question
 from hf_llambert.tasks.spec import TaskSpec
 from hf_llambert.tasks.texts import TextColumn, column_names, row_texts, shorten_fields
 from hf_llambert.training.compared import EVALUATION_FILE, compare_students, read_seeds
@@ -61,7 +69,7 @@ def compare_labels(run: str | Path) -> None:
         return
     column = stage["config"]["text_column"]
     texts = read_annotated(run, stage["config"]).select_columns(column_names(column))
-    if _is_compared(run, row_texts(texts, column), column):
+    if _is_compared(run, row_texts(texts, column), column, TaskSpec.from_dict(stage["config"]["task"])):
         return
     # torch and transformers, which a report that is made again does not need
     from hf_llambert.pool.shards import label_pool
@@ -72,18 +80,20 @@ def compare_labels(run: str | Path) -> None:
     label_pool(texts, labeler, run / "compared", show_progress=False, overwrite=True)
 
 
-def _is_compared(run: Path, texts: list, column: TextColumn) -> bool:
+def _is_compared(run: Path, texts: list, column: TextColumn, task: TaskSpec) -> bool:
     """Whether this run's student has labelled these texts, all of them, and its labels can be read."""
     try:
-        return _compared_labels(run, texts, column)[0] is not None
+        return _compared_labels(run, texts, column, task)[0] is not None
     except ValueError:  # a shard is damaged
         return False
 
 
-def _compared_labels(run: Path, texts: list, column: TextColumn) -> tuple[list[int] | None, str | None]:
+def _compared_labels(
+    run: Path, texts: list, column: TextColumn, task: TaskSpec
+) -> tuple[dict[str, list] | None, str | None]:
     """
-    The labels that the run's student gave these texts in `compared`, `None` where it gave them to others or to none; and why
-    they are left out, where they are.
+    The answers that the run's student gave these texts in `compared`, by question, `None` where it gave them to others or to
+    none; and why they are left out, where they are.
     """
     found = run_labels(run, "compared")
     if found is None or found.left_out is not None:
@@ -92,7 +102,10 @@ def _compared_labels(run: Path, texts: list, column: TextColumn) -> tuple[list[i
     shown = set(column_names(column)) <= set(table.column_names)
     if not shown or row_texts(table, column) != texts:  # of earlier annotations
         return None, None
-    return table["student_label"][:], None
+    return {
+        name: part_of(table, task, name)[f"student_{one.question.answer_column}"][:]
+        for name, one in task.parts.items()
+    }, None
 
 
 def write_report(
@@ -129,6 +142,8 @@ def write_report(
     conditions = load_gate(gate) if gate is not None else None  # what is wrong with it is said at once
     table = load_prices(prices) if prices is not None else None
     report, compared, task = _gathered(run, against)
+    if conditions is not None:
+        check_gate(report, conditions)  # that its conditions are about what there is
     report = cast(dict, scrubbed(report))  # a report is passed on
     if table is not None:
         report["cost"] = run_cost(report, table)
@@ -145,19 +160,22 @@ def write_report(
         conditions = load_gate(run / GATE_FILE)
     if conditions is not None:
         report["gate"] = check_gate(report, conditions)
-    figures = draw(run, drawings(run, report, compared, task))
+    seen = question_reports(report)
+    wanted = {name: drawings(run, one, compared.get(name) or [], task, name) for name, one in seen.items()}
+    drawn = draw(run, [*(one for of_question in wanted.values() for one in of_question), *run_drawings(run)])
+    figures = by_question(drawn, wanted)
     written = json.dumps(_finite(report), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     write_whole(run / "report.json", written)
-    shown = _shown_rows(compared)
+    shown = {name: _shown_rows(rows, task.parts[name].question) for name, rows in compared.items()}
     write_whole(run / "report.md", report_markdown(report, figures, shown, task))
-    embedded = [(run / "figures" / name, alt) for name, alt in figures]
-    page = report_page(report, summary_rows(report), embedded, shown, shown_prompt(task))
+    embedded = {name: [(run / "figures" / file, alt) for file, alt in found] for name, found in figures.items()}
+    page = report_page(report, embedded, shown, task, shown_prompt(task))
     write_whole(run / "report.html", page)
     return report
 
 
-def _gathered(run: Path, against: str | Path | None) -> tuple[dict, list[dict], TaskSpec]:
-    """All figures of a run, its annotated rows as they are compared, and its task."""
+def _gathered(run: Path, against: str | Path | None) -> tuple[dict, dict[str, list[dict]], TaskSpec]:
+    """All figures of a run, the annotated rows as they are compared, by question, and its task."""
     stages = {name: stage_note(run / name) for name in ("annotated", "student", "baseline")}
     of_student, left_out = notes_of_student(run)
     stages |= of_student
@@ -168,27 +186,24 @@ def _gathered(run: Path, against: str | Path | None) -> tuple[dict, list[dict], 
         )
     task = TaskSpec.from_dict(first["config"]["task"])
     check_sizes(run, stages, task)
-    report = stage_figures(stages, task)
     training = run / "student" / TRAINING_FILE
-    if report["student"] and training.is_file():
+    how = {}
+    if stages["student"] and training.is_file():
         note = read_note(training, TRAINING)
-        report["student"] |= {"reading": note["reading"], "arguments": note["training"]["arguments"]}
-    if measured_alike(stages["student"], stages["baseline"]):
-        report["student_less_baseline"] = compare_students(run / "student", run / "baseline")
-    difference = student_less_teacher(report["student"], report["teacher"])
-    if difference is not None:
-        report["student_less_teacher"] = difference
-    seeds = read_seeds(run)
-    if seeds is not None:
-        report["seeds"] = seeds
-    if against is not None:
-        report["against"] = {"run": Path(against).name, **compare_students(run, against)}
-    annotated, compared = None, list[dict]()
+        how = {"reading": note["reading"], "arguments": note["training"]["arguments"]}
+    annotated, compared = None, dict[str, list[dict]]()
     if stages["annotated"] is not None:
         annotated = read_annotated(run, stages["annotated"]["config"])
         compared, why = _compared_rows(run, annotated, stages["annotated"]["config"], task)
         left_out |= {"compared": why} if why else {}
-    report["disagreements"] = _count_disagreements(compared)
+    parts = {name: _of_question(run, stages, task, name, how, against, compared.get(name)) for name in task.parts}
+    if list(parts) == [""]:
+        report = parts[""]
+    else:
+        report = stage_figures(shared_stages(stages), task)
+        if report["student"]:
+            report["student"] |= how
+        report["questions"] = parts
     config = stages["annotated"]["config"] if stages["annotated"] else {}
     pool = run / "labels" if stages["labels"] else None
 
@@ -196,10 +211,14 @@ def _gathered(run: Path, against: str | Path | None) -> tuple[dict, list[dict], 
         # scikit-learn, which a report that is made again does not need
         from hf_llambert.report.findings import find_all
 
-        return find_all(run, task.labels, annotated, config, compared, pool)
+        return find_all(run, task, annotated, config, compared, pool)
 
-    report |= _findings(run, task.labels, pool, find)
-    report["advice"] = advice(run)
+    found = _findings(run, task, pool, find)
+    for name, of_question in found.pop("questions", {}).items():
+        parts[name] |= of_question
+    report |= found
+    if "questions" not in report:
+        report["advice"] = advice(run)
     report["left_out"] = left_out
     for why in left_out.values():
         logger.warning("%s", why)
@@ -208,9 +227,44 @@ def _gathered(run: Path, against: str | Path | None) -> tuple[dict, list[dict], 
     return report, compared, task
 
 
-def _findings(run: Path, labels: Sequence[str], pool: Path | None, find: Callable[[], dict]) -> dict:
+_OF_TEXTS = ("teacher_identity", "n_labelled", "labels", "cascade", "members")
+"""What stands in the report itself, not with each of several questions."""
+
+
+def _of_question(
+    run: Path,
+    stages: Mapping[str, dict | None],
+    task: TaskSpec,
+    name: str,
+    how: Mapping,
+    against: str | Path | None,
+    rows: list[dict] | None,
+) -> dict:
+    """The figures of one question; of an only one with those of the texts."""
+    one = task.parts[name]
+    report = stage_figures(part_stages(stages, task, name), one)
+    if report["student"]:
+        report["student"] |= how
+    if measured_alike(stages["student"], stages["baseline"]):
+        difference = less_baseline(run, task, name) if name else compare_students(run / "student", run / "baseline")
+        report |= {"student_less_baseline": difference} if difference else {}
+    difference = student_less_teacher(report["student"], report["teacher"], one.question.kind)
+    if difference is not None:
+        report["student_less_teacher"] = difference
+    seeds = read_seeds(run)
+    if seeds is not None and "questions" not in seeds:
+        report["seeds"] = seeds
+    if against is not None and not name:
+        report["against"] = {"run": Path(against).name, **compare_students(run, against)}
+    report["disagreements"] = _count_disagreements(rows or [], one.question)
+    if name:
+        report = {"advice": None, **{key: value for key, value in report.items() if key not in _OF_TEXTS}}
+    return report
+
+
+def _findings(run: Path, task: TaskSpec, pool: Path | None, find: Callable[[], dict]) -> dict:
     """What `find` finds, noted in `run/findings.json` by the content of what it reads, and found once."""
-    of, path = _read_by_findings(run, labels, pool), run / "findings.json"
+    of, path = _read_by_findings(run, task, pool), run / "findings.json"
     try:
         noted = read_note(path, {"of": str, "found": dict, "checksum": str}) if path.is_file() else None
     except OSError:  # damaged: found anew
@@ -222,7 +276,7 @@ def _findings(run: Path, labels: Sequence[str], pool: Path | None, find: Callabl
     return noted["found"]
 
 
-def _read_by_findings(run: Path, labels: Sequence[str], pool: Path | None) -> str:
+def _read_by_findings(run: Path, task: TaskSpec, pool: Path | None) -> str:
     """
     A digest of what findings are made of: rows, notes and names of labels, and by which versions. A shard of the pool is told
     by its size and time.
@@ -230,11 +284,18 @@ def _read_by_findings(run: Path, labels: Sequence[str], pool: Path | None) -> st
     files = [path for path in sorted((run / "annotated").glob("*")) if path.is_file()]
     files += [path for path in (run / "student" / EVALUATION_FILE,) if path.is_file()]
     versions = {name: _version(name) for name in ("cleanlab", "scikit-learn", "scipy", "numpy")}
-    read: list = [__version__, versions, list(labels), [(path.name, file_checksum(path)) for path in files]]
+    read: list = [__version__, versions, _asked(task), [(path.name, file_checksum(path)) for path in files]]
     if pool is not None:
         stats = [(path.name, path.stat()) for path in shard_files(pool)]
         read += [file_checksum(pool / STAGE_FILE), [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]]
     return hashlib.sha256(json.dumps(read).encode()).hexdigest()[:32]
+
+
+def _asked(task: TaskSpec) -> list:
+    """What answers are read by: the labels; of several questions, or of another kind, these too."""
+    if not task.questions:
+        return list(task.labels)
+    return [[question.name, question.kind, list(question.labels)] for question in task.questions]
 
 
 def _version(package: str) -> str | None:
@@ -275,55 +336,64 @@ def show_report(report: Mapping, run: str | Path) -> None:
         f"{report['n_labelled'] or 0:,} labelled"
     )
     screen = Screen()
-    screen.table(("", "accuracy (95 % interval)", "macro-F1", "texts/s"), summary_rows(report), title)
+    screen.table(summary_head(report), summary_rows(report), title)
     screen.print(f"report: {Path(run) / 'report.html'}", soft_wrap=True)
 
 
-def _compared_rows(run: Path, annotated: Dataset, config: Mapping, task: TaskSpec) -> tuple[list[dict], str | None]:
+def _compared_rows(
+    run: Path, annotated: Dataset, config: Mapping, task: TaskSpec
+) -> tuple[dict[str, list[dict]], str | None]:
     """
-    The annotated rows with teacher's, student's and gold labels by id, where there are any; and why the student's are left
-    out, where they are.
+    Of each question the annotated rows with teacher's, student's and people's answers, where there are any; and why the
+    student's are left out, where they are.
     """
-    gold = [ABSTAIN] * len(annotated)
+    gold: dict[str, list] = {}
     if config.get("gold_column"):
-        gold = gold_labels(
-            annotated, config["gold_column"], task, config.get("label_map"), config.get("label_values", "auto")
+        gold = gold_answers(
+            annotated, task, config["gold_column"], config.get("label_map"), config.get("label_values", "auto")
         )
     texts = row_texts(annotated, config["text_column"])
-    student, why = _compared_labels(run, texts, config["text_column"])
-    columns = zip(
-        texts,
-        annotated["llm_label"][:],
-        annotated["llm_confidence"][:],
-        annotated["llm_status"][:],
-        [ABSTAIN] * len(annotated) if student is None else student,
-        gold,
-        strict=True,
-    )
-    rows = [
-        {"text": text, "teacher": teacher, "confidence": confidence, "status": status, "student": learnt, "gold": g}
-        for text, teacher, confidence, status, learnt, g in columns
-    ]
-    return rows, why
+    student, why = _compared_labels(run, texts, config["text_column"], task)
+    out = {}
+    for name, one in task.parts.items():
+        question, part = one.question, part_of(annotated, task, name)
+        nothing = [question.missing] * len(annotated)
+        columns = zip(
+            texts,
+            part[f"llm_{question.answer_column}"][:],
+            part["llm_confidence"][:],
+            part["llm_status"][:],
+            nothing if student is None else student[name],
+            gold.get(name, nothing),
+            strict=True,
+        )
+        out[name] = [
+            {"text": text, "teacher": teacher, "confidence": sure, "status": status, "student": learnt, "gold": g}
+            for text, teacher, sure, status, learnt, g in columns
+        ]
+    return out, why
 
 
-def _disagree(row: Mapping) -> bool:
-    return len({label for label in (row["teacher"], row["student"], row["gold"]) if label != ABSTAIN}) > 1
+_PAIRS = {
+    "teacher_gold": ("teacher", "gold"),
+    "student_gold": ("student", "gold"),
+    "teacher_student": ("teacher", "student"),
+}
 
 
-def _shown_rows(rows: list[dict]) -> list[dict]:
-    """The disagreements of which the teacher was surest, long texts without their middles."""
-    worst = sorted((row for row in rows if _disagree(row)), key=lambda row: -(row["confidence"] or 0))[:_EXAMPLES]
-    return [{**row, "text": shorten_fields(row["text"], _SHOWN, head_share=0.5)} for row in worst]
+def _furthest(row: Mapping, question: Question) -> float:
+    """How far the two answers to a row are apart that differ most; 0 where none do."""
+    apart = OF_KIND[question.kind].apart
+    found = [apart(row[a], row[b]) for a, b in _PAIRS.values() if differ(question, row[a], row[b])]
+    return max(found, default=0.0)
 
 
-def _count_disagreements(rows: list[dict]) -> dict[str, int]:
-    pairs = {
-        "teacher_gold": ("teacher", "gold"),
-        "student_gold": ("student", "gold"),
-        "teacher_student": ("teacher", "student"),
-    }
-    return {
-        name: sum(row[a] != row[b] for row in rows if ABSTAIN not in (row[a], row[b]))
-        for name, (a, b) in pairs.items()
-    }
+def _shown_rows(rows: list[dict], question: Question) -> list[dict]:
+    """The disagreements that are furthest, and of which the teacher was surest; long texts without their middles."""
+    ranked = [(_furthest(row, question), row) for row in rows]
+    worst = sorted((one for one in ranked if one[0]), key=lambda one: (-one[0], -(one[1]["confidence"] or 0)))
+    return [{**row, "text": shorten_fields(row["text"], _SHOWN, head_share=0.5)} for _, row in worst[:_EXAMPLES]]
+
+
+def _count_disagreements(rows: list[dict], question: Question) -> dict[str, int]:
+    return {name: sum(differ(question, row[a], row[b]) for row in rows) for name, (a, b) in _PAIRS.items()}

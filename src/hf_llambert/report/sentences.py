@@ -4,35 +4,68 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from hf_llambert.report.kinds import OF_KIND
+from hf_llambert.tasks.spec import TaskSpec
+
 _LEVEL = 0.05
 
 
 def finding_sentences(report: Mapping) -> list[str]:
-    """What was found, a sentence each, for every form of a report."""
-    out, noise, drift = [*report.get("left_out", {}).values()], report.get("noise"), report.get("drift")
+    """What was found, a sentence each, for every form of a report; of several questions what is of the texts."""
+    out = [*report.get("left_out", {}).values()]
+    if "questions" in report:
+        return out + _drift_sentences(report)
+    before, after = _question_sentences(report)
+    return [*out, *before, *_drift_sentences(report), *after]
+
+
+def question_sentences(report: Mapping) -> list[str]:
+    """What was found about one of several questions, in the report as it sees it."""
+    before, after = _question_sentences(report)
+    return [*before, *after]
+
+
+def _question_sentences(report: Mapping) -> tuple[list[str], list[str]]:
+    noise, out = report.get("noise"), []
+    task = TaskSpec.from_dict(report["task"])
+    if note := OF_KIND[task.question.kind].note(task.question):
+        out.append(note)
     if noise and noise["share"] is not None:
         out.append(
             f"About {noise['share']:.1%} of the teacher's labels contradict how it labels similar texts (confident learning, no "
             f"gold; errors that it always makes are not counted)."
         )
+        per_label = {name: share for name, share in (noise.get("per_label") or {}).items() if share}
+        worst = sorted(per_label.items(), key=lambda one: -one[1])[:3]
+        if worst:
+            out.append(f"Most in {', '.join(f'{name} ({share:.1%})' for name, share in worst)}, of all texts.")
     if report.get("advice"):
         said = report["advice"]["sentence"]
         out.append(f"{said[0].upper()}{said[1:]}.")
-    if drift and drift["p"] is None:
-        out.append(str(drift["why"]))
-    elif drift:
-        words = {side: ", ".join(drift["words"][side][:5]) for side in ("pool", "sample")}
-        apart = "".join(f"; more in the {side}: {found}" for side, found in words.items() if found)
-        if drift["p"] >= _LEVEL:
-            out.append(
-                f"The labelled pool reads like the annotated sample (a classifier tells them apart with AUC {drift['auc']:.2f}, "
-                f"p = {drift['p']:.2g})."
-            )
-        else:
-            out.append(
-                f"The labelled pool is of another kind than the annotated sample (a classifier tells them apart with AUC "
-                f"{drift['auc']:.2f}, p = {drift['p']:.1g}{apart}). The student's accuracy there may be another."
-            )
+    return out, _slice_sentences(report)
+
+
+def _drift_sentences(report: Mapping) -> list[str]:
+    drift = report.get("drift")
+    if not drift:
+        return []
+    if drift["p"] is None:
+        return [str(drift["why"])]
+    words = {side: ", ".join(drift["words"][side][:5]) for side in ("pool", "sample")}
+    apart = "".join(f"; more in the {side}: {found}" for side, found in words.items() if found)
+    if drift["p"] >= _LEVEL:
+        return [
+            f"The labelled pool reads like the annotated sample (a classifier tells them apart with AUC {drift['auc']:.2f}, "
+            f"p = {drift['p']:.2g})."
+        ]
+    return [
+        f"The labelled pool is of another kind than the annotated sample (a classifier tells them apart with AUC "
+        f"{drift['auc']:.2f}, p = {drift['p']:.1g}{apart}). The student's accuracy there may be another."
+    ]
+
+
+def _slice_sentences(report: Mapping) -> list[str]:
+    out = []
     for who, found in (report.get("slices") or {}).items():
         worse = [row for row in found or [] if row["p_adjusted"] < _LEVEL and row["difference"] < 0][:3]
         out += [

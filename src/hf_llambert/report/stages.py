@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from hf_llambert.data import STAGE_FILE, damaged_note, read_note
-from hf_llambert.notes import COUNT, SHARE, read_stage
+from hf_llambert.headline import RIGHT
+from hf_llambert.misfits import COUNT, SHARE
+from hf_llambert.notes import is_of_several, read_stage
 from hf_llambert.pool.labelled import labels_identity, run_labels
 from hf_llambert.quality.curves import CURVE_FILE, worth_of_labels
 from hf_llambert.tasks.logs import get_logger
@@ -25,17 +27,82 @@ def stage_note(folder: Path) -> dict | None:
     return read_stage(path, _KINDS.get(folder.name, folder.name)) if path.is_file() else None
 
 
+def part_stages(stages: Mapping[str, dict | None], task: TaskSpec, name: str) -> dict[str, dict | None]:
+    """
+    The notes of stages as one question sees them: the figures of the others left out, its own in the places of an only one.
+
+    Args:
+        stages (`Mapping[str, dict | None]`): Notes by stage.
+        task (`TaskSpec`): The task.
+        name (`str`): The question, by the names of [`TaskSpec.parts`].
+    """
+    if not name:
+        return dict(stages)
+    out = dict(stages)
+    if annotated := stages.get("annotated"):
+        results = {key: value for key, value in annotated["results"].items() if key not in ("questions", "members")}
+        own = annotated["results"].get("questions", {}).get(name, {})
+        members = {
+            who: {**of_member, **of_member.get("questions", {}).get(name, {})}
+            for who, of_member in annotated["results"].get("members", {}).items()
+        }
+        out["annotated"] = {
+            "config": {**annotated["config"], "task": task.parts[name].to_dict()},
+            "results": {"label_mass": None, "calibration": None, **results, **own, "members": members},
+        }
+    for stage in ("student", "baseline"):
+        if trained := stages.get(stage):
+            train = trained["results"]["train"]
+            rules = [rule for rule in train["selection"] if rule.get("question", name) == name]
+            out[stage] = {
+                "config": trained["config"],
+                "results": {
+                    "train": {**train, "selection": rules},
+                    "eval": (trained["results"].get("eval") or {}).get(name),
+                },
+            }
+    return out
+
+
+def shared_stages(stages: Mapping[str, dict | None]) -> dict[str, dict | None]:
+    """The notes of the stages of several questions without the figures of any."""
+    out = dict(stages)
+    if annotated := stages.get("annotated"):
+        results = {key: value for key, value in annotated["results"].items() if key != "questions"}
+        out["annotated"] = {**annotated, "results": results}
+    for stage in ("student", "baseline"):
+        if trained := stages.get(stage):
+            results = {key: value for key, value in trained["results"].items() if key != "eval"}
+            out[stage] = {**trained, "results": results}
+    return out
+
+
 def check_sizes(run: Path, stages: Mapping[str, dict | None], task: TaskSpec) -> None:
-    """Raise an `OSError` where figures are not of so many labels as the task has."""
-    for name, place in (("annotated", "quality"), ("student", "eval"), ("baseline", "eval")):
-        quality = (stages[name] or {"results": {}})["results"].get(place)
-        if quality and {len(quality["confusion"]), len(quality["per_class"])} != {task.num_labels}:
-            path = run / name / STAGE_FILE
-            raise damaged_note(path, f"expected figures of {task.num_labels} labels at 'results.{place}'")
-        found = (stages[name] or {"results": {}})["results"].get("calibration")
-        if found and len(found["bias"]) != task.num_labels:
-            path = run / name / STAGE_FILE
-            raise damaged_note(path, f"expected a bias for each of {task.num_labels} labels, got {found['bias']}")
+    """Raise an `OSError` where figures are not of the questions of the task, or not of so many labels."""
+    several = len(task.parts) > 1
+    for stage, place in (("annotated", "questions"), ("student", "eval"), ("baseline", "eval")):
+        found = (stages.get(stage) or {"results": {}})["results"].get(place)
+        if found and is_of_several(found) != several:
+            raise damaged_note(
+                run / stage / STAGE_FILE, f"expected figures of {len(task.parts)} question(s) at 'results.{place}'"
+            )
+    for name, one in task.parts.items():
+        seen = part_stages(stages, task, name)
+        where = f".{name}" if name else ""
+        for stage, place in (("annotated", "quality"), ("student", "eval"), ("baseline", "eval")):
+            results = (seen.get(stage) or {"results": {}})["results"]
+            quality = results.get(place)
+            tables = [quality[key] for key in ("confusion", "per_class") if key in quality] if quality else []
+            if {len(table) for table in tables} - {one.num_labels}:
+                inside = (
+                    f"results.questions{where}.{place}" if name and stage == "annotated" else f"results.{place}{where}"
+                )
+                path = run / stage / STAGE_FILE
+                raise damaged_note(path, f"expected figures of {one.num_labels} labels at '{inside}'")
+            found = results.get("calibration")
+            if found and len(found["bias"]) != one.num_labels:
+                path = run / stage / STAGE_FILE
+                raise damaged_note(path, f"expected a bias for each of {one.num_labels} labels, got {found['bias']}")
 
 
 def stage_figures(stages: Mapping[str, dict | None], task: TaskSpec) -> dict:
@@ -49,7 +116,8 @@ def stage_figures(stages: Mapping[str, dict | None], task: TaskSpec) -> dict:
         counts = {name: value for name, value in annotation.items() if name not in ("quality", "n_rows")}
         quality = annotation.get("quality") or {}
         what = "teacher, on the annotated sample"
-        teacher = {"what": what, **counts, **quality, "coverage": annotation["coverage"]}
+        coverage = {"coverage": annotation["coverage"]} if "coverage" in annotation else {}
+        teacher = {"what": what, **counts, **quality, **coverage}
     out: dict = {
         "task": task.to_dict(),
         "teacher_identity": stages["annotated"]["config"].get("teacher") if stages["annotated"] else None,
@@ -99,17 +167,19 @@ def notes_of_student(run: Path) -> tuple[dict[str, dict | None], dict[str, str]]
     return {name: None if name in left_out else one for name, one in notes.items()}, left_out
 
 
-def student_less_teacher(student: Mapping | None, teacher: Mapping | None) -> dict | None:
+def student_less_teacher(student: Mapping | None, teacher: Mapping | None, kind: str = "choice") -> dict | None:
     """
-    The student's accuracy on held-out texts less the teacher's on annotated ones, with the 95 % interval of Newcombe (1998,
-    method 10) for shares of different texts. `None` where one was not measured.
+    The student's share of right answers ([`RIGHT`]) on held-out texts less the teacher's on annotated ones, with the 95 %
+    interval of Newcombe (1998, method 10) for shares of different texts. `None` where one was not measured.
     """
-    if not student or not teacher or student.get("accuracy") is None or teacher.get("accuracy") is None:
+    right = RIGHT[kind]
+    if not student or not teacher or student.get(right) is None or teacher.get(right) is None:
         return None
-    difference = student["accuracy"] - teacher["accuracy"]
-    down = math.hypot(student["accuracy"] - student["accuracy_low"], teacher["accuracy_high"] - teacher["accuracy"])
-    up = math.hypot(student["accuracy_high"] - student["accuracy"], teacher["accuracy"] - teacher["accuracy_low"])
-    return {"difference": difference, "low": difference - down, "high": difference + up}
+    (ours, our_low, our_high), (theirs, their_low, their_high) = (
+        [part[f"{right}{end}"] for end in ("", "_low", "_high")] for part in (student, teacher)
+    )
+    down, up = math.hypot(ours - our_low, their_high - theirs), math.hypot(our_high - ours, theirs - their_low)
+    return {"difference": ours - theirs, "low": ours - theirs - down, "high": ours - theirs + up}
 
 
 def measured_alike(first: dict | None, second: dict | None) -> bool:

@@ -1,0 +1,43 @@
+"""The plan of a task of several questions counts every prompt about a text once, and measures each question."""
+
+import pytest
+
+from hf_llambert import LLMLabeler, annotate, make_plan
+from hf_llambert.cli.plan import _lines
+from hf_llambert.planning.costs import Lengths
+from kind_run import TASK, ReadingTeacher, visits
+
+GOLD = {one.name: one.name for one in TASK.questions}
+
+
+@pytest.fixture
+def labeler(tmp_path):
+    return LLMLabeler(TASK, ReadingTeacher(str(tmp_path / "asked")), tmp_path / "ledger")
+
+
+def test_plan_of_three_questions_measures_each(labeler):
+    plan = make_plan(visits(200, 1), labeler, num_annotated=100, sample=40, gold_column=GOLD, calibration="none")
+    assert plan["coverage"]["value"] == 1
+    assert plan["agreement"] is None
+    found = {name: one["agreement"]["value"] for name, one in plan["questions"].items()}
+    assert found["tone"] == pytest.approx(0.8, abs=0.15)
+    assert found["topics"] == found["tone"]  # the same rows are wrong
+    assert 0.5 < found["quality"] < 1
+    hours = plan["annotate"]["hours"]
+    assert hours["low"] <= 100 * 0.5 / 3600 * 1.01
+    assert hours["value"] == pytest.approx(100 * 0.5 / 3600)  # five prompts of 0.1 s a text
+    assert any(line.startswith("topics: coverage 100.0%") and "agreement with gold" in line for line in _lines(plan))
+
+
+def test_second_plan_and_the_run_ask_only_the_rest(labeler, tmp_path):
+    data = visits(60, 1)
+    assert make_plan(data, labeler, num_annotated=50, sample=30, gold_column=GOLD)["sample"]["asked_now"] == 30
+    again = make_plan(data, labeler, num_annotated=50, sample=30, gold_column=GOLD)
+    assert (again["sample"]["asked_now"], again["sample"]["answered"]) == (0, 30)
+    before = len(labeler.teacher.asked())
+    annotate(data.shuffle(seed=42).select(range(50)), labeler, tmp_path / "annotated", show_progress=False)
+    assert len(labeler.teacher.asked()) - before == 20 * 5
+
+
+def test_texts_are_measured_by_the_longest_prompt(labeler):
+    assert "staff: yes or no" in Lengths(labeler).task.messages("x")[-1]["content"]
