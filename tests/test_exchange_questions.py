@@ -2,6 +2,7 @@
 
 import json
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 
 import pytest
 from typer.testing import CliRunner
@@ -273,3 +274,13 @@ def test_command_says_what_the_other_tool_must_be_told(review, tmp_path, format,
     found = CliRunner().invoke(app, command, catch_exceptions=False)
     assert "8 rows written" in found.output
     assert said in found.output
+
+
+def test_results_are_about_the_first_of_several_columns(tmp_path):
+    review = review_of(tmp_path / "run")
+    rows = tuple(replace(row, text=f"{row.text}\ufdd1more") for row in review.queue.rows)
+    task = replace(review.queue.task, instruction="{title}: {body}")
+    review.queue = replace(review.queue, task=task, text_column=("title", "body"), rows=rows)
+    (first, *_) = exported(review, tmp_path / "out.json", "label_studio", machine_labels=True)
+    assert {one["to_name"] for guess in first["predictions"] for one in guess["result"]} == {"title"}
+    assert [tag.get("toName") for tag in ET.fromstring(review_settings(review, "label_studio"))][2:] == ["title"] * 3
