@@ -192,6 +192,15 @@ def test_question_without_an_answer_is_left_out_and_counted(review, tmp_path, ca
     assert "for 'tone'" not in caplog.text
 
 
+@pytest.mark.parametrize("format", FORMATS)
+def test_answers_to_what_the_task_does_not_ask_are_left_out_and_counted(review, tmp_path, caplog, format):
+    records = exported(review, tmp_path / "out.json", format)
+    back = [fill(record, **ANSWERED[format], mood=ANSWERED[format]["tone"]) for record in records[:2]]
+    (tmp_path / "back.json").write_text(json.dumps(back))
+    assert list(import_review(review, tmp_path / "back.json").values()) == [6]
+    assert "answer 'mood', which is no question of the task, and are left out (row 1, 2)" in caplog.text
+
+
 def test_two_answers_to_one_question_are_refused(review, tmp_path):
     record = fill(exported(review, tmp_path / "out.json", "label_studio")[0], **ANSWERED["label_studio"])
     record["annotations"][0]["result"] += record["annotations"][0]["result"][-1:]

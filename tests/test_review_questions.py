@@ -528,3 +528,30 @@ def make_share_review(folder, task) -> Path:
     )
     write_queue(folder / "review", replace(queue, task=task, rows=rows))
     return folder / "review"
+
+
+def test_whole_run_of_questions_is_reviewed_and_its_gold_trains_the_next(typed, teacher_dir, student_dir, tmp_path):
+    task = make_questions(chat=False)
+    task.to_yaml(tmp_path / "task.yaml")
+    rows = [{"text": f"a film number {i} that I {('liked', 'hated')[i % 2]} very much"} for i in range(24)]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    run, shared = tmp_path / "run", ("--task", tmp_path / "task.yaml")
+    typed("annotate", *shared, "--data", tmp_path / "rows.jsonl", "--teacher", teacher_dir, "--output", run)
+    training = ("--student", student_dir, "--use_cpu", "True", "--num_train_epochs", 1, "--max_length", 16)
+    typed("train", *shared, "--silver", run, *training, "--report_to", "none", "--output", run)
+    assert "0 of 12 rows have an answer" in typed("review", "--run", run, "--num", 12, "--summary")
+    review = Review(run / "review")
+    for name, one in task.parts.items():
+        part = review.queue.part(name)
+        assert all(one.question.is_answer(row.student) for row in part.rows)
+        with review.session("Ann") as session:
+            for place in range(12):
+                answer = [place % 4] if name == "topics" else place % 5 + 1 if name == "length" else place % 2
+                session.answer(place, answer, name)
+    assert "length: student right on" in typed("review", "--run", run, "--summary")
+    gold = ("--gold", run / "review" / "gold", "--eval_data", run / "review" / "gold")
+    shown = typed("train", *shared, *gold, *training, "--report_to", "none", "--output", tmp_path / "next")
+    assert "tone: accuracy " in shown
+    assert "12 held-out texts" in shown
+    typed("report", run)
+    assert "topics: 12 of 12 rows labelled" in (run / "report.md").read_text()
