@@ -116,6 +116,11 @@ class RunArguments:
         parse_label_map(self.label_map)
 
     @property
+    def gold_columns(self) -> str | Mapping[str, str] | None:
+        """Columns of people's answers, as `with_gold` takes them."""
+        return self.label_column
+
+    @property
     def label_names(self) -> dict[str, str]:
         """`label_map` as a mapping."""
         return parse_label_map(self.label_map)
@@ -147,24 +152,28 @@ Arguments = TypeVar("Arguments", bound=RunArguments)
 
 
 def read_data(arguments: RunArguments, task: TaskSpec, split: str | None, what: str) -> Dataset:
-    """A split of the data with the gold labels as the task's ids in `label`; its other columns stay."""
-    column = task.columns(arguments.text_column)
-    data = load_data(arguments.data, split, label_columns=[arguments.label_column], text_column=column)
+    """A split of the data with people's answers as the task has them, in columns as of `with_gold`; its other columns stay."""
+    column, named = task.columns(arguments.text_column), arguments.gold_columns
+    columns = {"": named} if isinstance(named, str) else named or {name: name for name in task.parts}
+    written = [columns[name] for name, one in task.parts.items() if name in columns and one.question.gold_is_name]
+    data = load_data(arguments.data, split, label_columns=written, text_column=column)
     check_column(data, column, "text_column")
-    gold = with_gold(data, column, arguments.label_column, task, arguments.label_names, arguments.label_values)
-    known = sum(label >= 0 for label in gold["label"])
-    if known < task.num_labels:
-        raise ValueError(
-            f"Expected gold labels for each of the {task.num_labels} labels in {what}, got {known} rows with one. Look at "
-            f"column '{arguments.label_column}' of '{arguments.data}'."
-        )
-    others = [name for name in data.column_names if name not in (*column_names(column), "label")]
+    gold = with_gold(data, column, named, task, arguments.label_names, arguments.label_values)
+    for name, one in task.parts.items():
+        known = sum(map(one.question.is_answer, gold[name or "label"]))
+        if known < one.num_labels:
+            raise ValueError(
+                f"Expected gold labels for each of the {one.num_labels} labels{f' of {name!r}' if name else ''} in {what}, got "
+                f"{known} rows with one. Look at column '{columns.get(name, name)}' of '{arguments.data}'."
+            )
+    taken = {*column_names(column), *(name or "label" for name in task.parts)}
+    others = [name for name in data.column_names if name not in taken]
     return concatenate_datasets([gold, data.select_columns(others)], axis=1) if others else gold
 
 
 def split_rows(arguments: RunArguments, task: TaskSpec) -> tuple[Dataset, Dataset]:
     """
-    The texts held out and all others, shuffled and disjoint, with gold in `label`.
+    The texts held out and all others, shuffled and disjoint, with gold as of `with_gold`.
 
     A text that is also held out, or comes twice, is not among the others, so that nothing held out is learnt from.
     """

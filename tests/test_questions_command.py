@@ -7,7 +7,7 @@ import yaml
 from datasets import Dataset
 
 from hf_llambert import Choice, Choices, Scale, TaskSpec, load_data
-from hf_llambert.cli.gold import gold_column, gold_options, label_columns, warn_of_look_alikes
+from hf_llambert.cli.gold import gold_column, gold_options, label_columns, prior_of, warn_of_look_alikes
 from hf_llambert.cli.lines import figure, quality_lines, unanswered
 
 QUESTIONS = (
@@ -96,6 +96,22 @@ def test_map_and_values_say_their_question():
             gold_options(pairs, "auto", TASK)
 
 
+def test_believed_shares_say_their_question():
+    assert prior_of(["mood:good=0.7", "mood:bad=0.3"], TASK) == {"mood": {"good": 0.7, "bad": 0.3}}
+    assert prior_of(["good=0.7", "bad=0.3"], OLD) == {"good": 0.7, "bad": 0.3}
+    assert prior_of(None, TASK) is None
+    for given, message in (
+        (
+            ["good=0.7"],
+            r"--prior good=0.7 says not of which one. Expected QUESTION:LABEL=SHARE, such as mood:good=0.7",
+        ),
+        (["mood:good=much"], "--prior takes a share for each label"),
+        (["moood:good=1"], "no question 'moood'"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            prior_of(given, TASK)
+
+
 def test_names_are_read_from_files_as_they_are_written():
     assert label_columns("mood=gold_a,stars=s", TASK) == ["gold_a"]
     assert label_columns(None, TASK) == ["mood"]
@@ -166,10 +182,34 @@ def test_annotate_says_a_line_for_each_question(film, typed, teacher_dir, data):
     assert "mood: 20 ok, 0 abstained, 0 failed. Labels: " in shown
     for name, what in (("mood", ""), ("about", "micro-F1 "), ("stars", "Spearman ")):
         assert f"{name}: agreement with gold {what}" in shown
+    shown = typed("status", film / "run", expect=3)
+    assert "mood: 20 ok, agreement with gold " in shown
+    assert "stars: 20 ok, agreement with gold Spearman " in shown
     note = json.loads((film / "run/annotated/stage.json").read_text())
     assert note["config"]["gold_column"] == {"mood": "mood", "about": "about", "stars": "stars"}
     assert note["results"]["questions"]["about"]["quality"]["n"] == 20
     assert load_data(film / "run").num_rows == 20
+
+
+def test_train_says_a_line_for_each_question_and_status_knows_them(film, typed, student_dir):
+    shown = typed(
+        "train", "--task", film / "film.yaml", "--gold", film / "rows.csv", "--eval_data", film / "rows.jsonl",
+        "--label_column", "stars=none", "--student", student_dir, "--output", film / "run", "--use_cpu", "True",
+        "--num_train_epochs", 1, "--max_length", 16, "--report_to", "none", expect=1,
+    )  # fmt: skip
+    assert "stars" in shown  # nobody says what it is to learn of that question
+    shown = typed(
+        "train", "--task", film / "film.yaml", "--gold", film / "rows.csv", "--eval_data", film / "rows.jsonl",
+        "--student", student_dir, "--output", film / "run", "--use_cpu", "True", "--num_train_epochs", 1,
+        "--max_length", 16, "--report_to", "none",
+    )  # fmt: skip
+    for beginning in ("mood: accuracy ", "about: micro-F1 ", "stars: Spearman "):
+        (line,) = [line for line in shown.splitlines() if line.startswith(beginning)]
+        assert line.endswith("on 30 held-out texts")
+    typed("label", "--student", film / "run", "--data", film / "rows.csv", "--output", film / "run")
+    shown = typed("status", film / "run", expect=3)
+    assert "held-out texts: mood accuracy " in shown
+    assert "stars Spearman " in shown
 
 
 def test_asking_apart_is_another_way_of_asking(film, typed, teacher_dir):
@@ -185,6 +225,25 @@ def test_asking_apart_is_another_way_of_asking(film, typed, teacher_dir):
     assert apart["config"]["ask_apart"] is True
     assert apart["results"]["input_tokens"] > together["results"]["input_tokens"] / 2
     assert together["config"]["gold_column"] is None
+
+
+def test_prior_moves_what_several_labels_are(film, typed, teacher_dir):
+    asked = (
+        "annotate",
+        "--task",
+        film / "film.yaml",
+        "--data",
+        film / "rows.jsonl",
+        "--teacher",
+        teacher_dir,
+        "--num_rows",
+        9,
+    )
+    for share in (0.01, 0.99):
+        priors = [word for label in ("music", "actors") for word in ("--prior", f"about:{label}={share}")]
+        typed(*asked, "--output", film / str(share), *priors, "--ledger", film / "ledger")
+    few, many = (sum(map(len, load_data(film / str(share))["llm_about_labels"])) for share in (0.01, 0.99))
+    assert few < 5 < many
 
 
 def test_misspelt_question_is_refused_before_anybody_is_asked(film, typed, teacher_dir):

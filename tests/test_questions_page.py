@@ -210,8 +210,9 @@ def test_one_question_of_today_keeps_its_page(tmp_path, cloze):
 
 def test_message_that_no_page_sends_answers_nothing(run):
     with Review(run / "review").session("Ann") as session:
-        _answer(session, "tone", [2])
-        _answer(session, "topics", [0, 9])
+        for name, labels in (("tone", [2]), ("topics", [0, 9])):
+            with pytest.raises(ValueError, match=f"no row or label to answer '{name}'"):
+                _answer(session, name, labels)
         assert session.standing == {}
         with pytest.raises(ValueError, match="sorted list"):
             _answer(session, "topics", [1, 1])
@@ -226,3 +227,18 @@ def test_prompt_stands_in_the_help_as_text(tmp_path):
     write_queue(run / "review", build_queue(run, 4, 2))
     with Review(run / "review").session("Ann") as session:
         assert "&lt;b&gt;&#36;&#123;x&#125;&lt;/b&gt; &#123;text&#125;" in _help(session)
+
+
+def test_answer_that_could_not_be_kept_is_told_and_given_again(run, address, browser, monkeypatch):
+    def full(*_):
+        raise OSError("the disk is full")
+
+    page = Board(browser, address)
+    page.marked("tone")
+    with monkeypatch.context() as broken:
+        broken.setattr("hf_llambert.review.session.os.fsync", full)
+        page.type("2")
+        page.until("body", lambda shown: "the disk is full" in shown)
+    assert browser.find_element("css selector", ".review-question.active").get_attribute("data-question") == "tone"
+    page.press("1", "topics")
+    assert given(run)[0, "tone"] == 0

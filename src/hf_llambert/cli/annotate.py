@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hf_llambert.cli.gold import gold_column, gold_options, load_sample
+from hf_llambert.cli.gold import gold_column, gold_options, load_sample, prior_of
 from hf_llambert.cli.lines import answer_lines, unanswered
 from hf_llambert.cli.options import (
     AskApart,
@@ -25,6 +25,7 @@ from hf_llambert.cli.options import (
     NumRows,
     Output,
     Prices,
+    Prior,
     Seed,
     Split,
     TextColumn,
@@ -80,6 +81,7 @@ def annotate(
     calibration_rows: Annotated[
         int, typer.Option("--calibration_rows", help="With fitted: rows whose gold labels it is fitted on.")
     ] = 0,
+    prior: Prior = None,
     jury: Annotated[
         str,
         typer.Option(
@@ -147,6 +149,7 @@ def annotate(
         gold_column=gold_column(label_column, dataset.column_names, tasks[0]),
         **reading,
         calibration_rows=calibration_rows,
+        prior=prior_of(prior, tasks[0]),
         limits=limits,
     )
     for name, found in {**results.get("members", {}), "": results}.items():

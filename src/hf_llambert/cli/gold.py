@@ -17,7 +17,9 @@ NONE = "none"
 """What says on a command line that there is no gold."""
 
 
-def gold_options(label_map: list[str] | None, label_values: str, task: TaskSpec | None = None) -> dict:
+def gold_options(
+    label_map: list[str] | None, label_values: str, task: TaskSpec | None = None, option: str = "label_map"
+) -> dict:
     """
     The arguments of library functions that say how people's labels are to be read.
 
@@ -27,19 +29,43 @@ def gold_options(label_map: list[str] | None, label_values: str, task: TaskSpec 
     from hf_llambert import parse_label_map
 
     if task is None or len(task.parts) < 2:
-        return {"label_map": parse_label_map(label_map or []), "label_values": label_values}
+        return {"label_map": parse_label_map(label_map or [], option), "label_values": label_values}
     grouped: dict[str, list[str]] = {}
     for pair in label_map or []:
         name, colon, rest = pair.partition(":")
         if not colon or "=" in name:
-            first = next(iter(task.parts))
+            first, shape = next(iter(task.parts)), "VALUE=LABEL" if option == "label_map" else "LABEL=SHARE"
             raise ValueError(
-                f"Task '{task.name}' has several questions, and --label_map {shlex.quote(pair)} says not of which one. Expected "
-                f"QUESTION:VALUE=LABEL, such as {shlex.quote(f'{first}:{pair}')}."
+                f"Task '{task.name}' has several questions, and --{option} {shlex.quote(pair)} says not of which one. Expected "
+                f"QUESTION:{shape}, such as {shlex.quote(f'{first}:{pair}')}."
             )
         grouped.setdefault(_known(name, task), []).append(rest)
     values = _pairs(label_values, task, "label_values") if "=" in label_values else label_values
-    return {"label_map": {name: parse_label_map(found) for name, found in grouped.items()}, "label_values": values}
+    return {
+        "label_map": {name: parse_label_map(found, option) for name, found in grouped.items()},
+        "label_values": values,
+    }
+
+
+def prior_of(given: list[str] | None, task: TaskSpec) -> dict | None:
+    """
+    `--prior` as `annotate` takes it.
+
+    Raises:
+        ValueError: A share is no number, or with several questions one is unknown or not said.
+    """
+    if not given:
+        return None
+    said = gold_options(given, "auto", task, "prior")["label_map"]
+    # Which labels they are of, and their sum, `annotate` checks.
+    return {name: _shares(of_one) for name, of_one in said.items()} if len(task.parts) > 1 else _shares(said)
+
+
+def _shares(said: dict[str, str]) -> dict[str, float]:
+    try:
+        return {label: float(share) for label, share in said.items()}
+    except ValueError as error:
+        raise ValueError(f"--prior takes a share for each label, such as 0.2, got {said}.") from error
 
 
 def label_columns(given: str | None, task: TaskSpec | None = None) -> list[str]:

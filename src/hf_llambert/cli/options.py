@@ -85,6 +85,15 @@ Config = Annotated[str | None, typer.Option("--config", help="Configuration of a
 
 NumRows = Annotated[int | None, typer.Option("--num_rows", help="Take a random sample of so many rows. Default: all.")]
 
+Prior = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--prior",
+        help="Share of texts that a label is believed to have, for --calibration: good=0.7, one for each label. Of several "
+        "questions: QUESTION:good=0.7.",
+    ),
+]
+
 AskApart = Annotated[
     bool,
     typer.Option(

@@ -61,7 +61,7 @@ def review(
     Interrupted, the same command goes on. Several people answer the same rows under their own names. What they say is gold
     for the next training: hf-llambert train --gold RUN/review/gold.
     """
-    from hf_llambert import export_review, import_review, serve_review
+    from hf_llambert import export_review, import_review, review_settings, serve_review
 
     if sum((export is not None, import_file is not None, summary)) > 1:
         raise ValueError("Pass one of --export, --import and --summary.")
@@ -72,6 +72,9 @@ def review(
     if export is not None:
         number = export_review(found, export[1], export[0], machine_labels=show_labels)
         say(f"{number:,} rows written to {export[1]}")
+        if found.queue.task.questions:
+            say(f"{'Settings' if export[0] == 'argilla' else 'Labelling configuration'}:")
+            say(review_settings(found, export[0]))
         return
     if import_file is not None:
         for name, added in import_review(found, import_file).items():

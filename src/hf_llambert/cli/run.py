@@ -14,7 +14,7 @@ from typing import Annotated
 
 import typer
 
-from hf_llambert.cli.gold import gold_options
+from hf_llambert.cli.gold import gold_options, prior_of
 from hf_llambert.cli.nearest import no_such_option, option_names, own_options
 from hf_llambert.cli.options import (
     AskApart,
@@ -29,6 +29,7 @@ from hf_llambert.cli.options import (
     MaxHours,
     Output,
     Prices,
+    Prior,
     Seed,
     Split,
     TextColumn,
@@ -103,6 +104,7 @@ def run(
         str,
         typer.Option("--calibration", help="none, batch or contextual.", autocompletion=values(*_CALIBRATIONS)),
     ] = "batch",
+    prior: Prior = None,
     max_length: Annotated[int, typer.Option("--max_length", help="The student's longest input in tokens.")] = 256,
     max_cost: MaxCost = None,
     max_hours: MaxHours = None,
@@ -205,6 +207,7 @@ def run(
             conditions,
             None if gold is None else read_gold(drawn, gold, {**form, "config": configs[1]}, spec),
             ask_apart,
+            prior_of(prior, spec),
         )
         with one_at_a_time(output / RUN_FILE):
             if agreed is not None:

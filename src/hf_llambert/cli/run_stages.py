@@ -55,6 +55,7 @@ class Way:
         conditions (`Path`, *optional*): Those of the gate.
         gold (`Dataset`, *optional*): Texts with people's labels to train on.
         ask_apart (`bool`): Ask each of several questions by itself.
+        prior (`dict`, *optional*): Believed shares of labels, as `annotate` takes them.
         report (`dict`): Content of `report.json`, once that stage is done.
     """
 
@@ -72,6 +73,7 @@ class Way:
     conditions: Path | None
     gold: Dataset | None
     ask_apart: bool
+    prior: dict | None
     report: dict = field(default_factory=dict)
 
     def plan(self) -> dict:
@@ -132,6 +134,7 @@ class Way:
                 calibration=self.calibration,  # type: ignore[arg-type]  # checked there
                 gold_column=self.rows.gold_column,
                 **self.rows.reading,
+                prior=self.prior,
                 limits=limits,
             )
         self._refuse_unfinished(found)

@@ -127,9 +127,12 @@ def _annotate(run: Path, found: Mapping[str, dict], asked: RunNote | None) -> St
         says = f"replies in the ledger{_at_it(run, 'annotated')}"
         return StageStatus("annotate", "part", replies["replies"], of, replies["last"], says)
     results = found["annotate"]["results"]
-    counts = [f"{results[f'n_{what}']:,} {what}" for what in ("ok", "abstained", "failed") if results[f"n_{what}"]]
-    if results.get("quality"):
-        counts.append(f"agreement with gold {results['quality']['accuracy']:.1%}")
+    counts = []
+    for name, of_one in results.get("questions", {"": results}).items():
+        said = [f"{of_one[f'n_{what}']:,} {what}" for what in ("ok", "abstained", "failed") if of_one[f"n_{what}"]]
+        if of_one.get("quality"):
+            said.append(f"agreement with gold {_figure(of_one['quality'], 'accuracy ')}")
+        counts += [f"{name}: {', '.join(said)}"] if name else said
     if results["n_failed"]:
         counts.append("the same command asks about those that failed")
     return StageStatus(
@@ -148,11 +151,26 @@ def _train(run: Path, found: Mapping[str, dict], asked: RunNote | None) -> Stage
     if not (run / "student" / "metrics.json").is_file():
         return StageStatus("train", "part", n, n, when, "trained, not measured yet: the same command measures it")
     quality = results.get("eval")
-    says = f"accuracy {quality['accuracy']:.1%} on {quality['n']:,} held-out texts" if quality else "not measured"
+    if quality and "n" not in quality:  # several questions
+        each = [f"{name} {_figure(one)} on {one['n']:,}" for name, one in quality.items() if one]
+        says = f"held-out texts: {', '.join(each)}" if each else "not measured"
+    else:
+        says = f"{_figure(quality)} on {quality['n']:,} held-out texts" if quality else "not measured"
     selection = results["train"]["selection"]
     if "annotate" in found and selection and selection[0]["n"] > found["annotate"]["results"]["n_rows"]:
         return StageStatus("train", "old", n, n, when, f"learnt from another annotation than is there now; {says}")
     return StageStatus("train", "done", n, n, when, says)
+
+
+def _figure(quality: Mapping, unsaid: str = "") -> str:
+    """The figure that says how good answers are, by the kind of their question; without the words `unsaid`."""
+    if "spearman" in quality:
+        value = quality["spearman"]
+        return "no Spearman" if value is None else f"Spearman {value:.3f}"
+    if "micro_f1" in quality:
+        value = quality["micro_f1"]
+        return "no micro-F1" if value is None else f"micro-F1 {value:.3f}"
+    return f"accuracy {quality['accuracy']:.1%}".removeprefix(unsaid)
 
 
 def _label(run: Path, found: Mapping[str, dict], asked: RunNote | None) -> StageStatus:

@@ -4,20 +4,51 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
+from xml.sax.saxutils import quoteattr
 
 from hf_llambert.review.answers import Answer, Key, checked_name
-from hf_llambert.review.kinds import reviewed
+from hf_llambert.review.exchanged import EXCHANGED
 from hf_llambert.review.queue import QueueRow
 from hf_llambert.review.session import Review
 from hf_llambert.tasks.logs import get_logger
-from hf_llambert.tasks.questions import ABSTAIN, name_id
+from hf_llambert.tasks.parts import GOLD
+from hf_llambert.tasks.question import Question
 
 logger = get_logger(__name__)
 FORMATS = ("argilla", "label_studio")
-_QUESTION, _FIELD = "label", "text"
+_FIELD = "text"
+
+
+def review_settings(review: Review, format: str) -> str:
+    """
+    What the other tool must be told before it reads a file of [`export_review`]: for Argilla the settings of a dataset, as
+    Python, for Label Studio the labelling configuration, as XML.
+
+    Of several labels one more can be chosen, that none holds. A scale is a rating of Argilla where its levels are whole
+    numbers from 0 to 10, and of Label Studio where they count from 1, or there a number where they have equal steps; else a
+    choice of one level.
+
+    Args:
+        review (`Review`): The review.
+        format (`str`): `argilla` or `label_studio`.
+
+    Raises:
+        ValueError: Another format, or a question and a column of one name.
+    """
+    _check_format(format)
+    fields, questions = list(_shown(review, review.queue.rows[0])), _questions(review)
+    if format == "argilla":
+        asked = [EXCHANGED[question.kind].asked_by_argilla(question, name) for name, question in questions.items()]
+        shown = ", ".join(f"rg.TextField({json.dumps(name, ensure_ascii=False)})" for name in fields)
+        lines = "".join(f"        {one},\n" for one in asked)
+        return f"rg.Settings(\n    fields=[{shown}],\n    questions=[\n{lines}    ],\n)"
+    tags = [f"<Text name={quoteattr(name)} value={quoteattr('$' + name)}/>" for name in fields]
+    tags += [EXCHANGED[q.kind].asked_by_label_studio(q, name, fields[0]) for name, q in questions.items()]
+    return "\n".join(["<View>", *(f"  {tag}" for tag in tags), "</View>"])
 
 
 def export_review(
@@ -28,8 +59,9 @@ def export_review(
 
     Argilla's is the JSON of `dataset.records.to_json` (argilla 2): read it with `dataset.records.from_json` into a dataset
     with a `TextField("text")` and a `LabelQuestion("label")`. Label Studio's is its list of tasks, for a `Text` named `text`
-    and a `Choices` named `label`. Where the task shows several columns, there is a field for each, by its name. A path that
-    ends in `.jsonl` gets one row a line.
+    and a `Choices` named `label`. Where the task shows several columns, there is a field for each, by its name; of several
+    questions each is called by its name, and [`review_settings`] says what it is. A path that ends in `.jsonl` gets one row a
+    line.
 
     Args:
         review (`Review`): The review.
@@ -48,16 +80,16 @@ def export_review(
         ValueError: Another format.
     """
     path = Path(path)
-    if format not in FORMATS:
-        raise ValueError(f"Expected one of the formats {list(FORMATS)}, got '{format}'.")
+    _check_format(format)
     if path.exists():
         raise FileExistsError(f"'{path}' exists already. Choose another file, or remove it.")
+    _shown(review, review.queue.rows[0])  # refuses names that clash
     write = _argilla_record if format == "argilla" else _label_studio_task
-    given = review.answers() if answers else {}
+    given = review.standing() if answers else {}
     records = []
     for place, row in enumerate(review.queue.rows):
-        those = {name: answer[place] for name, answer in given.items() if place in answer}
-        records.append(write(review, place, row, machine_labels, those))
+        by = {who: {name: a for (k, name), a in said.items() if k == place} for who, said in given.items()}
+        records.append(write(review, place, row, machine_labels, {who: said for who, said in by.items() if said}))
     text = (
         "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
         if path.suffix == ".jsonl"
@@ -91,10 +123,11 @@ def import_review(review: Review, path: str | Path) -> dict[str, int]:
             number, from 1.
     """
     path = Path(path)
-    reviewers = {str(_user_id(name)): name for name in review.answers()}
+    reviewers = {str(_user_id(name)): name for name in review.standing()}
+    parts = review.queue.task.parts
     given: dict[str, dict[Key, Answer]] = {}
     seen: set[int] = set()
-    unanswered: list[int] = []
+    unanswered: list[tuple[int, str]] = []
     cancelled: list[int] = []
     for number, record in enumerate(_records(path), start=1):
         where = f"Row {number} of '{path}'"
@@ -104,26 +137,31 @@ def import_review(review: Review, path: str | Path) -> dict[str, int]:
                 raise ValueError("is there twice")
             seen.add(place)
             read = _argilla_answers if "fields" in record else _label_studio_answers
-            for name, answer in read(record, review, reviewers):
+            for name, question, answer in read(record, review, reviewers):
                 if answer is None:
-                    unanswered.append(number)
+                    unanswered.append((number, question))
                     continue
-                if answer.label == ABSTAIN:
+                if not parts[question].question.is_answer(answer.label):
                     cancelled.append(number)
-                those = given.setdefault(checked_name(name), {})
-                if (place, "") not in those or those[
-                    place, ""
-                ].at <= answer.at:  # of several by one person the latest counts
-                    those[place, ""] = answer
+                those, key = given.setdefault(checked_name(name), {}), (place, question)
+                if key not in those or those[key].at <= answer.at:  # of several by one person the latest counts
+                    those[key] = answer
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(
                 f"{where} is no record of Argilla or Label Studio ({type(error).__name__}: {error}). Nothing was taken."
             ) from error
         except ValueError as error:
             raise ValueError(f"{where} {error}. Nothing was taken from the file.") from error
+    left_out = [
+        (
+            [n for n, of in unanswered if of == name],
+            f"have no choice for '{name or GOLD}', or are drafts or discarded, and are",
+        )
+        for name in parts
+    ]
     for numbers, are in (
-        (unanswered, f"have no choice for '{_QUESTION}', or are drafts or discarded, and are left out"),
-        (cancelled, "were cancelled (skipped), and are no labels"),
+        *((numbers, f"{are} left out") for numbers, are in left_out),
+        (list(dict.fromkeys(cancelled)), "were cancelled (skipped), and are no labels"),
     ):
         if numbers:
             few = ", ".join(map(str, numbers[:5])) + (", ..." if len(numbers) > 5 else "")
@@ -133,27 +171,43 @@ def import_review(review: Review, path: str | Path) -> dict[str, int]:
     return review.add_all(given)
 
 
+def _check_format(format: str) -> None:
+    if format not in FORMATS:
+        raise ValueError(f"Expected one of the formats {list(FORMATS)}, got '{format}'.")
+
+
+def _questions(review: Review) -> dict[str, Question]:
+    """The questions by what they are called in the other tool."""
+    return {name or GOLD: one.question for name, one in review.queue.task.parts.items()}
+
+
 def _argilla_record(
-    review: Review, place: int, row: QueueRow, machine_labels: bool, answers: Mapping[str, Answer]
+    review: Review, place: int, row: QueueRow, machine_labels: bool, answers: Mapping[str, Mapping[str, Answer]]
 ) -> dict:
-    suggestions = {}
-    if machine_labels and row.teacher != ABSTAIN:
-        suggestions[_QUESTION] = {
-            "value": _name(review, row.teacher),
-            "score": row.teacher_confidence,
-            "agent": "teacher",
-        }
-    responses = [
-        {"value": _name(review, answer.label), "user_id": str(_user_id(name))}
-        for name, answer in answers.items()
-        if answer.label != ABSTAIN
-    ]
+    suggestions: dict[str, dict] = {}
+    responses: dict[str, list[dict]] = {}
+    for part, one in review.queue.task.parts.items():
+        name, question, said = part or GOLD, one.question, row.part(part)
+        kind = EXCHANGED[question.kind]
+        if machine_labels and question.is_answer(said.teacher):
+            suggestions[name] = {
+                "value": kind.argilla(question, said.teacher),
+                "score": said.teacher_confidence if kind.is_scored() else None,
+                "agent": "teacher",
+            }
+        given = [
+            {"value": kind.argilla(question, those[part].label), "user_id": str(_user_id(who))}
+            for who, those in answers.items()
+            if part in those and question.is_answer(those[part].label)
+        ]
+        if given:
+            responses[name] = given
     return {
         "id": _identifier(review, place),
         "fields": _shown(review, row),
         "metadata": {"reason": row.reason} if machine_labels else {},
         "suggestions": suggestions,
-        "responses": {_QUESTION: responses} if responses else {},
+        "responses": responses,
         "vectors": {},
         "status": "pending",
         "_server_id": None,
@@ -161,24 +215,39 @@ def _argilla_record(
 
 
 def _label_studio_task(
-    review: Review, place: int, row: QueueRow, machine_labels: bool, answers: Mapping[str, Answer]
+    review: Review, place: int, row: QueueRow, machine_labels: bool, answers: Mapping[str, Mapping[str, Answer]]
 ) -> dict:
-    predictions = []
-    said = (("teacher", row.teacher, row.teacher_confidence), ("student", row.student, row.student_confidence))
-    for who, label, confidence in said:
-        if machine_labels and label != ABSTAIN:
-            predictions.append({"model_version": who, "score": confidence, "result": _choice(_name(review, label))})
+    shown, parts, predictions = _shown(review, row), review.queue.task.parts, []
+    for who in ("teacher", "student") if machine_labels else ():
+        said = {name: row.part(name) for name in parts}
+        results = _results(review, {name: getattr(one, who) for name, one in said.items()}, next(iter(shown)))
+        sure = [getattr(one, f"{who}_confidence") for one in said.values()]
+        if results:  # one score for all of it: that of the least sure
+            known = [one for one in sure if one is not None]
+            predictions.append({"model_version": who, "score": min(known, default=None), "result": results})
     annotations = [
         {
             "completed_by": {"email": name},
-            "created_at": answer.at,
-            "was_cancelled": answer.label == ABSTAIN,
-            "result": [] if answer.label == ABSTAIN else _choice(_name(review, answer.label)),
+            "created_at": max(answer.at for answer in given.values()),
+            "was_cancelled": len(given) == len(parts) and not results,
+            "result": results,
         }
-        for name, answer in answers.items()
+        for name, given in answers.items()
+        for results in [_results(review, {k: answer.label for k, answer in given.items()}, next(iter(shown)))]
     ]
-    data = {**_shown(review, row), "review_id": _identifier(review, place)}
+    data = {**shown, "review_id": _identifier(review, place)}
     return {"data": data, "predictions": predictions, "annotations": annotations}
+
+
+def _results(review: Review, answers: Mapping[str, object], field: str) -> list[dict]:
+    """Answers to questions, by part, as Label Studio has them."""
+    results = []
+    for part, answer in answers.items():
+        question = review.queue.task.parts[part].question
+        if question.is_answer(answer):
+            how, value = EXCHANGED[question.kind].label_studio(question, answer)
+            results.append({"from_name": part or GOLD, "to_name": field, "type": how, "value": {how: value}})
+    return results
 
 
 def _shown(review: Review, row: QueueRow) -> dict[str, str]:
@@ -186,35 +255,35 @@ def _shown(review: Review, row: QueueRow) -> dict[str, str]:
     fields = review.queue.fields(row)
     if len(fields) > 1 and "review_id" in fields:
         raise ValueError("A column is called 'review_id', as the id of a row is. Rename it and annotate again.")
-    return fields if len(fields) > 1 else {_FIELD: row.text}
-
-
-def _name(review: Review, label: object) -> str:
-    return reviewed(review.queue.task.question).words(review.queue.task.question, label)
-
-
-def _choice(label: str) -> list[dict]:
-    return [{"from_name": _QUESTION, "to_name": _FIELD, "type": "choices", "value": {"choices": [label]}}]
+    shown = fields if len(fields) > 1 else {_FIELD: row.text}
+    if taken := [name for name in _questions(review) if name in shown]:
+        raise ValueError(f"A column and a question are both called '{taken[0]}'. Rename one and annotate again.")
+    return shown
 
 
 def _argilla_answers(
     record: Mapping, review: Review, reviewers: Mapping[str, str]
-) -> Iterator[tuple[str, Answer | None]]:
+) -> Iterator[tuple[str, str, Answer | None]]:
     at = datetime.now(timezone.utc).isoformat(timespec="milliseconds")  # the file has no times
-    for response in (record["responses"] or {}).get(_QUESTION) or []:
-        user, status = response["user_id"], response.get("status")
-        if not isinstance(user, str) or not user:
-            raise ValueError(f"has a response of the user {user!r}, expected an id")
-        given = response["value"] is not None and str(status or "submitted").casefold() == "submitted"
-        yield (
-            reviewers.get(user, f"argilla-{user}"),
-            Answer(_label(response["value"], review), at) if given else None,
-        )
+    for part, one in review.queue.task.parts.items():
+        question = one.question
+        for response in (record["responses"] or {}).get(part or GOLD) or []:
+            user, status = response["user_id"], response.get("status")
+            if not isinstance(user, str) or not user:
+                raise ValueError(f"has a response of the user {user!r}, expected an id")
+            given, answer = (
+                response["value"] is not None and str(status or "submitted").casefold() == "submitted",
+                None,
+            )
+            if given:
+                with _told(part):
+                    answer = Answer(EXCHANGED[question.kind].from_argilla(question, response["value"]), at)
+            yield reviewers.get(user, f"argilla-{user}"), part, answer
 
 
 def _label_studio_answers(
     record: Mapping, review: Review, reviewers: Mapping[str, str]
-) -> Iterator[tuple[str, Answer | None]]:
+) -> Iterator[tuple[str, str, Answer | None]]:
     for annotation in record["annotations"] or []:
         user = annotation.get("completed_by")
         if isinstance(user, Mapping):
@@ -223,20 +292,37 @@ def _label_studio_answers(
             raise ValueError(f"has an annotation of {user!r}, expected who completed it")
         name = user if isinstance(user, str) else f"label_studio-{user}"
         at = _time(annotation.get("created_at"))
-        if annotation.get("was_cancelled"):
-            yield name, Answer(ABSTAIN, at)
-            continue
-        chosen = [
-            choices
-            for r in annotation.get("result") or []
-            if r.get("from_name") == _QUESTION and (choices := r["value"].get("choices"))
+        for part, one in review.queue.task.parts.items():
+            if annotation.get("was_cancelled"):
+                yield name, part, Answer(one.question.missing, at)
+                continue
+            found = _chosen(annotation.get("result") or [], part, one.question)
+            yield name, part, Answer(found, at) if found is not None else None
+
+
+def _chosen(results: list[Mapping], part: str, question: Question) -> object | None:
+    """The answer to a question among the results of an annotation."""
+    called = part or GOLD
+    with _told(part):
+        read = [
+            EXCHANGED[question.kind].from_label_studio(question, result["value"])
+            for result in results
+            if result.get("from_name") == called
         ]
-        if not chosen:
-            yield name, None
-            continue
-        if len(chosen) != 1 or len(chosen[0]) != 1:
-            raise ValueError(f"has an annotation with {chosen!r} for '{_QUESTION}', expected one choice")
-        yield name, Answer(_label(chosen[0][0], review), at)
+    found = [answer for answer in read if answer is not None]
+    if len(found) > 1:
+        raise ValueError(f"has an annotation with {found!r} for '{called}', expected one choice")
+    return found[0] if found else None
+
+
+@contextmanager
+def _told(part: str) -> Iterator[None]:
+    """Say of a value that was refused what it is, and of several questions for which one it was given."""
+    try:
+        yield
+    except ValueError as error:
+        value, mark, expected = str(error).partition(", expected")
+        raise ValueError(f"has the label {value}{f' for {part!r}' if part else ''}{mark}{expected}") from error
 
 
 def _time(value: object) -> str:
@@ -248,15 +334,6 @@ def _time(value: object) -> str:
         return made.astimezone(timezone.utc).isoformat(timespec="milliseconds")
     except (ValueError, OverflowError) as error:
         raise ValueError(f"has an annotation made at {value!r}, expected a time") from error
-
-
-def _label(value: object, review: Review) -> int:
-    """The label that another tool's row names; it was given the names, so it gives no ids back."""
-    labels: Sequence[str] = review.queue.task.labels
-    found = name_id(value, labels) if isinstance(value, str) else None
-    if found is None:
-        raise ValueError(f"has the label {value!r}, expected one of {list(labels)}")
-    return found
 
 
 def _place(record: object, review: Review) -> int:

@@ -67,8 +67,10 @@ def questions_page(session: ReviewSession, show_labels: bool) -> Blocks:
         acts: tuple[Callable[[], object], ...] = (lambda: _skip(session), session.undo, session.reopen_skipped)
         for button, act in zip((skip, undo, again), acts, strict=True):
             button.click(lambda at, act=act: done(at, act), step, outputs, **quiet)
-        sent = send.click(answer, message, outputs, js="() => [window.reviewAnswer]", **quiet)
-        sent.then(None, js="() => window.reviewAnswered()")  # an error leaves the page as it is
+        # Keys that were typed ahead come before the event of the answer before them has ended.
+        js = "() => [window.reviewAnswer]"
+        sent = send.click(answer, message, outputs, js=js, trigger_mode="multiple", **quiet)
+        sent.failure(None, js="() => window.reviewFailed()")
         page.load(state, None, outputs, **quiet)
     return page
 
@@ -76,8 +78,9 @@ def questions_page(session: ReviewSession, show_labels: bool) -> Blocks:
 def _answer(session: ReviewSession, name: str, labels: list[int]) -> None:
     """Answer a question of the row that is shown with the labels that were pressed."""
     place, question = session.open_row(), session.review.queue.task.parts[name].question
-    if place is not None and all(label in range(len(question.labels)) for label in labels):
-        session.answer(place, sorted(labels) if reviewed(question).several else question.answers(labels)[0], name)
+    if place is None or not all(label in range(len(question.labels)) for label in labels):
+        raise ValueError(f"There is no row or label to answer '{name}' with.")
+    session.answer(place, sorted(labels) if reviewed(question).several else question.answers(labels)[0], name)
 
 
 def _skip(session: ReviewSession) -> None:

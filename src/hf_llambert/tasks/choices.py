@@ -163,6 +163,12 @@ class Choices(Question):
     def written(self, answer: object) -> object:
         return list(answer)  # type: ignore[call-overload]  # checked by `has`
 
+    def said(self, answer: object) -> object:
+        return [self.labels[i] for i in answer]  # type: ignore[attr-defined]
+
+    def longest(self) -> object:
+        return list(self.labels)
+
     def schema(self) -> dict[str, object]:
         return {"type": "array", "items": {"type": "string", "enum": list(self.labels)}}
 

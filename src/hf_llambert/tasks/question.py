@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
@@ -187,6 +188,14 @@ class Question:
     def written(self, answer: object) -> object:
         """The answer of a worked example as a value of JSON."""
         raise NotImplementedError
+
+    def said(self, answer: object) -> object:
+        """An answer as gold has it as a value of JSON."""
+        return self.labels[answer]  # type: ignore[call-overload]
+
+    def longest(self) -> object:
+        """The longest value of JSON that answers it."""
+        return max((self.written(label) for label in self.labels), key=lambda value: len(json.dumps(value)))
 
     def schema(self) -> dict[str, object]:
         """JSON schema of an answer."""

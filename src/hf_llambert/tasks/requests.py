@@ -123,13 +123,49 @@ def schema_of(task: TaskSpec) -> dict[str, object]:
     return {"type": "object", "properties": properties, "required": names, "additionalProperties": False}
 
 
-def read_object(task: TaskSpec, response: str) -> dict[str, tuple[object, str | None]]:
+def first_object(response: str) -> str | None:
+    """An answer up to the end of its first JSON object; `None` where it has none that ends."""
+    start = response.find("{")
+    try:
+        return response[: json.JSONDecoder().raw_decode(response, start)[1]] if start >= 0 else None
+    except (ValueError, RecursionError):
+        return None
+
+
+def longest_object(task: TaskSpec) -> str:
+    """The longest JSON object that answers a task's questions, a line for each value."""
+    longest = {question.name: question.longest() for question in task.questions}
+    return json.dumps(longest, ensure_ascii=False, indent=2)
+
+
+def tokens_for(task: TaskSpec, most: int) -> int:
+    """The most tokens of an answer where nothing counts them: `most`, and as many as a JSON object that answers may take."""
+    return max(most, len(longest_object(task).encode())) if task.is_json else most
+
+
+def obeys_schema(task: TaskSpec, response: str | None) -> bool:
+    """Whether an answer is exactly a JSON object that answers every question."""
+    found = _only_object(response or "")
+    return (
+        not isinstance(found, str)
+        and found.keys() == {question.name for question in task.questions}
+        and all(_fits(found[question.name], question.schema()) for question in task.questions)
+    )
+
+
+def read_object(task: TaskSpec, response: str, structured: bool = False) -> dict[str, tuple[object, str | None]]:
     """
     The answer to each question in a JSON object, by the names of [`parts_of`]; the lack of one with its reason. A question
     that the object does not answer lacks one alone.
+
+    Args:
+        task (`TaskSpec`): The task.
+        response (`str`): What was answered.
+        structured (`bool`, defaults to `False`): It was asked for by a schema: only an object by itself counts, and in it
+            only values that the schema has.
     """
     parts = parts_of(task)
-    found = _object(response)
+    found = _only_object(response) if structured else _object(response)
     if isinstance(found, str):
         return {name: (one.question.missing, found) for name, one in parts.items()}
     out: dict[str, tuple[object, str | None]] = {}
@@ -137,6 +173,8 @@ def read_object(task: TaskSpec, response: str) -> dict[str, tuple[object, str | 
         question = one.question
         if question.name not in found or found[question.name] is None:
             out[name] = question.missing, f"has no '{question.name}'"
+        elif structured and not _fits(found[question.name], question.schema()):
+            out[name] = question.missing, f"has no value at '{question.name}' that was asked for"
         else:
             out[name] = question.read(found[question.name], one.read_words)
     return out
@@ -165,6 +203,24 @@ def _object(response: str) -> Mapping[str, object] | str:
     if any(one != found[0] for one in found[1:]):
         return "has several JSON objects that differ"
     return found[0]
+
+
+def _only_object(response: str) -> Mapping[str, object] | str:
+    """The JSON object that an answer is and nothing beside it, or why there is none."""
+    try:
+        value = json.loads(without_thoughts(response), object_pairs_hook=_once)
+    except _Twice as error:
+        return f"says '{error}' twice"
+    except (ValueError, RecursionError):
+        return _NO_JSON
+    return value if isinstance(value, dict) else _NO_JSON
+
+
+def _fits(value: object, schema: Mapping) -> bool:
+    """Whether a value is one of those that a question's schema has."""
+    if schema["type"] == "array":
+        return isinstance(value, list) and all(_fits(item, schema["items"]) for item in value)
+    return isinstance(value, str | int | float) and not isinstance(value, bool) and value in schema["enum"]
 
 
 _MOST_OBJECTS = 20

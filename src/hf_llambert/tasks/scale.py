@@ -164,6 +164,9 @@ class Scale(Question):
     def written(self, answer: object) -> object:
         return _number(str(answer))
 
+    def said(self, answer: object) -> object:
+        return _number(str(answer))
+
     def fault(self) -> str | None:
         try:
             levels = [float(label) for label in self.labels]

@@ -286,7 +286,7 @@ class TaskSpec:
             return {"": (answer, reason)}
         if finish in CUT:
             return {name: (one.question.missing, CUT[finish]) for name, one in self.parts.items()}
-        return requests.read_object(self, response or "")
+        return requests.read_object(self, response or "", structured)
 
     def read_words(self, text: str) -> tuple[int, str | None]:
         """The label id that a text names by itself, within a larger answer. See [`~TaskSpec.read`]."""

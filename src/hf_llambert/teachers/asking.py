@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 from hf_llambert.processes import world_size
 from hf_llambert.tasks.logs import get_logger
+from hf_llambert.tasks.requests import tokens_for
 from hf_llambert.tasks.spec import TaskSpec
 from hf_llambert.tasks.texts import GAP
 from hf_llambert.teachers.base import Reply
@@ -94,9 +95,10 @@ class Asking:
                     self.refusals, self.left = [], []
             if self.disobeyed:
                 logger.warning(
-                    "%d of %d answers ignored structured output: only a bare label counts.",
+                    "%d of %d answers ignored structured output: only %s counts.",
                     self.disobeyed,
                     self.answered,
+                    "what the schema has" if self.task.is_json else "a bare label",
                 )
             self.done.put(None)
         except BaseException as error:  # noqa: BLE001  (goes to the thread that waits)
@@ -104,14 +106,16 @@ class Asking:
 
     def _check_that_labels_are_no_key(self) -> None:
         """Raise a `ValueError` where taking the key out of answers would take a label out of them."""
-        for number, label in enumerate(self.task.labels):
-            if any(self.redact(word) != word for word in (label, *self.task.verbalizers[number])):
-                variable = self.teacher.api_key_variable
-                raise ValueError(
-                    f"The key{f' in {variable}' if variable else ''} is, or stands in, a word of label {number + 1} of task "
-                    f"'{self.redact(self.task.name)}' (id {number}), and every such answer would be kept as "
-                    f"***. Put the right key there, or rename that label in the task; nothing was sent."
-                )
+        for task in self.task.parts.values():
+            for number, label in enumerate(task.labels):
+                names = (question.name for question in task.questions)
+                if any(self.redact(word) != word for word in (*names, label, *task.verbalizers[number])):
+                    variable = self.teacher.api_key_variable
+                    raise ValueError(
+                        f"The key{f' in {variable}' if variable else ''} is, or stands in, a word of label {number + 1} of "
+                        f"task '{self.redact(task.name)}' (id {number}), and every such answer would be kept as "
+                        f"***. Put the right key there, or rename that label in the task; nothing was sent."
+                    )
 
     async def _ask_until_it_fails(self, positions: Iterator[int], most: int) -> Exception | None:
         """
@@ -185,7 +189,7 @@ class Asking:
         """One request. The budget is charged with what it took."""
         payload = request_body(self.teacher, self.task, text, structured)
         size = len(json.dumps(payload).encode())
-        reserved = self.budget.reserve(size, self.teacher.max_new_tokens)
+        reserved = self.budget.reserve(size, tokens_for(self.task, self.teacher.max_new_tokens))
         if reserved is None:
             raise RowError("the budget is spent: raise max_requests, max_tokens or max_cost, and run again", 0)
         counted: tuple[int, int] | None = None
@@ -199,7 +203,7 @@ class Asking:
             self.pacer.content()
             self.answered, self.lost, self.refused = self.answered + 1, 0, 0
             if structured:
-                obeyed = obeys(reply.response, self.task.labels)
+                obeyed = obeys(reply.response, self.task)
                 self.obeyed, self.disobeyed = self.obeyed + obeyed, self.disobeyed + (not obeyed)
             return dataclasses.replace(reply, seconds=time.monotonic() - begun)
         except NoLogprobs as error:

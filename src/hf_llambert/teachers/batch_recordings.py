@@ -133,10 +133,14 @@ def _asked(requests: Sequence[Path]) -> Iterator[tuple[str, str, bool]]:
 
 
 def _wants_label(response_format: object) -> bool:
+    """Whether a request asks for JSON with one of the labels, or with the answers to questions."""
     try:
+        asked = response_format["json_schema"]  # type: ignore[index]
+        if asked["name"] == "answers":
+            return all("enum" in one.get("items", one) for one in asked["schema"]["properties"].values())
         label = response_format["json_schema"]["schema"]["properties"]["label"]  # type: ignore[index]
         return bool(label["enum"])
-    except (KeyError, TypeError, IndexError):
+    except (AttributeError, KeyError, TypeError, IndexError):
         return False
 
 

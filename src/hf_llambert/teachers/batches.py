@@ -10,9 +10,10 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from hf_llambert.tasks.requests import tokens_for
 from hf_llambert.tasks.spec import TaskSpec
 from hf_llambert.tasks.texts import why_unusable
-from hf_llambert.teachers.protocol import one_label
+from hf_llambert.teachers.protocol import response_format
 from hf_llambert.whole import scratch_folder, sync
 
 _TOO_LONG = "request is larger than a whole file may be"
@@ -74,12 +75,13 @@ def write_batch(
             unusable one is left out and counted.
         path (`str` or `Path`): The file, ending in .jsonl. Where one is not enough, `name-00001.jsonl` and so on.
         model (`str`): The model's name at the service.
-        max_tokens (`int`, defaults to 10): Longest answer.
+        max_tokens (`int`, defaults to 10): Longest answer. One in JSON (several questions, or `choices`) may always have as
+            many as the longest that answers, counted in bytes.
         seed (`int`, *optional*, defaults to 42): Seed of the service. `None` leaves it out.
         top_logprobs (`int`, defaults to 0): Ask for the log-probabilities of so many likeliest first tokens (20 at most),
             for `RecordedTeacher(mode="score")`. OpenAI allows 5 for a plain task.
-        structured (`bool`, defaults to `False`): Ask for JSON with one of the labels (`response_format`). Give it more
-            tokens: `{"label": "..."}` is longer than the label.
+        structured (`bool`, defaults to `False`): Ask for JSON with one of the labels, or with the answers to all questions, by
+            a schema (`response_format`). Give that of labels more tokens: `{"label": "..."}` is longer than the label.
         max_requests (`int`, defaults to 50000): Most requests of one file.
         max_bytes (`int`, defaults to 200 million): Largest file.
 
@@ -94,13 +96,13 @@ def write_batch(
     for there in (path, path.with_name(f"{path.stem}-00001.jsonl")):  # before hours of work, not only at the end
         if there.exists():
             raise FileExistsError(f"'{there}' exists already. Choose another file, or remove it.")
-    body: dict[str, object] = {"model": model, "temperature": 0, "max_tokens": max_tokens}
+    body: dict[str, object] = {"model": model, "temperature": 0, "max_tokens": tokens_for(task, max_tokens)}
     if seed is not None:
         body["seed"] = seed
     if top_logprobs:
         body |= {"logprobs": True, "top_logprobs": top_logprobs} if task.chat else {"logprobs": top_logprobs}
     if structured:
-        body["response_format"] = one_label(task)
+        body["response_format"] = response_format(task)
     counts: Counter[str] = Counter()
     left_out: Counter[str] = Counter()
     with scratch_folder(path) as folder:
@@ -127,6 +129,11 @@ def _check(task: TaskSpec, path: Path, max_tokens: int, top_logprobs: int, struc
         raise ValueError(
             f"Task '{task.name}' begins the answer with lead_in {task.lead_in!r}, which a chat service cannot continue. "
             f"Move it into the instruction, or set chat: false."
+        )
+    if top_logprobs and task.is_json:
+        raise ValueError(
+            f"Task '{task.name}' is answered in JSON, whose first token says nothing about a label. Drop top_logprobs, or "
+            f"write a batch for each task of task.branches."
         )
     if structured and not task.chat:
         raise ValueError(f"Task '{task.name}' is a plain completion, which has no response_format. Drop structured.")

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from hf_llambert.tasks.spec import TaskSpec
 from hf_llambert.teachers.asking import Asking, stream
-from hf_llambert.teachers.base import Reply
+from hf_llambert.teachers.base import Reply, ask_apart, check_branch
 from hf_llambert.teachers.keys import is_private
 from hf_llambert.teachers.server import Served
 
@@ -32,9 +32,11 @@ class EndpointTeacher(Served):
         mode (`"generate"` or `"score"`, defaults to `"generate"`): Parse what the model writes; or read the probabilities
             of the answer's first token, where the server gives logprobs. A label whose words are not among the 20
             likeliest tokens gets the upper bound that these leave.
-        structured (`bool`, defaults to `False`): Ask for JSON with one of the labels (`response_format`). An answer that
-            does not obey counts only if it is a bare label.
-        max_new_tokens (`int`, defaults to 16): Longest answer. Models that think first need hundreds.
+        structured (`bool`, defaults to `False`): Ask for JSON with one of the labels, or with the answers to all questions, by
+            a schema (`response_format`). An answer that does not obey counts only if it is a bare label; of several
+            questions, what the schema has.
+        max_new_tokens (`int`, defaults to 16): Longest answer. Models that think first need hundreds. An answer in JSON
+            (several questions, or `choices`) may always have as many as the longest that answers, counted in bytes.
         temperature (`float`, defaults to 0): 0 takes the likeliest token.
         seed (`int`, defaults to 42): Seed of sampling, sent when the temperature is not 0.
         max_text_chars (`int`, *optional*): Longest text in characters; a longer one loses its middle.
@@ -89,6 +91,26 @@ class EndpointTeacher(Served):
             PermissionError: The endpoint refuses the key.
             ConnectionError: There is no such endpoint or model, before any text was answered.
         """
+        self._check(task)
+        return stream(Asking(self, task, texts))
+
+    def ask_branches(
+        self, tasks: Sequence[TaskSpec], texts: Sequence[str], rank: int | None = None
+    ) -> Iterator[dict[int, tuple[Reply, ...]]]:
+        """
+        Ask several questions about each text, a request for each. See [`~teachers.base.ask_branches`].
+
+        Raises:
+            ValueError, PermissionError, ConnectionError: See [`~EndpointTeacher.ask`].
+        """
+        for task in tasks:  # before any is asked
+            self._check(task)
+        return ask_apart(self, tasks, texts, rank)
+
+    def _check(self, task: TaskSpec) -> None:
+        """Raise a `ValueError` for a task that cannot be asked this way."""
+        if self.mode == "score":
+            check_branch(task)
         if task.chat and task.lead_in:
             raise ValueError(
                 f"Task '{task.name}' begins the answer with a lead-in, and no chat endpoint takes a begun answer. Use "
@@ -103,4 +125,3 @@ class EndpointTeacher(Served):
             raise ValueError(
                 f"Task '{task.name}' is a plain completion, without a chat template. Drop chat_template_kwargs."
             )
-        return stream(Asking(self, task, texts))

@@ -64,7 +64,8 @@ class TransformersTeacher:
         batch_tokens (`int`, *optional*): Padded tokens in one forward pass, without the prefix that all prompts share.
             On a CPU it defaults to what measured fastest, 900, or 3,600 in generate mode; on a GPU to 32,768. Halved
             whenever memory runs out.
-        max_new_tokens (`int`, defaults to 64): Longest answer in generate mode. A longer one is cut, and is no label.
+        max_new_tokens (`int`, defaults to 64): Longest answer in generate mode. A longer one is cut, and is no label. An
+            answer in JSON (several questions, or `choices`) may always have as many as the longest that answers.
         temperature (`float`, defaults to 0): 0 takes the likeliest token; more samples.
         top_k (`int`, defaults to 50): Tokens that sampling draws from.
         seed (`int`, defaults to 42): Seed of sampling.
@@ -158,7 +159,7 @@ class TransformersTeacher:
         if refused:
             yield {i: Reply(error=why) for i, why in refused.items()}
         ids = [prompt for (prompt,) in prompts]
-        config = self._generation(engine)
+        config = self._generation(engine, encoder)
         for batch in engine.generate(ids, encoder.shared(ids), config, self.seed, self._budget(engine)):
             yield {rows[k]: replace(encoder.ended(reply), truncated=cut[k]) for k, reply in batch.items()}
 
@@ -267,7 +268,7 @@ class TransformersTeacher:
         encoders, tries, rooms = [], [], []
         for task in tasks:
             encoder = PromptEncoder(engine.tokenizer, task, template_arguments(self.chat_template_kwargs))
-            answer = self.max_new_tokens
+            answer = encoder.answer_tokens(self.max_new_tokens)
             if self.mode == "score":
                 check_branch(task)
                 encoder.check_answers()
@@ -338,13 +339,13 @@ class TransformersTeacher:
             model.to(device)  # type: ignore[arg-type]  # its stub lost self
         return Engine(tokenizer, model.eval())
 
-    def _generation(self, engine: Engine) -> GenerationConfig:
+    def _generation(self, engine: Engine, encoder: PromptEncoder) -> GenerationConfig:
         config = copy.deepcopy(engine.model.generation_config)
         ends = config.eos_token_id
         ends = list(ends) if isinstance(ends, list | tuple) else [] if ends is None else [ends]
         own = engine.tokenizer.eos_token_id
         config.update(
-            max_new_tokens=self.max_new_tokens,
+            max_new_tokens=encoder.answer_tokens(self.max_new_tokens),
             max_length=None,
             eos_token_id=[*ends, *([own] if own is not None and own not in ends else [])] or None,
             pad_token_id=engine.tokenizer.pad_token_id,

@@ -11,6 +11,7 @@ from functools import cached_property
 from jinja2.exceptions import TemplateError
 from transformers import PreTrainedTokenizerBase
 
+from hf_llambert.tasks.requests import first_object, longest_object
 from hf_llambert.tasks.spec import TaskSpec
 from hf_llambert.tasks.texts import cut_text
 from hf_llambert.teachers.base import Reply
@@ -74,9 +75,17 @@ class PromptEncoder:
         """
         if reply.response is None:
             return reply
-        if not self.task.chat and (line := first_line(reply.response)) is not None:
-            reply = replace(reply, response=line, finish="stop")
+        if not self.task.chat:
+            over = (first_object if self.task.is_json else first_line)(reply.response)
+            reply = reply if over is None else replace(reply, response=over, finish="stop")
         return replace(reply, response=self.thought + (reply.response or ""))
+
+    def answer_tokens(self, most: int) -> int:
+        """The most tokens of an answer that is written: `most`, and as many as a JSON object that answers may take."""
+        if not self.task.is_json:
+            return most
+        fenced = f"```json\n{longest_object(self.task)}\n```\n"
+        return max(most, len(self._control_ids(fenced)) + 1)
 
     @cached_property
     def overhead(self) -> int:

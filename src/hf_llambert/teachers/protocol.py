@@ -6,8 +6,9 @@ import json
 import math
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
+from hf_llambert.tasks.requests import first_object, obeys_schema, schema_of, tokens_for
 from hf_llambert.tasks.spec import TaskSpec
 from hf_llambert.teachers.base import Reply
 from hf_llambert.teachers.logprobs import TOP, NotLogprobs, first_tokens, scored
@@ -115,8 +116,10 @@ def only_choice(body: object) -> dict:
     return choice
 
 
-def one_label(task: TaskSpec) -> dict[str, object]:
-    """The `response_format` that asks for JSON with one of the labels."""
+def response_format(task: TaskSpec) -> dict[str, object]:
+    """The `response_format` that asks for JSON with one of the labels, or with the answers to all questions."""
+    if task.is_json:
+        return {"type": "json_schema", "json_schema": {"name": "answers", "strict": True, "schema": schema_of(task)}}
     label = {"type": "string", "enum": list(task.labels)}
     schema = {"type": "object", "properties": {"label": label}, "required": ["label"], "additionalProperties": False}
     return {"type": "json_schema", "json_schema": {"name": "label", "strict": True, "schema": schema}}
@@ -127,13 +130,13 @@ def request_body(teacher: Served, task: TaskSpec, text: str, structured: bool) -
     score = teacher.mode == "score"
     messages = task.messages(text)
     out: dict = {"messages": messages} if task.chat else {"prompt": messages[0]["content"]}
-    out |= {"temperature": teacher.temperature, "max_tokens": 1 if score else teacher.max_new_tokens}
+    out |= {"temperature": teacher.temperature, "max_tokens": 1 if score else tokens_for(task, teacher.max_new_tokens)}
     if teacher.temperature:
         out["seed"] = teacher.seed
     if score:
         out |= {"logprobs": True, "top_logprobs": TOP} if task.chat else {"logprobs": TOP}
     if structured and not score:
-        out["response_format"] = one_label(task)
+        out["response_format"] = response_format(task)
     out |= teacher.extra()
     for name, new in teacher.parameters().items():
         if name in out:
@@ -175,6 +178,8 @@ def read_answer_body(teacher: Served, task: TaskSpec, body: object, structured: 
         return scored(task, likeliest, content, tokens, greedy=teacher.greedy())
     if finish not in ("length", "content_filter") and not (content and content.strip()):
         raise Again("the answer is empty", billed=True)
+    if task.is_json and not task.chat and (ended := first_object(content or "")) is not None:
+        content, finish = ended, "stop"  # a plain completion goes on
     return Reply(None, content, False, 0.0, *tokens, finish=finish, structured=structured)
 
 
@@ -242,10 +247,12 @@ def _count(value: object) -> int:
     return int(value) if fine else 0  # type: ignore[call-overload]
 
 
-def obeys(content: str | None, labels: Sequence[str]) -> bool:
+def obeys(content: str | None, task: TaskSpec) -> bool:
     """Whether an answer is the JSON that structured output promises."""
+    if task.is_json:
+        return obeys_schema(task, content)
     try:
-        return json.loads(content or "")["label"] in labels
+        return json.loads(content or "")["label"] in task.labels
     except (ValueError, TypeError, KeyError, RecursionError):
         return False
 

@@ -4,24 +4,32 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from itertools import islice
-from pathlib import Path
 from typing import Literal
 
 from datasets import Dataset
 
 from hf_llambert.data import content_hash, load_data
 from hf_llambert.reading import PLAIN, FileFormat
-from hf_llambert.tasks.label_names import is_missing, written
-from hf_llambert.tasks.questions import LabelValues, parse_label_map
+from hf_llambert.tasks.label_names import is_missing
+from hf_llambert.tasks.questions import LabelValues
 from hf_llambert.tasks.spec import TaskSpec
 from hf_llambert.tasks.texts import column_names
-from hf_llambert.teachers.base import Mode, Reply
-from hf_llambert.teachers.batch_recordings import BatchRecording, json_lines
+from hf_llambert.teachers.base import Mode, Reply, ask_apart, check_branch
+from hf_llambert.teachers.batch_recordings import BatchRecording
 from hf_llambert.teachers.protocol import ENDS
+from hf_llambert.teachers.recorded_files import (
+    batch_files,
+    column_pairs,
+    digest_of,
+    files_of,
+    map_pairs,
+    shown_place,
+    stamp,
+)
 from hf_llambert.teachers.recorded_kinds import KINDS, Kind, Meanings
 from hf_llambert.teachers.recorded_values import NOTHING
 from hf_llambert.teachers.recordings import (
@@ -36,7 +44,7 @@ _CHUNK = 1000
 _OPTION = re.compile(r"(--|\bPass |^)(encoding|delimiter)\b")
 _ADVICE = re.compile(r"[Pp]ass (the right )?(encoding|delimiter).*", re.DOTALL)
 _COLUMNS: dict[str, dict[str, tuple[str, ...]]] = {
-    "generate": {"response": ("response", "llm_response"), "label": ("llm_label", "label")},
+    "generate": {"response": ("response", "llm_response"), "answers": (), "label": ("llm_label", "label")},
     "score": {"scores": ("scores", "llm_scores"), "probabilities": ("probabilities",)},
 }
 
@@ -70,6 +78,10 @@ class RecordedTeacher:
         label_column (`str`, *optional*): Column of labels: ids or names of the task. Defaults to `llm_label` or `label`, where
             there is no response, or only empty ones. Ids count the task's labels in their order; the ledger keeps the names
             that they stood for, so a task whose labels change their order needs another ledger.
+        label_columns (`Mapping[str, str]` or `list[str]`, *optional*): Columns of answers to several questions:
+            `{"tone": "gold_tone"}`, `["tone=gold_tone"]`, or the question's name where the column has it too. They are read as
+            people's answers are; a question without an answer in a row lacks one alone. (Whole JSON objects that answer all
+            questions stand in `response_column`, as text or as a column of structs.)
         scores_column (`str`, *optional*): Column of log-probabilities in label order. Defaults to `scores` or
             `llm_scores`.
         probabilities_column (`str`, *optional*): Column of probabilities in label order, used where there are no scores.
@@ -98,6 +110,7 @@ class RecordedTeacher:
     row_column: str = "row"
     response_column: str | None = None
     label_column: str | None = None
+    label_columns: list[str] | None = field(default=None, metadata={"action": "append"})
     scores_column: str | None = None
     probabilities_column: str | None = None
     split: str | None = None
@@ -118,7 +131,8 @@ class RecordedTeacher:
         if not isinstance(self.text_column, str):
             names = tuple(self.text_column)  # hashable
             object.__setattr__(self, "text_column", names[0] if len(names) == 1 else names)
-        object.__setattr__(self, "recorded_map", _map_pairs(self.recorded_map))
+        object.__setattr__(self, "recorded_map", map_pairs(self.recorded_map))
+        object.__setattr__(self, "label_columns", column_pairs(self.label_columns))
         self._form()
         if not isinstance(self.model, str) or not self.model.strip():
             raise ValueError(f"model must say who gave the answers, got {self.model!r}.")
@@ -126,8 +140,8 @@ class RecordedTeacher:
             raise ValueError(f"mode must be generate or score, got {self.mode!r}.")
         if self.on_disagreement not in ("refuse", "fail"):
             raise ValueError(f"on_disagreement must be refuse or fail, got {self.on_disagreement!r}.")
-        given = [f"{kind}_column" for kinds in _COLUMNS.values() for kind in kinds if getattr(self, f"{kind}_column")]
-        fitting = [f"{kind}_column" for kind in _COLUMNS[self.mode]]
+        given = [_option(kind) for kinds in _COLUMNS.values() for kind in kinds if getattr(self, _option(kind))]
+        fitting = [_option(kind) for kind in _COLUMNS[self.mode]]
         if len(given) > 1 or not set(given) <= set(fitting):
             raise ValueError(f"mode='{self.mode}' reads one of {' and '.join(fitting)}, got {' and '.join(given)}.")
 
@@ -151,14 +165,14 @@ class RecordedTeacher:
         loaded = self._loaded()
         out = {
             **self.identity(),
-            "path": _shown(self.path),
+            "path": shown_place(self.path),
             "path_is_local": True,
             "content": loaded.digest,
             "split": self.split,
         }
         for name in ("texts", "requests"):
             if (place := getattr(self, name)) is not None:
-                out[name] = _shown(place)
+                out[name] = shown_place(place)
         if self.texts is not None:
             out |= {"row_column": self.row_column, "texts_split": self.texts_split}
         return out
@@ -172,6 +186,8 @@ class RecordedTeacher:
             ValueError: The file cannot be read as one of the kinds, has not the columns, or disagrees with itself; or
                 the task does not recognise one of its own label names in an answer.
         """
+        if self.mode == "score":
+            check_branch(task)
         loaded = self._loaded()
         said = self._said(task)
         for start in range(0, len(texts), _CHUNK):
@@ -185,6 +201,29 @@ class RecordedTeacher:
                 replies[i] = _reply(task, mine, loaded, said)
             yield replies
 
+    def ask_branches(
+        self, tasks: Sequence[TaskSpec], texts: Sequence[str], rank: int | None = None
+    ) -> Iterator[dict[int, tuple[Reply, ...]]]:
+        """
+        Look each text up for each question. See [`~teachers.base.ask_branches`].
+
+        Raises:
+            ValueError: A table has one answer about each text, and no column says whose. See also [`~RecordedTeacher.ask`].
+        """
+        if len(tasks) > 1 and not isinstance(self._loaded().recording, BatchRecording):
+            names = ", ".join(task.name for task in tasks)
+            raise ValueError(
+                f"Column '{self._loaded().column}' of '{self.path}' has one value about each text, and {names} are asked. Use "
+                f"mode='generate' with label_columns=['QUESTION=COLUMN', ...], or response_column with JSON objects; scores of "
+                f"several questions are read from a batch's output."
+            )
+        return ask_apart(self, tasks, texts, rank)
+
+    def question_columns(self) -> dict[str, str]:
+        """The columns of answers by question."""
+        pairs = (pair.partition("=") for pair in self.label_columns or ())
+        return {name: column or name for name, _, column in pairs}
+
     def _said(self, task: TaskSpec) -> _Said:
         """What the answers say about a task, once it is certain that none contradicts another."""
         return _read_by(self, task, self._stamps())
@@ -196,7 +235,7 @@ class RecordedTeacher:
             raise ValueError(_OPTION.sub(r"\1recorded_\2", str(error))) from error
 
     def _stamps(self) -> tuple:
-        return tuple(_stamp(place) for place in (self.path, self.texts, self.requests) if place is not None)
+        return tuple(stamp(place) for place in (self.path, self.texts, self.requests) if place is not None)
 
     def _loaded(self) -> _Loaded:
         return _load(self, self._stamps())
@@ -240,16 +279,17 @@ def _read_by(teacher: RecordedTeacher, task: TaskSpec, stamp: tuple) -> _Said:
 @lru_cache(maxsize=4)
 def _load(teacher: RecordedTeacher, stamp: tuple) -> _Loaded:
     """The file and its index, once in each process and for each state of the file."""
-    files = _batch_files(teacher.path) if teacher._form().codec == PLAIN.codec else []
+    files = batch_files(teacher.path) if teacher._form().codec == PLAIN.codec else []
     if files:
-        requests = _files(teacher.requests) if teacher.requests else []
-        digest = _digest([*files, *requests])
+        requests = files_of(teacher.requests) if teacher.requests else []
+        digest = digest_of([*files, *requests])
         scored = teacher.mode == "score"
         kind = KINDS["tokens" if scored else "response"]
         loaded = _Loaded(BatchRecording(files, scored, requests), kind, None, digest)
     else:
         answers = {*_COLUMNS["generate"]["response"], *_COLUMNS["generate"]["label"]}
         answers |= {name for name in (teacher.response_column, teacher.label_column) if name}
+        answers |= {*teacher.question_columns().values()}
         ids = [teacher.row_column] if teacher.texts else []  # as written: a gap would round long ones
         table = _table(teacher, [*sorted(answers), *ids])
         texts = _texts(teacher, ids) if teacher.texts else None
@@ -264,7 +304,8 @@ def _load(teacher: RecordedTeacher, stamp: tuple) -> _Loaded:
         kind = KINDS[found]
         digest = content_hash(table) + (content_hash(texts) if texts is not None else "")
         finish = [name for name in ENDS if name != "status" and kind.says_how_it_ended and name in table.column_names]
-        recording = TableRecording(table, column, teacher.text_column, texts, teacher.row_column, finish)
+        columns = tuple(teacher.question_columns().values()) if found == "answers" else column
+        recording = TableRecording(table, columns, teacher.text_column, texts, teacher.row_column, finish)
         loaded = _Loaded(recording, kind, column, hashlib.sha256(digest.encode()).hexdigest()[:32])
     return loaded
 
@@ -284,34 +325,15 @@ def _texts(teacher: RecordedTeacher, columns: Sequence[str]) -> Dataset:
         raise ValueError(_ADVICE.sub("Write it as UTF-8 with commas.", str(error))) from error
 
 
-def _map_pairs(given: object) -> tuple[str, ...] | None:
-    """A map of labels as pairs, from a mapping, pairs, or the lists of them that a command line gives."""
-    if given is None:
-        return None
-    pairs: list[object] = []
-    if isinstance(given, Mapping):
-        for value, label in given.items():
-            if not isinstance(value, str | int | float) or not isinstance(label, str | None):
-                raise ValueError(
-                    f"recorded_map takes values and labels of the task, got {value!r}: {label!r}. In YAML put words such as "
-                    f"yes, no, true and null in quotes."
-                )
-            pairs.append(f"{written(value)}={label or ''}")
-    elif isinstance(given, Sequence) and not isinstance(given, str):
-        for one in given:
-            pairs += one if isinstance(one, list | tuple) else [one]
-    if not all(isinstance(pair, str) for pair in pairs) or (not pairs and not isinstance(given, Mapping)):
-        raise ValueError(f"recorded_map takes a mapping or pairs such as pos=positive, got {given!r}.")
-    texts = tuple(str(pair) for pair in pairs)
-    parse_label_map(texts, "recorded_map")
-    return texts
+def _option(kind: str) -> str:
+    return "label_columns" if kind == "answers" else f"{kind}_column"
 
 
 def _column(teacher: RecordedTeacher, table: Dataset) -> tuple[str, str]:
     kinds = _COLUMNS[teacher.mode]
     for kind in kinds:
-        if column := getattr(teacher, f"{kind}_column"):
-            return kind, column
+        if column := getattr(teacher, _option(kind)):
+            return kind, column if isinstance(column, str) else ", ".join(column)
     there = [name for names in kinds.values() for name in names if name in table.column_names]
     filled = [name for name in there if not all(map(is_missing, table[name]))] if len(there) > 1 else there
     for kind, names in kinds.items():
@@ -323,7 +345,7 @@ def _column(teacher: RecordedTeacher, table: Dataset) -> tuple[str, str]:
             )
         if present:
             return kind, present[0]
-    wanted = [f"{kind}_column" for kind in kinds]
+    wanted = [_option(kind) for kind in kinds]
     raise ValueError(
         f"'{teacher.path}' has the columns {table.column_names}, none of which mode='{teacher.mode}' reads. Pass "
         f"{'=... or '.join(wanted)}=... (on the command line in a YAML file of the teacher)."
@@ -342,43 +364,3 @@ def _reply(task: TaskSpec, answers: list[Answer], loaded: _Loaded, said: _Said) 
     except (ValueError, TypeError, OverflowError, RecursionError) as error:  # this row only
         return Reply(error=str(error)[:500])
     return replace(reply, input_tokens=read, output_tokens=wrote)
-
-
-def _files(place: str) -> list[Path]:
-    path = Path(place)
-    if not path.exists():
-        raise FileNotFoundError(f"There is no file or directory '{path}'.")
-    return sorted(path.rglob("*.jsonl")) if path.is_dir() else [path]
-
-
-def _batch_files(place: str) -> list[Path]:
-    """The files of a batch's output; none where `place` is something else."""
-    path = Path(place)
-    if not path.exists() or (path.is_file() and path.suffix != ".jsonl"):
-        return []
-    files = [file for file in _files(place) if file.stat().st_size]
-    if not files:
-        return []
-    _, _, line = next(json_lines(files[0]), (0, 0, {}))
-    return files if "custom_id" in line and ("response" in line or "error" in line) else []
-
-
-def _digest(files: Sequence[Path]) -> str:
-    digest = hashlib.sha256()
-    for path in files:
-        with path.open("rb") as file:
-            while part := file.read(1 << 20):
-                digest.update(part)
-    return digest.hexdigest()[:32]
-
-
-def _stamp(place: str) -> tuple:
-    """Changes when a file here changes."""
-    path = Path(place)
-    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else []
-    return tuple((str(p), p.stat().st_mtime_ns, p.stat().st_size) for p in files)
-
-
-def _shown(place: str) -> str:
-    """A place here by its name, a Hub id as it is."""
-    return Path(place).resolve().name if Path(place).exists() else place

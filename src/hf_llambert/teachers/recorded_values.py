@@ -34,7 +34,7 @@ def text_of(value: object) -> str:
     return clean(str(value))
 
 
-def label_name(task: TaskSpec, value: object, meanings: Mapping[tuple[str, object], int]) -> str:
+def label_name(task: TaskSpec, value: object, meanings: Mapping[tuple[str, object], object]) -> str:
     """A label's name, which the task reads as that label; nothing for an abstention."""
     label = meanings.get(value_key(value))
     if label is None:
@@ -42,7 +42,7 @@ def label_name(task: TaskSpec, value: object, meanings: Mapping[tuple[str, objec
             f"the recorded label {written(value)[:80]!r} is none of the labels {named(task.labels)}; say what it is: "
             f"{said_by_map(written(value)[:80], 'LABEL', 'recorded')} (recorded_map in Python)"
         )
-    return "" if label == ABSTAIN else task.labels[label]
+    return "" if label == ABSTAIN else task.labels[label]  # type: ignore[call-overload]
 
 
 def scores_of(task: TaskSpec, value: object, probabilities: bool) -> tuple[float, ...]:

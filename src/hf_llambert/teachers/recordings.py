@@ -100,7 +100,7 @@ class TableRecording:
 
     Args:
         table (`Dataset`): The table.
-        answer_column (`str`): Column of the answers.
+        answer_column (`str` or `Sequence[str]`): Column of the answers; or several, whose values by column are an answer.
         text_column (`str` or `Sequence[str]`): Column of the texts, or of several fields.
         texts (`Dataset`, *optional*): Data that has the texts. Defaults to the table itself.
         row_column (`str`): Column of the table that says which row of `texts` it is about: the value of the column of
@@ -112,7 +112,7 @@ class TableRecording:
     def __init__(
         self,
         table: Dataset,
-        answer_column: str,
+        answer_column: TextColumn,
         text_column: TextColumn,
         texts: Dataset | None,
         row_column: str,
@@ -124,9 +124,9 @@ class TableRecording:
         self._rows = None if texts is None else _rows(table, texts, row_column)
         texts = table if texts is None else texts
         check_column(texts, text_column, "text_column")
-        feature = table.features[answer_column]
-        self._names = feature.names if isinstance(feature, ClassLabel) else None
-        self._answers = table.select_columns([answer_column, *finish_columns]).with_format(None)
+        columns = column_names(answer_column)
+        self._features = {column: table.features[column] for column in columns}
+        self._answers = table.select_columns([*columns, *finish_columns]).with_format(None)
         self._finish_columns = finish_columns
         self._texts = texts.select_columns(column_names(text_column)).with_format(None)
         self._text_column, self._answer_column = text_column, answer_column
@@ -138,9 +138,23 @@ class TableRecording:
 
     def values(self) -> list[object]:
         """The different answers; of a column of classes its names, where they occur or not."""
-        if self._names is not None:
-            return [None, *self._names]
-        return list({value_key(value): value for value in self._answers[self._answer_column][:]}.values())
+        (column,) = column_names(self._answer_column)
+        if isinstance(feature := self._features[column], ClassLabel):
+            return [None, *feature.names]
+        return list({value_key(value): value for value in self._answers[column][:]}.values())
+
+    def column(self, name: str) -> list[object]:
+        """All values of one of the columns of answers, those of classes by name."""
+        return self._named(name, self._answers[name][:])
+
+    def _named(self, column: str, values: list) -> list:
+        feature = self._features[column]
+        within = getattr(feature, "feature", None)  # of a list
+        if isinstance(feature, ClassLabel):
+            return [feature.names[v] if isinstance(v, int) and v >= 0 else None for v in values]
+        if isinstance(within, ClassLabel):
+            return [None if row is None else [within.names[v] for v in row] for row in values]
+        return values
 
     def name(self, task: TaskSpec, text: str) -> str:
         """The text itself."""
@@ -149,9 +163,11 @@ class TableRecording:
     def read(self, places: Sequence[int]) -> list[tuple[str, Answer]]:
         """See [`Recording`]."""
         rows = self._answers[list(places)]
-        values = rows[self._answer_column]
-        if self._names is not None:
-            values = [self._names[v] if isinstance(v, int) and v >= 0 else None for v in values]
+        named = {column: self._named(column, rows[column]) for column in column_names(self._answer_column)}
+        if isinstance(self._answer_column, str):
+            values = named[self._answer_column]
+        else:
+            values = [dict(zip(named, row, strict=True)) for row in zip(*named.values(), strict=True)]
         ends = [finished({name: rows[name][k] for name in self._finish_columns}) for k in range(len(values))]
         return [
             (

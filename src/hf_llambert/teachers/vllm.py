@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from transformers import AutoTokenizer
 
 from hf_llambert.models import content_id
+from hf_llambert.tasks.requests import obeys_schema, schema_of, tokens_for
 from hf_llambert.tasks.spec import TaskSpec
 from hf_llambert.teachers.base import Mode, Reply, ask_apart, check, check_branch
 from hf_llambert.teachers.prompting import PromptEncoder, fit_all
@@ -54,8 +55,8 @@ class VLLMTeacher:
         revision (`str`, *optional*): Branch, tag or commit of a Hub id. The commit it stands for enters the ledger.
         adapter (`str`, *optional*): A LoRA adapter (Hub id or directory).
         mode (`"score"` or `"generate"`, defaults to `"score"`): How to ask.
-        structured (`bool`, defaults to `False`): In generate mode, allow only the labels' words. An answer that is none
-            of them all the same is a failed one.
+        structured (`bool`, defaults to `False`): In generate mode, allow only the labels' words, or JSON by the schema of
+            all questions. An answer that is none of them all the same is a failed one.
         dtype (`str`, defaults to `"auto"`): `float32`, `float16`, `bfloat16`, or what vLLM chooses for the model.
         quantization (`str`, *optional*): A method of vLLM, such as `fp8` or `bitsandbytes`. A model that is stored
             quantized needs none.
@@ -65,7 +66,8 @@ class VLLMTeacher:
         max_text_tokens (`int`, *optional*): Longest text in tokens; a longer one loses its middle. Defaults to what
             the context leaves.
         head_share (`float`, defaults to 0.5): Share of a cut text taken from its beginning.
-        max_new_tokens (`int`, defaults to 64): Longest answer in generate mode. A longer one is cut, and is no label.
+        max_new_tokens (`int`, defaults to 64): Longest answer in generate mode. A longer one is cut, and is no label. An
+            answer in JSON (several questions, or `choices`) may always have as many as the longest that answers.
         chunk (`int`, defaults to 512): Texts handed to the engine at a time. They are in the ledger before the next
             chunk begins, so a kill costs one chunk at most.
         seed (`int`, defaults to 42): Seed of the engine.
@@ -163,9 +165,12 @@ class VLLMTeacher:
         choices: list[str] = []
         if self.structured:
             encoder.check_answers()
+        if self.structured and not task.is_json:
             choices = [str(encoder.tokenizer.decode(list(label[0]))) for label in encoder.words]
         # A constrained answer may be spelt out in small tokens.
-        answer = max(len(c.encode()) for c in choices) + 1 if choices else self.max_new_tokens
+        answer = max(len(c.encode()) for c in choices) + 1 if choices else encoder.answer_tokens(self.max_new_tokens)
+        if self.structured and task.is_json:
+            answer = tokens_for(task, answer)
         room = encoder.room(self.model, context, answer, self.max_text_tokens)
         for rows, prompts, refused, start in self._chunks([encoder], texts, room, [answer], context):
             single = [(i, ids, cut) for i, (ids,), cut in prompts]
@@ -284,10 +289,13 @@ class VLLMTeacher:
         from vllm import SamplingParams
         from vllm.sampling_params import StructuredOutputsParams
 
+        task = encoder.task
+        by_schema = self.structured and task.is_json
+        allowed_only = {"json": schema_of(task)} if by_schema else {"choice": choices} if choices else None
         params = SamplingParams(
             temperature=0.0,
             max_tokens=longest,
-            structured_outputs=StructuredOutputsParams(choice=choices) if choices else None,
+            structured_outputs=StructuredOutputsParams(**allowed_only) if allowed_only else None,
         )
         allowed = {choice.strip() for choice in choices}
         replies = {}
@@ -301,15 +309,20 @@ class VLLMTeacher:
                 error = f"the engine did not keep to the label words: it wrote {answer.text[:100]!r}"
                 replies[i] = Reply(error=error, truncated=cut)
                 continue
+            if by_schema and answer.finish_reason == "stop" and not obeys_schema(task, answer.text):
+                error = f"the engine did not keep to the schema: it wrote {answer.text[:100]!r}"
+                replies[i] = Reply(error=error, truncated=cut)
+                continue
             tokens = list(answer.token_ids)
             reply = Reply(
-                response=answer.text if choices else decoded(encoder.tokenizer, [tokens])[0],
+                response=answer.text if allowed_only else decoded(encoder.tokenizer, [tokens])[0],
                 truncated=cut,
                 input_tokens=len(ids),
                 output_tokens=len(tokens),
                 finish=answer.finish_reason,
+                structured=by_schema,
             )
-            replies[i] = reply if choices else encoder.ended(reply)
+            replies[i] = reply if allowed_only else encoder.ended(reply)
         return replies
 
     def _run(self, llm: LLM, prompts: list[list[int]], params: object) -> list[RequestOutput]:

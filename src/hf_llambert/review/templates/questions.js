@@ -71,7 +71,7 @@
     if (one.dataset.label === undefined) send(section, pressed(section));
     else choose(section, one);
   });
-  window.reviewAnswered = () => { sent = null; };
+  window.reviewFailed = () => { [sent, waiting] = [null, []]; }; // the page stays as it is
   new MutationObserver(() => {
     if (!board() || board().dataset.step === shown) return;
     shown = board().dataset.step;
