@@ -41,6 +41,7 @@ from hf_llambert.pool.datatrove import TeacherStep as TeacherStep
 from hf_llambert.pool.datatrove import keep_empty_texts as keep_empty_texts
 from hf_llambert.pool.guarantee import Guarantee as Guarantee
 from hf_llambert.pool.guarantee import calibrate_cascade as calibrate_cascade
+from hf_llambert.pool.guarantee import calibrate_questions as calibrate_questions
 from hf_llambert.pool.labelled import cascade_summary as cascade_summary
 from hf_llambert.pool.labelled import read_pool as read_pool
 from hf_llambert.pool.shards import label_pool as label_pool
