@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import fdtri
 
 from hf_llambert.data import write_whole
+from hf_llambert.metrics import MAIN
 from hf_llambert.tasks.spec import TaskSpec
 
 if TYPE_CHECKING:
@@ -47,12 +48,13 @@ def learning_curve(
         student (`str`): Encoder to start from.
         run (`str` or `Path`): Folder of the run.
         args (`StudentConfig`): As the student itself is trained.
-        data (`Dataset`): Rows with a `label`, silver or gold.
+        data (`Dataset`): Rows with a `label`, or answers to the questions, silver or gold.
         eval_data (`Dataset`): Texts with gold labels, to measure on.
         kwargs: Further arguments of [`train_student`].
 
     Returns:
-        `dict`: `sizes` and `accuracy` of each student, `n_eval`, and `n_train`, the rows of the one on all of them. See
+        `dict`: `sizes` and `accuracy` of each student (of several questions, or another kind than `choice`, the mean over the
+        questions of the figure that [`MAIN`] names, at least 0), `n_eval`, and `n_train`, the rows of the one on all of them. See
         [`worth_of_labels`].
 
     Raises:
@@ -71,12 +73,21 @@ def learning_curve(
             folder = Path(run) / "curve" / f"{len(rows)}-{draw}"
             found = train_student(task, student, folder, mine, silver=data.select(rows), eval_data=eval_data, **kwargs)  # type: ignore[arg-type]
             sizes.append(len(rows))
-            accuracy.append(found["eval"]["accuracy"])
+            figures, n_eval = _main(found["eval"], task)
+            accuracy.append(float(np.mean(figures)))
             (folder / "model.safetensors").unlink(missing_ok=True)  # its figure is all that is needed
-    curve = {"sizes": sizes, "accuracy": accuracy, "n_eval": found["eval"]["n"], "n_train": found["train"]["n"]}
+    curve = {"sizes": sizes, "accuracy": accuracy, "n_eval": n_eval, "n_train": found["train"]["n"]}
     if args.process_index == 0:
         write_whole(Path(run) / CURVE_FILE, json.dumps(curve, indent=2) + "\n")
     return curve
+
+
+def _main(quality: Mapping, task: TaskSpec) -> tuple[list[float], int]:
+    """The main figure of each question that was measured, and the most rows that any was measured on."""
+    each = {name: quality.get(name) if name else quality for name in task.parts}
+    measured = {name: one for name, one in each.items() if one}
+    figures = [max(one[MAIN[task.parts[name].question.kind]] or 0.0, 0.0) for name, one in measured.items()]
+    return figures, max(one["n"] for one in measured.values())
 
 
 def worth_of_labels(sizes: Sequence[int], accuracy: Sequence[float], more: int) -> dict:
