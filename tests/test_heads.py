@@ -273,6 +273,18 @@ def test_thresholds_are_chosen_on_rows_that_are_not_learnt_from_or_left_at_one_h
     assert "thresholds" not in json.loads((tmp_path / "b" / "training.json").read_text())["questions"][0]
 
 
+def test_thresholds_are_of_the_rows_kept_back_each_with_its_own_answer(student_dir, tmp_path):
+    task = TaskSpec("one", (), "{text}", questions=(TOPICS,))
+    data = answered(160).select(range(150)).select_columns(["text", "topics"]).rename_column("topics", "label")
+    args = arguments(tmp_path, threshold_share=0.5, num_train_epochs=2)
+    train_student(task, student_dir, tmp_path / "s", args, gold=data)
+    dev = data.train_test_split(0.5, seed=1)["test"]
+    p = StudentLabeler(tmp_path / "s").label(dev["text"][:])["student_scores"]
+    expected = best_thresholds(torch.tensor(p).double().sigmoid().numpy(), TOPICS.targets(dev["label"][:]) > 0)
+    (note,) = json.loads((tmp_path / "s" / "training.json").read_text())["questions"]
+    assert note["thresholds"] == pytest.approx(expected, abs=1e-4)
+
+
 def test_rare_labels_begin_rare(student_dir):
     from hf_llambert.training.heads import begin_at_priors
     from hf_llambert.training.loading import new_classifier

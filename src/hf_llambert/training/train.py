@@ -320,9 +320,9 @@ def tuned(
     """The heads with what is chosen after training, by the rows kept back: gold where there is gold, else silver."""
     if not dev or is_plain(heads):
         return tuple(heads)
-    rows = dev.get("gold", dev.get("silver"))
-    logits = torch.tensor(trainer.predict(encoded(rows)).predictions).float()
-    return tuple(head.tuned(head.of(logits), all_answers([rows], head.name, head.question)) for head in heads)
+    found = trainer.predict(encoded(dev["gold" if "gold" in dev else "silver"]))
+    logits, targets = torch.tensor(found.predictions).float(), torch.tensor(found.label_ids)  # grouped by length, both
+    return tuple(head.tuned(head.of(logits), head.untargeted(head.of(targets))) for head in heads)
 
 
 def _adapted(model: PreTrainedModel, args: StudentConfig) -> PreTrainedModel:

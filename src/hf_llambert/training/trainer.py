@@ -45,7 +45,8 @@ class StudentConfig(TrainingArguments):
             With a task of several questions, or of another kind than `choice`: the one with the best mean over the questions
             of accuracy (`choice`), macro-F1 (`choices`) and Spearman's correlation (`scale`).
         scale_loss (`str`, defaults to `"cross_entropy"`): How a `scale` is learnt: `cross_entropy` on the distribution over
-            its levels, where a value between two is shared by them, or `regression`, one logit by least squares.
+            its levels, where a value between two is shared by them, or `regression`, one logit by least squares. What was
+            measured of them is in `benchmarks/RESULTS.md`.
         threshold_share (`float`, defaults to 0.1): With `choices` and no `dev_share`: share of each source that is kept back
             to choose above which probability each label holds. 0 leaves the thresholds at one half.
         mix (`str`, defaults to `"silver_then_gold"`): Schedule when there is both silver and gold: see [`MixCallback`],
