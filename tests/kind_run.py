@@ -96,8 +96,10 @@ def student(run: Path, held_out: Dataset) -> None:
             labels=one.labels,
             confidences=answers[f"student_{one.name}_confidence"],
         )
-        found[one.name] = {**quality, "texts_per_second": 200.0}
+        found[one.name] = {**quality, "source": "held-out visits", "texts_per_second": 200.0}
     train = {"n": 250, "n_silver": 250, "n_gold": 0, "seed": 1, "seconds": 9.0, "student": "tiny"}
+    train |= {"epochs": 3, "processes": 1, "max_length": 64}
+    train["per_label"] = {one.name: dict.fromkeys(one.labels, 80) for one in TASK.questions}
     train["selection"] = [
         {"question": one.name, "rule": "usable", "n": 240, "per_label": dict.fromkeys(one.labels, 80)}
         for one in TASK.questions
@@ -105,6 +107,9 @@ def student(run: Path, held_out: Dataset) -> None:
     config = {"task": TASK.to_dict(), "text_column": "text", "eval_data": "held", "arguments": {"seed": 1}}
     note(run / "student", config, {"train": train, "eval": found})
     (run / "student" / "model.safetensors").write_bytes(b"none")
+    reading = {"max_length": 64, "head_share": 0.5, "fields": ["text"]}
+    training = {"reading": reading, "training": {"arguments": {"seed": 1, "mix": "none"}}}
+    (run / "student" / "training.json").write_text(json.dumps(training))
     rows = {"text": held_out["text"][:], **gold, **answers}
     Dataset.from_dict(rows).to_parquet(str(run / "student" / "evaluation.parquet"))
 

@@ -271,6 +271,18 @@ def test_questions_whose_prompts_begin_unlike_are_asked_one_by_one(teacher_dir):
     agree(collected(teacher.ask_branches(unlike, texts)), alone(teacher, unlike, texts))
 
 
+def test_prompts_of_many_texts_are_made_a_window_at_a_time(teacher_dir, monkeypatch):
+    monkeypatch.setattr(local, "_MOST_PROMPTS", 12)
+    monkeypatch.setattr(local, "_LEAST_WINDOW", 1)
+    made, whole = set(), local.PromptEncoder.encode
+    monkeypatch.setattr(local.PromptEncoder, "encode", lambda self, text: made.add(text) or whole(self, text))
+    teacher, branches, texts = TransformersTeacher(teacher_dir), branches_of(CHAT), [f"film {k}" for k in range(5)]
+    parts = teacher.ask_branches(branches, texts)
+    first = next(parts)
+    assert made & set(texts) == {"film 0", "film 1"}
+    agree(collected([first, *parts]), alone(teacher, branches, texts))
+
+
 def test_a_text_that_no_memory_takes_fails_in_every_question(teacher_dir, monkeypatch):
     monkeypatch.setattr(local, "_LOADED", {})
     teacher, branches = TransformersTeacher(teacher_dir), branches_of(CHAT)

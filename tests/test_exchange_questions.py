@@ -2,6 +2,7 @@
 
 import json
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 
 import pytest
 from typer.testing import CliRunner
@@ -191,6 +192,15 @@ def test_question_without_an_answer_is_left_out_and_counted(review, tmp_path, ca
     assert "for 'tone'" not in caplog.text
 
 
+@pytest.mark.parametrize("format", FORMATS)
+def test_answers_to_what_the_task_does_not_ask_are_left_out_and_counted(review, tmp_path, caplog, format):
+    records = exported(review, tmp_path / "out.json", format)
+    back = [fill(record, **ANSWERED[format], mood=ANSWERED[format]["tone"]) for record in records[:2]]
+    (tmp_path / "back.json").write_text(json.dumps(back))
+    assert list(import_review(review, tmp_path / "back.json").values()) == [6]
+    assert "answer 'mood', which is no question of the task, and are left out (row 1, 2)" in caplog.text
+
+
 def test_two_answers_to_one_question_are_refused(review, tmp_path):
     record = fill(exported(review, tmp_path / "out.json", "label_studio")[0], **ANSWERED["label_studio"])
     record["annotations"][0]["result"] += record["annotations"][0]["result"][-1:]
@@ -273,3 +283,13 @@ def test_command_says_what_the_other_tool_must_be_told(review, tmp_path, format,
     found = CliRunner().invoke(app, command, catch_exceptions=False)
     assert "8 rows written" in found.output
     assert said in found.output
+
+
+def test_results_are_about_the_first_of_several_columns(tmp_path):
+    review = review_of(tmp_path / "run")
+    rows = tuple(replace(row, text=f"{row.text}\ufdd1more") for row in review.queue.rows)
+    task = replace(review.queue.task, instruction="{title}: {body}")
+    review.queue = replace(review.queue, task=task, text_column=("title", "body"), rows=rows)
+    (first, *_) = exported(review, tmp_path / "out.json", "label_studio", machine_labels=True)
+    assert {one["to_name"] for guess in first["predictions"] for one in guess["result"]} == {"title"}
+    assert [tag.get("toName") for tag in ET.fromstring(review_settings(review, "label_studio"))][2:] == ["title"] * 3

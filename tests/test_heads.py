@@ -273,6 +273,25 @@ def test_thresholds_are_chosen_on_rows_that_are_not_learnt_from_or_left_at_one_h
     assert "thresholds" not in json.loads((tmp_path / "b" / "training.json").read_text())["questions"][0]
 
 
+def test_rare_labels_begin_rare(student_dir):
+    from hf_llambert.training.heads import begin_at_priors
+    from hf_llambert.training.loading import new_classifier
+
+    heads = heads_of(TASK)
+    model = new_classifier(TASK, student_dir)[1]
+    before = model.classifier.bias.detach().clone()
+    answers = {"mood": [0] * 9, "topics": [[0]] * 8 + [[0, 1], None], "stars": [1.0] * 9}
+    begin_at_priors(model, heads, answers)
+    p = model.classifier.bias.detach().sigmoid()
+    assert p[2:5].tolist() == pytest.approx([9.5 / 10, 1.5 / 10, 0.5 / 10])
+    assert torch.equal(model.classifier.bias[:2], before[:2])
+
+
+def test_no_label_holds_below_one_in_twenty():
+    p = np.array([[0.04], [0.03], [0.02], [0.01]] * 20)
+    assert best_thresholds(p, np.array([[True], [False], [False], [False]] * 20)) == [0.05]
+
+
 def test_labels_are_decided_by_their_thresholds():
     head = Labels("t", TOPICS, 0, (0.9, 0.1, 0.5))
     found = head.columns(torch.tensor([[1.0, -1.0, 0.2], [-9.0, -9.0, -9.0]]))

@@ -136,3 +136,32 @@ def test_figures_are_drawn(tmp_path, monkeypatch):
     draw_scale(tmp_path / "b.png", [1.0, 2.0, 3.0], pairs)
     draw_levels(tmp_path / "c.png", [1.0, 2.0, 3.0], pairs)
     assert all((tmp_path / f"{name}.png").stat().st_size > 5000 for name in "abc")
+
+
+def test_worth_of_more_labels_is_told_of_each_question(made, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(made, run)
+    sizes = [50, 50, 50, 100, 100, 100, 200, 200, 400]
+    values = [0.9 - 1.5 * n**-0.5 for n in sizes]
+    questions = {
+        "quality": {"figure": "spearman", "values": values, "n_eval": 300},
+        "topics": {"figure": "micro_f1", "values": [None, *values[1:]], "n_eval": 300},
+    }
+    (run / "curve.json").write_text(json.dumps({"sizes": sizes, "n_train": 250, "questions": questions}))
+    found = write_report(run)["questions"]
+    assert (found["tone"]["advice"], found["topics"]["advice"]) == (None, None)
+    assert found["quality"]["advice"]["gain"] > 0
+    assert "another 400 labels on top of 400 are worth" in found["quality"]["advice"]["sentence"]
+    assert "Another 400 labels" in (run / "report.md").read_text().split("## quality (scale)")[1]
+
+
+def test_curve_notes_the_main_figure_of_each_question():
+    from hf_llambert.quality.curves import _reached
+
+    evals = [{"tone": {"accuracy": 0.5, "n": 9}, "quality": {"spearman": None, "n": 8}}] * 2
+    assert _reached(TASK, evals) == {
+        "questions": {
+            "tone": {"figure": "accuracy", "values": [0.5, 0.5], "n_eval": 9},
+            "quality": {"figure": "spearman", "values": [None, None], "n_eval": 8},
+        }
+    }

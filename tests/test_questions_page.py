@@ -5,7 +5,7 @@ import pytest
 from hf_llambert import Choice, Choices, Review, Scale, build_queue, load_data, serve_review, write_queue
 from hf_llambert.review.questions_page import _answer, _help, _shown
 from review_run import make_questions, make_questions_run
-from test_review_page import HOSTILE, Page, browser, chromium, free_port, luminance  # noqa: F401  (fixtures)
+from test_review_page import HOSTILE, Page, browser, chromium, free_port, luminance, served  # noqa: F401  (fixtures)
 
 ENTER, BACK = "\ue007", "\ue003"
 
@@ -238,7 +238,27 @@ def test_answer_that_could_not_be_kept_is_told_and_given_again(run, address, bro
     with monkeypatch.context() as broken:
         broken.setattr("hf_llambert.review.session.os.fsync", full)
         page.type("2")
-        page.until("body", lambda shown: "the disk is full" in shown)
+        page.until("#review-failed", lambda shown: "cannot be written: the disk is full" in shown)
     assert browser.find_element("css selector", ".review-question.active").get_attribute("data-question") == "tone"
     page.press("1", "topics")
     assert given(run)[0, "tone"] == 0
+    assert not browser.find_elements("id", "review-failed")
+
+
+def test_command_killed_within_a_row_goes_on_with_the_next_question(run, browser):
+    pytest.importorskip("gradio", reason="the extra 'review' is not installed")
+    process, address = served(run)
+    page = Board(browser, address)
+    page.press("2", "topics")
+    page.press("13" + ENTER, "length")
+    process.kill()
+    process.communicate()
+    assert given(run) == {(0, "tone"): 1, (0, "topics"): [0, 2]}
+    process, address = served(run)
+    page = Board(browser, address)
+    page.marked("length")
+    assert page.pressed("topics") == ["people", "sport"]
+    page.press("3", "tone")
+    process.kill()
+    process.communicate()
+    assert given(run)[0, "length"] == 3

@@ -19,6 +19,7 @@ from hf_llambert import (
     load_data,
     review_summary,
     suspected_errors,
+    with_gold,
     write_queue,
 )
 from hf_llambert.cli import app
@@ -465,3 +466,92 @@ def test_answers_to_a_queue_of_other_questions_are_refused(review, tmp_path):
     (review.folder / "answers").rename(run / "review" / "answers")
     with pytest.raises(OSError, match="another queue"):
         Review(run / "review").standing()
+
+
+def test_gold_is_read_as_training_and_annotation_read_it(review):
+    answered = {
+        "Ann": [(0, "tone", 1), (0, "topics", [0, 2]), (0, "length", 4), (1, "topics", []), (2, "length", 1)],
+        "Bob": [(0, "tone", 0), (0, "topics", [0, 2]), (0, "length", 5)],
+    }
+    for name, given in answered.items():
+        with review.session(name) as session:
+            for place, question, label in given:
+                session.answer(place, label, question)
+            session.skip(3, "tone")
+    saved = load_data(review.save_gold())
+    assert saved.column_names == ["text", "tone", "topics", "length", "reviewers", "reviewed_at", "reason", "row"]
+    assert saved["reviewers"][:] == [["Ann", "Bob"], ["Ann"], ["Ann"]]
+    task = review.queue.task
+    found = with_gold(saved, "text", None, task)
+    assert found["tone"][:] == [-1, -1, -1]  # a tie, and nothing
+    assert found["topics"][:] == [[0, 2], [], None]
+    assert found["length"][:] == [4.5, None, 1.0]
+    # In another order of labels and from a file, the names say what is meant.
+    saved.to_parquet(str(review.folder / "gold.parquet"))
+    tone, topics, length = task.questions
+    turned = replace(task, questions=(tone, replace(topics, labels=topics.labels[::-1], verbalizers=()), length))
+    assert with_gold(load_data(review.folder / "gold.parquet"), "text", None, turned)["topics"][0] == [1, 3]
+
+
+@pytest.mark.parametrize("name", ["tone", "topics", "length"])
+def test_gold_of_one_question_of_any_kind_is_called_label(tmp_path, name):
+    question = next(one for one in make_questions().questions if one.name == name)
+    task = make_questions(questions=(question,))
+    run = make_questions_run(tmp_path / "run", task)
+    write_queue(run / "review", build_queue(run, 6, 2))
+    review = Review(run / "review")
+    answer = {"tone": 1, "topics": [1, 3], "length": 2.0}[name]
+    with review.session("Ann") as session:
+        session.answer(0, answer)
+        session.skip(1)
+    assert with_gold(load_data(review.save_gold()), "text", "label", task)["label"][:] == [answer]
+
+
+def test_level_that_32_bits_cannot_hold_stays_within_its_scale(tmp_path):
+    question = Scale("share", ("0", "0.1"), "How much?")
+    task = make_questions(questions=(question, make_questions().questions[0]))
+    review = Review(make_share_review(tmp_path, task))
+    with review.session("Ann") as session:
+        session.answer(0, 0.1, "share")
+    assert with_gold(load_data(review.save_gold()), "text", None, task)["share"][:] == [0.1]
+
+
+def make_share_review(folder, task) -> Path:
+    """A review of a scale that ends at a tenth."""
+    made = make_questions_run(folder / "run", make_questions(questions=make_questions().questions[:2]))
+    queue = build_queue(made, 4, 1)
+    rows = tuple(
+        replace(
+            row, question="", questions={"share": dict.fromkeys(row.questions["tone"]), "tone": row.questions["tone"]}
+        )
+        for row in queue.rows
+    )
+    write_queue(folder / "review", replace(queue, task=task, rows=rows))
+    return folder / "review"
+
+
+def test_whole_run_of_questions_is_reviewed_and_its_gold_trains_the_next(typed, teacher_dir, student_dir, tmp_path):
+    task = make_questions(chat=False)
+    task.to_yaml(tmp_path / "task.yaml")
+    rows = [{"text": f"a film number {i} that I {('liked', 'hated')[i % 2]} very much"} for i in range(24)]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    run, shared = tmp_path / "run", ("--task", tmp_path / "task.yaml")
+    typed("annotate", *shared, "--data", tmp_path / "rows.jsonl", "--teacher", teacher_dir, "--output", run)
+    training = ("--student", student_dir, "--use_cpu", "True", "--num_train_epochs", 1, "--max_length", 16)
+    typed("train", *shared, "--silver", run, *training, "--report_to", "none", "--output", run)
+    assert "0 of 12 rows have an answer" in typed("review", "--run", run, "--num", 12, "--summary")
+    review = Review(run / "review")
+    for name, one in task.parts.items():
+        part = review.queue.part(name)
+        assert all(one.question.is_answer(row.student) for row in part.rows)
+        with review.session("Ann") as session:
+            for place in range(12):
+                answer = [place % 4] if name == "topics" else place % 5 + 1 if name == "length" else place % 2
+                session.answer(place, answer, name)
+    assert "length: student right on" in typed("review", "--run", run, "--summary")
+    gold = ("--gold", run / "review" / "gold", "--eval_data", run / "review" / "gold")
+    shown = typed("train", *shared, *gold, *training, "--report_to", "none", "--output", tmp_path / "next")
+    assert "tone: accuracy " in shown
+    assert "12 held-out texts" in shown
+    typed("report", run)
+    assert "topics: 12 of 12 rows labelled" in (run / "report.md").read_text()

@@ -41,6 +41,7 @@ from hf_llambert.pool.datatrove import TeacherStep as TeacherStep
 from hf_llambert.pool.datatrove import keep_empty_texts as keep_empty_texts
 from hf_llambert.pool.guarantee import Guarantee as Guarantee
 from hf_llambert.pool.guarantee import calibrate_cascade as calibrate_cascade
+from hf_llambert.pool.guarantee import calibrate_questions as calibrate_questions
 from hf_llambert.pool.labelled import cascade_summary as cascade_summary
 from hf_llambert.pool.labelled import read_pool as read_pool
 from hf_llambert.pool.shards import label_pool as label_pool
@@ -101,6 +102,7 @@ from hf_llambert.training.compared import read_evaluation as read_evaluation
 from hf_llambert.training.embeddings import embed_texts as embed_texts
 from hf_llambert.training.evaluation import evaluate_student as evaluate_student
 from hf_llambert.training.folds import out_of_fold as out_of_fold
+from hf_llambert.training.folds import out_of_fold_parts as out_of_fold_parts
 from hf_llambert.training.mixing import MixCallback as MixCallback
 from hf_llambert.training.seeds import train_seeds as train_seeds
 from hf_llambert.training.students import StudentLabeler as StudentLabeler

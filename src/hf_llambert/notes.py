@@ -228,10 +228,18 @@ _BOUGHT: Shape = {
     "cascade": _MEASURED,
     "difference": dict.fromkeys(("value", "low", "high"), DIFFERENCE),
 }
+_BY_QUESTION: Shape = Chosen(lambda value: {ANY: SHARE} if isinstance(value, Mapping) else SHARE)
 CASCADED: Shape = {
     **dict.fromkeys(("n", "n_asked", "n_changed", "n_abstained", "n_failed"), COUNT),
-    "below": SHARE,
-    "threshold": SHARE,
+    "below": _BY_QUESTION,
+    "threshold": _BY_QUESTION,
+    "questions?": {
+        ANY: {
+            **dict.fromkeys(("n_by_teacher", "n_changed", "n_abstained", "n_failed"), COUNT),
+            "reasons": {ANY: COUNT},
+            "gold": ({"all": (_BOUGHT, None), "asked": (_BOUGHT, None)}, None),
+        }
+    },
     "seconds?": AMOUNT,
     "input_tokens?": COUNT,
     "output_tokens?": COUNT,

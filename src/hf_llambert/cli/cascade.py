@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hf_llambert.cli.gold import gold_column
+from hf_llambert.cli.gold import gold_column, label_columns
 from hf_llambert.cli.options import TEACHERS, reason_lines, say
 
 if TYPE_CHECKING:
     from hf_llambert import LLMLabeler, StudentLabeler, TaskSpec
+    from hf_llambert.pool.guarantee import Guarantee
     from hf_llambert.teachers.base import Teacher
 
 _CALIBRATED_ON = 256  # rows
@@ -126,7 +127,7 @@ def plan_asking(
         asked = teacher_from_arguments(backend, [*arguments, *(("--model", teacher) if teacher else ())], seed)
     spec, form = load_task(task), {"encoding": encoding, "delimiter": delimiter}
     if gold is not None:
-        _check_gold(gold, label_column or "label", spec, reading_gold, form)
+        _check_gold(gold, label_column, spec, reading_gold, form)
     return Asking(
         spec,
         asked,
@@ -142,18 +143,24 @@ def plan_asking(
     )
 
 
-def _check_gold(gold: str, column: str, task: TaskSpec, reading: dict, form: dict) -> None:
+def _check_gold(gold: str, column: str | None, task: TaskSpec, reading: dict, form: dict) -> None:
     """Refuse gold that cannot be read before anybody labels or is asked."""
     from hf_llambert import load_data
-    from hf_llambert.data import gold_labels
-    from hf_llambert.tasks.questions import ABSTAIN
+    from hf_llambert.gold import gold_answers
 
+    several = len(task.parts) > 1
     try:
-        found = gold_labels(load_data(gold, label_columns=[column], **form), column, task, **reading)
+        read = label_columns(column, task) if several else [column or "label"]
+        data = load_data(gold, label_columns=read, **form)
+        of = gold_column(column, data.column_names, task) if several else column or "label"
+        found = gold_answers(data, task, of, **reading)
     except ValueError as error:
         raise ValueError(f"--gold '{gold}': {error}") from error
-    if not any(label != ABSTAIN for label in found):
-        raise ValueError(f"--gold '{gold}' has no row with a label in column '{column}'. Pass --label_column.")
+    for name, answers in found.items():
+        if not any(map(task.parts[name].question.is_answer, answers)):
+            raise ValueError(
+                f"--gold '{gold}' has no row with a label in column '{name or column or 'label'}'. Pass --label_column."
+            )
 
 
 def ask_teacher(asking: Asking, output: Path, student: StudentLabeler, overwrite: bool = False) -> dict:
@@ -166,33 +173,28 @@ def ask_teacher(asking: Asking, output: Path, student: StudentLabeler, overwrite
         student (`StudentLabeler`): The student that made them.
         overwrite (`bool`, defaults to `False`): Replace the results of another call.
     """
-    from hf_llambert import calibrate_cascade, cascade, cascade_summary, load_data, read_pool
-    from hf_llambert.pool.cascade import pool_gold
+    from hf_llambert import cascade, cascade_summary, read_pool
+    from hf_llambert.pool.cascade import flat
+    from hf_llambert.pool.cascade_results import pool_answers_of_people
     from hf_llambert.processes import main_process_first, process_state
 
-    labels, below, promise = output / "labels", asking.below, None
+    labels = output / "labels"
+    below: float | dict[str, float] | None = asking.below
+    promises: dict[str, Guarantee] = {}
     state = process_state()
     columns = read_pool(labels, streaming=True).column_names or []
-    found = gold_column(asking.label_column, columns)
-    if asking.target is not None and found not in columns:  # the column of --gold alone
+    found = gold_column(asking.label_column, columns, asking.task)
+    if asking.target is not None and isinstance(found, str) and found not in columns:  # the column of --gold alone
         found = None
     if found is not None:  # before anybody is asked
-        if found not in columns:
+        if isinstance(found, str) and found not in columns:
             raise ValueError(f"Column '{found}' not found in {columns}. Pass another --label_column, or none.")
-        pool_gold(labels, asking.task.labels, found, **asking.reading_pool)
+        pool_answers_of_people(labels, asking.task, found, **_reading(asking.reading_pool))
     with main_process_first():  # the others find the replies in the ledger
         labeler = _labeler(asking, output, student)
         if asking.target is not None and asking.gold is not None:
-            column = asking.label_column or "label"
-            promise = calibrate_cascade(
-                load_data(asking.gold, label_columns=[column], text_column=student.text_column, **asking.form),
-                student,
-                labeler,
-                asking.target,
-                gold_column=column,
-                **asking.reading_gold,
-            )
-            below = promise.threshold
+            promises = _promises(asking, student, labeler, asking.target, asking.gold)
+            below = flat({name: one.threshold for name, one in promises.items()})
         labeler.ledger.close()
     results = cascade(
         labels,
@@ -206,21 +208,42 @@ def ask_teacher(asking: Asking, output: Path, student: StudentLabeler, overwrite
     )
     if not state.is_main_process:
         return results
-    if promise is not None:
-        say(
-            f"below a confidence of {promise.threshold:.4f} the teacher decides, on {promise.share_asked:.1%} of {promise.n:,} "
-            f"gold rows: {promise.accuracy:.1%} of them right, with {promise.confidence:.0%} confidence at least "
-            f"{promise.lower:.1%}"
+    for name, one in promises.items():
+        said = (
+            f"below a confidence of {one.threshold:.4f} the teacher decides, on {one.share_asked:.1%} of {one.n:,} "
+            f"gold rows: {one.accuracy:.1%} of them right, with {one.confidence:.0%} confidence at least "
+            f"{one.lower:.1%}"
         )
+        say(f"{name}: {said}" if name else said)
     for line in [*cascade_summary(results), *reason_lines(results)]:
         say(line)
-    if promise is not None and (results["threshold"] < results["below"] or results["n_failed"]):
-        say(f"so an accuracy of {promise.target:.1%} is not promised")
+    if promises and (results["threshold"] != results["below"] or results["n_failed"]):
+        say(f"so an accuracy of {asking.target:.1%} is not promised")
     say(f"written to {output / 'cascade'}")
     if results["n_asked"] and results["n_abstained"] + results["n_failed"] == results["n_asked"]:
         say("The teacher gave no label to any text; the reasons stand above.", error=True)
         raise typer.Exit(1)
     return results
+
+
+def _reading(given: dict) -> dict:
+    return {"label_map": None, "label_values": "auto", **given}
+
+
+def _promises(
+    asking: Asking, student: StudentLabeler, labeler: LLMLabeler, target: float, gold: str
+) -> dict[str, Guarantee]:
+    """What can be promised of each question, by the gold that was named."""
+    from hf_llambert import calibrate_cascade, calibrate_questions, load_data
+
+    if len(asking.task.parts) > 1:
+        read = label_columns(asking.label_column, asking.task)
+        data = load_data(gold, label_columns=read, text_column=student.text_column, **asking.form)
+        column = gold_column(asking.label_column, data.column_names, asking.task)
+        return calibrate_questions(data, student, labeler, target, gold_column=column, **asking.reading_gold)
+    named = asking.label_column or "label"
+    data = load_data(gold, label_columns=[named], text_column=student.text_column, **asking.form)
+    return {"": calibrate_cascade(data, student, labeler, target, gold_column=named, **asking.reading_gold)}
 
 
 def _labeler(asking: Asking, output: Path, student: StudentLabeler) -> LLMLabeler:
@@ -234,7 +257,7 @@ def _labeler(asking: Asking, output: Path, student: StudentLabeler) -> LLMLabele
         made = read_note(note, {"config": {"task": dict, "teacher": dict}})["config"]
         if made["task"] == asking.task.to_dict() and made["teacher"] == asking.teacher.identity():
             found = saved_calibration(output)
-    if found is None:
+    if found is None and len(asking.task.parts) == 1:
         number = _CALIBRATED_ON if asking.max_asked is None else min(_CALIBRATED_ON, asking.max_asked)
         found = pool_calibration(
             output / "labels", labeler, below=1.0 if asking.below is None else asking.below, number=number

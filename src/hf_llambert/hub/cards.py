@@ -13,7 +13,9 @@ from huggingface_hub import DatasetCard, DatasetCardData, EvalResult, ModelCard,
 from huggingface_hub.repocard_data import eval_results_to_model_index
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from hf_llambert.report.markdown import shown_prompt, summary_rows
+from hf_llambert.quality.report_parts import question_reports
+from hf_llambert.report.kinds import OF_KIND, is_measured, kind_of, more_figures
+from hf_llambert.report.markdown import shown_prompt, summary_head, summary_rows
 from hf_llambert.shown import scrubbed
 from hf_llambert.tasks.spec import TaskSpec
 from hf_llambert.tasks.texts import markdown_text, visible
@@ -21,7 +23,33 @@ from hf_llambert.tasks.texts import markdown_text, visible
 _SECTION = re.compile(r"^<!-- hf_llambert: ([a-z_]+) -->\n(.*?)^<!-- /hf_llambert: \1 -->\n", re.DOTALL | re.MULTILINE)
 _MARKER = re.compile(r"^<!-- /?hf_llambert: [a-z_]+ -->$", re.MULTILINE)
 _OWN = ("license", "size_categories", "annotations_creators", "task_categories")  # facts, which are replaced
-_METRICS = {"accuracy": "Accuracy", "macro_f1": "Macro-F1", "mcc": "Matthews correlation", "ece": "Calibration error"}
+_METRICS = {
+    "choice": {
+        "accuracy": ("accuracy", "Accuracy"),
+        "macro_f1": ("f1", "Macro-F1"),
+        "mcc": ("mcc", "Matthews correlation"),
+        "ece": ("ece", "Calibration error"),
+    },
+    "choices": {
+        "micro_f1": ("f1", "Micro-F1"),
+        "macro_f1": ("f1", "Macro-F1"),
+        "subset_accuracy": ("accuracy", "All labels right"),
+        "ece": ("ece", "Calibration error"),
+    },
+    "scale": {
+        "spearman": ("spearmanr", "Spearman correlation"),
+        "pearson": ("pearsonr", "Pearson correlation"),
+        "mae": ("mae", "Mean absolute error"),
+        "kappa": ("cohen_kappa", "Quadratic kappa of the nearest levels"),
+        "ece": ("ece", "Calibration error"),
+    },
+}
+"""By the kind of a question the figures of a card's metadata, with their type and name there."""
+_FIGURES = {
+    "choice": (("confusion.png", "Confusion matrices"),),
+    "choices": (("labels-student.png", "The student by label"), ("labels-teacher.png", "The teacher by label")),
+    "scale": (("scale.png", "Answers by people's"), ("levels.png", "How often each level is given")),
+}
 
 
 @dataclass(frozen=True)
@@ -89,7 +117,7 @@ def model_card(report: Mapping, publication: Publication, with_dataset: bool = T
         library_name="transformers",
         pipeline_tag="text-classification",
         datasets=[publication.repo_id] if with_dataset else None,
-        metrics=["accuracy", "f1"],
+        metrics=_metric_types(report),
         tags=["hf_llambert", "text-classification"],
         model_name=publication.repo_id.split("/")[-1],
         eval_results=_eval_results(report, publication) or None,
@@ -163,17 +191,60 @@ def merge_cards(
     return f"---\n{data.to_yaml()}\n---\n{text}"
 
 
+def _metric_types(report: Mapping) -> list[str]:
+    kinds = [TaskSpec.from_dict(one["task"]).question.kind for one in question_reports(report).values()]
+    if kinds == ["choice"]:
+        return ["accuracy", "f1"]
+    found = [kind for name in kinds for kind, _ in _METRICS[name].values() if kind != "ece"]
+    return list(dict.fromkeys(found))
+
+
+def _seen(report: Mapping) -> list[dict]:
+    """What the cards show of each question; of an only one it has no name."""
+    out = []
+    for name, one in question_reports(report).items():
+        task = TaskSpec.from_dict(one["task"])
+        question = task.question
+        measured = any(is_measured(one[who]) for who in ("teacher", "student"))
+        begin = f"{name}-" if name else ""
+        drawn = [(f"{begin}{file}", alt) for file, alt in _FIGURES[question.kind]] if measured else []
+        if measured and (one["student"] or one["teacher"]).get("reliability"):
+            drawn.append((f"{begin}calibration.png", "Accuracy against confidence"))
+        missing = {f"labels-{who}.png" for who in ("student", "teacher") if not is_measured(one[who])}
+        out.append(
+            {
+                "name": name,
+                "kind": question.kind,
+                "report": one,
+                "task": task,
+                "note": OF_KIND[question.kind].note(question),
+                "more": {
+                    who: more_figures(kind_of(task), one[who])
+                    for who in ("teacher", "student")
+                    if is_measured(one[who])
+                },
+                "figures": [pair for pair in drawn if pair[0].removeprefix(begin) not in missing],
+                "meanings": [pair for pair in zip(task.labels, task.descriptions, strict=True) if pair[1]],
+            }
+        )
+    return out
+
+
 def _render(
     template: str, data: DatasetCardData | ModelCardData, report: Mapping, publication: Publication, **more: object
 ) -> str:
     report = cast(Mapping, scrubbed(report))
     task = TaskSpec.from_dict(report["task"])
     page = _environment().get_template(template)
+    seen = _seen(report)
     body = page.render(
         report=report,
         task=task,
-        meanings=[pair for pair in zip(task.labels, task.descriptions, strict=True) if pair[1]],
+        seen=seen,
+        several=len(seen) > 1,
+        measured={who: any(is_measured(one["report"][who]) for one in seen) for who in ("teacher", "student")},
         prompt=shown_prompt(task),
+        head=summary_head(report),
         rows=summary_rows(report),
         to=publication,
         commands=list(dict.fromkeys(m["command"] for m in report["made"].values() if m["command"])),
@@ -202,27 +273,27 @@ def _environment() -> Environment:
 
 
 def _eval_results(report: Mapping, publication: Publication) -> list[EvalResult]:
-    student = report["student"]
-    if student.get("accuracy") is None:
-        return []
-    source = student["source"]
-    name = re.sub(r"[^a-z0-9]+", "-", source.lower()).strip("-") or "held-out"
-    common: dict = {
-        "task_type": "text-classification",
-        "task_name": "Text classification",
-        "dataset_type": publication.source_datasets[0] if publication.source_datasets else name,
-        "dataset_name": f"{source} ({student['n']:,} texts with gold labels)",
-    }
-    return [
-        EvalResult(
-            metric_type="f1" if key == "macro_f1" else key,
-            metric_name=label,
-            metric_value=round(student[key], 4),
-            **common,
-        )
-        for key, label in _METRICS.items()
-        if student.get(key) is not None
-    ]
+    out = []
+    for question, seen in question_reports(report).items():
+        student = seen["student"]
+        if not is_measured(student):
+            continue
+        source = student["source"]
+        name = re.sub(r"[^a-z0-9]+", "-", source.lower()).strip("-") or "held-out"
+        common: dict = {
+            "task_type": "text-classification",
+            "task_name": "Text classification",
+            "dataset_type": publication.source_datasets[0] if publication.source_datasets else name,
+            "dataset_name": f"{source} ({student['n']:,} texts with gold labels)",
+        }
+        if question:
+            common |= {"dataset_config": question, "dataset_name": f"{question}: {common['dataset_name']}"}
+        out += [
+            EvalResult(metric_type=kind, metric_name=label, metric_value=round(student[key], 4), **common)
+            for key, (kind, label) in _METRICS[TaskSpec.from_dict(seen["task"]).question.kind].items()
+            if student.get(key) is not None
+        ]
+    return out
 
 
 def _merged(old: RepoCard, new: RepoCard) -> dict:

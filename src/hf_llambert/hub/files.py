@@ -12,11 +12,13 @@ from datasets import Dataset, Features
 
 from hf_llambert.annotation.published import ANNOTATION_FILE
 from hf_llambert.annotation.silver import select_silver
-from hf_llambert.data import STAGE_FILE
-from hf_llambert.notes import Shape, read_note, read_stage
+from hf_llambert.data import STAGE_FILE, class_names
+from hf_llambert.misfits import Shape
+from hf_llambert.notes import read_note, read_stage
 from hf_llambert.pool.labelled import run_labels
 from hf_llambert.reading.saved import read_annotated
 from hf_llambert.shown import scrubbed, scrubbed_reason
+from hf_llambert.tasks.parts import GOLD
 from hf_llambert.tasks.spec import TaskSpec
 from hf_llambert.training.inputs import TRAINING_FILE
 from hf_llambert.training.train import ADAPTER_FOLDER, SILVER_FILE
@@ -34,7 +36,7 @@ _MODEL_FILES = (
 )
 _MORE_MODEL_FILES = ("vocab.*", "merges.txt", "added_tokens.json", "*.model", "*.jinja", TRAINING_FILE)
 _PUBLISHED: Shape = {
-    "config": {"gold_column": (str, None), "teacher": object},
+    "config": {"gold_column": object, "teacher": object},
     "results": {"settings": dict},
     "made": {"hf_llambert": str},
 }
@@ -100,29 +102,47 @@ def dataset_configs(run: Path, gold: bool, partial: bool = False) -> dict[str, D
         ValueError: The labels of two of them differ, or the pool is not labelled to its end.
     """
     config = _annotated(run)["config"]
-    task, gold_column = TaskSpec.from_dict(config["task"]), config.get("gold_column")
-    reasons = ("llm_reason", *(f"{member}_reason" for member in config.get("members", {})))
+    task = TaskSpec.from_dict(config["task"])
+    own = {name or GOLD for name in task.parts}
+    reasons = tuple(
+        f"{prefix(part, who)}_reason" for who in ("llm", *config.get("members", {})) for part in task.parts
+    )
     annotated = read_annotated(run, config)
     if (run / "student" / SILVER_FILE).is_file():
         silver = Dataset.from_parquet(str(run / "student" / SILVER_FILE))
     else:
         silver, _ = select_silver(annotated, task)
-    hidden = frozenset() if gold else frozenset({"gold_label", "label", gold_column} - {None})
+    people = {GOLD, *own, *(f"gold_{name}" for name in own), *gold_names(config.get("gold_column"))}
+    hidden = frozenset() if gold else frozenset(people)
     configs: dict[str, Dataset | PoolLabels] = {"annotations": annotated, "silver": silver}
     labels = _pool_labels(run, partial, hidden, reasons)
     if labels is not None:
         configs["labels"] = labels
     for name, data in configs.items():
-        column = {"annotations": "llm_label", "silver": "label", "labels": "student_label"}[name]
-        names = tuple(data.features[column].names)
-        if names != task.labels:
-            raise ValueError(
-                f"The {name} have the labels {list(names)}, the task of the annotations has {list(task.labels)}: they are not of "
-                f"one run. Label again with this run's student."
-            )
-        if isinstance(data, Dataset):  # the label of silver is the teacher's
-            configs[name] = published(data, hidden - {"label"} if name == "silver" else hidden, reasons)
+        for part, one in task.parts.items():
+            ends = {"annotations": prefix(part), "silver": "", "labels": prefix(part, "student")}
+            column = f"{ends[name]}_{one.question.answer_column}" if ends[name] else part or GOLD
+            names = class_names(data.features[column])
+            if names and tuple(names) != one.labels:
+                raise ValueError(
+                    f"The {name} have the labels {names}, the task of the annotations has {list(one.labels)}: they are not of "
+                    f"one run. Label again with this run's student."
+                )
+        if isinstance(data, Dataset):  # the answers of silver are the teacher's
+            configs[name] = published(data, hidden - own if name == "silver" else hidden, reasons)
     return configs
+
+
+def prefix(part: str, who: str = "llm") -> str:
+    """The beginning of the names of columns of answers to a question."""
+    return f"{who}_{part}" if part else who
+
+
+def gold_names(column: object) -> list[str]:
+    """The columns of people's labels, as a note has them."""
+    if isinstance(column, Mapping):
+        return [name for one in column.values() for name in gold_names(one)]
+    return [str(one) for one in column] if isinstance(column, list) else [column] if isinstance(column, str) else []
 
 
 def _pool_labels(run: Path, partial: bool, hidden: frozenset[str], reasons: tuple[str, ...]) -> PoolLabels | None:
@@ -199,12 +219,19 @@ def annotation_note(run: Path) -> bytes:
         "task": config["task"],
         "teacher": results["settings"],
         "identity": config["teacher"],
-        "calibration": results["calibration"],
+        "calibration": _calibrations(results),
         "text_column": config["text_column"],
         **({"members": members} if (members := _members(config, results)) else {}),
         "hf_llambert": stage["made"]["hf_llambert"],
     }
     return (json.dumps(scrubbed(note), indent=2, ensure_ascii=False) + "\n").encode("utf-8", "replace")
+
+
+def _calibrations(results: Mapping) -> dict | None:
+    """The calibration of the only question, or those of several by their names."""
+    if "questions" not in results:
+        return results["calibration"]
+    return {name: one.get("calibration") for name, one in results["questions"].items()}
 
 
 def _members(config: dict, results: dict) -> dict[str, dict]:
@@ -213,7 +240,7 @@ def _members(config: dict, results: dict) -> dict[str, dict]:
             "task": member["task"],
             "identity": member["teacher"],
             "teacher": results["members"][name]["settings"],
-            "calibration": results["members"][name]["calibration"],
+            "calibration": _calibrations(results["members"][name]),
         }
         for name, member in config.get("members", {}).items()
     }

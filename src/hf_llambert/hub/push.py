@@ -22,6 +22,7 @@ from hf_llambert.notes import ANY, read_stage
 from hf_llambert.quality.gate import refuse_missed
 from hf_llambert.report.report import write_report
 from hf_llambert.tasks.logs import get_logger
+from hf_llambert.tasks.spec import TaskSpec
 from hf_llambert.tasks.texts import TextColumn, column_names
 
 logger = get_logger(__name__)
@@ -82,6 +83,10 @@ def push_run(
     return out
 
 
+_BY_NUMBER = ("scale",)
+"""Kinds of questions of which one logit may be the answer."""
+
+
 @dataclass(frozen=True)
 class _Plan:
     """A run that was read and checked for publication."""
@@ -115,6 +120,8 @@ class _Plan:
             raise ValueError(f"Expected a name such as our-team/reviews, got '{publication.repo_id}'.")
         if space and student is None:
             raise ValueError(f"A demo needs a student, and '{run}' has none. Run hf-llambert train first.")
+        if space and len(TaskSpec.from_dict(first["config"]["task"]).parts) > 1:
+            raise ValueError("A demo asks one question, and this task has several. Publish without one (--space).")
         if space and len(column_names(first["config"]["text_column"])) > 1:
             raise ValueError(
                 "A demo shows one text, and this task shows several fields. Publish without one (--space)."
@@ -126,10 +133,11 @@ class _Plan:
             report["left_out"].pop("labels", None)  # part of a pool: it is not in the figures, but it is published
         if student is not None:
             names = read_note(run / "student" / "config.json", {"id2label": {ANY: str}})["id2label"]
-            labels = [names.get(str(i)) for i in range(len(names))]
-            if labels != report["task"]["labels"]:
+            task = TaskSpec.from_dict(report["task"])
+            labels, ways = [names.get(str(i)) for i in range(len(names))], logit_names(task)
+            if labels not in ways:
                 raise ValueError(
-                    f"The student has the labels {labels}, the annotated dataset {report['task']['labels']}: they are not "
+                    f"The student has the labels {labels}, the annotated dataset {ways[0]}: they are not "
                     f"of one run. Train a student on this dataset, or publish the run that it belongs to."
                 )
         if annotated and "settings" not in report["teacher"]:
@@ -167,6 +175,17 @@ class _Plan:
                 configs["labels"]["partial"] = self.labels.partial
             return dataset_card(self.report, self.publication, configs)
         return model_card(self.report, self.publication, "dataset" in self.kinds) if kind == "model" else None
+
+
+def logit_names(task: TaskSpec) -> list[list[str]]:
+    """What the logits of a student of a task may be called: those of a scale one by one, or a single one of its number."""
+    found: list[list[str]] = [[]]
+    for name, one in task.parts.items():
+        question = one.question
+        ways = [[f"{name}: {label}" if name else label for label in question.labels]]
+        ways += [[name or question.name]] if question.kind in _BY_NUMBER else []
+        found = [[*before, *way] for before in found for way in ways]
+    return found
 
 
 def _check_access(api: HfApi, plan: _Plan, public: bool, create_pr: bool) -> None:

@@ -12,7 +12,7 @@ from datasets import Dataset
 from huggingface_hub import SpaceCardData
 
 from hf_llambert.hub.cards import Publication
-from hf_llambert.report.markdown import summary_rows
+from hf_llambert.report.markdown import summary_head, summary_rows
 from hf_llambert.tasks.texts import markdown_text
 
 _EXAMPLES = 6
@@ -65,7 +65,8 @@ def space_files(
 
 def _figures(report: Mapping) -> str:
     rows = "".join(f"| {markdown_text(who)} | {accuracy} | {f1} |\n" for who, accuracy, f1, _ in summary_rows(report))
-    return f"| | accuracy (95 % interval) | macro-F1 |\n|---|---|---|\n{rows}"
+    _, main, second, _ = summary_head(report)
+    return f"| | {main} | {second} |\n|---|---|---|\n{rows}"
 
 
 def _examples(annotated: Dataset, labels: list[str], text_column: str) -> list[dict]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -13,28 +11,24 @@ import pyarrow.parquet as pq
 from datasets import Features
 from numpy.typing import NDArray
 
-from hf_llambert.annotation.calibration import Calibration, batch_calibration, uncalibrated
+from hf_llambert.annotation.calibration import Calibration, calibration_of, uncalibrated
 from hf_llambert.annotation.labelers import LLMLabeler
 from hf_llambert.annotation.turns import asking_turn
-from hf_llambert.data import STAGE_FILE, claim_stage, note_stage, stage_results
-from hf_llambert.intervals import paired_bootstrap, wilson_interval
+from hf_llambert.data import STAGE_FILE, claim_stage, class_names, note_stage, stage_results
+from hf_llambert.gold import GoldColumns, LabelMap, Reading, refuse_unknown_question
 from hf_llambert.notes import CASCADED, empty_shape
-from hf_llambert.pool.cascade_shards import (
-    WINDOW,
-    CascadeShard,
-    cascade_shards,
-    groups,
-    written_gold,
-)
+from hf_llambert.pool.cascade_results import cascade_results, pool_answers_of_people
+from hf_llambert.pool.cascade_shards import WINDOW, cascade_shards, groups, student_prefix
 from hf_llambert.pool.guarantee import check_labels
 from hf_llambert.pool.labelled import labels_identity
 from hf_llambert.pool.manifest import shard_files
 from hf_llambert.processes import process_state, wait_for_everyone
 from hf_llambert.progress import progress_bar
-from hf_llambert.tasks.questions import ABSTAIN, LabelValues, gold_reading, label_meanings, value_key
+from hf_llambert.tasks.questions import gold_reading
+from hf_llambert.tasks.spec import TaskSpec
 from hf_llambert.tasks.texts import column_names
 
-_STUDENT = ("student_label", "student_confidence", "student_scores")
+_STUDENT = ("confidence", "scores")  # beside the answers
 
 
 def cascade(
@@ -42,11 +36,11 @@ def cascade(
     labeler: LLMLabeler,
     output: str | Path,
     *,
-    below: float,
+    below: float | Mapping[str, float],
     max_asked: int | None = None,
-    gold_column: str | None = None,
-    label_map: Mapping[str, str] | None = None,
-    label_values: LabelValues = "auto",
+    gold_column: GoldColumns = None,
+    label_map: LabelMap | None = None,
+    label_values: Reading = "auto",
     overwrite: bool = False,
     show_progress: bool = True,
 ) -> dict:
@@ -57,6 +51,9 @@ def cascade(
     where the teacher was not asked), `cascade_label` (the teacher's label where it gave one, else the student's) and
     `cascade_source` (`student` or `teacher`). A shard is written whole or not at all.
 
+    Of several questions a text goes to the teacher when the student is unsure of **any**; it answers all, and where the student
+    was sure enough of one its own answer to that stays (`cascade_NAME_label`, `cascade_NAME_source`, ...).
+
     Replies are in the labeler's ledger before a shard is written. The same call again asks only what is missing; rows
     that failed keep the student's label and are asked about again. Under `accelerate launch` each process takes its share
     of the shards.
@@ -66,10 +63,12 @@ def cascade(
         labeler (`LLMLabeler`): Task, teacher, ledger and calibration. Scores mean little without a calibration; see
             [`pool_calibration`].
         output (`str` or `Path`): Where the shards go.
-        below (`float`): Rows with a student's confidence below this are asked about; see [`calibrate_cascade`] for one
-            that keeps a promise. Rows without a usable text never are.
-        max_asked (`int`, *optional*): Most rows to ask about: those that the student is least sure of, the earlier of
-            equals. Memory is needed for the column of confidences alone.
+        below (`float` or `Mapping[str, float]`): Rows with a student's confidence below this are asked about; of several
+            questions below any of theirs, by name or one for all. See [`calibrate_cascade`] for one that keeps a promise.
+            Rows without a usable text never are.
+        max_asked (`int`, *optional*): Most rows to ask about: those that the student is least sure of (of several questions:
+            whose confidence is furthest below its threshold), the earlier of equals. Memory is needed for the columns of
+            confidences alone.
         gold_column (`str`, *optional*): People's labels, to measure what was bought. Used for nothing else.
         label_map (`Mapping[str, str]`, *optional*): What other labels of that column are in the task; see [`with_gold`].
         label_values (`str`, defaults to `"auto"`): What that column holds: `names`, `ids` or `ids_from_1`.
@@ -90,7 +89,8 @@ def cascade(
         FileNotFoundError: `labels` holds no shards.
         ValueError: The student has other labels than the task, a column is missing or taken, or an argument is wrong.
     """
-    if not 0 <= below <= 1 or (max_asked is not None and max_asked < 0):
+    bounds = thresholds(below, labeler.task)
+    if not all(0 <= one <= 1 for one in bounds.values()) or (max_asked is not None and max_asked < 0):
         raise ValueError(f"Expected below from 0 to 1 and max_asked of 0 or more, got {below} and {max_asked}.")
     files = shard_files(labels)
     _check_columns(files[0], labeler, gold_column)
@@ -98,7 +98,7 @@ def cascade(
         "labels": labels_identity(files),
         "task": labeler.task.to_dict(),
         "teacher": labeler.teacher.identity(),
-        "calibration": dataclasses.asdict(labeler.calibration),
+        "calibration": _noted(labeler),
         "text_column": labeler.text_column,
         "below": below,
         "max_asked": max_asked,
@@ -107,7 +107,7 @@ def cascade(
     }
     gold = None
     if gold_column is not None:  # before anything is claimed or paid for
-        gold = (gold_column, pool_gold(labels, labeler.task.labels, gold_column, label_map, label_values))
+        gold = pool_answers_of_people(labels, labeler.task, gold_column, label_map, label_values)
     state, output = process_state(), Path(output)
     with asking_turn([labeler], output) if state.is_main_process else nullcontext():
         if state.is_main_process:
@@ -121,14 +121,14 @@ def _in_turn(
     labeler: LLMLabeler,
     output: Path,
     config: dict,
-    gold: tuple[str, Mapping[tuple[str, object], int]] | None,
+    gold: Mapping[str, list] | None,
     show_progress: bool,
 ) -> dict:
     """As [`cascade`], with its arguments in `config` and what gold means."""
-    state, below, max_asked = process_state(), config["below"], config["max_asked"]
+    state, max_asked, task = process_state(), config["max_asked"], labeler.task
+    bounds = thresholds(config["below"], task)
     done = stage_results(output, config, (CASCADED, empty_shape))
-    confidence = _confidences(files)
-    chosen, threshold = choose_rows(confidence, below, max_asked)
+    chosen, threshold = choose_texts(_confidences(files, task), bounds, max_asked)
     shards = list(cascade_shards(files, output, chosen))
     finished = [shard.finished() for shard in shards]
     wait_for_everyone()  # all have looked before one writes
@@ -142,11 +142,12 @@ def _in_turn(
         for group in groups(mine):
             _ask([text for shard in group for text in shard.texts(labeler.text_column)], labeler, progress)
             for shard in group:
-                shard.write(labeler)
+                shard.write(labeler, bounds)
     labeler.ledger.close()  # so that the main process, maybe on another machine, finds all of it in the files
     wait_for_everyone()
     if state.is_main_process:
-        note_stage(output, config, _results(shards, labeler, gold) | {"below": below, "threshold": threshold})
+        noted_bounds = {"below": flat(bounds), "threshold": flat(threshold)}
+        note_stage(output, config, cascade_results(shards, labeler, gold) | noted_bounds)
         for litter in output.glob(".part-*"):
             litter.unlink()
     wait_for_everyone()
@@ -154,29 +155,6 @@ def _in_turn(
     if not noted:
         raise RuntimeError(f"The main process did not finish '{output}'. Its error is above; the replies are kept.")
     return noted
-
-
-def pool_gold(
-    labels: str | Path,
-    names: Sequence[str],
-    column: str,
-    label_map: Mapping[str, str] | None = None,
-    label_values: LabelValues = "auto",
-) -> dict[tuple[str, object], int]:
-    """
-    What each value of people's labels in a labelled pool is, decided by all its shards; see [`label_meanings`].
-
-    Raises:
-        ValueError: The values fit two readings, or none.
-    """
-    values = {value_key(value): value for file in shard_files(labels) for value in written_gold(file, column)}
-    try:
-        return label_meanings(values.values(), names, column, label_map, label_values)
-    except ValueError as error:
-        raise ValueError(
-            f"People's labels of the pool: {error} Or measure by none: gold_column=None (--label_column none, with "
-            f"--guarantee --label_column and the name of another column)."
-        ) from error
 
 
 def choose_rows(
@@ -192,6 +170,51 @@ def choose_rows(
     chosen = confidence < surest
     chosen[np.flatnonzero(confidence == surest)[: max_asked - int(chosen.sum())]] = True
     return chosen, float(surest)
+
+
+def thresholds(below: float | Mapping[str, float], task: TaskSpec) -> dict[str, float]:
+    """
+    The threshold of each question, by the names of [`TaskSpec.parts`], from one for all or one for each by name.
+
+    Raises:
+        ValueError: A name is no question's, or a question has none.
+    """
+    if not isinstance(below, Mapping):
+        return dict.fromkeys(task.parts, below)
+    given = {"" if "" in task.parts and name == task.question.name else name: one for name, one in below.items()}
+    for name in given:
+        if name not in task.parts:
+            refuse_unknown_question(name, task)
+    lacking = [name for name in task.parts if name not in given]
+    if lacking:
+        raise ValueError(f"below has no threshold of {', '.join(lacking)}; got {dict(below)}. Give 0 to ask never.")
+    return {name: float(given[name]) for name in task.parts}
+
+
+def flat(by_part: Mapping[str, float]) -> float | dict[str, float]:
+    """The only value of a task of one question; those of several by name."""
+    return by_part[""] if list(by_part) == [""] else dict(by_part)
+
+
+def choose_texts(
+    confidence: Mapping[str, NDArray[np.float32]], below: Mapping[str, float], max_asked: int | None
+) -> tuple[NDArray[np.bool_], dict[str, float]]:
+    """Which texts to ask about, and the threshold of each question that this comes to; see [`choose_rows`]."""
+    if list(confidence) == [""]:
+        chosen, threshold = choose_rows(confidence[""], below[""], max_asked)
+        return chosen, {"": threshold}
+    margins = np.stack([np.float32(below[name]) - sure for name, sure in confidence.items()])
+    most = np.where(np.isnan(margins), -np.inf, margins).max(0)  # how far below, in the question that is furthest
+    chosen = most > 0
+    if max_asked is None or chosen.sum() <= max_asked:
+        return chosen, dict(below)
+    if not max_asked:
+        return np.zeros_like(chosen), dict.fromkeys(below, 0.0)
+    order = np.argsort(-most, kind="stable")[:max_asked]
+    chosen = np.zeros_like(chosen)
+    chosen[order] = True
+    cut = float(most[order[-1]])
+    return chosen, {name: max(float(one) - cut, 0.0) for name, one in below.items()}
 
 
 def pool_calibration(
@@ -210,23 +233,39 @@ def pool_calibration(
     Returns:
         `Calibration`: None at all where the teacher gives no scores.
     """
-    none = uncalibrated(labeler.task.num_labels)
+    if len(labeler.task.parts) > 1:
+        raise ValueError(
+            f"Task '{labeler.task.name}' has several questions, and a calibration is of one. Annotate a sample first: "
+            f"saved_calibration has one for each."
+        )
+    none = uncalibrated(labeler.task.num_labels, labeler.task.question.kind)
     if labeler.teacher.mode != "score":
         return none
     files = shard_files(labels)
     _check_columns(files[0], labeler, None)
-    chosen, _ = choose_rows(_confidences(files), below, number)
+    chosen, _ = choose_rows(_confidences(files, labeler.task)[""], below, number)
     texts = [text for shard in cascade_shards(files, Path(), chosen) for text in shard.texts(labeler.text_column)]
     turn = asking_turn([labeler]) if process_state().is_main_process else nullcontext()
     with turn, progress_bar("calibrating", len(texts), show_progress) as progress:
         replies = labeler.replies(texts, progress=progress)
     scores = [s for text in texts if isinstance(text, str) and (s := replies[text].scores) is not None]
-    return batch_calibration(scores) if scores else none
+    return (calibration_of("batch", labeler.task.question, scores) if scores else none) or none
 
 
-def _check_columns(first: Path, labeler: LLMLabeler, gold_column: str | None) -> None:
+def _noted(labeler: LLMLabeler) -> dict:
+    """The calibration as the note has it; of several questions by name."""
+    found = {name: one.to_dict() for name, one in labeler.calibrations.items()}
+    return found[""] if list(found) == [""] else found
+
+
+def _check_columns(first: Path, labeler: LLMLabeler, gold_column: GoldColumns) -> None:
     schema = pq.read_schema(first)
-    missing = [name for name in _STUDENT if name not in schema.names]
+    wanted = [
+        f"{student_prefix(part)}_{end}"
+        for part, one in labeler.task.parts.items()
+        for end in (*one.question.own_features(), *_STUDENT)
+    ]
+    missing = [name for name in wanted if name not in schema.names]
     if missing:
         raise ValueError(f"Columns {missing} not found in '{first}'. Pass the folder that label_pool wrote.")
     lacking = [name for name in column_names(labeler.text_column) if name not in schema.names]
@@ -235,12 +274,17 @@ def _check_columns(first: Path, labeler: LLMLabeler, gold_column: str | None) ->
             f"Column '{lacking[0]}' not found in {schema.names}. Label the pool so that its text is kept, or pass "
             f"text_column=... to the labeler."
         )
-    if gold_column is not None and gold_column not in schema.names:
+    if isinstance(gold_column, str) and gold_column not in schema.names:
         raise ValueError(f"Column '{gold_column}' not found in {schema.names}. Pass gold_column=... .")
     taken = [name for name in schema.names if name.startswith(("llm_", "cascade_"))]
     if taken:
         raise ValueError(f"The labels have the columns {taken} already. Label the pool without keeping them.")
-    check_labels(getattr(Features.from_arrow_schema(schema)["student_label"], "names", ()), labeler)
+    features = Features.from_arrow_schema(schema)
+    for part, one in labeler.task.parts.items():
+        for end in one.question.own_features():
+            names = class_names(features[f"{student_prefix(part)}_{end}"])
+            if names or not part:
+                check_labels(names or one.labels, labeler, part)
 
 
 def _claim(output: Path, config: Mapping[str, object], overwrite: bool) -> None:
@@ -254,14 +298,21 @@ def _claim(output: Path, config: Mapping[str, object], overwrite: bool) -> None:
         claim_stage(output, config, overwrite)
 
 
-def _confidences(files: Sequence[Path]) -> NDArray[np.float32]:
-    """The student's confidence in each row; NaN where it has no label."""
-    parts = []
-    for path in files:
-        table = pq.ParquetFile(path).read(columns=["student_label", "student_confidence"])
-        label = table["student_label"].fill_null(ABSTAIN).to_numpy()
-        parts.append(np.where(label == ABSTAIN, np.float32("nan"), table["student_confidence"].to_numpy()))
-    return np.concatenate(parts).astype(np.float32)
+def _confidences(files: Sequence[Path], task: TaskSpec) -> dict[str, NDArray[np.float32]]:
+    """The student's confidence in each row, by question; NaN where it has no answer."""
+    out = {}
+    for part, one in task.parts.items():
+        answers, sure = f"{student_prefix(part)}_{one.question.answer_column}", f"{student_prefix(part)}_confidence"
+        nothing = one.question.missing
+        found = []
+        for path in files:
+            table = pq.ParquetFile(path).read(columns=[answers, sure])
+            there = table[answers].is_valid().to_numpy()
+            if nothing is not None:
+                there &= table[answers].fill_null(nothing).to_numpy() != nothing
+            found.append(np.where(there, table[sure].to_numpy(), np.float32("nan")))
+        out[part] = np.concatenate(found).astype(np.float32)
+    return out
 
 
 def _ask(texts: Sequence[object], labeler: LLMLabeler, progress: Callable[[int], None]) -> None:
@@ -276,82 +327,3 @@ def _ask(texts: Sequence[object], labeler: LLMLabeler, progress: Callable[[int],
 
         labeler.replies(window, progress=tell)
         progress(len(window) - told)  # repeated texts
-
-
-def _results(
-    shards: Sequence[CascadeShard],
-    labeler: LLMLabeler,
-    gold_meanings: tuple[str, Mapping[tuple[str, object], int]] | None,
-) -> dict:
-    """The counts and figures, from what was written: a lost row must show."""
-    names = ["student_label", "llm_label", "llm_status", "llm_reason", "cascade_label"]
-    reasons: Counter[str] = Counter()
-    counts = dict.fromkeys(("n", "n_asked", "n_changed", "n_abstained", "n_failed"), 0)
-    seconds, tokens = _spent(shards, labeler)
-    right: list[NDArray[np.bool_]] = []
-    for shard in shards:
-        table = pq.ParquetFile(shard.target).read(columns=names)
-        if table.num_rows != len(shard.asked):
-            raise RuntimeError(
-                f"'{shard.target}' holds {table.num_rows:,} rows, expected {len(shard.asked):,}. Remove it and run again."
-            )
-        student, decided = (table[name].fill_null(ABSTAIN).to_numpy() for name in ("student_label", "cascade_label"))
-        status = table["llm_status"].to_pylist()
-        counts["n"] += len(student)
-        counts["n_asked"] += shard.n_asked
-        counts["n_changed"] += int((student != decided).sum())
-        counts["n_abstained"] += status.count("abstained")
-        counts["n_failed"] += status.count("failed")
-        reasons.update(reason for reason in table["llm_reason"].to_pylist() if reason)
-        if gold_meanings is not None:
-            column, meanings = gold_meanings
-            gold = np.array([meanings[value_key(value)] for value in shard.gold(column)])
-            known = (gold != ABSTAIN) & (student != ABSTAIN)
-            right.append(np.stack([student == gold, decided == gold, shard.asked])[:, known])
-    return {
-        **counts,
-        "seconds": seconds,
-        "input_tokens": tokens[0],
-        "output_tokens": tokens[1],
-        "reasons": dict(reasons),
-        "gold": _bought(np.concatenate(right, axis=1)) if right else None,
-    }
-
-
-def _spent(shards: Sequence[CascadeShard], labeler: LLMLabeler) -> tuple[float, tuple[int, int]]:
-    """Seconds, and tokens in and out, of asking about all texts of the pool, each counted once."""
-    seconds, given, written = 0.0, 0, 0
-    seen: set[int] = set()
-    for group in groups(shards):
-        texts = {
-            hash(text): text for shard in group for text in shard.texts(labeler.text_column) if isinstance(text, str)
-        }
-        took, tokens = labeler.spent([text for key, text in texts.items() if key not in seen])
-        seconds, given, written = seconds + took, given + tokens[0], written + tokens[1]
-        seen |= texts.keys()
-    return seconds, (given, written)
-
-
-def _bought(right: NDArray[np.bool_]) -> dict | None:
-    """Figures of rows with gold: whether the student is right, whether the cascade is, whether it was asked about."""
-    student, both, asked = right
-    if not len(asked):
-        return None
-    out: dict[str, dict | None] = {}
-    for name, rows in (("all", np.ones_like(asked)), ("asked", asked)):
-        if not rows.any():
-            out[name] = None
-            continue
-        value, low, high = paired_bootstrap(both[rows], student[rows])
-        out[name] = {
-            "n": int(rows.sum()),
-            "student": _accuracy(student[rows]),
-            "cascade": _accuracy(both[rows]),
-            "difference": {"value": value, "low": low, "high": high},
-        }
-    return out
-
-
-def _accuracy(right: NDArray[np.bool_]) -> dict[str, float]:
-    low, high = wilson_interval(int(right.sum()), len(right))
-    return {"value": float(right.mean()), "low": low, "high": high}

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from datasets import ClassLabel, Dataset, Features, Value
+from datasets import Features, Value
 from numpy.typing import NDArray
 
 from hf_llambert.annotation.labelers import LLMLabeler
-from hf_llambert.data import named_values
 from hf_llambert.pool.sources import table_texts
-from hf_llambert.tasks.questions import ABSTAIN
+from hf_llambert.tasks.question import Question
 from hf_llambert.tasks.texts import TextColumn, column_names
 from hf_llambert.whole import whole_file
 
 WINDOW = 4096
 """Rows in memory; texts that the teacher sorts by length together."""
+
+
+Below = Mapping[str, float]
+"""By question the confidence below which a text goes to the teacher."""
 
 
 @dataclass(frozen=True)
@@ -40,8 +43,12 @@ class CascadeShard:
         """Whether it is written, and no row of it is to be asked about again."""
         if not self.target.is_file():
             return False
-        status = pq.ParquetFile(self.target).read(columns=["llm_status"])["llm_status"]
-        return len(status) == len(self.asked) and "failed" not in status.unique().to_pylist()
+        file = pq.ParquetFile(self.target)
+        names = [name for name in file.schema_arrow.names if name.startswith("llm_") and name.endswith("_status")]
+        found = [file.read(columns=[name])[name] for name in names]
+        return bool(found) and all(
+            len(status) == len(self.asked) and "failed" not in status.unique().to_pylist() for status in found
+        )
 
     def texts(self, column: TextColumn) -> list[object]:
         """The texts to ask about."""
@@ -52,17 +59,13 @@ class CascadeShard:
             out += table_texts(table.filter(pa.array(asked)), column)
         return out
 
-    def gold(self, column: str) -> list[object]:
-        """People's labels, as they are written."""
-        return written_gold(self.source, column)
-
-    def write(self, labeler: LLMLabeler) -> None:
+    def write(self, labeler: LLMLabeler, below: Below) -> None:
         """Write it with the columns of the teacher, which are in the ledger, and of the cascade."""
         with pq.ParquetFile(self.source) as source:
             schema = _output_schema(source.schema_arrow, labeler)
         with whole_file(self.target) as part, pq.ParquetWriter(part, schema, compression="zstd") as writer:
             for table, asked in self._windows():
-                writer.write_table(_decided(table, asked, labeler, schema))
+                writer.write_table(_decided(table, asked, labeler, schema, below))
 
     def _windows(self, columns: list[str] | None = None) -> Iterator[tuple[pa.Table, NDArray[np.bool_]]]:
         with pq.ParquetFile(self.source) as source:
@@ -70,11 +73,6 @@ class CascadeShard:
             for batch in source.iter_batches(WINDOW, columns=columns):
                 yield pa.Table.from_batches([batch]), self.asked[at : at + batch.num_rows]
                 at += batch.num_rows
-
-
-def written_gold(file: Path, column: str) -> list[object]:
-    """People's labels of one shard, as they are written."""
-    return named_values(Dataset(pq.ParquetFile(file).read(columns=[column])), column)
 
 
 def cascade_shards(files: Sequence[Path], output: Path, chosen: NDArray[np.bool_]) -> Iterator[CascadeShard]:
@@ -98,9 +96,18 @@ def groups(shards: Sequence[CascadeShard]) -> Iterator[list[CascadeShard]]:
         yield group
 
 
+def student_prefix(part: str, who: str = "student") -> str:
+    """The beginning of the names of the columns of answers to a question."""
+    return f"{who}_{part}" if part else who
+
+
 def own_features(labeler: LLMLabeler) -> Features:
     """The columns that a cascade adds."""
-    decided = {"cascade_label": ClassLabel(names=list(labeler.task.labels)), "cascade_source": Value("string")}
+    decided: dict[str, object] = {}
+    for part, one in labeler.task.parts.items():
+        begin = student_prefix(part, "cascade")
+        decided |= {f"{begin}_{end}": feature for end, feature in one.question.own_features().items()}
+        decided[f"{begin}_source"] = Value("string")
     return Features({**labeler.features(), **decided})
 
 
@@ -110,18 +117,43 @@ def _output_schema(source: pa.Schema, labeler: LLMLabeler) -> pa.Schema:
     return pa.schema([*source, *own.arrow_schema], metadata)
 
 
-def _decided(table: pa.Table, asked: NDArray[np.bool_], labeler: LLMLabeler, schema: pa.Schema) -> pa.Table:
+def is_below(table: pa.Table, below: Below, question: Question, part: str) -> NDArray[np.bool_]:
+    """Rows of which the student's answer to a question is less sure than its threshold; not those without an answer."""
+    begin = student_prefix(part)
+    there = np.array([question.is_answer(answer) for answer in _answers(table, begin, question)], dtype=bool)
+    sure = table[f"{begin}_confidence"].to_numpy().astype(np.float32)
+    return there & (sure < np.float32(below[part]))
+
+
+def _answers(table: pa.Table, begin: str, question: Question) -> list:
+    return table[f"{begin}_{question.answer_column}"].to_pylist()
+
+
+def _decided(
+    table: pa.Table, asked: NDArray[np.bool_], labeler: LLMLabeler, schema: pa.Schema, below: Below
+) -> pa.Table:
     """A window of rows with the teacher's answers and the decision."""
     rows = np.flatnonzero(asked)
     answers = labeler.recalled(table_texts(table.take(pa.array(rows)), labeler.text_column))
     places = np.zeros(len(asked), dtype=np.int64)
     places[rows] = np.arange(len(rows))
     spread = pa.array(places, mask=~asked)  # to take by: null where nobody was asked
-    label = table["student_label"].fill_null(ABSTAIN).to_numpy().copy()
-    teacher = np.array(answers["llm_label"], dtype=label.dtype)
-    label[rows] = np.where(teacher == ABSTAIN, label[rows], teacher)
-    source = np.full(len(asked), "student", dtype=object)
-    source[rows[teacher != ABSTAIN]] = "teacher"
     own = {name: pa.array(values, schema.field(name).type).take(spread) for name, values in answers.items()}
-    own |= {"cascade_label": pa.array(label), "cascade_source": pa.array(source, pa.string())}
+    for part, one in labeler.task.parts.items():
+        question, begin = one.question, student_prefix(part, "cascade")
+        teacher = answers[f"{student_prefix(part, 'llm')}_{question.answer_column}"]
+        # Asked because of another question only: the student's answer to this one was sure enough.
+        unsure = is_below(table, below, question, part) if part else np.ones(len(asked), dtype=bool)
+        by_teacher = np.zeros(len(asked), dtype=bool)
+        by_teacher[rows] = [question.is_answer(answer) for answer in teacher]
+        by_teacher &= unsure
+        for end in question.own_features():
+            column = table[f"{student_prefix(part)}_{end}"].to_pylist()
+            theirs = answers[f"{student_prefix(part, 'llm')}_{end}"]
+            mixed = [theirs[places[k]] if by_teacher[k] else column[k] for k in range(len(asked))]
+            nothing = question.no_answer()[end]
+            filled = [nothing if value is None else value for value in mixed]
+            own[f"{begin}_{end}"] = pa.array(filled, schema.field(f"{begin}_{end}").type)
+        source = np.where(by_teacher, "teacher", "student")
+        own[f"{begin}_source"] = pa.array(source.tolist(), pa.string())
     return pa.table([*table.columns, *(own[name] for name in schema.names[len(table.columns) :])], schema=schema)

@@ -9,14 +9,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
-from datasets import Features, Value
+from datasets import Features, List, Value
 
 from hf_llambert.annotation.labelers import LLMLabeler
 from hf_llambert.data import refuse_own_columns
+from hf_llambert.tasks.question import Question
 from hf_llambert.tasks.questions import ABSTAIN
 from hf_llambert.tasks.spec import TaskSpec
 from hf_llambert.tasks.texts import column_names, row_texts
 from hf_llambert.teachers.base import Teacher
+from hf_llambert.training.heads import answer_column
 from hf_llambert.training.students import StudentLabeler
 
 try:
@@ -46,14 +48,14 @@ def keep_empty_texts(reader: BaseReader, data: dict, path: str, id_in_file: int 
 class _Step(PipelineStep):
     """Documents in, the same documents out with more metadata, a window at a time."""
 
-    column: str
+    owner: str
     type = "LABELS"
 
-    def __init__(self, labeler: StudentLabeler | LLMLabeler, labels: Sequence[str], window: int) -> None:
+    def __init__(self, labeler: StudentLabeler | LLMLabeler, questions: Mapping[str, Question], window: int) -> None:
         super().__init__()
         if window < 1:
             raise ValueError(f"window must be a positive number of documents, got {window}.")
-        self.labeler, self.labels, self.window = labeler, tuple(labels), window
+        self.labeler, self.questions, self.window = labeler, dict(questions), window
 
     @abstractmethod
     def states(self, columns: Mapping[str, list]) -> list[str]:
@@ -71,7 +73,14 @@ class _Step(PipelineStep):
         own = {"text": Value("string"), "id": Value("string")}
         brought = Features.from_arrow_schema(documents) if documents is not None else {}
         features = self.labeler.features(Features({**own, **brought}))
-        return Features({**features, f"{self.column}_name": Value("string")}).arrow_schema
+        names = {name: List(Value("string")) if several else Value("string") for name, _, several in self._named()}
+        return Features({**features, **names}).arrow_schema
+
+    def _named(self) -> Iterator[tuple[str, Question, bool]]:
+        """The column of the names of each question's labels, the question, and whether they are lists."""
+        for name, question in self.questions.items():
+            several = "labels" in question.own_features()
+            yield f"{answer_column(name, 'labels' if several else 'label', self.owner)}_name", question, several
 
     def run(self, data: Iterator[Document] | None, rank: int = 0, world_size: int = 1) -> Iterator[Document]:
         """See datatrove's `PipelineStep`."""
@@ -79,15 +88,28 @@ class _Step(PipelineStep):
         while window := list(islice(documents, self.window)):
             with self.track_time("window"):
                 columns = self.labeler.label(row_texts(self._shown(window), self.labeler.text_column))
-            names = {*columns, f"{self.column}_name"}
+            for column, question, several in self._named():
+                ids = columns[column.removesuffix("_name")]
+                columns[column] = [
+                    _name_of(question, found) if several else _name_of(question, [found]) for found in ids
+                ]
+                if not several:
+                    columns[column] = [names[0] if names else None for names in columns[column]]
             for i, (document, state) in enumerate(zip(window, self.states(columns), strict=True)):
-                label = columns[self.column][i]
-                name = None if label == ABSTAIN else self.labels[label]
-                refuse_own_columns(document.metadata, names)
+                refuse_own_columns(document.metadata, columns)
                 document.metadata |= {key: values[i] for key, values in columns.items()}
-                document.metadata[f"{self.column}_name"] = name
-                self.stat_update(state, *([] if name is None else [f"label {name}"]))
+                self.stat_update(state, *self._told(columns, i))
                 yield document
+
+    def _told(self, columns: Mapping[str, list], row: int) -> list[str]:
+        """Under which names the labels of a document are counted."""
+        told = []
+        for (column, _, several), name in zip(self._named(), self.questions, strict=True):
+            found = columns[column][row]
+            told += [
+                f"label {f'{name}: ' if name else ''}{one}" for one in (found or () if several else [found]) if one
+            ]
+        return told
 
     def _shown(self, window: Sequence[Document]) -> dict[str, list]:
         """What the labeler reads: the documents' texts as `text` (or its one column), other fields from their metadata."""
@@ -105,9 +127,15 @@ class _Step(PipelineStep):
         }
 
 
+def _name_of(question: Question, ids: Sequence[int] | None) -> list[str] | None:
+    """The names of labels; `None` without an answer."""
+    return None if ids is None else [question.labels[label] for label in ids if label != ABSTAIN]
+
+
 class StudentStep(_Step):
     """
-    Labels documents with a student: the columns of [`StudentLabeler`] and `student_label_name` go to their metadata. No
+    Labels documents with a student: the columns of [`StudentLabeler`] and `student_label_name` go to their metadata (of
+    several questions `student_NAME_label_name` or, where several labels may hold, `student_NAME_labels_name`). No
     document is dropped; one without a usable text has -1. The model is loaded in the worker, never pickled.
 
     Args:
@@ -131,15 +159,16 @@ class StudentStep(_Step):
     """
 
     name = "student of hf_llambert"
-    column = "student_label"
+    owner = "student"
 
     def __init__(self, student: str | Path, window: int = _WINDOW, **kwargs: object) -> None:
         labeler = StudentLabeler(student, **kwargs)  # type: ignore[arg-type]
-        super().__init__(labeler, labeler.labels, window)
+        super().__init__(labeler, labeler.questions, window)
 
     def states(self, columns: Mapping[str, list]) -> list[str]:
         """`labelled` or `unusable`."""
-        return ["unusable" if label == ABSTAIN else "labelled" for label in columns[self.column]]
+        sure = columns[answer_column(next(iter(self.questions)), "confidence")]
+        return ["unusable" if confidence is None else "labelled" for confidence in sure]
 
 
 class TeacherStep(_Step):
@@ -157,14 +186,16 @@ class TeacherStep(_Step):
     """
 
     name = "teacher of hf_llambert"
-    column = "llm_label"
+    owner = "llm"
 
     def __init__(self, task: TaskSpec, teacher: Teacher, ledger: str | Path, window: int = _WINDOW) -> None:
-        super().__init__(LLMLabeler(task, teacher, ledger), task.labels, window)
+        questions = {name: part.question for name, part in task.parts.items()}
+        super().__init__(LLMLabeler(task, teacher, ledger), questions, window)
 
     def states(self, columns: Mapping[str, list]) -> list[str]:
-        """`ok`, `abstained` or `failed`."""
-        return columns["llm_status"]
+        """`ok`, `abstained` or `failed`: of several questions the worst."""
+        each = zip(*(columns[answer_column(name, "status", "llm")] for name in self.questions), strict=True)
+        return [next((bad for bad in ("failed", "abstained") if bad in found), found[0]) for found in each]
 
     def run(self, data: Iterator[Document] | None, rank: int = 0, world_size: int = 1) -> Iterator[Document]:
         """See datatrove's `PipelineStep`."""

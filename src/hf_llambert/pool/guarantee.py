@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 
@@ -15,11 +15,13 @@ from scipy.stats import beta, binom
 
 from hf_llambert.annotation.labelers import LLMLabeler
 from hf_llambert.annotation.turns import asking_turn
-from hf_llambert.data import check_column, gold_labels
+from hf_llambert.data import check_column
+from hf_llambert.gold import GoldColumns, LabelMap, Reading, gold_answers
 from hf_llambert.processes import process_state
 from hf_llambert.progress import progress_bar
 from hf_llambert.tasks.logs import get_logger
-from hf_llambert.tasks.questions import ABSTAIN, LabelValues
+from hf_llambert.tasks.question import Question
+from hf_llambert.tasks.questions import ABSTAIN
 from hf_llambert.tasks.texts import row_texts
 from hf_llambert.training.students import StudentLabeler
 
@@ -112,9 +114,9 @@ def calibrate_cascade(
     target: float,
     confidence: float = 0.95,
     *,
-    gold_column: str = "label",
-    label_map: Mapping[str, str] | None = None,
-    label_values: LabelValues = "auto",
+    gold_column: GoldColumns = "label",
+    label_map: LabelMap | None = None,
+    label_values: Reading = "auto",
     show_progress: bool = True,
 ) -> Guarantee:
     """
@@ -124,6 +126,9 @@ def calibrate_cascade(
     **The gold rows must not be those that the student was trained on**, on which it is surer and more often right than on
     others, nor those that prompt or calibration were chosen by; and they must be a random draw from the pool. The promise
     is about rows like them.
+
+    Of a task of several questions: [`calibrate_questions`]. On a scale an answer is right at most half a step off people's; where
+    several labels may hold, where all of them are right.
 
     The teacher is asked about the rows in ten steps, those that the student is least sure of first, and no further than
     the answers can change what comes out: a teacher that cannot reach the target is found out early.
@@ -140,13 +145,28 @@ def calibrate_cascade(
         show_progress (`bool`, defaults to `True`): Draw a progress bar.
 
     Raises:
-        ValueError: No threshold can be certified, or student and teacher have other labels.
+        ValueError: No threshold can be certified, student and teacher have other labels, or the task has several questions.
         RuntimeError: The teacher could not be asked about some rows. The replies that came are in the ledger.
     """
     task = llm_labeler.task
+    if len(task.parts) > 1:
+        raise ValueError(f"Task '{task.name}' has several questions, each with its promise. Use calibrate_questions.")
+    if task.question.kind not in _IN_STEPS:
+        each = calibrate_questions(
+            gold_data,
+            student_labeler,
+            llm_labeler,
+            target,
+            confidence,
+            gold_column=gold_column,
+            label_map=label_map,
+            label_values=label_values,
+            show_progress=show_progress,
+        )
+        return each[""]
     check_labels(student_labeler.labels, llm_labeler)
     check_column(gold_data, llm_labeler.text_column, "text_column")
-    gold = np.array(gold_labels(gold_data, gold_column, task, label_map, label_values))
+    gold = np.array(gold_answers(gold_data, task, gold_column, label_map, label_values)[""])
     rows = np.flatnonzero(gold != ABSTAIN)
     texts, gold = row_texts(gold_data.select(rows.tolist()), llm_labeler.text_column), gold[rows]
     usable = [text for text in texts if isinstance(text, str)]
@@ -182,11 +202,110 @@ def calibrate_cascade(
     raise ValueError(found)
 
 
-def check_labels(student: Sequence[str], labeler: LLMLabeler) -> None:
-    """Refuse a student and a teacher that do not have the same labels in the same order."""
-    if tuple(student) != labeler.task.labels:
+_IN_STEPS = ("choice",)
+"""Kinds of an only question of which what the teacher may yet say can be bounded."""
+
+
+def calibrate_questions(
+    gold_data: Dataset,
+    student_labeler: StudentLabeler,
+    llm_labeler: LLMLabeler,
+    target: float,
+    confidence: float = 0.95,
+    *,
+    gold_column: GoldColumns = None,
+    label_map: LabelMap | None = None,
+    label_values: Reading = "auto",
+    show_progress: bool = True,
+) -> dict[str, Guarantee]:
+    """
+    As [`calibrate_cascade`] for a task of several questions: a threshold for each, for [`cascade`].
+
+    The promise is that **of each question** the cascade's answers are right with a probability of at least `target`, of all
+    questions at once with `confidence`: the risk is split evenly over them (Bonferroni). It is not that all answers to a text
+    are right together. On a scale an answer is right at most half a step off people's; where several labels may hold, where
+    all of them are right. The teacher is asked about all gold rows.
+
+    Args:
+        gold_data (`Dataset`): Texts with people's answers, as [`calibrate_cascade`] needs them.
+        student_labeler (`StudentLabeler`): The student.
+        llm_labeler (`LLMLabeler`): The teacher, with the calibrations that the cascade will use.
+        target (`float`): Least share of right answers, of each question.
+        confidence (`float`, defaults to 0.95): Probability that all of the promise is kept.
+        gold_column (`Mapping[str, str]`, *optional*): Columns of people's answers by question; see [`gold_columns`].
+        label_map (`Mapping`, *optional*): See [`with_gold`].
+        label_values (`Mapping`, *optional*): See [`with_gold`].
+        show_progress (`bool`, defaults to `True`): Draw a progress bar.
+
+    Raises:
+        ValueError: A question has no gold, or no threshold of it can be certified.
+        RuntimeError: The teacher could not be asked about some rows.
+    """
+    if not (0 < target < 1 and 0 < confidence < 1):
+        raise ValueError(f"target and confidence must lie between 0 and 1, got {target} and {confidence}.")
+    labeler, data = llm_labeler, gold_data
+    gold = gold_answers(data, labeler.task, gold_column, label_map, label_values)
+    task = labeler.task
+    lacking = [name for name in task.parts if name not in gold]
+    if lacking:
         raise ValueError(
-            f"The student has the labels {tuple(student)}, task '{labeler.task.name}' has {labeler.task.labels}. Pass the "
+            f"There is no gold of {', '.join(lacking)}, so nothing can be promised about it. Name its column."
+        )
+    check_column(data, labeler.text_column, "text_column")
+    texts = row_texts(data, labeler.text_column)
+    ours = student_labeler.label(texts)
+    turn = asking_turn([labeler]) if process_state().is_main_process else nullcontext()
+    with turn, progress_bar("asking about gold", len(texts), show_progress) as progress:
+        theirs = labeler.label(texts)
+        progress(len(texts))
+    found = {}
+    for name, one in task.parts.items():
+        begin = f"llm_{name}" if name else "llm"
+        _refuse_failed(theirs[f"{begin}_status"], theirs[f"{begin}_reason"])
+        of_student, end = f"student_{name}" if name else "student", one.question.answer_column
+        certified = certified_threshold(
+            ours[f"{of_student}_confidence"],
+            ours[f"{of_student}_{end}"],
+            theirs[f"{begin}_{end}"],
+            gold[name],
+            one.question,
+            target,
+            1 - (1 - confidence) / len(task.parts),
+        )
+        if isinstance(certified, str):
+            raise ValueError(f"{name}: {certified}" if name else certified)
+        found[name] = certified
+    return found
+
+
+def certified_threshold(
+    student_confidence: Sequence[float],
+    student: Sequence,
+    teacher: Sequence,
+    gold: Sequence,
+    question: Question,
+    target: float,
+    confidence: float,
+) -> Guarantee | str:
+    """
+    As [`guaranteed_threshold`] for a question of any kind ([`Question.right`]); or why no threshold can be certified.
+    """
+    kept = [k for k in range(len(gold)) if question.is_answer(gold[k]) and question.is_answer(student[k])]
+    if not kept:
+        return "No row has both a gold label and a student's label, so there is nothing to measure."
+    truth, ours = [gold[k] for k in kept], [student[k] for k in kept]
+    decided = [teacher[k] if question.is_answer(teacher[k]) else student[k] for k in kept]
+    sure = np.array([student_confidence[k] for k in kept], dtype=np.float32)
+    return _certified_right(sure, question.right(ours, truth), question.right(decided, truth), target, confidence)
+
+
+def check_labels(student: Sequence[str], labeler: LLMLabeler, part: str = "") -> None:
+    """Refuse a student and a teacher that do not have the same labels in the same order."""
+    labels = labeler.task.parts[part].labels
+    if tuple(student) != labels:
+        of = f" of '{part}'" if part else ""
+        raise ValueError(
+            f"The student has the labels {tuple(student)}{of}, task '{labeler.task.name}' has {labels}. Pass the "
             f"task that the student has learnt."
         )
 
@@ -218,7 +337,19 @@ def _certified(
     if not n:
         return "No row has both a gold label and a student's label, so there is nothing to measure."
     by_teacher = np.where(teacher == ABSTAIN, student, teacher) == truth
-    right, asked = _on_grid(sure[kept], (student == truth)[kept], by_teacher[kept])
+    return _certified_right(sure[kept], (student == truth)[kept], by_teacher[kept], target, confidence)
+
+
+def _certified_right(
+    sure: NDArray[np.float32],
+    by_student: NDArray[np.bool_],
+    by_teacher: NDArray[np.bool_],
+    target: float,
+    confidence: float,
+) -> Guarantee | str:
+    """The same from whether the student is right, and whether the teacher, where it answers, is."""
+    n = len(sure)
+    right, asked = _on_grid(sure, by_student, by_teacher)
     certified = _last_certified(binom.sf(right - 1, n, target), 1 - confidence)
     if certified is None:
         return _why_not(right, asked, n, target, confidence)
@@ -268,10 +399,13 @@ def _why_not(right: NDArray[np.int64], asked: NDArray[np.int64], n: int, target:
 
 def _answers(texts: list[object], labeler: LLMLabeler) -> list[int]:
     columns = labeler.label(texts)
-    failed = columns["llm_status"].count("failed")
-    if failed:
-        reason = next(r for r, s in zip(columns["llm_reason"], columns["llm_status"], strict=True) if s == "failed")
+    _refuse_failed(columns["llm_status"], columns["llm_reason"])
+    return columns["llm_label"]
+
+
+def _refuse_failed(status: list, reasons: list) -> None:
+    if failed := status.count("failed"):
+        reason = next(r for r, s in zip(reasons, status, strict=True) if s == "failed")
         raise RuntimeError(
             f"The teacher could not be asked about {failed:,} gold rows ({reason}). What it answered is kept; run again."
         )
-    return columns["llm_label"]

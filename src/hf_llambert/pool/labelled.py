@@ -147,24 +147,41 @@ def cascade_summary(results: Mapping) -> list[str]:
     n, asked = results["n"], results["n_asked"]
     lines = [f"asked about {asked:,} of {n:,} rows, changed {results['n_changed']:,} labels"]
     if results["gold"]:
-        whole = results["gold"]["all"]
-        student, both, gain = (whole[key] for key in ("student", "cascade", "difference"))
-        lines[0] += (
-            f"; accuracy {student['value']:.1%} -> {both['value']:.1%}, {100 * gain['value']:+.1f} points "
-            f"({100 * gain['low']:+.1f} to {100 * gain['high']:+.1f}, {whole['n']:,} gold rows)"
-        )
-        part = results["gold"]["asked"]
-        if part:
-            lines.append(
-                f"of the {part['n']:,} gold rows among those asked about the student was right on "
-                f"{part['student']['value']:.1%}, the cascade is on {part['cascade']['value']:.1%}"
-            )
-    if results["threshold"] < results["below"]:
-        lines.append(
-            f"the budget ended at a confidence of {results['threshold']:.3f}; rows below {results['below']:.3f} were meant"
-        )
+        gained, *rest = _gained(results["gold"], "accuracy")
+        lines = [f"{lines[0]}; {gained}", *rest]
+    for name, one in results.get("questions", {}).items():
+        lines.append(f"{name}: the teacher decided {one['n_by_teacher']:,}, changed {one['n_changed']:,}")
+        if one["gold"]:
+            gained, *rest = _gained(one["gold"], "right")
+            lines[-1] += f"; {gained}"
+            lines += [f"{name}: {line}" for line in rest]
+    below, threshold = results["below"], results["threshold"]
+    if isinstance(below, Mapping):
+        lines += [
+            f"the budget ended at a confidence of {threshold[name]:.3f} in {name}; rows below {one:.3f} were meant"
+            for name, one in below.items()
+            if threshold[name] < one
+        ]
+    elif threshold < below:
+        lines.append(f"the budget ended at a confidence of {threshold:.3f}; rows below {below:.3f} were meant")
     if results["n_failed"]:
         lines.append(f"{results['n_failed']:,} rows failed and keep the student's label; the same command asks again")
     if results["n_abstained"]:
         lines.append(f"the teacher abstained on {results['n_abstained']:,} rows, which keep the student's label")
     return lines
+
+
+def _gained(gold: Mapping, what: str) -> list[str]:
+    """What gold says of a cascade, in sentences."""
+    whole = gold["all"]
+    student, both, gain = (whole[key] for key in ("student", "cascade", "difference"))
+    out = [
+        f"{what} {student['value']:.1%} -> {both['value']:.1%}, {100 * gain['value']:+.1f} points "
+        f"({100 * gain['low']:+.1f} to {100 * gain['high']:+.1f}, {whole['n']:,} gold rows)"
+    ]
+    if part := gold["asked"]:
+        out.append(
+            f"of the {part['n']:,} gold rows among those asked about the student was right on "
+            f"{part['student']['value']:.1%}, the cascade is on {part['cascade']['value']:.1%}"
+        )
+    return out

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import fdtri
 
 from hf_llambert.data import write_whole
+from hf_llambert.headline import MAIN
 from hf_llambert.tasks.spec import TaskSpec
 
 if TYPE_CHECKING:
@@ -53,7 +54,8 @@ def learning_curve(
 
     Returns:
         `dict`: `sizes` and `accuracy` of each student, `n_eval`, and `n_train`, the rows of the one on all of them. See
-        [`worth_of_labels`].
+        [`worth_of_labels`]. Of several questions, or of another kind, `questions` has by name `figure` (that of [`MAIN`]), its
+        `values` (null where it has none) and `n_eval` in place of `accuracy` and `n_eval`.
 
     Raises:
         ValueError: Fewer than 32 labels.
@@ -62,7 +64,7 @@ def learning_curve(
 
     if len(data) < 32:
         raise ValueError(f"A learning curve takes 32 labels or more, got {len(data)}.")
-    sizes, accuracy, found = [], [], {}
+    sizes, evals, found = [], list[dict](), {}
     for share, draws in _DRAWS.items():
         for draw in range(draws):
             rows = np.random.default_rng([args.seed, draw]).permutation(len(data))[: round(share * len(data))]
@@ -71,12 +73,27 @@ def learning_curve(
             folder = Path(run) / "curve" / f"{len(rows)}-{draw}"
             found = train_student(task, student, folder, mine, silver=data.select(rows), eval_data=eval_data, **kwargs)  # type: ignore[arg-type]
             sizes.append(len(rows))
-            accuracy.append(found["eval"]["accuracy"])
+            evals.append(found["eval"])
             (folder / "model.safetensors").unlink(missing_ok=True)  # its figure is all that is needed
-    curve = {"sizes": sizes, "accuracy": accuracy, "n_eval": found["eval"]["n"], "n_train": found["train"]["n"]}
+    curve = {"sizes": sizes, **_reached(task, evals), "n_train": found["train"]["n"]}
     if args.process_index == 0:
         write_whole(Path(run) / CURVE_FILE, json.dumps(curve, indent=2) + "\n")
     return curve
+
+
+def _reached(task: TaskSpec, evals: Sequence[Mapping]) -> dict:
+    """What the students of a curve reached, from their figures on gold."""
+    out = {}
+    for name, one in task.parts.items():
+        of = [(found[name] if name else found) for found in evals if not name or name in found]
+        figure = MAIN[one.question.kind]
+        if len(of) == len(evals):
+            values = [found.get(figure) for found in of]
+            out[name or one.question.name] = {"figure": figure, "values": values, "n_eval": of[-1]["n"]}
+    if not task.questions:
+        (only,) = out.values()
+        return {"accuracy": only["values"], "n_eval": only["n_eval"]}
+    return {"questions": out}
 
 
 def worth_of_labels(sizes: Sequence[int], accuracy: Sequence[float], more: int) -> dict:

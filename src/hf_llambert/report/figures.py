@@ -179,7 +179,7 @@ def draw_curve(path: Path, advice: Mapping) -> None:
     ticks = [*steps, advice["labels"] + advice["more"]]
     axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks], minor=False)
     axes.set_xticks([], minor=True)
-    axes.set(xlabel="labels learnt from", ylabel="accuracy", title="Learning curve")
+    axes.set(xlabel="labels learnt from", ylabel=advice.get("figure", "accuracy"), title="Learning curve")
     axes.legend(frameon=False, loc="lower right")
     figure.savefig(path, dpi=150, format="png")
 

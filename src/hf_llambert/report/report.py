@@ -218,7 +218,7 @@ def _gathered(run: Path, against: str | Path | None) -> tuple[dict, dict[str, li
         parts[name] |= of_question
     report |= found
     if "questions" not in report:
-        report["advice"] = advice(run)
+        report["advice"] = advice(run, task)
     report["left_out"] = left_out
     for why in left_out.values():
         logger.warning("%s", why)
@@ -258,7 +258,8 @@ def _of_question(
         report["against"] = {"run": Path(against).name, **compare_students(run, against)}
     report["disagreements"] = _count_disagreements(rows or [], one.question)
     if name:
-        report = {"advice": None, **{key: value for key, value in report.items() if key not in _OF_TEXTS}}
+        kept = {key: value for key, value in report.items() if key not in _OF_TEXTS}
+        report = {**kept, "advice": advice(run, task, name)}
     return report
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from hf_llambert.data import STAGE_FILE, damaged_note, read_note
 from hf_llambert.headline import RIGHT
-from hf_llambert.misfits import COUNT, SHARE
+from hf_llambert.misfits import ANY, COUNT, DIFFERENCE, SHARE, Chosen, Shape
 from hf_llambert.notes import is_of_several, read_stage
 from hf_llambert.pool.labelled import labels_identity, run_labels
 from hf_llambert.quality.curves import CURVE_FILE, worth_of_labels
@@ -188,14 +188,30 @@ def measured_alike(first: dict | None, second: dict | None) -> bool:
     return texts[0] is not None and texts[0] == texts[1]
 
 
-def advice(run: Path) -> dict | None:
-    """What more labels are worth, from the run's learning curve; `None` where it has none of its student."""
+def advice(run: Path, task: TaskSpec, name: str = "") -> dict | None:
+    """
+    What more labels are worth to a question, from the run's learning curve; `None` where it has none of its student.
+
+    Args:
+        run (`Path`): Folder of the run.
+        task (`TaskSpec`): The task.
+        name (`str`, defaults to none): The question, by the names of [`TaskSpec.parts`].
+    """
     path = run / CURVE_FILE
     if not path.is_file():
         return None
     try:
-        curve = read_note(path, {"sizes": [COUNT], "accuracy": [SHARE], "n_eval": COUNT, "n_train": COUNT})
+        curve = read_note(path, _CURVE)
+        if task.questions:
+            of = curve.get("questions", {}).get(name or task.question.name)
+            if of is None:
+                return None
+            curve |= {"accuracy": of["values"], "figure": of["figure"], "n_eval": of["n_eval"]}
+            del curve["questions"]
         sizes, accuracy = curve["sizes"], curve["accuracy"]
+        if None in accuracy:
+            logger.warning("'%s' has students without %s and is left out.", path, curve["figure"])
+            return None
         student = run / "student" / "metrics.json"
         if student.is_file() and read_note(student, {"train": {"n": int}})["train"]["n"] != curve["n_train"]:
             logger.warning(
@@ -206,3 +222,12 @@ def advice(run: Path) -> dict | None:
     except (ValueError, OSError) as error:
         logger.warning("'%s' is no learning curve (%s) and is left out. Remove it, or make it again.", path, error)
         return None
+
+
+_OF_ONE: Shape = {"sizes": [COUNT], "accuracy": [SHARE], "n_eval": COUNT, "n_train": COUNT}
+_OF_QUESTIONS: Shape = {
+    "sizes": [COUNT],
+    "n_train": COUNT,
+    "questions": {ANY: {"figure": str, "values": [(DIFFERENCE, None)], "n_eval": COUNT}},
+}
+_CURVE: Shape = Chosen(lambda value: _OF_QUESTIONS if isinstance(value, Mapping) and "questions" in value else _OF_ONE)

@@ -129,6 +129,7 @@ def import_review(review: Review, path: str | Path) -> dict[str, int]:
     seen: set[int] = set()
     unanswered: list[tuple[int, str]] = []
     cancelled: list[int] = []
+    foreign: dict[str, list[int]] = {}
     for number, record in enumerate(_records(path), start=1):
         where = f"Row {number} of '{path}'"
         try:
@@ -137,6 +138,8 @@ def import_review(review: Review, path: str | Path) -> dict[str, int]:
                 raise ValueError("is there twice")
             seen.add(place)
             read = _argilla_answers if "fields" in record else _label_studio_answers
+            for called in _foreign(record, review):
+                foreign.setdefault(called, []).append(number)
             for name, question, answer in read(record, review, reviewers):
                 if answer is None:
                     unanswered.append((number, question))
@@ -162,6 +165,10 @@ def import_review(review: Review, path: str | Path) -> dict[str, int]:
     for numbers, are in (
         *((numbers, f"{are} left out") for numbers, are in left_out),
         (list(dict.fromkeys(cancelled)), "were cancelled (skipped), and are no labels"),
+        *(
+            (rows, f"answer {called!r}, which is no question of the task, and are left out")
+            for called, rows in foreign.items()
+        ),
     ):
         if numbers:
             few = ", ".join(map(str, numbers[:5])) + (", ..." if len(numbers) > 5 else "")
@@ -313,6 +320,15 @@ def _chosen(results: list[Mapping], part: str, question: Question) -> object | N
     if len(found) > 1:
         raise ValueError(f"has an annotation with {found!r} for '{called}', expected one choice")
     return found[0] if found else None
+
+
+def _foreign(record: Mapping, review: Review) -> list[str]:
+    """What a record answers that the task does not ask; one of labels has always left other controls out."""
+    if not review.queue.task.questions:
+        return []
+    results = [one for made in record.get("annotations") or [] for one in made.get("result") or []]
+    called = [*(record.get("responses") or {}), *(one.get("from_name") for one in results)]
+    return [str(name) for name in dict.fromkeys(called) if name not in _questions(review)]
 
 
 @contextmanager

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import html
 import json
 import threading
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import count
 from typing import TYPE_CHECKING
 
 from hf_llambert.review.kinds import reviewed
@@ -25,12 +25,14 @@ def questions_page(session: ReviewSession, show_labels: bool) -> Blocks:
     """The page as gradio's `Blocks`; see [`review_page`]."""
     import gradio as gr
 
-    task, lock = session.review.queue.task, threading.Lock()
+    task, lock, failures = session.review.queue.task, threading.Lock(), count(1)
 
-    def state() -> tuple:
+    def state(failed: str = "", failure: int = 0) -> tuple:
         is_open = session.open_row() is not None
+        head, body = _shown(session, show_labels, failure)
         return (
-            *_shown(session, show_labels),
+            head + (f'<p id="review-failed" role="alert">{escaped(failed)}</p>' if failed else ""),
+            body,
             session.step,
             gr.update(visible=is_open),
             gr.update(interactive=bool(session.standing)),
@@ -46,7 +48,7 @@ def questions_page(session: ReviewSession, show_labels: bool) -> Blocks:
                     if session.open_row() is None and session.review.has_gold:
                         session.review.save_gold()
                 except (OSError, ValueError, KeyError) as error:
-                    raise gr.Error(html.escape(str(error))) from error
+                    return state(str(error), next(failures))
             return state()
 
     def answer(message: str) -> tuple:
@@ -69,8 +71,7 @@ def questions_page(session: ReviewSession, show_labels: bool) -> Blocks:
             button.click(lambda at, act=act: done(at, act), step, outputs, **quiet)
         # Keys that were typed ahead come before the event of the answer before them has ended.
         js = "() => [window.reviewAnswer]"
-        sent = send.click(answer, message, outputs, js=js, trigger_mode="multiple", **quiet)
-        sent.failure(None, js="() => window.reviewFailed()")
+        send.click(answer, message, outputs, js=js, trigger_mode="multiple", **quiet)
         page.load(state, None, outputs, **quiet)
     return page
 
@@ -89,8 +90,8 @@ def _skip(session: ReviewSession) -> None:
         session.skip(place, name)
 
 
-def _shown(session: ReviewSession, show_labels: bool) -> tuple[str, str]:
-    """Head and body of the page as it stands."""
+def _shown(session: ReviewSession, show_labels: bool, failure: int = 0) -> tuple[str, str]:
+    """Head and body of the page as it stands; `failure` is another number where the same is shown after an error."""
     queue, standing, place = session.review.queue, session.standing, session.open_row()
     names = list(queue.task.parts)
     done = sum(all((k, name) in standing for name in names) for k in range(len(queue.rows)))
@@ -108,7 +109,7 @@ def _shown(session: ReviewSession, show_labels: bool) -> tuple[str, str]:
         asked.append(_section(name, one.question, stands, None if given is None else given.label, said))
     about = f"{row.question}: " if row.question else ""
     return head, (
-        f'<div id="review-board" data-step="{session.step}" data-place="{place}"><div>'
+        f'<div id="review-board" data-step="{session.step}" data-shown="{session.step}.{failure}" data-place="{place}"><div>'
         f'<p class="review-why">This row: {escaped(about + REASONS[row.reason])}.</p>'
         f'<div class="review-text" tabindex="0" dir="auto" data-place="{place}">{shown_fields(queue, row)}</div></div>'
         f'<div id="review-questions">{"".join(asked)}</div></div>'

@@ -8,6 +8,7 @@ import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from datasets import Dataset
 from filelock import FileLock
@@ -23,6 +24,9 @@ from hf_llambert.tasks.question import Question
 from hf_llambert.tasks.questions import ABSTAIN
 from hf_llambert.tasks.spec import TaskSpec
 from hf_llambert.tasks.texts import FIELD, TextColumn, column_names, row_texts, why_unusable
+
+if TYPE_CHECKING:
+    from hf_llambert.quality.words import Words
 
 QUEUE_FILE = "queue.json"
 _MACHINES = ("teacher", "student", "teacher_confidence", "student_confidence")
@@ -187,11 +191,16 @@ def suspected_errors(run: str | Path, seed: int = 0) -> list[int] | dict[str, li
     and they take turns. See [`likely_label_errors`] for how, and for the errors.
     """
     annotated, task, column = _annotated(Path(run))
-    found = {name: _errors(part_of(annotated, task, name), one, column, seed) for name, one in task.parts.items()}
+    from hf_llambert.quality.words import Words
+
+    words = Words()
+    found = {
+        name: _errors(part_of(annotated, task, name), one, column, seed, words) for name, one in task.parts.items()
+    }
     return found.get("", found)
 
 
-def _errors(annotated: Dataset, task: TaskSpec, column: TextColumn, seed: int) -> list[int]:
+def _errors(annotated: Dataset, task: TaskSpec, column: TextColumn, seed: int, words: Words) -> list[int]:
     from hf_llambert.quality.noise import likely_label_errors
 
     question = task.question
@@ -199,7 +208,7 @@ def _errors(annotated: Dataset, task: TaskSpec, column: TextColumn, seed: int) -
     rows = [i for i, a in enumerate(answers) if question.is_answer(a) and why_unusable(texts[i]) is None]
     read = [texts[i] for i in rows]
     classes = reviewed(question).classes(question, [answers[i] for i in rows])
-    each = [likely_label_errors(read, labels, seed=seed)[1].tolist() for labels in classes]
+    each = [likely_label_errors(read, labels, seed=seed, words=words)[1].tolist() for labels in classes]
     turns = (found[k] for k in range(len(rows)) for found in each if k < len(found))
     return [rows[k] for k in dict.fromkeys(turns)]
 

@@ -155,10 +155,13 @@ class Choices(Question):
             value = [] if value.strip().casefold() in ("none", "[]", "") else [value]
         if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
             return None, f"has no list of labels at '{self.name}'"
-        ids = [(self.labels.index(item), None) if item in self.labels else parse(item) for item in value]
-        if wrong := [reason for label, reason in ids if label == ABSTAIN]:
-            return None, f"has {wrong[0] or 'no label'} at '{self.name}'"
-        return sorted({label for label, _ in ids}), None
+        found: set[int] = set()
+        for item in dict.fromkeys(value):
+            label, reason = (self.labels.index(item), None) if item in self.labels else parse(item)
+            if label == ABSTAIN:
+                return None, f"has {reason or 'no label'} at '{self.name}'"
+            found.add(label)
+        return sorted(found), None
 
     def written(self, answer: object) -> object:
         return list(answer)  # type: ignore[call-overload]  # checked by `has`

@@ -185,9 +185,12 @@ def _object(response: str) -> Mapping[str, object] | str:
     text = without_thoughts(response)
     decoder = json.JSONDecoder(object_pairs_hook=_once)
     found: list[Mapping[str, object]] = []
-    at = 0
+    at = tries = 0
     try:
         while (at := text.find("{", at)) >= 0 and len(found) < _MOST_OBJECTS:
+            tries += 1
+            if tries > _MOST_TRIES:  # each may read to the end of the text
+                return _NO_JSON
             try:
                 value, at = decoder.raw_decode(text, at)
             except json.JSONDecodeError:
@@ -224,6 +227,7 @@ def _fits(value: object, schema: Mapping) -> bool:
 
 
 _MOST_OBJECTS = 20
+_MOST_TRIES = 200
 
 
 class _Twice(ValueError):
@@ -232,9 +236,10 @@ class _Twice(ValueError):
 
 def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
     out = dict(pairs)
-    for name, value in pairs:
-        if out[name] != value:
-            raise _Twice(name)
+    if len(out) < len(pairs):
+        for name, value in pairs:
+            if out[name] != value:
+                raise _Twice(name)
     return out
 
 

@@ -34,6 +34,8 @@ _CPU_BATCH = {"score": 900, "generate": 3600}  # writing wants more rows: each s
 _GPU_BATCH = 32_768
 _WARM_ROWS = 8
 _COUNTED_TOGETHER = 1000  # texts
+_MOST_PROMPTS = 4096  # of several questions, in memory at a time
+_LEAST_WINDOW = 128  # texts whose batches are of similar length
 
 
 @dataclass(frozen=True)
@@ -178,14 +180,17 @@ class TransformersTeacher:
             return
         engine = self._load(rank)
         encoders, tries, room = self._encoding(engine, tasks)
-        rows, prompts, cut, refused = self._prompts(encoders, texts, room)
-        if refused:
-            yield {i: (Reply(error=why),) * len(tasks) for i, why in refused.items()}
-        shared = encoders[0].shared(of_text[0] for of_text in prompts)
-        for batch in engine.score_branches(prompts, shared, tries, self._budget(engine)):
-            yield {
-                rows[k]: tuple(replace(reply, truncated=cut[k]) for reply in replies) for k, replies in batch.items()
-            }
+        window = len(texts) if len(tasks) == 1 else max(_LEAST_WINDOW, _MOST_PROMPTS // len(tasks))
+        for start in range(0, len(texts), max(window, 1)):
+            rows, prompts, cut, refused = self._prompts(encoders, texts[start : start + window], room)
+            if refused:
+                yield {start + i: (Reply(error=why),) * len(tasks) for i, why in refused.items()}
+            shared = encoders[0].shared(of_text[0] for of_text in prompts)
+            for batch in engine.score_branches(prompts, shared, tries, self._budget(engine)):
+                yield {
+                    start + rows[k]: tuple(replace(reply, truncated=cut[k]) for reply in replies)
+                    for k, replies in batch.items()
+                }
 
     def warm_up(self, task: TaskSpec, text: str) -> None:
         """

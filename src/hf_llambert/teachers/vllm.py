@@ -170,7 +170,7 @@ class VLLMTeacher:
         # A constrained answer may be spelt out in small tokens.
         answer = max(len(c.encode()) for c in choices) + 1 if choices else encoder.answer_tokens(self.max_new_tokens)
         if self.structured and task.is_json:
-            answer = tokens_for(task, answer)
+            answer = tokens_for(task, 1)  # by the schema alone: the identity has no max_new_tokens here
         room = encoder.room(self.model, context, answer, self.max_text_tokens)
         for rows, prompts, refused, start in self._chunks([encoder], texts, room, [answer], context):
             single = [(i, ids, cut) for i, (ids,), cut in prompts]

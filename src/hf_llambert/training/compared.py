@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,8 @@ from numpy.typing import NDArray
 from hf_llambert.intervals import paired_bootstrap
 from hf_llambert.notes import SEEDS, read_note, read_stage
 from hf_llambert.stages import STAGE_FILE
+from hf_llambert.tasks.spec import TaskSpec
+from hf_llambert.training.heads import answer_column
 
 EVALUATION_FILE = "evaluation.parquet"
 SEEDS_FILE = "seeds.json"
@@ -21,7 +24,8 @@ SEEDS_FILE = "seeds.json"
 def read_evaluation(folder: str | Path) -> Dataset:
     """
     What a student answered on the texts that it was measured on, in their order: `text`, `gold`, `student_label`,
-    `student_confidence`, `student_scores`.
+    `student_confidence`, `student_scores`. Of several questions gold is in columns called as they are, and the student's
+    have their names in theirs; see [`part_of`].
 
     Raises:
         FileNotFoundError: The folder holds no student, or one that was not measured.
@@ -32,16 +36,18 @@ def read_evaluation(folder: str | Path) -> Dataset:
     return Dataset.from_parquet(str(path))
 
 
-def compare_students(first: str | Path, second: str | Path) -> dict[str, float]:
+def compare_students(first: str | Path, second: str | Path) -> dict:
     """
-    How much more accurate the first of two students is, measured on the same held-out texts; see [`paired_bootstrap`].
+    How much more accurate the first of two students is, measured on the same held-out texts; see [`paired_bootstrap`]. An
+    answer of several labels is right where all are, one on a scale where it is at most half a step from gold.
 
     Args:
         first (`str` or `Path`): Folder of a student that was trained with `eval_data`, or of a run with several seeds.
         second (`str` or `Path`): The other one.
 
     Returns:
-        `dict`: `difference` and its 95 % interval `low`, `high`, `runs` and `n` (texts).
+        `dict`: `difference` and its 95 % interval `low`, `high`, `runs` and `n` (texts); of several questions such a
+        `dict` for each that both answered, by name.
 
     Raises:
         FileNotFoundError: A folder has no evaluation.
@@ -57,6 +63,14 @@ def compare_students(first: str | Path, second: str | Path) -> dict[str, float]:
     pairs = [(answers[seed][1], others[seed][1]) for seed in seeds]
     if not pairs:  # other seeds: any student of one against any of the other
         pairs = [(next(iter(answers.values()))[1], next(iter(others.values()))[1])]
+    names = [name for name in pairs[0][0] if all(name in side for pair in pairs for side in pair)]
+    if not names:
+        raise ValueError(f"'{first}' and '{second}' were not measured on a question that both answer.")
+    found = {name: _compared([(one[name], other[name]) for one, other in pairs]) for name in names}
+    return found[""] if names == [""] else found
+
+
+def _compared(pairs: Sequence[tuple[NDArray[np.bool_], NDArray[np.bool_]]]) -> dict[str, float]:
     right, other_right = (np.array(side) for side in zip(*pairs, strict=True))
     difference, low, high = paired_bootstrap(right, other_right)
     return {"difference": difference, "low": low, "high": high, "runs": len(pairs), "n": right.shape[1]}
@@ -78,8 +92,11 @@ def training_digest(folder: Path) -> str:
     return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:32]
 
 
-def _answers(folder: Path) -> dict[int, tuple[str, NDArray[np.bool_]]]:
-    """By seed: a digest of the texts, and whether the student was right about each, of a student's or a run's folder."""
+def _answers(folder: Path) -> dict[int, tuple[str, dict[str, NDArray[np.bool_]]]]:
+    """
+    By seed: a digest of the texts, and for each question whether the student was right about those that gold answers, of a
+    student's or a run's folder.
+    """
     folders = [folder] if (folder / EVALUATION_FILE).is_file() else [folder / "student"]
     summary = read_seeds(folder)
     if summary is not None:
@@ -88,6 +105,13 @@ def _answers(folder: Path) -> dict[int, tuple[str, NDArray[np.bool_]]]:
     for each in folders:
         table = read_evaluation(each)
         config = read_stage(each / STAGE_FILE, "student")["config"]
-        right = np.array(table["student_label"][:]) == np.array(table["gold"][:])
+        task = TaskSpec.from_dict(config["task"])
+        right = {}
+        for name, part in task.parts.items():
+            gold, question = table[name or "gold"][:], part.question
+            given = table[answer_column(name, question.answer_column)][:]
+            rows = [i for i, answer in enumerate(gold) if question.is_answer(answer)]
+            if rows:
+                right[name] = question.right([given[i] for i in rows], [gold[i] for i in rows])
         answers[config["arguments"]["seed"]] = (config["eval_data"], right)
     return answers

@@ -16,7 +16,7 @@ from hf_llambert.tasks.question import Question
 from hf_llambert.tasks.spec import TaskSpec
 from hf_llambert.tasks.texts import row_texts
 from hf_llambert.training.compared import EVALUATION_FILE
-from hf_llambert.training.heads import Head, is_plain
+from hf_llambert.training.heads import Head, answer_column, is_plain
 from hf_llambert.training.rows import answers_of, labelled_rows
 from hf_llambert.training.students import StudentLabeler
 
@@ -43,8 +43,8 @@ def evaluate_student(labeler: StudentLabeler, data: Dataset, task: TaskSpec, fol
     for name, part in task.parts.items():
         question = part.question
         gold[name or "gold"] = truth = answers_of(data, name, question)
-        answers = out[labeler.column(name, question.answer_column)]
-        quality = measured(question, answers, truth, out[labeler.column(name, "confidence")])
+        answers = out[answer_column(name, question.answer_column)]
+        quality = measured(question, answers, truth, out[answer_column(name, "confidence")])
         if quality:
             found[name] = {**quality, "texts_per_second": len(data) / labeler.seconds}
     if folder is not None:

@@ -9,7 +9,7 @@ from typing import ClassVar, TypeVar
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from hf_llambert.notes import AGREE, Shape
@@ -61,6 +61,10 @@ class Head:
     def fitted(self, answers: Sequence[object]) -> Head:
         """The head for training on these answers, as gold has them."""
         return self
+
+    def prior(self, answers: Sequence[object]) -> Tensor | None:
+        """Where the biases of its logits begin, (size,), by the answers to learn from; `None`: where the model has them."""
+        return None
 
     def tuned(self, logits: Tensor, answers: Sequence[object]) -> Head:
         """The head after training, by its logits, (rows, size), for rows that it has not learnt from."""
@@ -138,6 +142,12 @@ class Labels(Head):
 
     loss = "binary_cross_entropy"
     takes = frozenset(("cross_entropy",))
+
+    def prior(self, answers: Sequence[object]) -> Tensor | None:
+        """Log-odds of each label among the answers: a rare one need not be unlearnt first."""
+        holds = self.question.targets(answers)
+        holds = holds[~np.isnan(holds[:, 0])]
+        return torch.tensor((holds.sum(0) + 0.5) / (len(holds) + 1)).logit().float()
 
     def tuned(self, logits: Tensor, answers: Sequence[object]) -> Head:
         holds = self.question.targets(answers)
@@ -301,6 +311,25 @@ def summed_losses(heads: Sequence[Head], logits: Tensor, targets: Tensor, weight
     return sums
 
 
+def begin_at_priors(model: nn.Module, heads: Sequence[Head], answers: Mapping[str, Sequence[object]]) -> None:
+    """
+    Set the biases of a new model's last layer to where its heads begin; nothing where that layer has none.
+
+    Args:
+        model (`nn.Module`): A sequence classification model.
+        heads (`Sequence[Head]`): Whose logits are which.
+        answers (`Mapping[str, Sequence]`): The answers to each question to learn from, by name.
+    """
+    size = sum(head.size for head in heads)
+    layers = [layer for layer in model.modules() if isinstance(layer, nn.Linear) and layer.out_features == size]
+    if not layers or layers[-1].bias is None:
+        return
+    for head in heads:
+        prior = head.prior(answers[head.name])
+        if prior is not None:
+            layers[-1].bias.data[head.first : head.first + head.size] = prior
+
+
 def joined_parts(values: Tensor, of_part: Tensor, how: str) -> Tensor:
     """Mean or largest value for each text from those of its parts, numbered from 0."""
     places = of_part.unsqueeze(-1).expand_as(values)
@@ -313,8 +342,12 @@ _Value = TypeVar("_Value")
 
 def named_columns(name: str, columns: Mapping[str, _Value], owner: str = "student") -> dict[str, _Value]:
     """Columns by their whole names, from those by their ends."""
-    begin = f"{owner}_{name}_" if name else f"{owner}_"
-    return {f"{begin}{end}": value for end, value in columns.items()}
+    return {answer_column(name, end, owner): value for end, value in columns.items()}
+
+
+def answer_column(name: str, end: str, owner: str = "student") -> str:
+    """The column of a question that ends in `end`; one alone has the empty name."""
+    return f"{owner}_{name}_{end}" if name else f"{owner}_{end}"
 
 
 def _agrees(note: Mapping) -> str | None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import json
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from hf_llambert.data import write_whole
@@ -12,6 +14,14 @@ from hf_llambert.tasks.spec import TaskSpec
 from hf_llambert.training.compared import SEEDS_FILE, training_digest
 from hf_llambert.training.train import train_student
 from hf_llambert.training.trainer import StudentConfig
+
+FIGURES: Mapping[str, Sequence[str]] = {
+    "choice": ("accuracy", "macro_f1"),
+    "choices": ("micro_f1", "macro_f1", "subset_accuracy"),
+    "scale": ("spearman", "pearson", "mae"),
+}
+"""The figures of each kind that are told over seeds."""
+_SIGNED = ("spearman", "pearson")
 
 
 def train_seeds(
@@ -33,7 +43,8 @@ def train_seeds(
 
     Returns:
         `dict`: `seeds`, and `accuracy` and `macro_f1` with `values`, `mean`, and the 95 % interval `low`, `high` of the mean
-        over seeds (two seeds say next to nothing); also written to `run/seeds.json`.
+        over seeds (two seeds say next to nothing); also written to `run/seeds.json`. Of several questions, or another kind
+        than `choice`, `questions` has such figures by the question's name; those without a value for some seed are left out.
 
     Raises:
         ValueError: Fewer than two seeds, or no `eval_data` to measure on.
@@ -48,12 +59,28 @@ def train_seeds(
         mine.seed = seed
         folder = run / "student" if seed == args.seed else run / "seeds" / str(seed)
         found.append(train_student(task, student, folder, mine, **kwargs)["eval"])  # type: ignore[arg-type]
-    summary: dict = {"seeds": list(range(args.seed, args.seed + seeds)), "n": found[0]["n"]}
-    for figure in ("accuracy", "macro_f1"):
-        values = [result[figure] for result in found]
-        mean, low, high = mean_interval(values)
-        summary[figure] = {"values": values, "mean": mean, "low": max(low, 0.0), "high": min(high, 1.0)}
+    summary: dict = {"seeds": list(range(args.seed, args.seed + seeds))}
+    parts = {name: part.question for name, part in task.parts.items()}
+    each = {name: [result[name] if name else result for result in found] for name in parts if name in (*found[0], "")}
+    summary["n"] = max(results[0]["n"] for results in each.values())
+    spreads = {name: _spreads(results, FIGURES[parts[name].kind]) for name, results in each.items()}
+    if len(parts) == 1 and parts[""].kind == "choice":
+        summary |= spreads[""]
+    else:
+        summary["questions"] = {parts[name].name: found for name, found in spreads.items()}
     summary["training"] = training_digest(run / "student")
     if args.process_index == 0:
         write_whole(run / SEEDS_FILE, json.dumps(summary, indent=2) + "\n")
     return summary
+
+
+def _spreads(results: Sequence[Mapping], figures: Sequence[str]) -> dict[str, dict]:
+    """Figures of one question over seeds: values, mean and its interval, within what the figure can be."""
+    out = {}
+    for figure in figures:
+        values = [result[figure] for result in results]
+        if None not in values:
+            mean, low, high = mean_interval(values)
+            least, most = (0.0, math.inf) if figure == "mae" else (-1.0 if figure in _SIGNED else 0.0, 1.0)
+            out[figure] = {"values": values, "mean": mean, "low": max(low, least), "high": min(high, most)}
+    return out

@@ -43,7 +43,7 @@ from hf_llambert.training.backends import (
     openvino_forward,
     torch_forward,
 )
-from hf_llambert.training.heads import Head, named_columns
+from hf_llambert.training.heads import Head, answer_column, named_columns
 from hf_llambert.training.inputs import TRAINING_FILE, Reading
 from hf_llambert.training.loading import (
     SAFE,
@@ -343,13 +343,9 @@ class StudentLabeler:
         ]
         raise ValueError(f"The student answers {said[0]}. Task '{task.name}' asks {said[1]}.")
 
-    def column(self, name: str, end: str) -> str:
-        """The name of a column: of the question `name`, the one that ends in `end`."""
-        return next(iter(named_columns(name, {end: None})))
-
     def count_unusable(self, columns: Mapping[str, list]) -> int:
         """How many texts had nothing to read, by the columns of [`~StudentLabeler.label`]."""
-        return columns[self.column(self.heads[0].name, "confidence")].count(None)
+        return columns[answer_column(self.heads[0].name, "confidence")].count(None)
 
     def warm_up(self) -> None:
         """Load the model and run it once, so that timing what follows measures labeling only."""

@@ -7,6 +7,8 @@ from numpy.typing import NDArray
 
 _EXPECTED = 10.0
 """Rows with a label that the student's own probabilities count as, beside those of people."""
+_LEAST = 0.05
+"""Below it a label does not hold: its F1 would be under 0.1 at best, and it would be given to every other text."""
 
 
 def best_thresholds(probabilities: NDArray[np.float64], holds: NDArray[np.bool_]) -> list[float]:
@@ -18,7 +20,7 @@ def best_thresholds(probabilities: NDArray[np.float64], holds: NDArray[np.bool_]
         holds (`NDArray` of the same shape): Whether each label holds.
 
     Returns:
-        `list[float]`: Probabilities, from 0 to 1; a label holds above them.
+        `list[float]`: Probabilities, from 0.05 to 1; a label holds above them.
     """
     return [_best(p, y) for p, y in zip(probabilities.T, holds.T, strict=True)]
 
@@ -33,6 +35,6 @@ def _best(p: NDArray[np.float64], holds: NDArray[np.bool_]) -> float:
     said = np.arange(1, len(p) + 1) * (1 + weight)
     f1 = 2 * hits / (said + y.sum() + weight * p.sum())
     ends = np.append(p[:-1] > p[1:], True)  # equals are on one side
-    best = int(np.where(ends, f1, -1).argmax())
+    best = int(np.where(ends & (p > _LEAST), f1, -1).argmax())
     below = p[best + 1] if best + 1 < len(p) else 0.0
-    return float((p[best] + below) / 2)
+    return max(float((p[best] + below) / 2), _LEAST)

@@ -29,7 +29,7 @@ from hf_llambert.tasks.spec import TaskSpec
 from hf_llambert.tasks.texts import TextColumn, row_texts
 from hf_llambert.training.evaluation import CHOSEN_BY, evaluate_student, scalar_metrics
 from hf_llambert.training.figures import draw_mix, draw_training
-from hf_llambert.training.heads import Head, heads_of, is_plain
+from hf_llambert.training.heads import Head, begin_at_priors, heads_of, is_plain
 from hf_llambert.training.inputs import Reading, save_reading, token_types
 from hf_llambert.training.loading import longest_input, new_classifier
 from hf_llambert.training.resuming import decisive, own_folder
@@ -169,6 +169,7 @@ def _train(
     """Train, and save the student before anything else is done with it."""
     set_seed(args.seed)  # before the new classification head is drawn
     tokenizer, model = new_classifier(task, student, revision, heads)
+    begin_at_priors(model, heads, {head.name: all_answers(rows.values(), head.name, head.question) for head in heads})
     reading = replace(asked, max_length=min(asked.max_length, longest_input(tokenizer, model)))
     trainer, encoded = _trainer(model, tokenizer, reading, heads, rows, dev, eval_rows, args, text_column)
     start = time.perf_counter()

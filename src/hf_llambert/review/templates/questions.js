@@ -13,11 +13,11 @@
     const place = section.querySelector(".review-typed");
     if (place) place.textContent = said;
   };
-  const isSent = () => board() && sent === board().dataset.step;
+  const isSent = () => board() && sent === board().dataset.shown;
   const send = (section, labels) => {
     if (isSent()) return;
-    sent = board().dataset.step;
-    window.reviewAnswer = JSON.stringify({ step: Number(sent), question: section.dataset.question, labels });
+    sent = board().dataset.shown;
+    window.reviewAnswer = JSON.stringify({ step: Number(board().dataset.step), question: section.dataset.question, labels });
     document.getElementById("review-send").click();
   };
   const choose = (section, one) => {
@@ -71,10 +71,10 @@
     if (one.dataset.label === undefined) send(section, pressed(section));
     else choose(section, one);
   });
-  window.reviewFailed = () => { [sent, waiting] = [null, []]; }; // the page stays as it is
   new MutationObserver(() => {
-    if (!board() || board().dataset.step === shown) return;
-    shown = board().dataset.step;
+    if (!board() || board().dataset.shown === shown) return;
+    shown = board().dataset.shown;
+    if (document.getElementById("review-failed")) waiting = []; // what was typed after what failed
     [typed, sent] = ["", null];
     for (const section of document.querySelectorAll(".review-question:not(.answered)")) {
       const labels = drafts.get(draft(section)) || [];
@@ -84,5 +84,5 @@
     const keys = waiting.filter(([place]) => place === board().dataset.place);
     waiting = [];
     for (const [place, key] of keys) isSent() ? waiting.push([place, key]) : take(key);
-  }).observe(document.documentElement, { childList: true, subtree: true, attributes: true, attributeFilter: ["data-step"] });
+  }).observe(document.documentElement, { childList: true, subtree: true, attributes: true, attributeFilter: ["data-shown"] });
 })();
