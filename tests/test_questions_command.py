@@ -213,17 +213,18 @@ def test_train_says_a_line_for_each_question_and_status_knows_them(film, typed, 
 
 
 def test_asking_apart_is_another_way_of_asking(film, typed, teacher_dir):
-    arguments = ("annotate", "--task", film / "film.yaml", "--data", film / "rows.jsonl", "--teacher", teacher_dir)
-    more = ("--mode", "generate", "--num_rows", 2, "--label_column", "none", "--max_new_tokens", 4)
+    asked = (Choice("a", ("x", "y"), "A?"), Scale("b", ("1", "2"), "B?"))
+    TaskSpec("short", instruction="{text}", questions=asked, chat=False).to_yaml(film / "short.yaml")
+    arguments = ("annotate", "--task", film / "short.yaml", "--data", film / "rows.jsonl", "--teacher", teacher_dir)
+    more = ("--mode", "generate", "--num_rows", 2, "--label_column", "none")
     shown = typed(*arguments, "--output", film / "together", *more, expect=1)
-    assert "No text got an answer to mood, about, stars" in shown
+    assert "No text got an answer to a, b; the reasons stand above." in shown
     typed(*arguments, "--output", film / "apart", *more, "--ask_apart", expect=1)
     together, apart = (
         json.loads((film / name / "annotated/stage.json").read_text()) for name in ("together", "apart")
     )
     assert "ask_apart" not in together["config"]
     assert apart["config"]["ask_apart"] is True
-    assert apart["results"]["input_tokens"] > together["results"]["input_tokens"] / 2
     assert together["config"]["gold_column"] is None
 
 
@@ -254,5 +255,19 @@ def test_misspelt_question_is_refused_before_anybody_is_asked(film, typed, teach
     data["questions"][0]["knd"] = data["questions"][0].pop("kind")
     (film / "wrong.yaml").write_text(yaml.safe_dump(data))
     shown = typed("annotate", "--task", film / "wrong.yaml", *asked[3:], "--output", film / "run", expect=1)
-    assert "kind must be one of choice, choices, scale, got None" in shown
+    assert "key 'kind' is missing, one of choice, choices, scale. Is 'knd' meant?" in shown
     assert not (film / "run").exists()
+
+
+def test_init_writes_a_file_of_several_questions_that_is_a_task(typed, tmp_path):
+    shown = typed("init", "--questions", "--output", tmp_path / "mine.yaml", "--instruction", "Title: {title}\n{text}")
+    assert "change its questions to yours" in shown
+    assert f"next: hf-llambert run {tmp_path / 'mine.yaml'} --data DATA" in shown
+    task = TaskSpec.from_yaml(tmp_path / "mine.yaml")
+    assert [one.question.kind for one in task.parts.values()] == ["choice", "choices", "scale"]
+    assert (task.name, task.fields) == ("mine", ("title", "text"))
+    shown = typed("init", "--questions", "--labels", "a,b", "--output", tmp_path / "other.yaml", expect=1)
+    assert "--labels are of a task of one question" in shown
+    shown = typed("init", "--questions", "--instruction", "{text} {topic}", "--output", tmp_path / "o.yaml", expect=1)
+    assert "question 'topic' is called as a field" in shown
+    assert not (tmp_path / "o.yaml").exists()

@@ -7,6 +7,7 @@ import os
 import re
 import shlex
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -44,6 +45,39 @@ chat: true
 #     label: LABEL
 """
 
+_QUESTIONS = """\
+# A task of several questions about one text. All that can stand here: docs/questions.md.
+{name}
+# What all questions share: {{text}} is where the text goes; every other {{name}} is a column of the data.
+{instruction}
+# Change the questions to yours; take away what you do not ask. People's answers stand in columns of these names.
+questions:
+  - name: topic
+    kind: choice                 # one of the labels. Put yes, no, on, off, null and numbers in quotes.
+    labels: [sport, politics, other]
+    ask: "What is it about: {{options}}?"
+
+  - name: tags
+    kind: choices                # any of the labels, none too
+    labels: [names people, has numbers, quotes somebody]
+    ask: "Which of these hold: {{options}}?"
+
+  - name: quality
+    kind: scale                  # a level; people's answers may lie between
+    levels: [1, 2, 3, 4, 5]
+    ask: How well is it written, from 1 (badly) to 5 (very well)?
+
+# true: through the teacher's chat template. Small base models complete better than they obey: for them false, and with
+# lead_in: in each question, words that begin the answer.
+chat: true
+
+# Of each question you may say too:
+#     verbalizers:               # words that stand for a label in an answer; every label needs some
+#       LABEL: [word, another]
+#     descriptions:              # what labels mean; {{definitions}} in ask lists them
+#       LABEL: in a few words
+"""
+
 
 def init(
     labels: Annotated[
@@ -62,9 +96,15 @@ def init(
         ),
     ] = None,
     output: Annotated[Path, typer.Option("--output", help="File to write.")] = Path("task.yaml"),
+    questions: Annotated[
+        bool, typer.Option("--questions", help="Write a file of several questions about one text, to change to yours.")
+    ] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace the file where there is one.")] = False,
 ) -> None:
-    """Write a task file with comments, from --labels or from the answers to three questions, and say what is next."""
+    """
+    Write a task file with comments, from --labels, from the answers to three questions, or of several --questions; and say
+    what is next.
+    """
     from hf_llambert.whole import write_whole
 
     if output.is_dir():
@@ -73,6 +113,16 @@ def init(
         )
     if os.path.lexists(output) and not force:
         raise FileExistsError(f"'{output}' exists. Pass --force to replace it, or another --output.")
+    if questions and labels:
+        raise ValueError(
+            "--labels are of a task of one question. With --questions they stand in the file, to change there."
+        )
+    if questions:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(output, questions_file(name or output.stem, instruction or "Text: {text}"))
+        say(f"written to {output}: change its questions to yours")
+        _say_next(output, name or output.stem)
+        return
     if labels:
         task = _task(split_labels(labels), name or output.stem, instruction or _INSTRUCTION)
     elif sys.stdin.isatty():
@@ -82,7 +132,11 @@ def init(
     output.parent.mkdir(parents=True, exist_ok=True)
     write_whole(output, task_file(task))
     say(f"written to {output}")
-    folder = re.sub(r"[^\w.-]+", "-", task.name).strip("-.") or "mine"
+    _say_next(output, task.name)
+
+
+def _say_next(output: Path, name: str) -> None:
+    folder = re.sub(r"[^\w.-]+", "-", name).strip("-.") or "mine"
     say(
         f"next: hf-llambert run {shlex.quote(str(output))} --data DATA --teacher TEACHER --student STUDENT "
         f"--output {shlex.quote(f'runs/{folder}')}"
@@ -114,6 +168,30 @@ def split_labels(given: list[str]) -> list[str]:
 
 def task_file(task: TaskSpec) -> str:
     """The task as a YAML file with comments. What the user wrote stands in values alone, never in comments."""
+    values = {"name": task.name, "labels": list(task.labels), "system": task.system, "instruction": task.instruction}
+    return _filled(_FILE, values)
+
+
+def questions_file(name: str, instruction: str) -> str:
+    """
+    A YAML file of several questions with comments.
+
+    Raises:
+        ValueError: The name is empty, or the instruction shows no text or fits no task.
+    """
+    import yaml
+
+    from hf_llambert import TaskSpec
+    from hf_llambert.tasks.spec import shown_fields
+
+    if not shown_fields(instruction):
+        instruction = f"{instruction.rstrip()}\n\nText: {{text}}"
+    text = _filled(_QUESTIONS, {"name": name, "instruction": instruction})
+    TaskSpec.from_dict(yaml.safe_load(text), "--questions")
+    return text
+
+
+def _filled(template: str, values: Mapping[str, object]) -> str:
     import yaml
 
     class Dumper(yaml.SafeDumper):
@@ -123,13 +201,10 @@ def task_file(task: TaskSpec) -> str:
         return dumper.represent_scalar("tag:yaml.org,2002:str", value, style="|" if "\n" in value else None)
 
     Dumper.add_representer(str, text)
-    values = {"name": task.name, "labels": list(task.labels), "system": task.system, "instruction": task.instruction}
-    return _FILE.format(
-        **{
-            key: yaml.dump({key: value}, Dumper=Dumper, allow_unicode=True, width=10_000)
-            for key, value in values.items()
-        }
-    )
+    written = {
+        key: yaml.dump({key: value}, Dumper=Dumper, allow_unicode=True, width=10_000) for key, value in values.items()
+    }
+    return template.format(**written)
 
 
 def _task(labels: list[str], name: str, instruction: str) -> TaskSpec:

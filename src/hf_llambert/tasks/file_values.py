@@ -117,13 +117,21 @@ def _level(value: object) -> object:
     return f"{value:.12g}" if isinstance(value, int | float) and not isinstance(value, bool) else value
 
 
+def _kind(source: str, data: Mapping) -> type[Question]:
+    if "kind" not in data:
+        near = difflib.get_close_matches("kind", map(str, data), n=1)
+        hint = f" Is '{near[0]}' meant?" if near else ""
+        raise ValueError(f"{source}: key 'kind' is missing, one of {', '.join(KINDS)}.{hint}")
+    if str(data["kind"]) not in KINDS:
+        raise ValueError(f"{source}: kind must be one of {', '.join(KINDS)}, got {data['kind']!r}.")
+    return KINDS[str(data["kind"])]
+
+
 def _read_question(source: str, data: object) -> Question:
     if not isinstance(data, Mapping) or not isinstance(data.get("name"), str):
         raise ValueError(f"{source}: expected a mapping with name, kind and ask, got {data!r}.")
     source = f"{source} ('{data['name']}')"
-    kind = KINDS.get(str(data.get("kind")))
-    if kind is None:
-        raise ValueError(f"{source}: kind must be one of {', '.join(KINDS)}, got {data.get('kind')!r}.")
+    kind = _kind(source, data)
     for key in data:
         if key not in kind.keys:
             near = difflib.get_close_matches(str(key), kind.keys, n=1)

@@ -160,32 +160,6 @@ def gold_reading(
     )
 
 
-def warn_about_gold(texts: Sequence[object], ids: Sequence[int], labels: Sequence[str], column: str) -> None:
-    """Warn of texts that have several gold labels and of labels that no row has."""
-    seen: dict[object, set[int]] = {}
-    for text, label in zip(texts, ids, strict=True):
-        if label != ABSTAIN and isinstance(text, str):
-            seen.setdefault(text, set()).add(label)
-    if contradicted := sum(len(found) > 1 for found in seen.values()):
-        logger.warning(
-            "%d of %d different texts have several labels in column '%s'. Whoever labels them cannot be right about all "
-            "their rows; decide which one counts.",
-            contradicted,
-            len(seen),
-            column,
-        )
-    given = set().union(*seen.values()) if seen else set()
-    absent = [label for i, label in enumerate(labels) if i not in given]
-    if absent and given:
-        logger.warning(
-            "Column '%s' has no row of %d of the %d labels: %s. Macro-F1 is taken over the others.",
-            column,
-            len(absent),
-            len(labels),
-            messages.shown(absent),
-        )
-
-
 def _mapped(
     distinct: Mapping[tuple, object], label_map: Mapping[str, str], labels: Sequence[str], column: str, option: str
 ) -> dict[tuple[str, object], int]:
