@@ -43,7 +43,7 @@ class StudentConfig(TrainingArguments):
         dev_share (`float`, defaults to 0): Share of each source that is kept back from training. The epoch whose
             weights are kept is the one most accurate on it: on gold where there is gold, else on silver.
             With a task of several questions, or of another kind than `choice`: the one with the best mean over the questions
-            of accuracy (`choice`), macro-F1 (`choices`) and Spearman's correlation (`scale`).
+            of accuracy (`choice`), micro-F1 (`choices`) and Spearman's correlation (`scale`).
         scale_loss (`str`, defaults to `"cross_entropy"`): How a `scale` is learnt: `cross_entropy` on the distribution over
             its levels, where a value between two is shared by them, or `regression`, one logit by least squares. What was
             measured of them is in `benchmarks/RESULTS.md`.
