@@ -13,12 +13,12 @@ from datasets import Features, List, Value
 
 from hf_llambert.annotation.labelers import LLMLabeler
 from hf_llambert.data import refuse_own_columns
+from hf_llambert.tasks.parts import answer_column
 from hf_llambert.tasks.question import Question
 from hf_llambert.tasks.questions import ABSTAIN
 from hf_llambert.tasks.spec import TaskSpec
 from hf_llambert.tasks.texts import column_names, row_texts
 from hf_llambert.teachers.base import Teacher
-from hf_llambert.training.heads import answer_column
 from hf_llambert.training.students import StudentLabeler
 
 try:

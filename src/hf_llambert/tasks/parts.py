@@ -27,6 +27,11 @@ ENDS = (
 """What the names of columns about answers end in."""
 
 
+def answer_column(name: str, end: str, owner: str = "student") -> str:
+    """The column of a question that ends in `end`; one alone has the empty name."""
+    return f"{owner}_{name}_{end}" if name else f"{owner}_{end}"
+
+
 def part_columns(
     columns: Iterable[str], task: TaskSpec, name: str, owners: Iterable[str] = ("llm", "student")
 ) -> dict[str, str]:

@@ -16,10 +16,10 @@ from sklearn.cluster import MiniBatchKMeans
 from sklearn.metrics import pairwise_distances_argmin
 
 from hf_llambert.annotation.silver import surest_rows
+from hf_llambert.tasks.parts import answer_column
 from hf_llambert.tasks.question import Question
 from hf_llambert.tasks.spec import TaskSpec
 from hf_llambert.tasks.texts import why_unusable
-from hf_llambert.training.heads import answer_column
 from hf_llambert.training.students import StudentLabeler
 
 Strategy = Literal["random", "entropy", "margin", "diverse"]

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from hf_llambert.intervals import paired_bootstrap
 from hf_llambert.notes import SEEDS, read_note, read_stage
 from hf_llambert.stages import STAGE_FILE
+from hf_llambert.tasks.parts import answer_column
 from hf_llambert.tasks.spec import TaskSpec
-from hf_llambert.training.heads import answer_column
 
 EVALUATION_FILE = "evaluation.parquet"
 SEEDS_FILE = "seeds.json"

@@ -12,11 +12,12 @@ from scipy.special import softmax
 from transformers import EvalPrediction
 
 from hf_llambert.metrics import MAIN, METRICS
+from hf_llambert.tasks.parts import answer_column
 from hf_llambert.tasks.question import Question
 from hf_llambert.tasks.spec import TaskSpec
 from hf_llambert.tasks.texts import row_texts
 from hf_llambert.training.compared import EVALUATION_FILE
-from hf_llambert.training.heads import Head, answer_column, is_plain
+from hf_llambert.training.heads import Head, is_plain
 from hf_llambert.training.rows import answers_of, labelled_rows
 from hf_llambert.training.students import StudentLabeler
 

@@ -9,10 +9,10 @@ import numpy as np
 from datasets import Dataset
 from sklearn.model_selection import StratifiedGroupKFold
 
+from hf_llambert.tasks.parts import answer_column
 from hf_llambert.tasks.spec import TaskSpec
 from hf_llambert.tasks.texts import row_texts
 from hf_llambert.training.compared import EVALUATION_FILE
-from hf_llambert.training.heads import answer_column
 from hf_llambert.training.rows import labelled_rows
 from hf_llambert.training.train import train_student
 from hf_llambert.training.trainer import StudentConfig

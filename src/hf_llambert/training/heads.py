@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from hf_llambert.notes import AGREE, Shape
 from hf_llambert.tasks.kinds import KINDS
+from hf_llambert.tasks.parts import answer_column
 from hf_llambert.tasks.question import Question
 from hf_llambert.tasks.spec import TaskSpec
 from hf_llambert.training.losses import LOSSES, soften
@@ -343,11 +344,6 @@ _Value = TypeVar("_Value")
 def named_columns(name: str, columns: Mapping[str, _Value], owner: str = "student") -> dict[str, _Value]:
     """Columns by their whole names, from those by their ends."""
     return {answer_column(name, end, owner): value for end, value in columns.items()}
-
-
-def answer_column(name: str, end: str, owner: str = "student") -> str:
-    """The column of a question that ends in `end`; one alone has the empty name."""
-    return f"{owner}_{name}_{end}" if name else f"{owner}_{end}"
 
 
 def _agrees(note: Mapping) -> str | None:

@@ -31,6 +31,7 @@ from hf_llambert.models import (
     model_cache,
 )
 from hf_llambert.tasks.budget import TokenBudget
+from hf_llambert.tasks.parts import answer_column
 from hf_llambert.tasks.question import Question
 from hf_llambert.tasks.spec import TaskSpec
 from hf_llambert.tasks.texts import FIELD, TextColumn, column_names, columns_of, row_texts, why_unusable
@@ -43,7 +44,7 @@ from hf_llambert.training.backends import (
     openvino_forward,
     torch_forward,
 )
-from hf_llambert.training.heads import Head, answer_column, named_columns
+from hf_llambert.training.heads import Head, named_columns
 from hf_llambert.training.inputs import TRAINING_FILE, Reading
 from hf_llambert.training.loading import (
     SAFE,
