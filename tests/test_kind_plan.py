@@ -1,8 +1,10 @@
 """The plan of a task of several questions counts every prompt about a text once, and measures each question."""
 
+from dataclasses import replace
+
 import pytest
 
-from hf_llambert import LLMLabeler, annotate, make_plan
+from hf_llambert import LLMLabeler, StudentPlan, annotate, make_plan
 from hf_llambert.cli.plan import _lines
 from hf_llambert.planning.costs import Lengths
 from kind_run import TASK, ReadingTeacher, visits
@@ -26,7 +28,30 @@ def test_plan_of_three_questions_measures_each(labeler):
     hours = plan["annotate"]["hours"]
     assert hours["low"] <= 100 * 0.5 / 3600 * 1.01
     assert hours["value"] == pytest.approx(100 * 0.5 / 3600)  # five prompts of 0.1 s a text
-    assert any(line.startswith("topics: coverage 100.0%") and "agreement with gold" in line for line in _lines(plan))
+    named = {"tone": "agreement with gold", "quality": "within half a step of gold", "topics": "all labels as in gold"}
+    for name, what in named.items():
+        assert any(line.startswith(f"{name}: coverage 100.0%") and f", {what} " in line for line in _lines(plan))
+
+
+def test_only_question_says_what_counts_as_right(tmp_path):
+    one = replace(TASK, questions=TASK.questions[1:2])
+    plan = make_plan(
+        visits(60, 1),
+        LLMLabeler(one, ReadingTeacher(str(tmp_path / "asked")), tmp_path / "ledger"),
+        num_annotated=50,
+        sample=30,
+        gold_column="quality",
+        calibration="none",
+    )
+    assert any(line.startswith("within half a step of gold ") for line in _lines(plan))
+
+
+def test_student_of_three_questions_is_measured(labeler, student_dir):
+    student = StudentPlan(str(student_dir), 32, 0.5, 1, 4, "torch")
+    plan = make_plan(visits(60, 1), labeler, num_annotated=50, sample=30, student=student, calibration="none")
+    assert plan["student"]["train"]["n"] == 50
+    assert plan["student"]["seconds_per_text"]["value"] > 0
+    assert plan["break_even"]["hours"] is not None
 
 
 def test_second_plan_and_the_run_ask_only_the_rest(labeler, tmp_path):

@@ -167,10 +167,12 @@ def _lines(plan: dict) -> list[str]:
     if plan["coverage"]:
         out.append(f"coverage {_range(plan['coverage'], _percents)} of {plan['coverage']['n']}")
     if plan["agreement"]:
-        out.append(f"agreement with gold {_range(plan['agreement'], _percents)} of {plan['agreement']['n']}")
+        said = _range(plan["agreement"], _percents)
+        out.append(f"{plan.get('agreement_is', 'agreement with gold')} {said} of {plan['agreement']['n']}")
     for name, one in plan.get("questions", {}).items():
-        said = [f"{what} {_range(one[what], _percents)} of {one[what]['n']}" for what in one if one[what]]
-        out.append(f"{name}: {', '.join(said).replace('agreement', 'agreement with gold')}")
+        figures = {"coverage": one["coverage"], one["agreement_is"]: one["agreement"]}
+        told = [f"{what} {_range(share, _percents)} of {share['n']}" for what, share in figures.items() if share]
+        out.append(f"{name}: {', '.join(told)}")
     longest = ", ".join(f"{n:,}" for n in texts["longest"])
     out.append(f"longest texts: {longest} {texts['unit']} (median {texts['median']:,.0f})")
     if texts["n_cut"] is not None:

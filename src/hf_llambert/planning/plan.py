@@ -97,8 +97,8 @@ def make_plan(
     Returns:
         `dict`: JSON-ready. `annotate`, `teacher_for_all`, `student` and `break_even` hold estimates, each a dict of `value`,
         `low`, `high` (95 %): `input_tokens`, `output_tokens`, `hours`, and `money` (`None` without a price). Also `texts`
-        (lengths, and how many are cut), `coverage`, `agreement` (Wilson intervals; of several questions also `questions`, those
-        of each), and `notes` on what is not known.
+        (lengths, and how many are cut), `coverage`, `agreement` (Wilson intervals; `agreement_is` says what counts as right where
+        it is not the same label; of several questions also `questions`, those of each), and `notes` on what is not known.
 
     Raises:
         BlockingIOError: Another process asks the same with the same ledger.
@@ -281,13 +281,16 @@ def _quality(
             notes.append(f"No row of the sample has both a label and gold{f' of {name}' if name else ''}.")
     coverage = share(sum("ok" in row for row in reached), len(reached))
     if list(parts) == [""]:
-        return {"coverage": coverage, "agreement": agreement[""]}
+        only = parts[""]
+        named = {"agreement_is": only.question.agrees} if only.questions else {}
+        return {"coverage": coverage, "agreement": agreement[""], **named}
     questions = {
         name: {
             "coverage": share(status[name].count("ok"), sum(one != "failed" for one in status[name])),
             "agreement": agreement[name],
+            "agreement_is": one.question.agrees,
         }
-        for name in parts
+        for name, one in parts.items()
     }
     return {"coverage": coverage, "agreement": None, "questions": questions}
 

@@ -33,6 +33,7 @@ class Choices(Question):
 
     kind = "choices"
     answer_column = "labels"
+    agrees = "all labels as in gold"
     keys = (*Question.keys, "yes_no")
     is_json = True
     gold_may_be_columns = True

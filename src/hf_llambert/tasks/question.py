@@ -48,6 +48,8 @@ class Question:
     """Keys in the YAML file."""
     is_json: ClassVar[bool] = False
     """Whether the answer is JSON where text comes back, even if nothing else is asked."""
+    agrees: ClassVar[str] = "agreement with gold"
+    """What the share of right answers is called; see [`~Question.right`]."""
     gold_is_name: ClassVar[bool] = False
     """Whether gold is one name a row, which files are read for as it is written: `01` stays `01`."""
     gold_may_be_columns: ClassVar[bool] = False

@@ -25,6 +25,7 @@ class Scale(Question):
 
     kind = "scale"
     answer_column = "value"
+    agrees = "within half a step of gold"
     keys = ("name", "kind", "levels", "ask", "verbalizers", "descriptions", "lead_in")
 
     @property
