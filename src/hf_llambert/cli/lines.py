@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 _MAIN = {"choice": "accuracy", "choices": "micro_f1", "scale": "spearman"}
 _NAMES = {"accuracy": "accuracy", "micro_f1": "micro-F1", "macro_f1": "macro-F1", "spearman": "Spearman", "mae": "MAE"}
+_RIGHT = {"choice": "accuracy", "choices": "share with all labels right", "scale": "share within half a step"}
 _BESIDE = {"choice": "macro_f1", "choices": "macro_f1", "scale": "mae"}
 
 
@@ -70,6 +71,61 @@ def quality_lines(found: Mapping, task: TaskSpec) -> Iterator[str]:
             + f"{main_figure(quality, kind)}, {_NAMES[_BESIDE[kind]]} {quality[_BESIDE[kind]] or 0:.3f} on {quality['n']:,} "
             + "held-out texts"
             + (f" (over {known} of {one.num_labels} classes)" if known < one.num_labels else "")
+        )
+
+
+def seed_lines(summary: Mapping, task: TaskSpec) -> Iterator[str]:
+    """What [`train_seeds`] found, two lines for each question."""
+    number, several = len(summary["seeds"]), "questions" in summary
+    for name, one in task.parts.items():
+        question, begin = one.question, f"{name}: " if name else ""
+        found = summary["questions"].get(question.name) if several else summary
+        if found is None:
+            yield f"{begin}not measured, no held-out text has people's answers to it"
+            continue
+        for each in (_MAIN[question.kind], _BESIDE[question.kind]):
+            spread = found.get(each)
+            if spread is None:
+                yield f"{begin}{_NAMES[each]} over {number} seeds: none, some of them has no value"
+                continue
+            form = ".3f" if several and each != "accuracy" else ".1%"
+            mean, low, high = (format(spread[end], form) for end in ("mean", "low", "high"))
+            yield f"{begin}{_NAMES[each]} over {number} seeds: {mean}, 95 % interval {low} to {high}"
+
+
+def curve_lines(curve: Mapping, task: TaskSpec) -> Iterator[str]:
+    """What more labels are worth by a [`learning_curve`], a line for each question."""
+    from hf_llambert import worth_of_labels
+
+    sizes = curve["sizes"]
+    more = min(500, max(sizes))
+    if "questions" not in curve:
+        yield worth_of_labels(sizes, curve["accuracy"], more)["sentence"]
+        return
+    for name, one in task.parts.items():
+        begin, found = f"{name}: " if name else "", curve["questions"].get(one.question.name)
+        if found is None:
+            yield f"{begin}not measured, no held-out text has people's answers to it"
+        elif None in found["values"]:
+            yield f"{begin}{_NAMES[found['figure']]} has no value for some students, so nothing is said of more labels"
+        else:
+            yield f"{begin}in {_NAMES[found['figure']]} {worth_of_labels(sizes, found['values'], more)['sentence']}"
+
+
+def against_lines(report: Mapping, other: object) -> Iterator[str]:
+    """How a run's student compares with that of another, a line for each question."""
+    from hf_llambert import TaskSpec
+
+    task = TaskSpec.from_dict(report["task"])
+    for name, one in task.parts.items():
+        begin, found = f"{name}: " if name else "", (report["questions"][name] if name else report).get("against")
+        if found is None:
+            yield f"{begin}not compared, no held-out text has people's answers to it for both"
+            continue
+        yield (
+            f"{begin}{_RIGHT[one.question.kind]} of this run's student less that of {other}: {found['difference']:+.1%}, "
+            f"95 % interval {found['low']:+.1%} to {found['high']:+.1%} (paired bootstrap; {found['runs']} pair(s) of "
+            f"students, {found['n']:,} texts)"
         )
 
 

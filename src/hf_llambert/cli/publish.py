@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from hf_llambert.cli.lines import against_lines
 from hf_llambert.cli.options import say
 
 
@@ -29,12 +30,8 @@ def report(
     found = write_report(run, against=against, prices=prices)
     show_report(found, run)
     if against is not None:
-        found = found["against"]
-        say(
-            f"accuracy of this run's student less that of {against}: {found['difference']:+.1%}, 95 % interval "
-            f"{found['low']:+.1%} to {found['high']:+.1%} (paired bootstrap; {found['runs']} pair(s) of students, "
-            f"{found['n']:,} texts)"
-        )
+        for line in against_lines(found, against):
+            say(line)
 
 
 def push(

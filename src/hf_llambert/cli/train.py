@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from hf_llambert.cli.gold import gold_options, label_columns, load_sample, needed_gold
-from hf_llambert.cli.lines import quality_lines
+from hf_llambert.cli.lines import curve_lines, quality_lines, seed_lines
 from hf_llambert.cli.nearest import refuse_unknown
 from hf_llambert.cli.options import (
     Config,
@@ -157,10 +157,8 @@ def train(
         _train_curve(spec, student, output, args, kwargs)
     if seeds > 1:
         summary = train_seeds(spec, student, output, args, seeds, **kwargs)
-        for name, found in (("accuracy", summary["accuracy"]), ("macro-F1", summary["macro_f1"])):
-            say(
-                f"{name} over {seeds} seeds: {found['mean']:.1%}, 95 % interval {found['low']:.1%} to {found['high']:.1%}"
-            )
+        for line in seed_lines(summary, spec):
+            say(line)
     results = train_student(spec, student, output / "student", args, **kwargs)
     say(f"trained on {results['train']['n']:,} labels in {results['train']['seconds']:.0f} s")
     if "eval" in results:
@@ -180,15 +178,15 @@ def configs_of(config: str | None, *sources: str | None) -> list[str | None]:
 
 
 def _train_curve(spec: TaskSpec, student: str, output: Path, args: StudentConfig, kwargs: dict) -> None:
-    from hf_llambert import learning_curve, worth_of_labels
+    from hf_llambert import learning_curve
 
     if "eval_data" not in kwargs:
         raise ValueError("--curve needs --eval_data, texts with people's labels to measure its students on.")
     shared = {name: value for name, value in kwargs.items() if name not in ("eval_name", "selection", "eval_data")}
     part = shared.pop("silver") if "silver" in shared else shared.pop("gold")
     found = learning_curve(spec, student, output, args, part, kwargs["eval_data"], **shared)
-    most = max(found["sizes"])
-    say(worth_of_labels(found["sizes"], found["accuracy"], min(500, most))["sentence"])
+    for line in curve_lines(found, spec):
+        say(line)
 
 
 def _without_label_errors(

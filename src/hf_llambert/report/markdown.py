@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from hf_llambert.headline import RIGHT
+from hf_llambert.headline import MAIN, RIGHT
 from hf_llambert.pool.labelled import cascade_summary
 from hf_llambert.quality.report_parts import question_reports
 from hf_llambert.report.kinds import OF_KIND, OfKind, answer_words, is_measured, kind_of, more_figures, plain_summary
@@ -238,11 +238,9 @@ def _student_compared(report: Mapping) -> list[str]:
     """The student beside others, and beside itself with other seeds."""
     lines = []
     if "seeds" in report:
-        found = report["seeds"]["accuracy"]
-        lines.append(
-            f"- over {len(report['seeds']['seeds'])} seeds the accuracy is {found['mean']:.1%} on average, 95 % interval "
-            f"{found['low']:.1%} to {found['high']:.1%}"
-        )
+        seeds = report["seeds"]
+        main = next((name for name in MAIN.values() if name in seeds), None)
+        lines.append(f"- over {len(seeds['seeds'])} seeds {_spread(seeds, main)}")
     if "student_less_baseline" in report:
         found = report["student_less_baseline"]
         lines.append(
@@ -257,6 +255,15 @@ def _student_compared(report: Mapping) -> list[str]:
             f"to {found['high']:+.1%} (paired bootstrap over {found['runs']} pair(s) of students and {found['n']:,} texts)"
         )
     return lines
+
+
+def _spread(seeds: Mapping, main: str | None) -> str:
+    if main is None:
+        return "its figure has no mean: some of them has no value"
+    form, found = ".1%" if main == "accuracy" else ".3f", seeds[main]
+    mean, low, high = (format(found[end], form) for end in ("mean", "low", "high"))
+    name = {"accuracy": "the accuracy", "micro_f1": "micro-F1", "spearman": "Spearman"}[main]
+    return f"{name} is {mean} on average, 95 % interval {low} to {high}"
 
 
 def _teacher_lines(report: Mapping, task: TaskSpec) -> list[str]:

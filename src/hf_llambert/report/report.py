@@ -196,7 +196,14 @@ def _gathered(run: Path, against: str | Path | None) -> tuple[dict, dict[str, li
         annotated = read_annotated(run, stages["annotated"]["config"])
         compared, why = _compared_rows(run, annotated, stages["annotated"]["config"], task)
         left_out |= {"compared": why} if why else {}
-    parts = {name: _of_question(run, stages, task, name, how, against, compared.get(name)) for name in task.parts}
+    others = None if against is None else compare_students(run, against)
+    if others is not None and against is not None:
+        of_each = others if len(task.parts) > 1 else {"": others}
+        others = {name: {"run": Path(against).name, **found} for name, found in of_each.items()}
+    parts = {
+        name: _of_question(run, stages, task, name, how, (others or {}).get(name), compared.get(name))
+        for name in task.parts
+    }
     if list(parts) == [""]:
         report = parts[""]
     else:
@@ -237,7 +244,7 @@ def _of_question(
     task: TaskSpec,
     name: str,
     how: Mapping,
-    against: str | Path | None,
+    against: Mapping | None,
     rows: list[dict] | None,
 ) -> dict:
     """The figures of one question; of an only one with those of the texts."""
@@ -252,10 +259,11 @@ def _of_question(
     if difference is not None:
         report["student_less_teacher"] = difference
     seeds = read_seeds(run)
-    if seeds is not None and "questions" not in seeds:
-        report["seeds"] = seeds
-    if against is not None and not name:
-        report["against"] = {"run": Path(against).name, **compare_students(run, against)}
+    if seeds is not None and "questions" in seeds:
+        of_this = seeds.pop("questions").get(one.question.name)
+        seeds = None if of_this is None else {**seeds, **of_this}
+    report |= {"seeds": seeds} if seeds is not None else {}
+    report |= {"against": dict(against)} if against is not None else {}
     report["disagreements"] = _count_disagreements(rows or [], one.question)
     if name:
         kept = {key: value for key, value in report.items() if key not in _OF_TEXTS}
