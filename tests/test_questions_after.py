@@ -76,3 +76,31 @@ def test_seeds_and_another_run_of_one_scale(files, student_dir, capsys):
     shown = " ".join(capsys.readouterr().out.split())
     assert f"share within half a step of this run's student less that of {files / 'b'}: +0.0%" in shown
     assert "2 pair(s) of students, 48 texts" in shown
+
+
+@pytest.mark.slow
+def test_cascade_of_three_questions_by_the_command(files, teacher_dir, student_dir, capsys):
+    run = files / "run"
+    call("train", "--task", files / "task.yaml", "--student", student_dir, "--gold", files / "gold.jsonl",
+         "--output", run, *QUICK)  # fmt: skip
+    asking = ["--task", files / "task.yaml", "--teacher", teacher_dir, "--max_text_tokens", 24, "--backend", "torch"]
+    label = ["label", "--student", run, "--data", files / "pool.jsonl", "--output", run, *asking]
+    capsys.readouterr()
+    call(*label, "--ask_teacher_below", 0.99, "--max_asked", 5)
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "The teacher's scores are not calibrated" in shown
+    assert "asked about 5 of 48 rows" in shown
+    out = read_pool(run / "cascade")
+    assert sum(status is not None for status in out["llm_tone_status"][:]) == 5
+    assert {"cascade_tone_label", "cascade_quality_value", "cascade_topics_labels"} <= set(out.column_names)
+    call("annotate", "--task", files / "task.yaml", "--teacher", teacher_dir, "--max_text_tokens", 24, "--output", run,
+         "--data", files / "gold.jsonl", "--calibration", "batch", "--num_rows", 8)  # fmt: skip
+    capsys.readouterr()
+    call(*label, "--guarantee", 0.0001, "--gold", files / "held.jsonl", "--overwrite")
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "not calibrated" not in shown
+    for name in ("tone", "quality", "topics"):
+        assert f"{name}: below a confidence of" in shown
+    noted = json.loads((run / "cascade" / "stage.json").read_text())
+    assert noted["config"]["calibration"]["tone"]["method"] == "batch"
+    assert noted["results"]["questions"]["quality"]["gold"]["all"]["n"] == 48

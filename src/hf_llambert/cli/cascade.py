@@ -248,18 +248,24 @@ def _promises(
 
 def _labeler(asking: Asking, output: Path, student: StudentLabeler) -> LLMLabeler:
     """The teacher as it annotated this run; else calibrated on what the student is least sure of."""
-    from hf_llambert import LLMLabeler, pool_calibration, saved_calibration
+    from hf_llambert import LLMLabeler, TaskSpec, pool_calibration, saved_calibration
     from hf_llambert.data import STAGE_FILE, read_note
 
     labeler = LLMLabeler(asking.task, asking.teacher, asking.ledger, student.text_column)
     note, found = output / "annotated" / STAGE_FILE, None
     if note.is_file():
         made = read_note(note, {"config": {"task": dict, "teacher": dict}})["config"]
-        if made["task"] == asking.task.to_dict() and made["teacher"] == asking.teacher.identity():
+        same_task = TaskSpec.from_dict(made["task"]).to_dict() == asking.task.to_dict()  # JSON has no numbers as keys
+        if same_task and made["teacher"] == asking.teacher.identity():
             found = saved_calibration(output)
     if found is None and len(asking.task.parts) == 1:
         number = _CALIBRATED_ON if asking.max_asked is None else min(_CALIBRATED_ON, asking.max_asked)
         found = pool_calibration(
             output / "labels", labeler, below=1.0 if asking.below is None else asking.below, number=number
+        )
+    elif found is None and asking.teacher.mode == "score":
+        say(
+            f"The teacher's scores are not calibrated: '{output / 'annotated'}' is no annotation of this task by this teacher. "
+            f"Annotate a sample into '{output}' with it first (hf-llambert annotate), and the cascade takes the calibration."
         )
     return LLMLabeler(asking.task, asking.teacher, asking.ledger, student.text_column, found)
