@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from hf_llambert import TaskSpec, cli
+from hf_llambert import TaskSpec, cli, read_pool
 from hf_llambert.cli.lines import against_lines, curve_lines, seed_lines
 from kind_run import TASK, visits
 
