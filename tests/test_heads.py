@@ -1,12 +1,15 @@
 """The student of several questions: one stock classifier, its logits side by side."""
 
 import json
+import math
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from datasets import ClassLabel, Dataset, List
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSequenceClassification, pipeline
 
 from forked import run_by_two_processes
@@ -365,3 +368,42 @@ def test_two_processes_train_one_student_of_several_questions(student_dir, tmp_p
     (tmp_path / "together.py").write_text(TOGETHER)
     run_by_two_processes(tmp_path, Path("together.py"), student_dir, Path(__file__).parent)
     assert set(json.loads((tmp_path / "student" / "metrics.json").read_text())["eval"]) == {"mood", "topics", "stars"}
+
+
+def rewritten(folder, tmp_path, change) -> Path:
+    """A copy of a student with another note."""
+    out = tmp_path / "rewritten"
+    shutil.copytree(folder, out)
+    note = json.loads((out / "training.json").read_text())
+    change(note)
+    (out / "training.json").write_text(json.dumps(note))
+    return out
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda note: note.pop("questions"), "names no questions, and the model is for multi_label_classification"),
+        (lambda note: note["questions"].pop(), "have 5 logits, the model 8"),
+        (lambda note: note["questions"][1].update(name="mood"), "name the logits mood: bad, mood: good, mood: music"),
+        (lambda note: note["questions"][0].update(labels=["good", "bad"]), "name the logits mood: good, mood: bad"),
+        (lambda note: note["questions"][1].update(thresholds=[0.5, math.nan, 0.5]), "expected thresholds from 0 to 1"),
+        (lambda note: note["questions"][1].update(thresholds=[0.5, 2.0, 0.5]), "expected thresholds from 0 to 1"),
+    ],
+)
+def test_note_that_is_not_of_the_model_is_refused(several, tmp_path, change, message):
+    with pytest.raises(OSError, match=message):
+        StudentLabeler(rewritten(several, tmp_path, change)).label(["good"])
+
+
+@pytest.mark.parametrize("long_texts", ["truncate", "mean"])
+def test_text_without_numbers_has_no_answer(several, tmp_path, long_texts):
+    broken = rewritten(several, tmp_path, lambda note: None)
+    weights = load_file(broken / "model.safetensors")
+    weights["classifier.bias"][:] = math.nan
+    save_file(weights, broken / "model.safetensors", metadata={"format": "pt"})
+    with pytest.warns(UserWarning, match=r"no numbers \(NaN\) for 2 of 3 texts"):
+        out = StudentLabeler(broken, long_texts=long_texts).label(["good film", None, "bad film " * 99])
+    assert out["student_mood_label"] == [-1] * 3
+    for name in ("student_topics_labels", "student_stars_value", "student_stars_confidence", "student_mood_scores"):
+        assert out[name] == [None] * 3

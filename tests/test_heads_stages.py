@@ -230,13 +230,19 @@ def test_out_of_fold_answers_of_each_question_cover_all_rows(student_dir, tmp_pa
         out_of_fold(data, TASK, student_dir, tmp_path / "f", short(tmp_path), 2)
 
 
-def test_learning_curve_follows_the_mean_over_the_questions(student_dir, tmp_path, monkeypatch):
+def test_learning_curve_follows_each_question(student_dir, tmp_path, monkeypatch):
     monkeypatch.setattr("hf_llambert.quality.curves._DRAWS", {0.5: 1, 1.0: 1})
     data = Dataset.from_list(answered().to_list() * 2)
     found = learning_curve(TASK, student_dir, tmp_path, short(tmp_path), data, answered())
     assert found["sizes"] == [32, 64]
-    assert found["n_eval"] == 31
-    assert all(0 <= value <= 1 for value in found["accuracy"])
+    assert {name: one["figure"] for name, one in found["questions"].items()} == {
+        "mood": "accuracy",
+        "topics": "micro_f1",
+        "stars": "spearman",
+    }
+    for one in found["questions"].values():
+        assert one["n_eval"] == 31
+        assert all(value is None or -1 <= value <= 1 for value in one["values"])
 
 
 @pytest.mark.parametrize("by", ["entropy", "margin"])

@@ -352,6 +352,8 @@ def _agrees(note: Mapping) -> str | None:
         return f"expected a kind and its loss, got {note['kind']!r} and {note['loss']!r}"
     if len(note.get("thresholds", note["labels"])) != len(note["labels"]) or len(note["labels"]) < 2:
         return "expected two labels or more, and a threshold for each"
+    if not all(0 <= one <= 1 for one in note.get("thresholds", ())):  # NaN is no threshold
+        return f"expected thresholds from 0 to 1, got {note['thresholds']}"
     return None
 
 

@@ -258,14 +258,22 @@ def student_heads(student: str, revision: str | None) -> tuple[Head, ...]:
     names = tuple(name for _, name in sorted(labels, key=lambda item: int(item[0])))
     path, advice = _note_of(student, revision), "Restore it, or train the student again."
     noted = {} if path is None else read_note(path, {"questions?": HEADS}, advice)
-    if not noted.get("questions"):
+    if path is None or not noted.get("questions"):
+        kind = getattr(load_config(student, revision), "problem_type", None)
+        if path is not None and kind not in (None, "single_label_classification"):
+            raise damaged_note(path, f"it names no questions, and the model is for {kind}", advice)
         return (Levels("", Choice("label", names)),)
     try:
         heads = noted_heads(noted["questions"])
     except (ValueError, TypeError) as error:
-        raise damaged_note(path, error, advice) from error  # type: ignore[arg-type]  # it was read
+        raise damaged_note(path, error, advice) from error
     if (logits := sum(head.size for head in heads)) != len(names):
-        raise damaged_note(path, f"its questions have {logits} logits, the model {len(names)}", advice)  # type: ignore[arg-type]
+        raise damaged_note(path, f"its questions have {logits} logits, the model {len(names)}", advice)
+    own = tuple(label_names(heads).values())
+    if own != names and (heads[0].name or heads[0].size > 1):  # the note has no name of an only question
+        raise damaged_note(
+            path, f"its questions name the logits {', '.join(own)}, the model {', '.join(names)}", advice
+        )
     return heads
 
 

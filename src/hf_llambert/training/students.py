@@ -239,7 +239,22 @@ class StudentLabeler:
                 else:
                     for i, value in zip(texts, values, strict=True):
                         out[name][i] = value
+        self._without_nan(out, found, texts, of_part)
         return out
+
+    def _without_nan(self, out: dict[str, list], found: Tensor, texts: list[int], of_part: Tensor | None) -> None:
+        """Take the answers from texts for which the model gave no numbers."""
+        rows = found.isnan().any(-1).nonzero().flatten()
+        if not len(rows):
+            return
+        lost = {texts[k] for k in (rows if of_part is None else of_part[rows]).tolist()}
+        for name, value in self._no_answer().items():
+            for i in lost:
+                out[name][i] = value
+        warnings.warn(
+            f"The student gave no numbers (NaN) for {len(lost):,} of {len(out[name]):,} texts, which have no answer. Use "
+            f"dtype='float32', or train it with a smaller learning rate."
+        )
 
     def _no_answer(self) -> dict[str, object]:
         """The columns of a text that cannot be read."""
