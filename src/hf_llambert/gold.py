@@ -15,6 +15,7 @@ from hf_llambert.tasks.logs import get_logger
 from hf_llambert.tasks.parts import GOLD
 from hf_llambert.tasks.question import Question
 from hf_llambert.tasks.questions import LabelValues
+from hf_llambert.tasks.requests import refuse_gold_as_text
 from hf_llambert.tasks.spec import TaskSpec
 from hf_llambert.tasks.texts import TextColumn, column_names, row_texts
 
@@ -262,6 +263,7 @@ def with_gold(
         ValueError: No such column or question, or labels that fit two readings or none.
     """
     check_column(dataset, text_column, "text_column")
+    refuse_gold_as_text(task, text_column)
     columns = gold_columns(dataset.column_names, task, label_column)
     gold = _all_answers(dataset, task, columns, label_map, label_values)
     out = dataset.select_columns(column_names(text_column))
