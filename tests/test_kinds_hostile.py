@@ -3,8 +3,11 @@
 import json
 
 import pytest
+from datasets import ClassLabel, Dataset, List
 
-from hf_llambert import Choice, Choices, Scale, TaskSpec
+from hf_llambert import Choice, Choices, Scale, TaskSpec, with_gold
+from hf_llambert.cli.gold import gold_options
+from hf_llambert.gold import gold_answers, gold_readings
 from hf_llambert.tasks.spec import Example
 
 TONE = Choice("tone", ("good", "bad"), "Tone?")
@@ -152,3 +155,32 @@ def test_map_of_a_scale_reads_numbers_and_spellings_and_goes_to_the_scale(caplog
     for level in ("99", "super"):
         with pytest.raises(ValueError, match=f"numbers from 1 to 3, the scale 'stars', or to nothing; got '{level}'"):
             STARS.gold(["NA", 1], "s", {"NA": level})
+
+
+@pytest.mark.parametrize("read", [gold_answers, gold_readings])
+def test_option_that_an_error_advises_can_be_typed_as_it_stands(read):
+    one = task(TONE, TOPICS)
+    data = Dataset.from_dict({"text": ["a", "b"], "tone": [0, 1], "topics": [["food"], ["it rains"]]})
+    with pytest.raises(ValueError, match="--label_values tone=ids") as error:
+        read(data, one)
+    assert "--label_map tone:0=bad" in str(error.value)
+    assert "label_values={'tone': 'ids'} in Python" in str(error.value)
+    said = gold_options(None, "tone=ids", one)
+    with pytest.raises(ValueError, match="--label_map 'topics:it rains=LABEL'"):
+        read(data, one, **said)
+    said = gold_options(["topics:it rains="], "tone=ids", one)
+    assert gold_answers(data, one, **said) == {"tone": [0, 1], "topics": [[0], []]}
+
+
+def test_classes_of_each_question_are_read_by_name():
+    data = Dataset.from_dict(
+        {"text": ["a", "b", "c"], "tone": [0, 1, -1], "topics": [[0], [], None], "stars": [0, 2, -1]}
+    )
+    data = data.cast_column("tone", ClassLabel(names=["bad", "good"])).cast_column(
+        "stars", ClassLabel(names=["3", "2", "1"])
+    )
+    data = data.cast_column("topics", List(ClassLabel(names=["staff", "food"])))
+    found = with_gold(data, "text", None, task(TONE, TOPICS, STARS))
+    assert found["tone"][:] == [1, 0, -1]
+    assert found["topics"][:] == [[1], [], None]
+    assert found["stars"][:] == [3.0, 1.0, None]
