@@ -123,11 +123,7 @@ def annotate(
             columns = gold_columns(data.column_names, first.task, gold_column)
             gold = gold_answers(data, first.task, gold_column, label_map, label_values)
         warn_about_answers(row_texts(data, first.text_column), gold, first.task, columns)
-    shares = _shares(first.task, prior)
-    if shares and calibration not in ("batch", "contextual"):
-        raise ValueError(
-            f"A prior is for batch and contextual calibration, got calibration={calibration!r}. Leave one out."
-        )
+    shares = prior_shares(first.task, prior, calibration)
     config = {
         "task": first.task.to_dict(),
         "teacher": first.teacher.identity() if alone else {"teacher": "jury", "method": jury},
@@ -218,15 +214,19 @@ def _done(output: Path, config: dict, labeler: LLMLabeler) -> dict | None:
         ) from error
 
 
-def _shares(task: TaskSpec, prior: Prior | None) -> dict[str, list[float]]:
+def prior_shares(task: TaskSpec, prior: Prior | None, calibration: str = "batch") -> dict[str, list[float]]:
     """
-    A prior as shares in the order of the labels, by the names of the parts.
+    A prior as shares in the order of the labels, by the names of the parts; arguments as in [`annotate`].
 
     Raises:
-        ValueError: It is of no question, or lacks a label.
+        ValueError: It is of no question, lacks a label, cannot be, or the calibration takes none.
     """
     if not prior:
         return {}
+    if calibration not in ("batch", "contextual"):
+        raise ValueError(
+            f"A prior is for batch and contextual calibration, got calibration={calibration!r}. Leave one out."
+        )
     by_part: dict = {"": prior} if "" in task.parts else dict(prior)
     out = {}
     for name, given in by_part.items():
