@@ -7,7 +7,7 @@ import re
 import pytest
 
 from fakes import CountingTeacher
-from hf_llambert import Choice, LLMLabeler, TaskSpec, annotate, select_silver
+from hf_llambert import Choice, LLMLabeler, RecordedTeacher, TaskSpec, annotate, select_silver
 from hf_llambert.annotation.asked import calibrations_of
 from hf_llambert.annotation.calibration import uncalibrated
 from hf_llambert.cli.lines import annotated_line, answer_lines
@@ -142,3 +142,24 @@ def test_published_questions_are_asked_as_they_were(data, tmp_path, apart, caplo
     (tmp_path / "there" / "annotation.json").write_text(json.dumps({**note, "ask_apart": "yes"}))
     with pytest.raises(ValueError, match="ask_apart must be true or false"):
         LLMLabeler.from_dataset(str(tmp_path / "there"), tmp_path / "ledger", teacher=teacher)
+
+
+ANSWERS = [{"tone": "good", "topics": ["food"], "stars": 2}, {"tone": "bad", "topics": [], "stars": 3}]
+
+
+@pytest.mark.parametrize(
+    ("rows", "how"),
+    [
+        (ANSWERS, {"label_columns": ["tone", "topics", "stars"]}),
+        ([{"response": one} for one in ANSWERS], {}),
+        ([{"response": json.dumps(one)} for one in ANSWERS], {}),
+    ],
+)
+def test_recorded_lists_and_objects_are_read_from_lines_of_json(tmp_path, rows, how):
+    lines = (json.dumps({"text": f"text {k}", **row}) + "\n" for k, row in enumerate(rows))
+    (tmp_path / "answers.jsonl").write_text("".join(lines))
+    one = LLMLabeler(TASK, RecordedTeacher(tmp_path / "answers.jsonl", "somebody", **how), tmp_path / "ledger")
+    found = one.label(["text 0", "text 1"])
+    assert found["llm_tone_label"] == [0, 1]
+    assert found["llm_topics_labels"] == [[0], []]
+    assert found["llm_stars_value"] == [2.0, 3.0]
