@@ -184,6 +184,7 @@ def test_other_arguments_are_another_plan(words, main, here):
         shown = main(*words, *more, "--yes", expect=1)
         assert f"'r' holds a run with other {'further arguments' if len(str(more[1])) > 1 else more[0]}" in shown
     assert "type the command as it was: hf-llambert run task.yaml --data" in shown
+    assert "hf-llambert annotate --ledger r/ledger asks nothing again" in " ".join(shown.split())
     make_reviews(41).to_json("reviews.jsonl")
     assert "'r' holds a run with other --data (file)" in main(*words, "--yes", expect=1)
     assert len(Ledger(here / "r" / "ledger")) == asked
@@ -310,6 +311,11 @@ def test_rows_that_failed_are_not_asked_again_once_a_student_learnt_from_the_oth
         (["--gold", "task.yaml"], "task.yaml"),
         (["--calibration", "fitted"], "hf-llambert run knows --calibration none, batch, contextual; got 'fitted'."),
         (["--mix", "both"], "mix must be one of"),
+        (["--prior", "positive=0.7", "--prior", "negative=0.7"], "positive shares that sum to 1"),
+        (
+            ["--prior", "positive=0.7", "--prior", "negative=0.3", "--calibration", "none"],
+            "A prior is for batch and contextual",
+        ),
         (["--prices", "nowhere.yaml"], "The price table 'nowhere.yaml' cannot be read"),
         (["stray"], "Unknown arguments ['stray']"),
         (["--yes", "--seed", 1, "stray"], "stray"),

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import cast
 
 from datasets import ClassLabel, Dataset, List, Value
@@ -15,6 +17,7 @@ from hf_llambert.tasks.logs import get_logger
 from hf_llambert.tasks.parts import GOLD
 from hf_llambert.tasks.question import Question
 from hf_llambert.tasks.questions import LabelValues
+from hf_llambert.tasks.requests import refuse_gold_as_text
 from hf_llambert.tasks.spec import TaskSpec
 from hf_llambert.tasks.texts import TextColumn, column_names, row_texts
 
@@ -137,11 +140,28 @@ def _all_answers(
     data: Dataset, task: TaskSpec, columns: Mapping[str, GoldColumn], label_map: LabelMap | None, label_values: Reading
 ) -> dict[str, list]:
     maps, values = by_question(label_map or {}, task, "label_map"), by_question(label_values, task, "label_values")
-    return {
-        part: _answers(data, columns[part], one.question, maps.get(part) or {}, values.get(part) or "auto")
-        for part, one in task.parts.items()
-        if part in columns
-    }
+    out = {}
+    for part, one in task.parts.items():
+        if part in columns:
+            with _option_of(part):
+                out[part] = _answers(
+                    data, columns[part], one.question, maps.get(part) or {}, values.get(part) or "auto"
+                )
+    return out
+
+
+@contextmanager
+def _option_of(part: str) -> Iterator[None]:
+    """Options that errors advise, as they are typed where there are several questions: `--label_map tone:9=`."""
+    try:
+        yield
+    except ValueError as error:
+        if not part:
+            raise
+        told = re.sub(r"(--label_map '?)", rf"\1{part}:", str(error))
+        told = re.sub(r"(--label_values )(\w)", rf"\1{part}=\2", told)
+        told = re.sub(r"label_values='(\w+)' in Python", rf"label_values={{'{part}': '\1'}} in Python", told)
+        raise ValueError(told) from error
 
 
 def gold_readings(
@@ -157,11 +177,12 @@ def gold_readings(
     """
     columns = gold_columns(data.column_names, task, label_column)
     maps, values = by_question(label_map or {}, task, "label_map"), by_question(label_values, task, "label_values")
-    found = {
-        part: question_reading(data, column, task.parts[part].question, maps.get(part), values.get(part) or "auto")
-        for part, column in columns.items()
-        if isinstance(column, str)
-    }
+    found = {}
+    for part, column in columns.items():
+        if isinstance(column, str):
+            with _option_of(part):
+                question = task.parts[part].question
+                found[part] = question_reading(data, column, question, maps.get(part), values.get(part) or "auto")
     if list(task.parts) == [""]:
         return found.get("", cast(LabelValues, label_values))
     return {part: how for part, how in found.items() if how != "auto"} or "auto"
@@ -262,6 +283,7 @@ def with_gold(
         ValueError: No such column or question, or labels that fit two readings or none.
     """
     check_column(dataset, text_column, "text_column")
+    refuse_gold_as_text(task, text_column)
     columns = gold_columns(dataset.column_names, task, label_column)
     gold = _all_answers(dataset, task, columns, label_map, label_values)
     out = dataset.select_columns(column_names(text_column))

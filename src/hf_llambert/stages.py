@@ -53,8 +53,18 @@ def _differences(there: object, now: object, place: str = "") -> list[str]:
         names = sorted({*there, *now})
         inside = [_differences(there.get(k), now.get(k), f"{place}.{k}" if place else k) for k in names]
         return [one for found in inside for one in found]
+    if there != now and isinstance(there, list) and isinstance(now, list) and _are_named(there) and _are_named(now):
+        before, after = ({one["name"]: one for one in listed} for listed in (there, now))
+        if found := _differences(before, after, place):  # else only their order differs
+            return found
     shown = [_short(repr(value)) for value in (there, now)]
     return [f"{place}: {shown[0]} there, {shown[1]} now"] if there != now else []
+
+
+def _are_named(listed: list) -> bool:
+    """Whether these are mappings that each have a name of their own, as the questions of a task."""
+    names = [one.get("name") if isinstance(one, dict) else None for one in listed]
+    return all(isinstance(name, str) for name in names) and len(set(names)) == len(names)
 
 
 def _short(shown: str) -> str:

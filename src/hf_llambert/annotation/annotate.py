@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from pathlib import Path
@@ -10,13 +11,14 @@ from typing import Literal, get_args
 
 from datasets import Dataset
 
-from hf_llambert.annotation.assembling import WINDOW, Assembling
-from hf_llambert.annotation.calibration import Calibration, uncalibrated
+from hf_llambert.annotation.assembling import WINDOW, Assembling, member_columns
+from hf_llambert.annotation.calibration import Calibration, check_prior, uncalibrated
 from hf_llambert.annotation.jury import JuryMethod
 from hf_llambert.annotation.labelers import LLMLabeler, check_fields
 from hf_llambert.annotation.limits import Limits, Spending, check_caps
 from hf_llambert.annotation.turns import asking_turn
 from hf_llambert.data import (
+    STAGE_FILE,
     check_column,
     content_hash,
     note_stage,
@@ -121,7 +123,7 @@ def annotate(
             columns = gold_columns(data.column_names, first.task, gold_column)
             gold = gold_answers(data, first.task, gold_column, label_map, label_values)
         warn_about_answers(row_texts(data, first.text_column), gold, first.task, columns)
-    shares = _shares(first.task, prior)
+    shares = prior_shares(first.task, prior, calibration)
     config = {
         "task": first.task.to_dict(),
         "teacher": first.teacher.identity() if alone else {"teacher": "jury", "method": jury},
@@ -133,7 +135,7 @@ def annotate(
         "gold_column": gold_column,
         **gold_reading(label_map, label_values),
         **({"prior": shares} if shares else {}),
-        **({"ask_apart": True} if any(one.ask_apart for one in labelers.values()) else {}),
+        **({"ask_apart": True} if alone and first.asks_apart else {}),
     }
     if not alone:
         config["members"] = {
@@ -141,10 +143,11 @@ def annotate(
                 "task": one.task.to_dict(),
                 "teacher": one.teacher.identity(),
                 "calibration": _noted(one.task, one.calibrations),
+                **({"ask_apart": True} if one.asks_apart else {}),
             }
             for name, one in labelers.items()
         }
-    done = stage_results(output, config, ANNOTATION)
+    done = _done(output, config, first)
     if done is not None and not done["n_failed"]:
         return done
     with asking_turn(labelers.values(), output) if state.is_main_process else nullcontext():
@@ -198,15 +201,32 @@ def _asked(
     return noted
 
 
-def _shares(task: TaskSpec, prior: Prior | None) -> dict[str, list[float]]:
+def _done(output: Path, config: dict, labeler: LLMLabeler) -> dict | None:
+    """As [`stage_results`]; its error says how to keep what was answered."""
+    try:
+        return stage_results(output, config, ANNOTATION)
+    except FileExistsError as error:
+        if not (output / STAGE_FILE).is_file():
+            raise
+        raise FileExistsError(
+            f"{error} With the ledger of this one (--ledger {labeler.ledger.folder}) what was asked in the same words is not "
+            f"asked again."
+        ) from error
+
+
+def prior_shares(task: TaskSpec, prior: Prior | None, calibration: str = "batch") -> dict[str, list[float]]:
     """
-    A prior as shares in the order of the labels, by the names of the parts.
+    A prior as shares in the order of the labels, by the names of the parts; arguments as in [`annotate`].
 
     Raises:
-        ValueError: It is of no question, or lacks a label.
+        ValueError: It is of no question, lacks a label, cannot be, or the calibration takes none.
     """
     if not prior:
         return {}
+    if calibration not in ("batch", "contextual"):
+        raise ValueError(
+            f"A prior is for batch and contextual calibration, got calibration={calibration!r}. Leave one out."
+        )
     by_part: dict = {"": prior} if "" in task.parts else dict(prior)
     out = {}
     for name, given in by_part.items():
@@ -218,7 +238,11 @@ def _shares(task: TaskSpec, prior: Prior | None) -> dict[str, list[float]]:
                 f"Expected a prior with a share for each label of {list(labels)}, by name; got {given!r}. Of several questions "
                 f"they stand by the questions' names."
             )
-        out[name] = [float(given[label]) for label in labels]
+        try:
+            out[name] = [float(given[label]) for label in labels]
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"Expected a prior of numbers, such as 0.2, got {given!r}.") from error
+        check_prior(task.parts[name].question, out[name])
     return out
 
 
@@ -249,8 +273,11 @@ def _check_members(labelers: Mapping[str, LLMLabeler], alone: bool) -> LLMLabele
         raise ValueError(f"A jury has two members or more, got {list(labelers)}. Pass the labeler itself.")
     first = next(iter(labelers.values()))
     for name, one in labelers.items():
-        if not name.isidentifier() or (not alone and name == "llm"):
-            raise ValueError(f"The name of a member begins its columns: expected letters, digits and _, got {name!r}.")
+        if not name.isidentifier() or (not alone and name in ("llm", "student")):
+            raise ValueError(
+                f"The name of a member begins its columns: expected letters, digits and _, not llm or student, which the jury's "
+                f"and the student's begin with; got {name!r}."
+            )
         shown, others = column_names(first.text_column), column_names(one.text_column)
         same = list(one.task.parts) == list(first.task.parts) and all(
             (mine.labels, mine.question.kind) == (theirs.labels, theirs.question.kind)
@@ -262,6 +289,12 @@ def _check_members(labelers: Mapping[str, LLMLabeler], alone: bool) -> LLMLabele
                 f"{_labels(one.task)} in '{', '.join(others)}' ({name}) are not {_labels(first.task)} in "
                 f"'{', '.join(shown)}'."
             )
+    owned = [column for name, one in labelers.items() for column in member_columns(name, one.task).values()]
+    if twice := sorted(column for column, count in Counter(owned).items() if count > 1):
+        raise ValueError(
+            f"Two members of the jury would write the column '{twice[0]}': a member's name and a question's make another's. "
+            f"Name the members of {list(labelers)} otherwise."
+        )
     return first
 
 

@@ -11,10 +11,13 @@ from datasets import Features, List, Value
 
 from hf_llambert.annotation.calibration import Calibration, uncalibrated
 from hf_llambert.annotation.ledger import reply_key
+from hf_llambert.tasks.logs import get_logger
 from hf_llambert.tasks.questions import ABSTAIN
 from hf_llambert.tasks.spec import TaskSpec
 from hf_llambert.tasks.texts import why_unusable
 from hf_llambert.teachers.base import Mode, Reply
+
+logger = get_logger(__name__)
 
 
 def prefix(part: str = "") -> str:
@@ -169,6 +172,12 @@ def calibrations_of(
     if unknown := sorted(set(given) - set(task.parts)):
         raise ValueError(
             f"Expected calibrations by the names of the questions of task '{task.name}', {list(task.parts)}; got {unknown}."
+        )
+    if isinstance(calibration, Mapping) and (absent := [name for name in task.parts if name not in given]):
+        logger.warning(
+            "There are calibrations for %s and none for %s: its scores are taken as they are.",
+            ", ".join(given) or "no question",
+            ", ".join(absent),
         )
     out = {}
     for name, one in task.parts.items():

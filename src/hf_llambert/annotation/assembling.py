@@ -54,11 +54,7 @@ class Assembling:
         members, calibrations = {}, {}
         for name, labeler in labelers.items():
             data, members[name], calibrations[name] = self._member(data, labeler)
-            own = {
-                f"{prefix(part)}_{end}": f"{name}{prefix(part).removeprefix('llm')}_{end}"
-                for part in labeler.task.parts
-                for end in ENDS
-            }
+            own = member_columns(name, labeler.task)
             data = data.rename_columns({old: new for old, new in own.items() if old in data.column_names})
         task = next(iter(labelers.values())).task
         found: dict[str, dict] = {}
@@ -144,6 +140,15 @@ class Assembling:
                 confidences=None if any(confidences[i] is None for i in answered) else [confidences[i] for i in rows],
             )
         }
+
+
+def member_columns(name: str, task: TaskSpec) -> dict[str, str]:
+    """The columns of a jury's member by those of a labeler alone."""
+    return {
+        f"{prefix(part)}_{end}": f"{name}{prefix(part).removeprefix('llm')}_{end}"
+        for part in task.parts
+        for end in ENDS
+    }
 
 
 def saved_calibration(folder: str | Path) -> Calibration | dict[str, Calibration] | None:

@@ -227,12 +227,7 @@ def _of_choices(
     gold: Sequence,
     prior: Sequence[float] | None,
 ) -> Calibration | None:
-    if prior is not None:
-        shares = np.asarray(prior, dtype=np.float64)
-        if shares.shape != (len(question.labels),) or not ((shares > 0) & (shares < 1)).all():
-            raise ValueError(
-                f"Expected a prior of {len(question.labels)} shares between 0 and 1 for '{question.name}', got {list(prior)}."
-            )
+    check_prior(question, prior)
     if method == "fitted":
         targets, found = question.targets(gold), _matrix(scores)
         _check_fit(found, targets)
@@ -254,6 +249,28 @@ def _of_choices(
     return Calibration("batch", tuple(bias), kind="choices")
 
 
+def check_prior(question: Question, prior: Sequence[float] | None) -> None:
+    """Raise a `ValueError` where believed shares of the labels cannot be: where one label holds they sum to 1."""
+    if prior is not None:
+        _PRIORS[question.kind](question, prior)
+
+
+def _shares_of_one(question: Question, prior: Sequence[float]) -> None:
+    try:
+        _prior(prior, len(question.labels))
+    except ValueError as error:
+        raise ValueError(f"{error} It is that of '{question.name}'.") from error
+
+
+def _shares_of_each(question: Question, prior: Sequence[float]) -> None:
+    shares = np.asarray(prior, dtype=np.float64)
+    if shares.shape != (len(question.labels),) or not ((shares > 0) & (shares < 1)).all():
+        raise ValueError(
+            f"Expected a prior of {len(question.labels)} shares between 0 and 1 for '{question.name}', got {list(prior)}."
+        )
+
+
+_PRIORS = {"choice": _shares_of_one, "choices": _shares_of_each, "scale": _shares_of_one}
 _METHODS = {"choice": _of_choice, "choices": _of_choices, "scale": _of_scale}
 _EDGE = 1e-3  # of the scale's width: its mean is never quite at an end
 
@@ -330,6 +347,6 @@ def _prior(prior: Sequence[float] | None, labels: int) -> NDArray[np.float64]:
     if prior is None:
         return np.full(labels, 1 / labels)
     values = np.asarray(prior, dtype=np.float64)
-    if values.shape != (labels,) or (values <= 0).any() or abs(values.sum() - 1) > 1e-6:
+    if values.shape != (labels,) or not (values > 0).all() or abs(values.sum() - 1) > 1e-6:
         raise ValueError(f"Expected a prior of {labels} positive shares that sum to 1, got {list(prior)}.")
     return values

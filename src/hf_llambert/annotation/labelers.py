@@ -161,7 +161,7 @@ class LLMLabeler:
                 scrubbed(teacher.identity()),
                 scrubbed(note.identity),
             )
-        return cls(note.task, teacher, ledger, text_column or note.text_column, note.calibration)
+        return cls(note.task, teacher, ledger, text_column or note.text_column, note.calibration, note.ask_apart)
 
     def __call__(self, batch: Mapping[str, list], rank: int | None = None) -> dict[str, list]:
         """Annotate a batch of columns. `rank` chooses the GPU under `map(num_proc=..., with_rank=True)`."""
@@ -332,6 +332,11 @@ class LLMLabeler:
         """The calibration of the only question; see `calibrations`."""
         (only,) = self.calibrations.values()
         return only
+
+    @property
+    def asks_apart(self) -> bool:
+        """Whether there are several questions that could be asked in one request and are not."""
+        return self.ask_apart and self.teacher.mode != "score" and len(self.task.parts) > 1
 
     def __getstate__(self) -> dict[str, object]:
         """The configuration, the version and how often asking failed: what `map` must hash to be right to cache."""

@@ -15,7 +15,7 @@ from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from huggingface_hub.utils import validate_repo_id
 
-from hf_llambert.annotation.calibration import Calibration
+from hf_llambert.annotation.calibration import Calibration, uncalibrated
 from hf_llambert.tasks.spec import TaskSpec
 from hf_llambert.tasks.texts import TextColumn, visible
 from hf_llambert.teachers.base import Teacher
@@ -94,6 +94,7 @@ class PublishedNote:
     identity: object
     calibration: Calibration | dict[str, Calibration] | None
     text_column: TextColumn
+    ask_apart: bool = False
 
     def make_teacher(self) -> Teacher:
         """
@@ -162,6 +163,9 @@ def published_note(dataset: str, revision: str | None = None, member: str | None
             raise ValueError(f"text_column must be a string, or several, got {column!r:.100}")
         calibration = _calibrations(note["calibration"], task)
         settings, identity = note["teacher"], note["identity"]
+        ask_apart = note.get("ask_apart", False)
+        if not isinstance(ask_apart, bool):
+            raise ValueError(f"ask_apart must be true or false, got {ask_apart!r:.100}")
     except (LookupError, TypeError, ValueError, AttributeError, RecursionError, OverflowError) as error:
         raise ValueError(
             f"'{ANNOTATION_FILE}' of '{dataset}' is not what hf-llambert push writes: {error!s:.300}"
@@ -170,7 +174,7 @@ def published_note(dataset: str, revision: str | None = None, member: str | None
         raise ValueError(
             f"'{dataset}' was annotated by a jury. Pass member=, one of {_listed(members)}; got {member!r}."
         )
-    return PublishedNote(dataset, task, settings, identity, calibration, column)
+    return PublishedNote(dataset, task, settings, identity, calibration, column, ask_apart)
 
 
 def _listed(names: Iterable[str]) -> str:
@@ -205,8 +209,11 @@ def _calibrations(found: object, task: TaskSpec) -> Calibration | dict[str, Cali
         return _calibration(found, task)
     if unknown := sorted(set(found) - set(task.parts)):
         raise ValueError(f"calibration must be by the names of the questions {list(task.parts)}, got {unknown!r:.100}")
-    of_parts = {name: _calibration(one, task.parts[name]) for name, one in found.items()}
-    return {name: one for name, one in of_parts.items() if one is not None}
+    return {
+        name: _calibration(one, task.parts[name])
+        or uncalibrated(task.parts[name].num_labels, task.parts[name].question.kind)
+        for name, one in found.items()
+    }
 
 
 def _calibration(found: object, task: TaskSpec) -> Calibration | None:

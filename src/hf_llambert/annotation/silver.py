@@ -104,6 +104,13 @@ def _silver(
     return silver
 
 
+_CALIBRATE = {
+    "choice": "calibrate the scores (batch)",
+    "choices": "say what share of texts each label has, so that its scores are calibrated (--prior; docs/questions.md)",
+    "scale": "calibrate the scores (batch)",
+}
+
+
 class _Rules:
     """The rules of [`select_silver`] applied to one question, in their order; each is counted."""
 
@@ -172,8 +179,9 @@ class _Rules:
         where = f" for '{question.name}'" if self.name else ""
         raise ValueError(
             f"A student needs at least two labels to tell apart{where}, but of {len(self.annotated)} annotated rows ({status}) "
-            f"the usable labels are {last['per_label']} after {last['rule']}. Annotate more rows, calibrate "
-            f"the scores (batch), check the verbalizers, or select less strictly."
+            f"the usable labels are {last['per_label']} after {last['rule']}. Annotate more rows, {_CALIBRATE[question.kind]}, "
+            f"check the verbalizers, or select less strictly."
+            + (" Annotating again asks about those that failed." if status.get("failed") else "")
         )
 
 

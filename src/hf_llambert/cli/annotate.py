@@ -210,4 +210,4 @@ def _write_batch(
 def _member_name(parts: list[str]) -> str:
     """How a member's columns begin: by what tells it from the others."""
     name = re.sub(r"\W+", "_", "_".join(parts)).strip("_").lower()
-    return name if name.isidentifier() and name != "llm" else f"by_{name}"
+    return name if name.isidentifier() and name not in ("llm", "student") else f"by_{name}"

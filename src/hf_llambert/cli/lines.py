@@ -48,7 +48,7 @@ def answer_lines(results: Mapping, task: TaskSpec, member: str = "") -> Iterator
     for name, one in found.items():
         counts = f"{one['n_ok']:,} ok, {one['n_abstained']:,} abstained, {one['n_failed']:,} failed. Labels: "
         if name:
-            yield f"{beginning}{name}: {counts}{pairs(one['labels'])}"
+            yield f"{beginning}{name}: {counts}{pairs(one['labels']) or 'none'}"
         else:
             yield f"{beginning}{one['n_rows']:,} texts: {counts}{pairs(one['labels'])}"
         yield from reason_lines(one)
@@ -143,7 +143,8 @@ def annotated_line(results: Mapping, task: TaskSpec) -> str:
     """What came of annotating, on one line; of several questions each in its turn."""
     parts, several = [], "questions" in results
     for name, one in questions_of(results).items():
-        line = f"{one['n_ok']:,} of {one['n_rows']:,} {'answered' if several else 'texts labelled'} ({pairs(one['labels'])})"
+        given = pairs(one["labels"]) or "no label"
+        line = f"{one['n_ok']:,} of {one['n_rows']:,} {'answered' if several else 'texts labelled'} ({given})"
         for what in ("abstained", "failed"):
             line += f", {one[f'n_{what}']:,} {what}" if one[f"n_{what}"] else ""
         if quality := one.get("quality"):

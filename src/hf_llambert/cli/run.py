@@ -127,6 +127,7 @@ def run(
     of StudentConfig as train does (--num_train_epochs, --learning_rate, --mix, ...).
     """
     from hf_llambert import load_gate, load_task
+    from hf_llambert.annotation.annotate import prior_shares
     from hf_llambert.annotation.turns import one_at_a_time
     from hf_llambert.models import content_id
 
@@ -188,6 +189,8 @@ def run(
     )
     if calibration not in _CALIBRATIONS:
         raise ValueError(f"hf-llambert run knows --calibration {', '.join(_CALIBRATIONS)}; got {calibration!r}.")
+    believed = prior_of(prior, spec)
+    prior_shares(spec, believed, calibration)
     if conditions is not None:  # what is wrong with it, or with the student's name, is said before anybody is asked
         load_gate(conditions)
     content_id(student)
@@ -207,7 +210,7 @@ def run(
             conditions,
             None if gold is None else read_gold(drawn, gold, {**form, "config": configs[1]}, spec),
             ask_apart,
-            prior_of(prior, spec),
+            believed,
         )
         with one_at_a_time(output / RUN_FILE):
             if agreed is not None:
@@ -229,7 +232,8 @@ def _refuse_other(there: RunNote | None, wanted: RunNote, output: Path) -> None:
         names = ", ".join("further arguments" if name == "further" else f"--{name}" for name in changed)
         raise FileExistsError(
             f"'{output}' holds a run with other {names.replace('--task', 'TASK')}. Choose another --output, or type the command "
-            f"as it was: {there.command or 'it is not kept, for a credential is in it'}"
+            f"as it was: {there.command or 'it is not kept, for a credential is in it'}. What was answered is kept: hf-llambert "
+            f"annotate --ledger {output / 'ledger'} asks nothing again in the same words."
         )
 
 

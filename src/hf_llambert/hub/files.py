@@ -221,6 +221,7 @@ def annotation_note(run: Path) -> bytes:
         "identity": config["teacher"],
         "calibration": _calibrations(results),
         "text_column": config["text_column"],
+        **({"ask_apart": True} if config.get("ask_apart") is True else {}),
         **({"members": members} if (members := _members(config, results)) else {}),
         "hf_llambert": stage["made"]["hf_llambert"],
     }
@@ -241,6 +242,7 @@ def _members(config: dict, results: dict) -> dict[str, dict]:
             "identity": member["teacher"],
             "teacher": results["members"][name]["settings"],
             "calibration": _calibrations(results["members"][name]),
+            **({"ask_apart": True} if member.get("ask_apart") is True else {}),
         }
         for name, member in config.get("members", {}).items()
     }

@@ -72,7 +72,7 @@ def _check_answers(task: TaskSpec, where: str, answers: object) -> None:
     for question, answer in zip(task.questions, answers, strict=True):
         if not question.has(answer):
             raise ValueError(
-                f"{where}: example answer {answer!r} is none to question '{question.name}' of {list(question.labels)}."
+                f"{where}: example answer {answer!r} is none to question '{question.name}', which takes {question.wanted()}."
             )
 
 

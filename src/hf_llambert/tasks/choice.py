@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from hf_llambert.tasks.names import normalize
 from hf_llambert.tasks.question import Parse, Question
 from hf_llambert.tasks.questions import ABSTAIN, LabelValues, label_ids, label_reading
 
@@ -84,7 +85,13 @@ class Choice(Question):
     def read(self, value: object, parse: Parse) -> tuple[object, str | None]:
         if isinstance(value, str) and value in self.labels:
             return self.labels.index(value), None
-        if isinstance(value, bool) or not isinstance(value, str | int | float):
+        if isinstance(value, bool):
+            words = {
+                normalize(word): i for i, words in enumerate(self.verbalizers) for word in (*words, self.labels[i])
+            }
+            found = words.get(json.dumps(value), ABSTAIN)
+            return found, None if found != ABSTAIN else f"has no label at '{self.name}'"
+        if not isinstance(value, str | int | float):
             return ABSTAIN, f"has no label at '{self.name}'"
         return parse(f"{value:g}" if isinstance(value, float) else str(value))
 

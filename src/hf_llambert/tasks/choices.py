@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from hf_llambert.tasks.label_names import is_missing
-from hf_llambert.tasks.question import Parse, Question
+from hf_llambert.tasks.names import normalize
+from hf_llambert.tasks.question import Parse, Question, listed
 from hf_llambert.tasks.questions import ABSTAIN, LabelValues, label_ids, label_reading
 
 if TYPE_CHECKING:
     import numpy as np
     from datasets import Features
     from numpy.typing import ArrayLike, NDArray
+
+
+_NONE = "none"
+"""What says that no label holds, unless a label is called so."""
+_MARKS = re.compile("[,;|]")
 
 
 @dataclass(frozen=True)
@@ -152,15 +159,24 @@ class Choices(Question):
         return [None if np.isnan(row).any() else np.flatnonzero(row > 0.5).tolist() for row in targets]
 
     def read(self, value: object, parse: Parse) -> tuple[object, str | None]:
+        words = {normalize(word) for word in (*(word for words in self.verbalizers for word in words), *self.labels)}
         if isinstance(value, str):
-            value = [] if value.strip().casefold() in ("none", "[]", "") else [value]
+            if normalize(value) == _NONE and _NONE in words:
+                return None, f"says none at '{self.name}', which is a label and may mean that no label holds"
+            parts = [part for part in _MARKS.split(value) if part.strip()]
+            in_a_row = (
+                normalize(value) not in words and len(parts) > 1 and all(normalize(part) in words for part in parts)
+            )
+            value = parts if in_a_row else [value]
         if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
             return None, f"has no list of labels at '{self.name}'"
+        if len(value) == 1 and normalize(value[0]) in {"", _NONE} - words:
+            return [], None
         found: set[int] = set()
         for item in dict.fromkeys(value):
             label, reason = (self.labels.index(item), None) if item in self.labels else parse(item)
             if label == ABSTAIN:
-                return None, f"has {reason or 'no label'} at '{self.name}'"
+                return None, f"{reason or 'has no label'} at '{self.name}'"
             found.add(label)
         return sorted(found), None
 
@@ -183,8 +199,12 @@ class Choices(Question):
         yes, no = self.yes_no
         out: list[tuple[str, tuple[tuple[str, ...], ...]]] = []
         for word, meaning in zip(self.words(), self.descriptions, strict=True):
-            ask = self.filled(definitions=f"- {word}: {meaning}" if meaning else f"- {word}")
-            ask = ask.replace("{label}", word) if "{label}" in ask else f"{ask}\n{word}: {yes} or {no}?"
+            ask = self._fill(
+                options=listed(self.words()),
+                definitions=f"- {word}: {meaning}" if meaning else f"- {word}",
+                label=word,
+            )
+            ask = ask if "{label}" in self.ask else f"{ask}\n{word}: {yes} or {no}?"
             out.append((ask, ((yes,), (no,))))
         return out
 
@@ -204,17 +224,20 @@ class Choices(Question):
         return turns
 
     def filled(self, options: str | None = None, definitions: str | None = None) -> str:
-        filled = super().filled(options, definitions)
-        if definitions is None:  # all labels are asked about at once
-            words = self.words()
-            filled = filled.replace("{label}", f"{', '.join(words[:-1])} or {words[-1]}")
-        return filled
+        words = self.words()
+        lines = [f"- {w}: {d}" if d else f"- {w}" for w, d in zip(words, self.descriptions, strict=True)]
+        return self._fill(
+            definitions="\n".join(lines) if definitions is None else definitions,
+            options=listed(words) if options is None else options,
+            label=listed(words),  # all are asked about at once
+        )
 
     def to_dict(self) -> dict[str, object]:
         return {**super().to_dict(), "yes_no": list(self.yes_no)}
 
     def has(self, answer: object) -> bool:
-        return isinstance(answer, tuple) and set(answer) <= set(self.labels)
+        known = isinstance(answer, tuple) and all(isinstance(x, str) and x in self.labels for x in answer)
+        return known and len(set(answer)) == len(answer)  # type: ignore[arg-type, call-overload]
 
     def fault(self) -> str | None:
         fine = len(self.yes_no) == 2 and all(isinstance(word, str) and word.strip() for word in self.yes_no)

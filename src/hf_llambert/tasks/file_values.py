@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hf_llambert.tasks.kinds import KINDS, Question, Scale
+from hf_llambert.tasks.scale import level_name
 from hf_llambert.tasks.texts import FIELD
 
 
@@ -31,6 +32,7 @@ def as_tuple(source: str, key: str, value: object) -> tuple:
 
 def read_descriptions(source: str, value: object, labels: tuple) -> tuple[str, ...]:
     """What each label means, in the order of the labels; empty where nothing is said."""
+    check_strings(source, "labels", labels)
     if not isinstance(value, Mapping) or not set(value) <= set(labels):
         raise ValueError(
             f"{source}: 'descriptions' must map labels of {list(labels)} to what they mean, got {value!r}. (YAML reads yes "
@@ -44,6 +46,7 @@ def read_descriptions(source: str, value: object, labels: tuple) -> tuple[str, .
 
 def read_verbalizers(source: str, value: object, labels: tuple) -> tuple[tuple[str, ...], ...]:
     """The words of each label, in the order of the labels."""
+    check_strings(source, "labels", labels)
     if not isinstance(value, Mapping):
         raise ValueError(f"{source}: 'verbalizers' must map each label to its words, got {value!r}.")
     if set(value) != set(labels):
@@ -109,12 +112,7 @@ def read_questions(source: str, data: Mapping, fields: Sequence[str]) -> dict[st
 def _hashable(answer: object) -> object:
     if isinstance(answer, list):
         return tuple(answer)
-    return _level(answer) if isinstance(answer, int | float) and not isinstance(answer, bool) else answer
-
-
-def _level(value: object) -> object:
-    """A level as it is written: 1 and 1.0 are one."""
-    return f"{value:.12g}" if isinstance(value, int | float) and not isinstance(value, bool) else value
+    return level_name(answer) if isinstance(answer, int | float) and not isinstance(answer, bool) else answer
 
 
 def _kind(source: str, data: Mapping) -> type[Question]:
@@ -144,10 +142,10 @@ def _read_question(source: str, data: object) -> Question:
     labels = as_tuple(source, own, data[own])
     values = {key: value for key, value in data.items() if key not in ("kind", own) and value is not None}
     if own == "levels":
-        labels = tuple(_level(level) for level in labels)
+        labels = tuple(level_name(level) for level in labels)
         for name in ("verbalizers", "descriptions"):
             if isinstance(values.get(name), Mapping):
-                values[name] = {_level(level): value for level, value in values[name].items()}
+                values[name] = {level_name(level): value for level, value in values[name].items()}
     if "verbalizers" in values:
         values["verbalizers"] = read_verbalizers(source, values["verbalizers"], labels)
     if "descriptions" in values:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     import numpy as np
     from datasets import Features
     from numpy.typing import ArrayLike, NDArray
+
+_PLACE = re.compile(r"\{(\w+)\}")
 
 Parse = Callable[[str], "tuple[int, str | None]"]
 """Reads an answer that is text: the id of a label and, where that is -1, the reason."""
@@ -56,6 +59,8 @@ class Question:
     """Whether gold may stand in a column for each label, that says whether it holds."""
 
     def __post_init__(self) -> None:
+        for name in ("labels", "verbalizers", "descriptions"):
+            object.__setattr__(self, name, as_tuples(getattr(self, name)))
         if not self.verbalizers:
             object.__setattr__(self, "verbalizers", tuple((label,) for label in self.labels))
         if not self.descriptions:
@@ -237,8 +242,14 @@ class Question:
         """The words of the question, its places filled."""
         words = self.words()
         lines = [f"- {w}: {d}" if d else f"- {w}" for w, d in zip(words, self.descriptions, strict=True)]
-        filled = self.ask.replace("{definitions}", "\n".join(lines) if definitions is None else definitions)
-        return filled.replace("{options}", f"{', '.join(words[:-1])} or {words[-1]}" if options is None else options)
+        return self._fill(
+            definitions="\n".join(lines) if definitions is None else definitions,
+            options=listed(words) if options is None else options,
+        )
+
+    def _fill(self, **places: str) -> str:
+        """`ask` with what stands in its places, each filled once: what fills one is not looked through for others."""
+        return _PLACE.sub(lambda found: places.get(found[1], found[0]), self.ask)
 
     def has(self, answer: object) -> bool:
         """Whether a worked example may answer so."""
@@ -247,3 +258,13 @@ class Question:
     def fault(self) -> str | None:
         """What is wrong with what only this kind has, in words; `None` where nothing is."""
         return None
+
+
+def as_tuples(value: object) -> object:
+    """Lists as tuples, within lists too, so that a task can be hashed; anything else as it is."""
+    return tuple(map(as_tuples, value)) if isinstance(value, list | tuple) else value
+
+
+def listed(words: Sequence[str]) -> str:
+    """Words as a prompt has them: a, b or c."""
+    return f"{', '.join(words[:-1])} or {words[-1]}"

@@ -9,8 +9,9 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from hf_llambert.tasks.choice import Choice
+from hf_llambert.tasks.label_names import folded
 from hf_llambert.tasks.question import Question
-from hf_llambert.tasks.texts import FIELD
+from hf_llambert.tasks.texts import FIELD, TextColumn, column_names
 from hf_llambert.tasks.thoughts import without_thoughts
 
 if TYPE_CHECKING:
@@ -171,13 +172,21 @@ def read_object(task: TaskSpec, response: str, structured: bool = False) -> dict
     out: dict[str, tuple[object, str | None]] = {}
     for name, one in parts.items():
         question = one.question
-        if question.name not in found or found[question.name] is None:
+        said = [value for key, value in found.items() if key == question.name or not structured and _is(key, question)]
+        if not said or said == [None]:
             out[name] = question.missing, f"has no '{question.name}'"
-        elif structured and not _fits(found[question.name], question.schema()):
+        elif any(value != said[0] for value in said[1:]):
+            out[name] = question.missing, f"says '{question.name}' twice"
+        elif structured and not _fits(said[0], question.schema()):
             out[name] = question.missing, f"has no value at '{question.name}' that was asked for"
         else:
-            out[name] = question.read(found[question.name], one.read_words)
+            out[name] = question.read(said[0], one.read_words)
     return out
+
+
+def _is(key: str, question: Question) -> bool:
+    """Whether a key is a question's name but for case and blanks; no two questions are called so."""
+    return folded(key) == folded(question.name)
 
 
 def _object(response: str) -> Mapping[str, object] | str:
@@ -267,10 +276,25 @@ def check_questions(task: TaskSpec, where: str) -> None:
             )
         if not isinstance(question.ask, str) or not question.ask.strip():
             raise ValueError(f"{where}: question '{question.name}' needs 'ask', its words; got {question.ask!r}.")
-    if len(set(names)) < len(names):
-        raise ValueError(f"{where}: expected questions of different names, got {names}.")
+    if len(set(map(folded, names))) < len(names):
+        raise ValueError(f"{where}: expected questions of different names, not by case alone, got {names}.")
+    for name in names:
+        if taken := {f"gold_{name}", f"{name}_probabilities"} & set(names):
+            raise ValueError(
+                f"{where}: question '{taken.pop()}' is called as a column that belongs to question '{name}'. Call it otherwise."
+            )
     if task.shots is None:
         _check_places(task, where)
+
+
+def refuse_gold_as_text(task: TaskSpec, text_column: TextColumn) -> None:
+    """Raise a `ValueError` where a column of the texts is called as a question, whose people's answers would stand there."""
+    for name in column_names(text_column):
+        if name in [question.name for question in task.questions]:
+            raise ValueError(
+                f"Task '{task.name}': question '{name}' is called as the column of the texts, but its gold stands in a column "
+                f"of its name. Call the question, or the column, otherwise."
+            )
 
 
 def _check_places(task: TaskSpec, where: str) -> None:

@@ -6,7 +6,9 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from hf_llambert.tasks.label_names import is_missing, number_of
+from hf_llambert.tasks.label_messages import map_of_absent
+from hf_llambert.tasks.label_names import Names, is_missing, number_of
+from hf_llambert.tasks.logs import get_logger
 from hf_llambert.tasks.question import Parse, Question
 from hf_llambert.tasks.questions import ABSTAIN, LabelValues
 
@@ -16,17 +18,26 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+logger = get_logger(__name__)
+
+
 class Scale(Question):
     """
     A level of a scale. Columns: `label`, the level, and `value`, the expectation. Gold may lie between levels.
 
-    The labels are the levels as they are written, in rising order; the verbalizers are their words.
+    The labels are the levels, in rising order, as numbers are written shortest (`1` for `1.0`); the verbalizers are their
+    words.
     """
 
     kind = "scale"
     answer_column = "value"
     agrees = "within half a step of gold"
     keys = ("name", "kind", "levels", "ask", "verbalizers", "descriptions", "lead_in")
+
+    def __post_init__(self) -> None:
+        if isinstance(self.labels, list | tuple):
+            object.__setattr__(self, "labels", tuple(map(level_name, self.labels)))
+        super().__post_init__()
 
     @property
     def levels(self) -> NDArray[np.float64]:
@@ -111,19 +122,17 @@ class Scale(Question):
             raise ValueError(
                 f"Gold of the scale '{self.name}' is read as numbers, so label_values says nothing; got {label_values!r}."
             )
-        levels, out, strange = self.levels, [], []
-        named = {word: level for words, level in zip(self.verbalizers, levels, strict=True) for word in words}
-        named |= {value: float(level) if level else math.nan for value, level in (label_map or {}).items()}
+        out: list[float | None] = []
+        strange = []
+        places, said = Names(list(label_map or {})), [self._mapped(level) for level in (label_map or {}).values()]
+        seen: set[int] = set()
         for value in values:
-            if isinstance(value, str) and value.strip() in named:
-                number: float | None = float(named[value.strip()])
-                number = None if math.isnan(number) else number  # type: ignore[arg-type]
-            elif is_missing(value):
-                number = None
-            else:
-                found = number_of(value)
-                number = None if found is None else float(found)
-                if number is None or not levels[0] <= number <= levels[-1]:
+            number = None
+            if not is_missing(value):
+                if (place := places.find(value)) is not None:
+                    seen.add(place)
+                    number = said[place]
+                elif (number := self._number(value)) is None:
                     strange.append(value)
             out.append(number)
         if strange:
@@ -132,7 +141,30 @@ class Scale(Question):
                 f"Column '{column}' of the scale '{self.name}' takes numbers from {self.labels[0]} to {self.labels[-1]}, got "
                 f"{shown} in {len(strange):,} of {len(out):,} rows. Name what else they are with label_map, or leave them empty."
             )
+        if absent := [value for place, value in enumerate(label_map or {}) if place not in seen]:
+            held = [str(value) for value in dict.fromkeys(map(str, values)) if not is_missing(value)]
+            logger.warning("%s", map_of_absent(absent, held, column, "label"))
         return out
+
+    def _mapped(self, level: str) -> float | None:
+        """What a label map says that a value is; `None` where it is no answer."""
+        number = self._number(level) if level else None
+        if level and number is None:
+            raise ValueError(
+                f"label_map goes to numbers from {self.labels[0]} to {self.labels[-1]}, the scale '{self.name}', or to nothing; "
+                f"got {level!r}."
+            )
+        return number
+
+    def _number(self, value: object) -> float | None:
+        """A value as a number of the scale: it is one, or a word of a level; `None` where it is neither."""
+        words = [(word, i) for i, words in enumerate(self.verbalizers) for word in words]
+        found = Names([word for word, _ in words]).find(value) if isinstance(value, str) else None
+        if found is not None:
+            return float(self.labels[words[found][1]])
+        number = number_of(value)
+        fits = number is not None and float(self.labels[0]) <= float(number) <= float(self.labels[-1])
+        return float(number) if number is not None and fits else None
 
     def targets(self, answers: Sequence[object]) -> NDArray[np.float64]:
         """Distributions over the levels whose expectation is the answer: on a level, or shared by the two beside it."""
@@ -156,7 +188,7 @@ class Scale(Question):
         if isinstance(value, int | float) and not isinstance(value, bool):
             if value in self.levels:
                 return float(value), None
-            return None, f"has {value!s:.20} at '{self.name}', which is no level"
+            return None, f"has a number at '{self.name}' that is no level"
         if not isinstance(value, str):
             return None, f"has no level at '{self.name}'"
         label, reason = parse(value)
@@ -183,6 +215,17 @@ class Scale(Question):
 
     def wanted(self) -> str:
         return f"a number, {', '.join(self.labels[:-1])} or {self.labels[-1]}"
+
+
+def level_name(value: object) -> object:
+    """A level as numbers are written shortest: 1, 1.0 and "1.0" are one. What is no number stays."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return value
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        return value
+    return f"{number + 0.0:.12g}"  # no -0
 
 
 def _number(label: str) -> int | float:

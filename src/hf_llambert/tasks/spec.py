@@ -24,7 +24,7 @@ from hf_llambert.tasks.checks import check_examples, check_labels, check_prompt
 from hf_llambert.tasks.choice import Choice
 from hf_llambert.tasks.file_values import read_labels, read_questions
 from hf_llambert.tasks.json_answers import read_structured
-from hf_llambert.tasks.question import Question
+from hf_llambert.tasks.question import Question, as_tuples
 from hf_llambert.tasks.questions import ABSTAIN
 from hf_llambert.tasks.texts import FIELD, TextColumn, columns_of
 
@@ -108,6 +108,8 @@ class TaskSpec:
     shots: tuple[tuple[str, str], ...] | None = None
 
     def __post_init__(self) -> None:
+        for listed in ("labels", "verbalizers", "descriptions", "examples", "questions"):
+            object.__setattr__(self, listed, as_tuples(getattr(self, listed)))
         if not self.name or not isinstance(self.name, str):
             raise ValueError(f"Task name must be a non-empty string, got {self.name!r}.")
         where = f"Task '{self.name}'"
@@ -143,7 +145,9 @@ class TaskSpec:
         Raises:
             ValueError: Not as many columns as fields.
         """
-        return columns_of(self.fields, text_column, f"Task '{self.name}'")
+        columns = columns_of(self.fields, text_column, f"Task '{self.name}'")
+        requests.refuse_gold_as_text(self, columns)
+        return columns
 
     def filled(self, text: str) -> str:
         """A row that has `text` in every field."""

@@ -241,6 +241,10 @@ class RecordedTeacher:
         return _load(self, self._stamps())
 
 
+_NESTED = re.compile(r"column '(.*)' holds a (?:list|dict) in row")
+"""What JSON is refused with where a label was expected."""
+
+
 @dataclass(frozen=True)
 class _Loaded:
     recording: Recording
@@ -314,7 +318,11 @@ def _table(teacher: RecordedTeacher, columns: Sequence[str]) -> Dataset:
     form = {"encoding": teacher.recorded_encoding, "delimiter": teacher.recorded_delimiter}
     try:
         return load_data(teacher.path, teacher.split, label_columns=columns, **form)  # type: ignore[arg-type]
-    except ValueError as error:  # of options that have other names here
+    except ValueError as error:
+        nested = _NESTED.search(str(error))
+        if nested and nested[1] in columns:  # lists of labels, and objects, need not be kept as they are written
+            return _table(teacher, [name for name in columns if name != nested[1]])
+        # of options that have other names here
         raise ValueError(_OPTION.sub(r"\1recorded_\2", str(error))) from error
 
 
