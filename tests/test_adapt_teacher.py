@@ -68,7 +68,7 @@ def test_adapter_learns_and_is_another_teacher(arguments, tmp_path):
     plain, adapted = (TransformersTeacher(arguments.teacher, adapter=a) for a in (None, str(adapter)))
     assert plain.identity() != adapted.identity()
     task = load_task(arguments.task)
-    keys = {LLMLabeler(task, teacher, tmp_path / "run/ledger")._key("x") for teacher in (plain, adapted)}
+    keys = {LLMLabeler(task, teacher, tmp_path / "run/ledger")._asked.keys("x") for teacher in (plain, adapted)}
     assert len(keys) == 2
     before = (adapter / "adapter_model.safetensors").stat().st_mtime_ns
     assert adapt_teacher.main(arguments, training(tmp_path / "checkpoints")) == results  # nothing is done again

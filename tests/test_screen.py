@@ -49,7 +49,8 @@ def test_gate_shows_markup_and_control_characters_as_signs(terminal, capsys):
 
 def test_report_shows_markup_and_control_characters_as_signs(terminal, capsys, monkeypatch):
     monkeypatch.setattr("hf_llambert.report.report.summary_rows", lambda report: [(HOSTILE, HOSTILE, "", "")])
-    report = {"task": {"name": HOSTILE}, "n_annotated": 3, "n_silver": 2, "n_labelled": 1}
+    task = {"name": HOSTILE, "labels": ["a", "b"], "instruction": "{text}"}
+    report = {"task": task, "n_annotated": 3, "n_silver": 2, "n_labelled": 1}
     show_report(report, f"runs/{HOSTILE}")
     shown = plain(capsys.readouterr().out)
     assert shown.count(SHOWN) == 3

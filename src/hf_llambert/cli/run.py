@@ -127,7 +127,6 @@ def run(
     of StudentConfig as train does (--num_train_epochs, --learning_rate, --mix, ...).
     """
     from hf_llambert import load_gate, load_task
-    from hf_llambert.annotation.annotate import prior_shares
     from hf_llambert.annotation.turns import one_at_a_time
     from hf_llambert.models import content_id
 
@@ -190,6 +189,8 @@ def run(
     if calibration not in _CALIBRATIONS:
         raise ValueError(f"hf-llambert run knows --calibration {', '.join(_CALIBRATIONS)}; got {calibration!r}.")
     believed = prior_of(prior, spec)
+    from hf_llambert.annotation.annotate import prior_shares
+
     prior_shares(spec, believed, calibration)
     if conditions is not None:  # what is wrong with it, or with the student's name, is said before anybody is asked
         load_gate(conditions)

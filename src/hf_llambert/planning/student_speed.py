@@ -19,6 +19,7 @@ from hf_llambert.models import choose_device, free_models, limit_worker_threads
 from hf_llambert.planning.forecast import Estimate, mean_estimate
 from hf_llambert.tasks.spec import TaskSpec
 from hf_llambert.training.backends import Backend
+from hf_llambert.training.heads import heads_of, is_plain
 from hf_llambert.training.inputs import Reading, save_reading
 from hf_llambert.training.loading import longest_input, new_classifier
 from hf_llambert.training.students import StudentLabeler
@@ -69,7 +70,8 @@ def student_speed(
         folder = Path(place) / "student"
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
-        save_reading(folder, reading, {})
+        heads = heads_of(task)
+        save_reading(folder, reading, {}, () if is_plain(heads) else [head.note() for head in heads])
         steps = _train_seconds(model, tokenizer, reading.encode(tokenizer, list(texts)), batch_size, device)
         del model
         free_models()  # with its gradients and optimizer: they would take memory from the labelling
