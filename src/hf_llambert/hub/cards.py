@@ -15,7 +15,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from hf_llambert.quality.report_parts import question_reports
 from hf_llambert.report.kinds import OF_KIND, is_measured, kind_of, more_figures
-from hf_llambert.report.markdown import shown_prompt, summary_head, summary_rows
+from hf_llambert.report.markdown import is_plain, shown_prompt, summary_head, summary_rows
 from hf_llambert.shown import scrubbed
 from hf_llambert.tasks.spec import TaskSpec
 from hf_llambert.tasks.texts import markdown_text, visible
@@ -215,6 +215,7 @@ def _seen(report: Mapping) -> list[dict]:
             {
                 "name": name,
                 "kind": question.kind,
+                "of_kind": OF_KIND[question.kind],
                 "report": one,
                 "task": task,
                 "note": OF_KIND[question.kind].note(question),
@@ -242,6 +243,7 @@ def _render(
         task=task,
         seen=seen,
         several=len(seen) > 1,
+        plain=is_plain(report),
         measured={who: any(is_measured(one["report"][who]) for one in seen) for who in ("teacher", "student")},
         prompt=shown_prompt(task),
         head=summary_head(report),

@@ -83,10 +83,6 @@ def push_run(
     return out
 
 
-_BY_NUMBER = ("scale",)
-"""Kinds of questions of which one logit may be the answer."""
-
-
 @dataclass(frozen=True)
 class _Plan:
     """A run that was read and checked for publication."""
@@ -181,10 +177,7 @@ def logit_names(task: TaskSpec) -> list[list[str]]:
     """What the logits of a student of a task may be called: those of a scale one by one, or a single one of its number."""
     found: list[list[str]] = [[]]
     for name, one in task.parts.items():
-        question = one.question
-        ways = [[f"{name}: {label}" if name else label for label in question.labels]]
-        ways += [[name or question.name]] if question.kind in _BY_NUMBER else []
-        found = [[*before, *way] for before in found for way in ways]
+        found = [[*before, *way] for before in found for way in one.question.logit_names(name)]
     return found
 
 

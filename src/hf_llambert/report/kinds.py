@@ -40,6 +40,8 @@ class OfKind:
         said (`Callable`): What a student reaches, after "On 100 held-out texts".
         more (`tuple[str, ...]`): Figures on the line under the table of labels.
         shown (`str`): Which disagreements are shown, in words.
+        columns (`str`): How the columns of its answers are read.
+        is_told (`bool`): Whether `more` stands on the page and in the cards too, not in the report's text alone.
         note (`Callable`): What must be known to read the figures, a sentence; or nothing.
     """
 
@@ -48,6 +50,8 @@ class OfKind:
     summary: Callable[[Mapping], tuple[str, str]]
     said: Callable[[Mapping], str]
     more: tuple[str, ...]
+    columns: str
+    is_told: bool = True
     shown: str = "those of which the teacher was surest"
     note: Callable[[Question], str] = lambda _: ""
 
@@ -143,6 +147,8 @@ OF_KIND = {
         summary=_choice_summary,
         said=_choice_said,
         more=("mcc", "ece"),
+        columns="`label` is -1 where there is no answer; `scores` are log-probabilities, in label order",
+        is_told=False,
     ),
     "choices": OfKind(
         words=lambda question, answer: ", ".join(question.named(answer)) or "none of them",
@@ -150,6 +156,7 @@ OF_KIND = {
         summary=_choices_summary,
         said=lambda found: f"it has micro-F1 {figure(found, 'micro_f1')} against people's labels",
         more=("subset_accuracy", "ece"),
+        columns="`labels` is a list, null where there is no answer; `scores` are log-odds of each label",
         shown="those that differ in most labels",
         note=lambda _: "Several labels may hold: an answer is right where all of them are, and no other.",
     ),
@@ -159,6 +166,8 @@ OF_KIND = {
         summary=_scale_summary,
         said=lambda found: f"it orders them as people do with Spearman {figure(found, 'spearman')}",
         more=("mae", "rmse", "pearson", "spearman", "kappa", "accuracy", "within_half_step", "f1", "ece"),
+        columns="`value` is the expectation and `label` the likeliest level; null and -1 where there is no answer; `scores` are "
+        "log-probabilities of the levels",
         shown="those that are furthest apart; less than half a step is no difference",
         note=lambda question: (
             f"An answer is right where it is at most half a step ({question.half_step:g}) off. How many of the teacher's answers "  # type: ignore[attr-defined]

@@ -19,12 +19,12 @@ Summary = tuple[str, str, str, str]
 
 def summary_head(report: Mapping) -> Summary:
     """Heads of the table that ends a run."""
-    if _is_plain(report):
+    if is_plain(report):
         return "", "accuracy (95 % interval)", "macro-F1", "texts/s"
     return "", "against people's answers (95 % interval)", "and", "texts/s"
 
 
-def _is_plain(report: Mapping) -> bool:
+def is_plain(report: Mapping) -> bool:
     """Whether the run is of one question that one label answers."""
     return "questions" not in report and _kind(report) is OF_KIND["choice"]
 
@@ -40,7 +40,7 @@ def summary_rows(report: Mapping) -> list[Summary]:
     """
     rows = []
     for question, seen in question_reports(report).items():
-        summary = plain_summary if _is_plain(report) else _kind(seen).summary
+        summary = plain_summary if is_plain(report) else _kind(seen).summary
         for name in ("teacher", "student", "baseline"):
             part = seen[name]
             if part is None:

@@ -10,7 +10,7 @@ from jinja2 import Environment, PackageLoader
 
 from hf_llambert.quality.report_parts import question_reports
 from hf_llambert.report.kinds import OF_KIND, answer_words, is_measured, kind_of, more_figures
-from hf_llambert.report.markdown import between, mean_sentence, reviewed, summary_head, summary_rows
+from hf_llambert.report.markdown import between, is_plain, mean_sentence, reviewed, summary_head, summary_rows
 from hf_llambert.report.sentences import finding_sentences, question_sentences
 from hf_llambert.tasks.question import Question
 from hf_llambert.tasks.spec import TaskSpec
@@ -47,6 +47,7 @@ def report_page(
         between=between,
         headline=_headline(report),
         facts=_facts(report),
+        plain=is_plain(report),
         summary_head=summary_head(report),
         summary=summary_rows(report),
         found=finding_sentences(report) if several else [],
@@ -75,6 +76,7 @@ def _part(
     return {
         "name": name,
         "kind": task.question.kind,
+        "of_kind": kind,
         "report": report,
         "mean": mean_sentence(report["mean"]) if report.get("mean") else "",
         "more": {part: more_figures(kind, report[part]) for part in measured},

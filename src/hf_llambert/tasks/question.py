@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
@@ -22,7 +23,7 @@ Parse = Callable[[str], "tuple[int, str | None]"]
 
 
 @dataclass(frozen=True)
-class Question:
+class Question(ABC):
     """
     One question of a task. Its kind is its class: [`Choice`], [`Choices`] or [`Scale`].
 
@@ -68,22 +69,31 @@ class Question:
         if isinstance(self.lead_in, str):
             object.__setattr__(self, "lead_in", self.lead_in.strip())
 
+    def logit_names(self, part: str) -> list[list[str]]:
+        """
+        What the logits of a student may be called that answers it: for each way of learning it their names.
+
+        Args:
+            part (`str`): The question, by the names of [`TaskSpec.parts`].
+        """
+        return [[f"{part}: {label}" if part else label for label in self.labels]]
+
+    @abstractmethod
     def own_features(self) -> Features:
         """The columns of an answer, without the beginnings of their names: features by end."""
-        raise NotImplementedError
 
+    @abstractmethod
     def no_answer(self) -> dict[str, object]:
         """The columns of a row without an answer."""
-        raise NotImplementedError
 
     @property
     def missing(self) -> object:
         """What stands in the answer's column where there is no answer."""
         return self.no_answer()[self.answer_column]
 
+    @abstractmethod
     def named(self, answer: object) -> list[str]:
         """The names of the labels in an answer."""
-        raise NotImplementedError
 
     def answers(self, labels: Sequence[int]) -> list:
         """Answers as gold has them from the ids of single labels, -1 where there is none."""
@@ -109,6 +119,7 @@ class Question:
 
         return softmax(np.asarray(scores, dtype=np.float64), axis=-1)
 
+    @abstractmethod
     def decided(
         self, probabilities: NDArray[np.float64], thresholds: Sequence[float] | None = None
     ) -> dict[str, list]:
@@ -120,11 +131,10 @@ class Question:
             thresholds (`Sequence[float]`, *optional*): Where several labels may hold: the probability above which each does.
                 Defaults to one half.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def column(self, answers: Sequence[object]) -> dict[str, list]:
         """The columns of answers as gold has them, without confidences."""
-        raise NotImplementedError
 
     def is_answer(self, answer: object) -> bool:
         """Whether a value of the answer's column is an answer, and not the lack of one."""
@@ -139,10 +149,11 @@ class Question:
         """What answers as gold has them are, in words."""
         return f"ids from 0 to {len(self.labels) - 1}"
 
+    @abstractmethod
     def right(self, answers: Sequence, gold: Sequence) -> NDArray[np.bool_]:
         """Whether each answer is what people said, both as gold has them and without missing ones."""
-        raise NotImplementedError
 
+    @abstractmethod
     def gold(
         self,
         values: Sequence[object],
@@ -162,7 +173,6 @@ class Question:
         Raises:
             ValueError: Some values cannot be read, or fit two readings.
         """
-        raise NotImplementedError
 
     def reading(
         self,
@@ -174,14 +184,15 @@ class Question:
         """What a whole column holds, so that some of its rows are read as all are; arguments as in [`~Question.gold`]."""
         return label_values
 
+    @abstractmethod
     def targets(self, answers: Sequence[object]) -> NDArray[np.float64]:
         """What a student learns from answers as gold has them: (rows, labels), NaN in rows without one."""
-        raise NotImplementedError
 
+    @abstractmethod
     def untargeted(self, targets: NDArray[np.float64]) -> list:
         """The answers as gold has them from what a student learns of them; see [`~Question.targets`]."""
-        raise NotImplementedError
 
+    @abstractmethod
     def read(self, value: object, parse: Parse) -> tuple[object, str | None]:
         """
         The answer in a value of JSON, or the lack of one with the reason.
@@ -190,11 +201,10 @@ class Question:
             value (`object`): The value.
             parse (`Callable`): Reads a text that names one label.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def written(self, answer: object) -> object:
         """The answer of a worked example as a value of JSON."""
-        raise NotImplementedError
 
     def said(self, answer: object) -> object:
         """An answer as gold has it as a value of JSON."""
@@ -204,13 +214,13 @@ class Question:
         """The longest value of JSON that answers it."""
         return max((self.written(label) for label in self.labels), key=lambda value: len(json.dumps(value)))
 
+    @abstractmethod
     def schema(self) -> dict[str, object]:
         """JSON schema of an answer."""
-        raise NotImplementedError
 
+    @abstractmethod
     def wanted(self) -> str:
         """What an answer in JSON must be, in words."""
-        raise NotImplementedError
 
     def words(self) -> list[str]:
         """For each label the word that stands for it in a prompt."""

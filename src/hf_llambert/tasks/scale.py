@@ -108,6 +108,10 @@ class Scale(Question):
         off = np.abs(np.asarray(answers, dtype=float) - np.asarray(gold, dtype=float))
         return off <= self.half_step + 1e-6 * np.ptp(self.levels)  # answers are float32
 
+    def logit_names(self, part: str) -> list[list[str]]:
+        """A logit for each level, or one for the number."""
+        return [*super().logit_names(part), [part or self.name]]
+
     def named(self, answer: object) -> list[str]:
         return [self.labels[self.nearest([answer])[0]]]
 

@@ -52,8 +52,7 @@ class Head:
     @property
     def names(self) -> list[str]:
         """A name for each logit."""
-        labels = list(self.question.labels)
-        return [f"{self.name}: {label}" for label in labels] if self.name else labels
+        return self.question.logit_names(self.name)[0]
 
     def of(self, logits: Tensor) -> Tensor:
         """Its own of all logits or targets, (rows, logits)."""
@@ -208,7 +207,7 @@ class Number(Head):
 
     @property
     def names(self) -> list[str]:
-        return [self.name or self.question.name]
+        return self.question.logit_names(self.name)[-1]
 
     @property
     def levels(self) -> Tensor:
