@@ -10,6 +10,7 @@ from transformers import AutoModel, AutoModelForSequenceClassification
 
 from hf_llambert import StudentLabeler, fastest_backend, label_pool
 from hf_llambert.training import backends, students
+from hf_llambert.training import loaded as loaded_students
 from hf_llambert.training.embeddings import embed_texts
 
 TEXTS = [
@@ -91,13 +92,13 @@ def test_int8_gives_nearly_the_same_scores(student_dir, exact):
 
 
 def test_bfloat16_gives_nearly_the_same_scores(student_dir, exact, monkeypatch):
-    monkeypatch.setattr(students, "cpu_computes", lambda dtype: True)
+    monkeypatch.setattr(loaded_students, "cpu_computes", lambda dtype: True)
     out = StudentLabeler(student_dir, dtype="bfloat16").label(TEXTS)
     assert torch.tensor(out["student_scores"]).allclose(torch.tensor(exact["student_scores"]), atol=0.1)
 
 
 def test_a_cpu_without_the_arithmetic_is_warned_of(student_dir, monkeypatch):
-    monkeypatch.setattr(students, "cpu_computes", lambda dtype: False)
+    monkeypatch.setattr(loaded_students, "cpu_computes", lambda dtype: False)
     with pytest.warns(UserWarning, match="no bfloat16 arithmetic: up to 80 times slower"):
         StudentLabeler(student_dir, dtype="bfloat16").label(["x"])
 
@@ -111,7 +112,7 @@ def test_a_conversion_that_computes_something_else_is_refused(student_dir, monke
 
 
 def test_half_precision_that_nobody_asked_for_gives_way_to_float32(student_dir, tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr(students, "cpu_computes", lambda dtype: True)
+    monkeypatch.setattr(loaded_students, "cpu_computes", lambda dtype: True)
     monkeypatch.setattr(students, "choose_dtype", lambda device: "bfloat16")  # as on a GPU
     compared = []
     monkeypatch.setattr(StudentLabeler, "agreement", lambda self, texts: compared.append(len(texts)) or 0.9941)

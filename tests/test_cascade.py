@@ -21,8 +21,9 @@ from hf_llambert import (
     pool_calibration,
     read_pool,
 )
-from hf_llambert.pool import guarantee
-from hf_llambert.pool.guarantee import GRID, guaranteed_threshold, rows_needed
+from hf_llambert.pool import certified
+from hf_llambert.pool.certified import GRID, rows_needed
+from hf_llambert.pool.guarantee import guaranteed_threshold
 from hf_llambert.teachers.base import Reply
 
 TASK = TaskSpec("t", ("negative", "positive"), "{text}", chat=False)
@@ -307,7 +308,7 @@ def true_accuracy(threshold, teacher):
 
 def first_that_passes(sure, student, teacher, gold, target):
     """What is not valid: upward from nobody asked to the first threshold that looks certain."""
-    right, _ = guarantee._on_grid(sure, student == gold, teacher == gold)
+    right, _ = certified._on_grid(sure, student == gold, teacher == gold)
     passing = [i for i, k in enumerate(right) if binom.sf(k - 1, len(gold), target) <= 0.05]
     return GRID[passing[-1]] if passing else None
 

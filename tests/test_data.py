@@ -6,7 +6,7 @@ import pytest
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 
 from hf_llambert import TaskSpec, load_data, whole_folder, with_gold
-from hf_llambert.data import content_hash, gold_labels, note_stage, stage_results
+from hf_llambert.data import content_hash, note_stage, question_gold, stage_results
 
 ROWS = {"text": ["None", "b", 'ü, "q"\nline'], "label": [0, 1, 1]}
 
@@ -91,13 +91,18 @@ def test_wrong_sources_are_named(table, tmp_path):
 )
 def test_gold_labels_are_understood_by_id_and_name_in_any_order(task, values, feature):
     features = None if feature is None else Features({"gold": feature})
-    assert gold_labels(Dataset.from_dict({"gold": values}, features=features), "gold", task) == [0, 1, -1, -1]
+    assert question_gold(Dataset.from_dict({"gold": values}, features=features), "gold", task.question) == [
+        0,
+        1,
+        -1,
+        -1,
+    ]
 
 
 @pytest.mark.parametrize("values", [[0, 2], ["negative", "meh"], [True, False], [0.5, 1.0]])
 def test_gold_labels_that_are_none_of_the_task_are_refused(task, values):
     with pytest.raises(ValueError, match="which (is|are) none of the labels"):
-        gold_labels(Dataset.from_dict({"gold": values}), "gold", task)
+        question_gold(Dataset.from_dict({"gold": values}), "gold", task.question)
 
 
 def test_missing_gold_column_says_which_argument(task, table):
@@ -164,4 +169,4 @@ def test_content_hash_is_of_the_values(table, tmp_path):
 
 def test_labels_that_are_numbers_are_known_by_name_before_id():
     task = TaskSpec("t", ("1", "2", "3"), "{text}")
-    assert gold_labels(Dataset.from_dict({"gold": [1, 2, 3]}), "gold", task) == [0, 1, 2]
+    assert question_gold(Dataset.from_dict({"gold": [1, 2, 3]}), "gold", task.question) == [0, 1, 2]

@@ -5,7 +5,7 @@ import pytest
 from datasets import ClassLabel, Dataset, Features, Value
 
 from hf_llambert import ABSTAIN, TaskSpec
-from hf_llambert.data import gold_labels
+from hf_llambert.data import question_gold
 from hf_llambert.tasks.codes import common_meaning
 from hf_llambert.tasks.label_names import is_missing, number_of, written
 from hf_llambert.tasks.questions import label_ids, label_meanings
@@ -61,8 +61,8 @@ def test_classes_that_are_some_of_the_names_are_refused():
     data = Dataset.from_dict({"label": [0, 4], "text": ["a", "b"]}, features=features)
     task = TaskSpec("t", STARS, "{text}")
     with pytest.raises(ValueError, match="'0' is none of them"):
-        gold_labels(data, "label", task)
-    assert gold_labels(data, "label", task, label_values="ids") == [0, 4]
+        question_gold(data, "label", task.question)
+    assert question_gold(data, "label", task.question, label_values="ids") == [0, 4]
 
 
 def test_strange_numbers_of_a_recorded_column_leave_the_others_as_they_are():
@@ -128,8 +128,8 @@ def test_classes_called_zero_and_one_are_no_ids_of_poles_in_the_other_order():
     features = Features({"label": ClassLabel(names=["0", "1"]), "text": Value("string")})
     data = Dataset.from_dict({"label": [0, 1], "text": ["a", "b"]}, features=features)
     with pytest.raises(ValueError, match="--label_map 0=negative --label_map 1=positive"):
-        gold_labels(data, "label", TaskSpec("t", ("positive", "negative"), "{text}"))
-    assert gold_labels(data, "label", TaskSpec("t", MOOD, "{text}")) == [0, 1]
+        question_gold(data, "label", TaskSpec("t", ("positive", "negative"), "{text}").question)
+    assert question_gold(data, "label", TaskSpec("t", MOOD, "{text}").question) == [0, 1]
 
 
 def test_abbreviation_is_read_with_a_warning_that_says_as_what(caplog):

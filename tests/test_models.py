@@ -11,6 +11,7 @@ import torch
 from hf_llambert import StudentLabeler, TransformersTeacher, train_student
 from hf_llambert.models import choose_device, free_models, say_one_gpu
 from hf_llambert.stages import note_stage
+from hf_llambert.training import loaded as loaded_students
 from hf_llambert.training import students
 from test_training import TASK, arguments
 
@@ -87,7 +88,7 @@ def test_a_teacher_that_asks_for_its_attention_is_loaded_without(teacher_dir, tm
 
 
 def test_lower_precision_and_float32_are_never_loaded_at_a_time(student_dir, monkeypatch):
-    monkeypatch.setattr(students, "cpu_computes", lambda dtype: True)
+    monkeypatch.setattr(loaded_students, "cpu_computes", lambda dtype: True)
     loaded = []
     whole = StudentLabeler.label
 

@@ -496,7 +496,7 @@ def test_damage_to_a_shard_of_another_process_is_named(pool, labeler, tmp_path):
 
 def test_processes_whose_gpus_round_differently_label_in_one_precision(pool, student_dir, tmp_path, monkeypatch):
     monkeypatch.setattr("hf_llambert.training.students.choose_dtype", lambda device: "bfloat16")
-    monkeypatch.setattr("hf_llambert.training.students.cpu_computes", lambda dtype: True)
+    monkeypatch.setattr("hf_llambert.training.loaded.cpu_computes", lambda dtype: True)
     found = iter([0.996, 0.99])
     monkeypatch.setattr(StudentLabeler, "agreement", lambda self, texts: next(found))
     ended = launched(monkeypatch, 2, lambda: label(pool, StudentLabeler(student_dir), tmp_path / "labels"))
@@ -609,7 +609,7 @@ def test_finished_shards_are_told_about_once_each_time(pool, labeler, tmp_path):
 
 
 def test_lower_precision_is_compared_first_and_refused_where_labels_move(pool, student_dir, tmp_path, monkeypatch):
-    monkeypatch.setattr("hf_llambert.training.students.cpu_computes", lambda dtype: True)
+    monkeypatch.setattr("hf_llambert.training.loaded.cpu_computes", lambda dtype: True)
     labeler = StudentLabeler(student_dir, dtype="bfloat16")
     compared = []
 

@@ -5,7 +5,7 @@ import pytest
 from datasets import ClassLabel, Dataset, Features, Value
 
 from hf_llambert import ABSTAIN, TaskSpec, with_gold
-from hf_llambert.data import gold_labels
+from hf_llambert.data import question_gold
 from hf_llambert.tasks.questions import label_ids, label_meanings, label_reading, name_id, parse_label_map
 
 STARS = ("1", "2", "3", "4", "5")
@@ -139,7 +139,7 @@ def test_pairs_of_a_map_are_parted_at_the_last_sign():
 def test_classes_are_read_by_name_and_minus_one_is_none_even_where_a_label_is_called_so():
     features = Features({"label": ClassLabel(names=["1", "-1", "0"]), "text": Value("string")})
     data = Dataset.from_dict({"label": [0, 1, -1, None, 2], "text": list("abcde")}, features=features)
-    assert gold_labels(data, "label", TaskSpec("t", STANCE, "{text}")) == [2, 0, ABSTAIN, ABSTAIN, 1]
+    assert question_gold(data, "label", TaskSpec("t", STANCE, "{text}").question) == [2, 0, ABSTAIN, ABSTAIN, 1]
 
 
 def test_gold_warns_of_contradictions_and_of_labels_that_no_row_has(caplog):

@@ -5,7 +5,6 @@ import torch
 
 from hf_llambert import StudentLabeler
 from hf_llambert.tasks.budget import TokenBudget
-from hf_llambert.training import students
 
 TEXTS = [f"text number {i} " * (1 + i % 7) for i in range(40)] + [None]
 
@@ -68,7 +67,7 @@ def test_agreement_is_computed_in_the_batches_that_were_asked_for(student_dir, m
         asked.append(batch_tokens)
         return whole(self, lengths, batch_tokens, work)
 
-    monkeypatch.setattr(students.TokenBudget, "compute", compute)
+    monkeypatch.setattr(TokenBudget, "compute", compute)
     assert StudentLabeler(student_dir, batch_tokens=77).agreement(TEXTS[:5]) == 1.0
     assert asked == [77, 77]
 

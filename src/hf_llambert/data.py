@@ -35,7 +35,6 @@ from hf_llambert.stages import STAGE_FILE, claim_stage, note_stage, stage_result
 from hf_llambert.tasks.label_names import look_alikes
 from hf_llambert.tasks.question import Question
 from hf_llambert.tasks.questions import ABSTAIN, LabelValues
-from hf_llambert.tasks.spec import TaskSpec
 from hf_llambert.tasks.texts import TextColumn, column_names
 from hf_llambert.whole import scratch_folder, whole_file, whole_folder, write_whole
 
@@ -47,7 +46,6 @@ __all__ = [
     "content_hash",
     "damaged_note",
     "data_files",
-    "gold_labels",
     "hub_errors",
     "is_saved_dataset",
     "load_data",
@@ -158,25 +156,6 @@ def refuse_own_columns(present: Iterable[str], own: Iterable[str]) -> None:
         )
 
 
-def gold_labels(
-    dataset: Dataset,
-    column: str,
-    task: TaskSpec,
-    label_map: Mapping[str, str] | None = None,
-    label_values: LabelValues = "auto",
-) -> list[int]:
-    """
-    People's labels as ids of the task, -1 where there is none, whatever they are called in the data.
-
-    Accepts names, ids, and a `ClassLabel` whose names are the task's or commonly short for them (`neg` for `negative`),
-    in any order. What a value means is decided for the whole column; see [`label_meanings`].
-
-    Raises:
-        ValueError: The column fits two readings or none, or `label_map` has a value that the data has not.
-    """
-    return question_gold(dataset, column, task.question, label_map, label_values)
-
-
 def question_gold(
     dataset: Dataset,
     column: str,
@@ -185,11 +164,13 @@ def question_gold(
     label_values: LabelValues = "auto",
 ) -> list:
     """
-    People's answers to a question as [`Question.gold`] has them, from a column of any type; a `ClassLabel`, or a list of
-    them, is read by its names.
+    People's answers to a question as [`Question.gold`] has them, from a column of any type.
+
+    A `ClassLabel`, or a list of them, is read by its names, which are the task's or commonly short for them (`neg` for
+    `negative`), in any order. What a value means is decided for the whole column; see [`label_meanings`].
 
     Raises:
-        ValueError: As [`gold_labels`].
+        ValueError: The column fits two readings or none, or `label_map` has a value that the data has not.
     """
     _check_label_column(dataset, column)
     feature = dataset.features[column]
@@ -211,23 +192,6 @@ def class_names(feature: object) -> list[str]:
     return list(inner.names) if isinstance(inner, ClassLabel) else []
 
 
-def gold_values(
-    dataset: Dataset,
-    column: str,
-    task: TaskSpec,
-    label_map: Mapping[str, str] | None = None,
-    label_values: LabelValues = "auto",
-) -> LabelValues:
-    """
-    What a whole column of people's labels holds, `names`, `ids` or `ids_from_1`, so that some of its rows are read as all
-    are. A `ClassLabel` says itself what its values are, so `label_values` stays.
-
-    Raises:
-        ValueError: As [`gold_labels`].
-    """
-    return question_reading(dataset, column, task.question, label_map, label_values)
-
-
 def question_reading(
     dataset: Dataset,
     column: str,
@@ -235,7 +199,13 @@ def question_reading(
     label_map: Mapping[str, str] | None = None,
     label_values: LabelValues = "auto",
 ) -> LabelValues:
-    """As [`gold_values`], of one question's column."""
+    """
+    What a whole column of people's answers holds, `names`, `ids` or `ids_from_1`, so that some of its rows are read as all
+    are. A `ClassLabel` says itself what its values are, so `label_values` stays.
+
+    Raises:
+        ValueError: As [`question_gold`].
+    """
     _check_label_column(dataset, column)
     if class_names(dataset.features[column]):
         return label_values

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,9 +11,9 @@ from datasets import ClassLabel, Dataset, List, Value
 
 from hf_llambert.data import check_column, question_gold, question_reading
 from hf_llambert.tasks.label_messages import shown
-from hf_llambert.tasks.label_names import is_missing, look_alikes
+from hf_llambert.tasks.label_names import is_missing
 from hf_llambert.tasks.logs import get_logger
-from hf_llambert.tasks.parts import GOLD
+from hf_llambert.tasks.parts import GOLD, by_question, nearest_name, refuse_unknown_question
 from hf_llambert.tasks.question import Question
 from hf_llambert.tasks.questions import LabelValues
 from hf_llambert.tasks.requests import refuse_gold_as_text
@@ -99,7 +98,7 @@ def warn_of_absent(present: Sequence[str], absent: Sequence[str]) -> None:
     """Warn of questions that no column answers."""
     if not absent:
         return
-    near = {name: _nearest(name, present) for name in absent}
+    near = {name: nearest_name(name, present) for name in absent}
     hints = "".join(f" Is '{like}' that of '{name}'?" for name, like in near.items() if like)
     logger.warning(
         "No column has people's answers to %s; nothing is measured there. A column is called as its question, or named: "
@@ -188,54 +187,6 @@ def gold_readings(
     return {part: how for part, how in found.items() if how != "auto"} or "auto"
 
 
-def by_question(given: object, task: TaskSpec, argument: str) -> dict:
-    """
-    An argument about columns of gold for each part of a task.
-
-    Args:
-        given (`object`): Of the only question itself; of several a mapping by their names, or nothing and `auto`.
-        task (`TaskSpec`): The task.
-        argument (`str`): What to call it in errors.
-
-    Raises:
-        ValueError: A name is no question's, or it is not said which of several questions is meant.
-    """
-    plain = {"label_map": Mapping, "label_values": str}[argument]
-    is_named = isinstance(given, Mapping) and all(isinstance(value, plain) for value in given.values())
-    if list(task.parts) == [""]:
-        name = task.question.name
-        return {"": given[name] if is_named and isinstance(given, Mapping) and list(given) == [name] else given}
-    if not given or given == "auto":
-        return {}
-    first = next(iter(task.parts))
-    if not is_named or not isinstance(given, Mapping):
-        python, line = _SHAPES[argument]
-        raise ValueError(
-            f"Task '{task.name}' has several questions, and {argument} says not of which one: got {given!r}. Expected such as "
-            f"{python.replace('NAME', first)}, or --{argument} {line.replace('NAME', first)}."
-        )
-    for name in given:
-        refuse_unknown_question(name, task)
-    return dict(given)
-
-
-_SHAPES = {
-    "label_map": ("{'NAME': {'value': 'label'}}", "NAME:value=label"),
-    "label_values": ("{'NAME': 'ids'}", "NAME=ids"),
-}
-
-
-def refuse_unknown_question(name: str, task: TaskSpec) -> None:
-    """Raise a `ValueError` where a task has no question of that name; it says the nearest."""
-    names = [one.question.name for one in task.parts.values()]
-    if name not in names:
-        near = _nearest(name, names)
-        raise ValueError(
-            f"Task '{task.name}' has no question '{name}'. "
-            + (f"Did you mean '{near}'?" if near else f"Its questions: {', '.join(names)}.")
-        )
-
-
 def warn_about_answers(
     texts: Sequence[object], gold: Mapping[str, Sequence], task: TaskSpec, columns: Mapping[str, GoldColumn]
 ) -> None:
@@ -308,7 +259,7 @@ def _named(present: Sequence[str], task: TaskSpec, given: Mapping[str, GoldColum
             refuse_unknown_question(name, task)
         for one in column_names(column):
             if one not in present:
-                near = _nearest(one, present)
+                near = nearest_name(one, present)
                 raise ValueError(
                     f"Column '{one}' not found in {list(present)}. It is to have people's answers to '{name}'."
                     + (f" Did you mean '{near}'?" if near else "")
@@ -400,13 +351,6 @@ def _flag(value: object, column: str) -> bool | None:
             f"Column '{column}', which says whether a label holds, takes 0 and 1, or true and false; got {value!r}."
         )
     return text in ("1", "true")
-
-
-def _nearest(name: str, names: Iterable[str]) -> str | None:
-    """The name that is spelled nearly so."""
-    known = list(names)
-    like = look_alikes(name, known) or difflib.get_close_matches(name, known, 1, 0.7)
-    return like[0] if like else None
 
 
 def _listed(names: Iterable[str]) -> str:

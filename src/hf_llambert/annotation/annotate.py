@@ -13,8 +13,9 @@ from datasets import Dataset
 
 from hf_llambert.annotation.assembling import WINDOW, Assembling, member_columns
 from hf_llambert.annotation.calibration import Calibration, check_prior, uncalibrated
+from hf_llambert.annotation.fields import check_fields
 from hf_llambert.annotation.jury import JuryMethod
-from hf_llambert.annotation.labelers import LLMLabeler, check_fields
+from hf_llambert.annotation.labelers import LLMLabeler
 from hf_llambert.annotation.limits import Limits, Spending, check_caps
 from hf_llambert.annotation.turns import asking_turn
 from hf_llambert.data import (

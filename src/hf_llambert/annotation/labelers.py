@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,68 +13,18 @@ from datasets import Dataset, Features, IterableDataset
 from hf_llambert import __version__
 from hf_llambert.annotation.asked import COMMON, Asked, calibrations_of, prefix, whole
 from hf_llambert.annotation.calibration import CONTENT_FREE, Calibration
+from hf_llambert.annotation.fields import refuse_unshown
 from hf_llambert.annotation.ledger import Ledger
-from hf_llambert.annotation.limits import Spending
+from hf_llambert.annotation.limits import Spending, busy_seconds
 from hf_llambert.annotation.published import published_note
 from hf_llambert.data import refuse_own_columns
-from hf_llambert.gold import GoldColumns
 from hf_llambert.shown import scrubbed
 from hf_llambert.tasks.logs import get_logger
 from hf_llambert.tasks.spec import TaskSpec
-from hf_llambert.tasks.texts import TextColumn, column_names, empty_fields, row_texts, why_unusable
+from hf_llambert.tasks.texts import TextColumn, column_names, row_texts, why_unusable
 from hf_llambert.teachers.base import Reply, Teacher, ask_branches, asks_together
 
 logger = get_logger(__name__)
-
-
-def busy_seconds(spans: Iterable[tuple[float, float]]) -> float:
-    """Seconds covered by at least one of these spans of (start, end)."""
-    busy, until = 0.0, float("-inf")
-    for start, end in sorted(spans):
-        busy += max(0.0, end - max(start, until))
-        until = max(until, end)
-    return busy
-
-
-def refuse_unshown(columns: Iterable[str], wanted: TextColumn, task: TaskSpec) -> None:
-    """Raise a `ValueError` where data lacks a column that the prompt shows; it names the field."""
-    present = list(columns)
-    for name, field in zip(column_names(wanted), task.fields, strict=True):
-        if name not in present:
-            how = (
-                "Pass text_column=... to the labeler."
-                if field == "text"
-                else f"The prompt of task '{task.name}' shows {{{field}}}: rename the column, or mend the instruction."
-            )
-            raise ValueError(f"Column '{name}' not found in {present}. {how}")
-
-
-def check_fields(data: Dataset, column: TextColumn, task: TaskSpec, gold: GoldColumns) -> None:
-    """
-    Look at the columns that the prompt shows, before anybody is asked. Rows that lack some of several fields are asked
-    about; a warning counts them.
-
-    Raises:
-        ValueError: A column is missing, or one of several holds the gold labels.
-    """
-    refuse_unshown(data.column_names, column, task)
-    names = column_names(column)
-    if len(names) == 1:
-        return
-    given = list(gold.values()) if isinstance(gold, Mapping) else [gold]
-    shown = [name for columns in given if columns is not None for name in column_names(columns) if name in names]
-    if shown:
-        raise ValueError(
-            f"The prompt of task '{task.name}' shows the column '{shown[0]}' of the gold labels. Measure by another "
-            f"(gold_column=..., --label_column), or take it out of the instruction."
-        )
-    for name, count in empty_fields(data, names).items():
-        logger.warning(
-            "%d of %d rows have nothing in column '%s' and something in another field; they are asked about as they are.",
-            count,
-            len(data),
-            name,
-        )
 
 
 class LLMLabeler:

@@ -163,3 +163,12 @@ def check_caps(limits: Limits, teachers: Iterable[Teacher]) -> None:
                 f"EndpointTeacher '{teacher.model}' has caps of its own, which count what is in flight. Pass max_cost, "
                 f"price_input and price_output to it, not max_cost to annotate."
             )
+
+
+def busy_seconds(spans: Iterable[tuple[float, float]]) -> float:
+    """Seconds covered by at least one of these spans of (start, end)."""
+    busy, until = 0.0, float("-inf")
+    for start, end in sorted(spans):
+        busy += max(0.0, end - max(start, until))
+        until = max(until, end)
+    return busy

@@ -14,7 +14,7 @@ from hf_llambert.cli.options import TEACHERS, reason_lines, say
 
 if TYPE_CHECKING:
     from hf_llambert import LLMLabeler, StudentLabeler, TaskSpec
-    from hf_llambert.pool.guarantee import Guarantee
+    from hf_llambert.pool.certified import Guarantee
     from hf_llambert.teachers.base import Teacher
 
 _CALIBRATED_ON = 256  # rows

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from hf_llambert.annotation.asked import Asked
-from hf_llambert.annotation.labelers import LLMLabeler, busy_seconds
+from hf_llambert.annotation.labelers import LLMLabeler
+from hf_llambert.annotation.limits import busy_seconds
 from hf_llambert.planning.forecast import Estimate, Forecast, Moments, scaled
 from hf_llambert.planning.prices import Price
 from hf_llambert.teachers.endpoint import EndpointTeacher

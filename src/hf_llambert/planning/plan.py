@@ -12,7 +12,8 @@ from datasets import Dataset
 
 from hf_llambert.annotation.asked import prefix
 from hf_llambert.annotation.calibration import calibration_of
-from hf_llambert.annotation.labelers import LLMLabeler, check_fields
+from hf_llambert.annotation.fields import check_fields
+from hf_llambert.annotation.labelers import LLMLabeler
 from hf_llambert.annotation.turns import asking_turn
 from hf_llambert.data import check_column, optional_gold
 from hf_llambert.gold import GoldColumns, LabelMap, Reading, gold_answers

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
 
 import numpy as np
 from datasets import Dataset
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import expit
-from scipy.stats import beta, binom
 
 from hf_llambert.annotation.labelers import LLMLabeler
 from hf_llambert.annotation.turns import asking_turn
 from hf_llambert.data import check_column
 from hf_llambert.gold import GoldColumns, LabelMap, Reading, gold_answers
+from hf_llambert.pool.certified import Guarantee, certified_right
 from hf_llambert.processes import process_state
 from hf_llambert.progress import progress_bar
 from hf_llambert.tasks.logs import get_logger
@@ -27,36 +24,7 @@ from hf_llambert.training.students import StudentLabeler
 
 logger = get_logger(__name__)
 
-GRID: tuple[float, ...] = (1.0, *expit(np.linspace(9.9, -4.95, 99)).tolist(), 0.0)
-"""The thresholds that are tried, fixed beforehand. Even in the log-odds: a student's confidences crowd near 1."""
-
-_STARTS = (0, int(np.argmin(np.abs(np.array(GRID) - 0.9))))
 _STEPS = 10
-
-
-@dataclass(frozen=True)
-class Guarantee:
-    """
-    With `confidence`, labels are right with a probability of at least `target` where the teacher decides about rows with
-    a student's confidence below `threshold`.
-
-    Args:
-        threshold (`float`): The least threshold that was certified. 0 asks nobody.
-        target (`float`): The accuracy promised.
-        confidence (`float`): Probability, over draws of gold rows, that the promise is kept.
-        n (`int`): Gold rows it rests on.
-        accuracy (`float`): Of the cascade on them, at this threshold.
-        lower (`float`): Clopper and Pearson's one-sided lower bound of that accuracy.
-        share_asked (`float`): Share of the gold rows below the threshold.
-    """
-
-    threshold: float
-    target: float
-    confidence: float
-    n: int
-    accuracy: float
-    lower: float
-    share_asked: float
 
 
 def guaranteed_threshold(
@@ -296,7 +264,7 @@ def certified_threshold(
     truth, ours = [gold[k] for k in kept], [student[k] for k in kept]
     decided = [teacher[k] if question.is_answer(teacher[k]) else student[k] for k in kept]
     sure = np.array([student_confidence[k] for k in kept], dtype=np.float32)
-    return _certified_right(sure, question.right(ours, truth), question.right(decided, truth), target, confidence)
+    return certified_right(sure, question.right(ours, truth), question.right(decided, truth), target, confidence)
 
 
 def check_labels(student: Sequence[str], labeler: LLMLabeler, part: str = "") -> None:
@@ -310,24 +278,6 @@ def check_labels(student: Sequence[str], labeler: LLMLabeler, part: str = "") ->
         )
 
 
-def rows_needed(accuracy: float, target: float, risk: float) -> int | None:
-    """About how many gold rows certify `target` at the accuracy seen; `None` where none ever would."""
-    if accuracy <= target:
-        return None
-
-    def enough(n: int) -> bool:
-        return bool(binom.sf(math.floor(accuracy * n + 1e-9) - 1, n, target) <= risk)
-
-    high = 1
-    while not enough(high):
-        high *= 2
-    low = high // 2
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if enough(middle) else (middle, high)
-    return high
-
-
 def _certified(
     sure: NDArray[np.float32], student: NDArray, teacher: NDArray, truth: NDArray, target: float, confidence: float
 ) -> Guarantee | str:
@@ -337,64 +287,7 @@ def _certified(
     if not n:
         return "No row has both a gold label and a student's label, so there is nothing to measure."
     by_teacher = np.where(teacher == ABSTAIN, student, teacher) == truth
-    return _certified_right(sure[kept], (student == truth)[kept], by_teacher[kept], target, confidence)
-
-
-def _certified_right(
-    sure: NDArray[np.float32],
-    by_student: NDArray[np.bool_],
-    by_teacher: NDArray[np.bool_],
-    target: float,
-    confidence: float,
-) -> Guarantee | str:
-    """The same from whether the student is right, and whether the teacher, where it answers, is."""
-    n = len(sure)
-    right, asked = _on_grid(sure, by_student, by_teacher)
-    certified = _last_certified(binom.sf(right - 1, n, target), 1 - confidence)
-    if certified is None:
-        return _why_not(right, asked, n, target, confidence)
-    i, risk = certified
-    k = int(right[i])
-    lower = float(beta.ppf(risk, k, n - k + 1))
-    return Guarantee(GRID[i], target, confidence, n, k / n, lower, int(asked[i]) / n)
-
-
-def _on_grid(
-    sure: NDArray[np.float32], student_right: NDArray[np.bool_], teacher_right: NDArray[np.bool_]
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """For each threshold: rows that the cascade gets right, rows asked about."""
-    order = np.argsort(sure)
-    asked = np.searchsorted(sure[order], np.array(GRID, dtype=np.float32), side="left")
-    by_teacher, by_student = (np.append(0, np.cumsum(right[order])) for right in (teacher_right, student_right))
-    return by_teacher[asked] + by_student[-1] - by_student[asked], asked
-
-
-def _last_certified(p_values: NDArray[np.float64], risk: float) -> tuple[int, float] | None:
-    """The last hypothesis of the grid that is rejected, and the chance of error that it was tested at."""
-    found, left = None, 0.0
-    for i, p in enumerate(p_values):
-        left += risk / len(_STARTS) if i in _STARTS else 0.0
-        if p <= left:
-            found = (i, left)
-        else:
-            left = 0.0
-    return found
-
-
-def _why_not(right: NDArray[np.int64], asked: NDArray[np.int64], n: int, target: float, confidence: float) -> str:
-    risk = (1 - confidence) / len(_STARTS)
-    tried = [f"{right[i] / n:.1%} with {asked[i]:,} asked about (threshold {GRID[i]:.2g})" for i in _STARTS]
-    accuracy = max(int(right[i]) for i in _STARTS) / n
-    rows = rows_needed(accuracy, target, risk)
-    advice = (
-        "Lower the target, or take a better teacher or student."
-        if rows is None
-        else f"At {accuracy:.1%} about {rows:,} gold rows would do. Bring more, or lower the target."
-    )
-    return (
-        f"An accuracy of {target:.1%} cannot be promised with {confidence:.0%} confidence: of {n:,} gold rows the cascade gets "
-        f"right {' and '.join(tried)}. {advice}"
-    )
+    return certified_right(sure[kept], (student == truth)[kept], by_teacher[kept], target, confidence)
 
 
 def _answers(texts: list[object], labeler: LLMLabeler) -> list[int]:

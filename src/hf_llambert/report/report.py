@@ -26,9 +26,9 @@ from hf_llambert.pool.manifest import file_checksum, shard_files
 from hf_llambert.quality.gate import GATE_FILE, check_gate, load_gate
 from hf_llambert.quality.report_parts import question_reports
 from hf_llambert.reading.saved import read_annotated
+from hf_llambert.report.disagreements import count_disagreements, shown_rows
 from hf_llambert.report.drawings import by_question, draw, drawings, run_drawings
 from hf_llambert.report.evaluated import less_baseline
-from hf_llambert.report.kinds import OF_KIND, differ
 from hf_llambert.report.markdown import report_markdown, shown_prompt, summary_head, summary_rows
 from hf_llambert.report.page import report_page
 from hf_llambert.report.stages import (
@@ -46,16 +46,12 @@ from hf_llambert.review.summary import review_summary
 from hf_llambert.shown import scrubbed
 from hf_llambert.tasks.logs import get_logger
 from hf_llambert.tasks.parts import part_of
-from hf_llambert.tasks.question import Question
 from hf_llambert.tasks.spec import TaskSpec
-from hf_llambert.tasks.texts import TextColumn, column_names, row_texts, shorten_fields
+from hf_llambert.tasks.texts import TextColumn, column_names, row_texts
 from hf_llambert.training.compared import EVALUATION_FILE, compare_students, read_seeds
 from hf_llambert.training.inputs import TRAINING_FILE
 
 logger = get_logger(__name__)
-
-_EXAMPLES = 12
-_SHOWN = 400  # characters of a text
 
 
 def compare_labels(run: str | Path) -> None:
@@ -166,7 +162,7 @@ def write_report(
     figures = by_question(drawn, wanted)
     written = json.dumps(_finite(report), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     write_whole(run / "report.json", written)
-    shown = {name: _shown_rows(rows, task.parts[name].question) for name, rows in compared.items()}
+    shown = {name: shown_rows(rows, task.parts[name].question) for name, rows in compared.items()}
     write_whole(run / "report.md", report_markdown(report, figures, shown, task))
     embedded = {name: [(run / "figures" / file, alt) for file, alt in found] for name, found in figures.items()}
     page = report_page(report, embedded, shown, task, shown_prompt(task))
@@ -264,7 +260,7 @@ def _of_question(
         seeds = None if of_this is None else {**seeds, **of_this}
     report |= {"seeds": seeds} if seeds is not None else {}
     report |= {"against": dict(against)} if against is not None else {}
-    report["disagreements"] = _count_disagreements(rows or [], one.question)
+    report["disagreements"] = count_disagreements(rows or [], one.question)
     if name:
         kept = {key: value for key, value in report.items() if key not in _OF_TEXTS}
         report = {**kept, "advice": advice(run, task, name)}
@@ -381,28 +377,3 @@ def _compared_rows(
             for text, teacher, sure, status, learnt, g in columns
         ]
     return out, why
-
-
-_PAIRS = {
-    "teacher_gold": ("teacher", "gold"),
-    "student_gold": ("student", "gold"),
-    "teacher_student": ("teacher", "student"),
-}
-
-
-def _furthest(row: Mapping, question: Question) -> float:
-    """How far the two answers to a row are apart that differ most; 0 where none do."""
-    apart = OF_KIND[question.kind].apart
-    found = [apart(row[a], row[b]) for a, b in _PAIRS.values() if differ(question, row[a], row[b])]
-    return max(found, default=0.0)
-
-
-def _shown_rows(rows: list[dict], question: Question) -> list[dict]:
-    """The disagreements that are furthest, and of which the teacher was surest; long texts without their middles."""
-    ranked = [(_furthest(row, question), row) for row in rows]
-    worst = sorted((one for one in ranked if one[0]), key=lambda one: (-one[0], -(one[1]["confidence"] or 0)))
-    return [{**row, "text": shorten_fields(row["text"], _SHOWN, head_share=0.5)} for _, row in worst[:_EXAMPLES]]
-
-
-def _count_disagreements(rows: list[dict], question: Question) -> dict[str, int]:
-    return {name: sum(differ(question, row[a], row[b]) for row in rows) for name, (a, b) in _PAIRS.items()}

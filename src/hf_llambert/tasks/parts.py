@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
+from hf_llambert.tasks.label_names import look_alikes
 from hf_llambert.tasks.spec import TaskSpec
 
 if TYPE_CHECKING:
@@ -94,3 +96,58 @@ def with_parts(
     replaced = {column for part in changed for column in part.column_names}
     kept = [column for column in data.column_names if column not in replaced]
     return concatenate_datasets([data.select_columns(kept), *changed], axis=1).select_columns(data.column_names)
+
+
+def by_question(given: object, task: TaskSpec, argument: str) -> dict:
+    """
+    An argument about columns of gold for each part of a task.
+
+    Args:
+        given (`object`): Of the only question itself; of several a mapping by their names, or nothing and `auto`.
+        task (`TaskSpec`): The task.
+        argument (`str`): What to call it in errors.
+
+    Raises:
+        ValueError: A name is no question's, or it is not said which of several questions is meant.
+    """
+    plain = {"label_map": Mapping, "label_values": str}[argument]
+    is_named = isinstance(given, Mapping) and all(isinstance(value, plain) for value in given.values())
+    if list(task.parts) == [""]:
+        name = task.question.name
+        return {"": given[name] if is_named and isinstance(given, Mapping) and list(given) == [name] else given}
+    if not given or given == "auto":
+        return {}
+    first = next(iter(task.parts))
+    if not is_named or not isinstance(given, Mapping):
+        python, line = _SHAPES[argument]
+        raise ValueError(
+            f"Task '{task.name}' has several questions, and {argument} says not of which one: got {given!r}. Expected such as "
+            f"{python.replace('NAME', first)}, or --{argument} {line.replace('NAME', first)}."
+        )
+    for name in given:
+        refuse_unknown_question(name, task)
+    return dict(given)
+
+
+_SHAPES = {
+    "label_map": ("{'NAME': {'value': 'label'}}", "NAME:value=label"),
+    "label_values": ("{'NAME': 'ids'}", "NAME=ids"),
+}
+
+
+def refuse_unknown_question(name: str, task: TaskSpec) -> None:
+    """Raise a `ValueError` where a task has no question of that name; it says the nearest."""
+    names = [one.question.name for one in task.parts.values()]
+    if name not in names:
+        near = nearest_name(name, names)
+        raise ValueError(
+            f"Task '{task.name}' has no question '{name}'. "
+            + (f"Did you mean '{near}'?" if near else f"Its questions: {', '.join(names)}.")
+        )
+
+
+def nearest_name(name: str, names: Iterable[str]) -> str | None:
+    """The name that is spelled nearly so."""
+    known = list(names)
+    like = look_alikes(name, known) or difflib.get_close_matches(name, known, 1, 0.7)
+    return like[0] if like else None

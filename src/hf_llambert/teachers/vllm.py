@@ -21,14 +21,13 @@ from hf_llambert.teachers.base import Mode, Reply, ask_apart, check, check_branc
 from hf_llambert.teachers.prompting import PromptEncoder, fit_all
 from hf_llambert.teachers.templates import canonical, decoded, template_arguments
 from hf_llambert.teachers.tries import Ids, common, found_scores
-from hf_llambert.teachers.weights import check_weights
+from hf_llambert.teachers.weights import check_weights, lora_rank
 
 if TYPE_CHECKING:
     from vllm import LLM, RequestOutput
     from vllm.lora.request import LoRARequest
 
 _MOST_TOKEN_IDS = 128  # vLLM's limit on logprob_token_ids
-_LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 
 _Words = list[list[Ids]]
 _Prompt = tuple[int, list[int], bool]  # position of the text, token ids, whether the text was cut
@@ -369,7 +368,7 @@ class VLLMTeacher:
             "logprobs_mode": "raw_logprobs",
         }
         if self.adapter:
-            arguments |= {"enable_lora": True, "max_lora_rank": _lora_rank(self.adapter)}
+            arguments |= {"enable_lora": True, "max_lora_rank": lora_rank(self.adapter)}
         key = json.dumps(arguments, sort_keys=True)
         if key not in _LOADED:
             check_weights(self.model, self.revision, self.adapter)
@@ -389,13 +388,3 @@ def _check_alone(rank: int | None) -> None:
             "VLLMTeacher wants one process on a machine, or one for each group of GPUs: several would take the same "
             "ones. Use tensor_parallel_size, or start each process by itself with its own CUDA_VISIBLE_DEVICES."
         )
-
-
-def _lora_rank(adapter: str) -> int:
-    from peft import PeftConfig
-
-    rank = getattr(PeftConfig.from_pretrained(adapter), "r", None)  # JSON alone: it has no code to trust
-    fitting = next((size for size in _LORA_RANKS if isinstance(rank, int) and rank <= size), None)
-    if fitting is None:
-        raise ValueError(f"vLLM serves LoRA adapters up to rank {_LORA_RANKS[-1]}; '{adapter}' has r={rank!r}.")
-    return fitting

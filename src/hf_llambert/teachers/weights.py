@@ -7,6 +7,7 @@ from pathlib import Path
 
 from huggingface_hub import try_to_load_from_cache
 
+_LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 _PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".msgpack", ".h5")
 _ADVICE = "Such files can hold code. Ask its maker for safetensors, or convert it where you trust it."
 
@@ -66,3 +67,14 @@ def _parts(index: Path, what: str) -> list[str]:
         return sorted({str(part) for part in weights.values()})
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"'{index.name}' of {what} is no index of weights: {error}") from error
+
+
+def lora_rank(adapter: str) -> int:
+    """The rank of vLLM's that fits an adapter. Raises `ValueError` where none does."""
+    from peft import PeftConfig
+
+    rank = getattr(PeftConfig.from_pretrained(adapter), "r", None)  # JSON alone: it has no code to trust
+    fitting = next((size for size in _LORA_RANKS if isinstance(rank, int) and rank <= size), None)
+    if fitting is None:
+        raise ValueError(f"vLLM serves LoRA adapters up to rank {_LORA_RANKS[-1]}; '{adapter}' has r={rank!r}.")
+    return fitting

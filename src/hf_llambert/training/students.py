@@ -6,18 +6,13 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import torch
 from datasets import Dataset, Features, IterableDataset, List, Value
 from torch import Tensor
-from transformers import (
-    AutoModelForSequenceClassification,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-)
 
 from hf_llambert import __version__
 from hf_llambert.data import refuse_missing, refuse_own_columns
@@ -25,12 +20,10 @@ from hf_llambert.models import (
     choose_device,
     choose_dtype,
     content_id,
-    cpu_computes,
     free_models,
     limit_worker_threads,
     model_cache,
 )
-from hf_llambert.tasks.budget import TokenBudget
 from hf_llambert.tasks.parts import answer_column
 from hf_llambert.tasks.question import Question
 from hf_llambert.tasks.spec import TaskSpec
@@ -38,21 +31,12 @@ from hf_llambert.tasks.texts import FIELD, TextColumn, column_names, columns_of,
 from hf_llambert.training.backends import (
     DTYPES,
     Backend,
-    Forward,
     mean_hidden,
-    onnx_forward,
-    openvino_forward,
-    torch_forward,
 )
 from hf_llambert.training.heads import Head, named_columns
-from hf_llambert.training.inputs import TRAINING_FILE, Reading
+from hf_llambert.training.loaded import Loaded, load_student
 from hf_llambert.training.loading import (
-    SAFE,
-    fit_pad_token,
-    load_tokenizer,
-    longest_input,
     noted_reading,
-    positions,
     student_heads,
 )
 
@@ -385,7 +369,7 @@ class StudentLabeler:
             return self.dtype
         return choose_dtype(device) if self.backend == "torch" else "float32"
 
-    def _load(self, rank: int | None) -> _Loaded:
+    def _load(self, rank: int | None) -> Loaded:
         """The student, loaded once in each process."""
         limit_worker_threads()
         device = self._place(rank)
@@ -395,58 +379,10 @@ class StudentLabeler:
             if key not in _LOADED:
                 while len(_LOADED) >= _MOST_LOADED:
                     _LOADED.pop(next(iter(_LOADED)))  # the oldest: trainings by seed or fold must not fill the memory
-                _LOADED[key] = self._load_anew(device, dtype)
+                _LOADED[key] = load_student(self.student, self.revision, device, self.backend, dtype, self.attention)
             return _LOADED[key]
-
-    def _load_anew(self, device: str, dtype: str) -> _Loaded:
-        torch_too = self.backend == "torch"
-        if device == "cpu" and dtype in ("bfloat16", "float16") and not cpu_computes(dtype):
-            warnings.warn(f"This CPU has no {dtype} arithmetic: up to 80 times slower than dtype='float32'.")
-        tokenizer = load_tokenizer(self.student, self.revision)
-        model, info = AutoModelForSequenceClassification.from_pretrained(
-            self.student,
-            revision=self.revision,
-            dtype=getattr(torch, dtype if torch_too else "float32"),
-            attn_implementation=self.attention,
-            output_loading_info=True,
-            **SAFE,
-        )
-        if info["missing_keys"]:
-            raise ValueError(
-                f"'{self.student}' is no trained classifier: it has no weights for {', '.join(sorted(info['missing_keys']))}. "
-                f"Pass a student that hf-llambert train made, or another sequence classification model."
-            )
-        fit_pad_token(tokenizer, model)
-        model.to(device).eval()
-        reading = self._reading(tokenizer, model)
-        separator = reading.type_separator(tokenizer, model)
-        if torch_too:
-            return _Loaded(tokenizer, reading, torch_forward(model, separator), model)
-        convert = openvino_forward if self.backend == "openvino" else onnx_forward
-        return _Loaded(tokenizer, reading, convert(model, dtype, separator), None)
-
-    def _reading(self, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> Reading:
-        noted = noted_reading(self.student, self.revision)
-        if not noted:
-            return Reading(longest_input(tokenizer, model))
-        try:
-            reading = Reading(**noted)
-        except (ValueError, TypeError) as error:
-            raise OSError(
-                f"'{self.student}/{TRAINING_FILE}' is damaged ({error}). Restore it, or train the student again."
-            ) from error
-        return replace(reading, max_length=min(reading.max_length, positions(model)))
-
-
-@dataclass(frozen=True)
-class _Loaded:
-    tokenizer: PreTrainedTokenizerBase
-    reading: Reading
-    forward: Forward
-    model: PreTrainedModel | None  # where PyTorch computes
-    budget: TokenBudget = field(default_factory=TokenBudget)
 
 
 _MOST_LOADED = 2
-_LOADED: dict[tuple, _Loaded] = model_cache()
+_LOADED: dict[tuple, Loaded] = model_cache()
 _LOADING = threading.Lock()  # texts are tokenised in a thread of their own
