@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from typing import NamedTuple
 
 import numpy as np
 from datasets import Dataset, Features, Value, concatenate_datasets
@@ -172,37 +173,33 @@ def calibration_of(
     """
     if method == "none":
         return None
-    return _METHODS[question.kind](method, question, scores, content_free, gold, prior)
+    return _METHODS[question.kind](method, _Given(question, scores, content_free, gold, prior))
 
 
-def _of_choice(
-    method: str,
-    question: Question,
-    scores: ArrayLike,
-    content_free: ArrayLike | None,
-    gold: Sequence,
-    prior: Sequence[float] | None,
-) -> Calibration:
+class _Given(NamedTuple):
+    """What a question is calibrated by; see [`calibration_of`]."""
+
+    question: Question
+    scores: ArrayLike
+    content_free: ArrayLike | None
+    gold: Sequence
+    prior: Sequence[float] | None
+
+
+def _of_choice(method: str, given: _Given) -> Calibration:
     if method == "fitted":
-        return fitted_calibration(scores, gold)
+        return fitted_calibration(given.scores, given.gold)
     if method == "contextual":
-        return contextual_calibration(np.asarray(content_free), prior)
-    return batch_calibration(scores, prior)
+        return contextual_calibration(np.asarray(given.content_free), given.prior)
+    return batch_calibration(given.scores, given.prior)
 
 
-def _of_scale(
-    method: str,
-    question: Question,
-    scores: ArrayLike,
-    content_free: ArrayLike | None,
-    gold: Sequence,
-    prior: Sequence[float] | None,
-) -> Calibration:
-    levels = np.array([float(label) for label in question.labels])
+def _of_scale(method: str, given: _Given) -> Calibration:
+    levels = np.array([float(label) for label in given.question.labels])
     place = (levels - levels.mean()) / (levels[-1] - levels[0])
-    logp = log_softmax(_matrix(content_free if method == "contextual" else scores), axis=1)  # type: ignore[arg-type]
+    logp = log_softmax(_matrix(given.content_free if method == "contextual" else given.scores), axis=1)  # type: ignore[arg-type]
     if method == "fitted":
-        targets = question.targets(gold)
+        targets = given.question.targets(given.gold)
         _check_fit(logp, targets)
 
         def loss(x: NDArray) -> float:
@@ -210,7 +207,7 @@ def _of_scale(
 
         slope, tilt = minimize(loss, np.zeros(2), method="L-BFGS-B", bounds=[(-4, 4), (-30, 30)]).x
         return Calibration("fitted", tuple((tilt * place).tolist()), float(np.exp(-slope)), "scale")
-    wanted = float(_prior(prior, len(levels)) @ place)
+    wanted = float(_prior(given.prior, len(levels)) @ place)
     wanted = min(max(wanted, place[0] + _EDGE), place[-1] - _EDGE)
 
     def above(tilt: float) -> float:
@@ -219,17 +216,10 @@ def _of_scale(
     return Calibration(method, tuple((_root(above) * place).tolist()), kind="scale")
 
 
-def _of_choices(
-    method: str,
-    question: Question,
-    scores: ArrayLike,
-    content_free: ArrayLike | None,
-    gold: Sequence,
-    prior: Sequence[float] | None,
-) -> Calibration | None:
-    check_prior(question, prior)
+def _of_choices(method: str, given: _Given) -> Calibration | None:
+    check_prior(given.question, given.prior)
     if method == "fitted":
-        targets, found = question.targets(gold), _matrix(scores)
+        targets, found = given.question.targets(given.gold), _matrix(given.scores)
         _check_fit(found, targets)
         one_hot = np.tile(np.eye(found.shape[1]), (len(found), 1))
         pairs = np.column_stack([found.ravel(), one_hot])
@@ -238,13 +228,13 @@ def _of_choices(
             raise _points_away(slope, len(found))
         return Calibration("fitted", tuple(float(b) for b in bias), 1 / float(slope), "choices")
     if method == "contextual":
-        nothing = _matrix(content_free).mean(0)  # type: ignore[arg-type]
-        return Calibration("contextual", tuple((_logits(prior) - nothing).tolist()), kind="choices")
-    if prior is None:
+        nothing = _matrix(given.content_free).mean(0)  # type: ignore[arg-type]
+        return Calibration("contextual", tuple((_logits(given.prior) - nothing).tolist()), kind="choices")
+    if given.prior is None:
         return None
     bias = [
         _root(lambda b, s=of_label, p=share: float(expit(s + b).mean()) - p)  # type: ignore[misc]
-        for of_label, share in zip(_matrix(scores).T, prior, strict=True)
+        for of_label, share in zip(_matrix(given.scores).T, given.prior, strict=True)
     ]
     return Calibration("batch", tuple(bias), kind="choices")
 
