@@ -18,8 +18,8 @@ from hf_llambert import (
     saved_calibration,
     select_silver,
 )
+from hf_llambert.annotation.alpha import answers_alpha, interval_alpha
 from hf_llambert.annotation.calibration import batch_calibration, calibration_of
-from hf_llambert.annotation.jury import interval_alpha
 from hf_llambert.teachers.base import Reply
 
 TONE = Choice("tone", ("good", "bad"), "Is it {options}?")
@@ -226,6 +226,8 @@ def test_alpha_of_numbers_is_that_of_the_textbook():
         [1, 1, 2, 1], [2, 2, 2, 2], [None, 5, 5, 5], [None, None, 1, 1], [None, None, 3, None],
     ]  # fmt: skip
     assert interval_alpha([[x for x in row if x is not None] for row in rows]) == pytest.approx(0.849, abs=5e-4)
+    units = [[1.5, 2.0], [3.0, 3.25, 4.0], [2.0, 5.0]]
+    assert interval_alpha(units) == pytest.approx(answers_alpha(units, lambda one, other: (one - other) ** 2))
     assert interval_alpha([[1], [2]]) is None
     assert interval_alpha([[1, 1], [1, 1]]) is None
 

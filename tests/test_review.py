@@ -18,8 +18,8 @@ from hf_llambert import (
     with_gold,
     write_queue,
 )
+from hf_llambert.annotation.alpha import krippendorff_alpha
 from hf_llambert.cli import app
-from hf_llambert.review.alpha import krippendorff_alpha
 from hf_llambert.review.answers import Answer
 from hf_llambert.review.queue import CONTROL
 from hf_llambert.review.summary import agreement, summary_lines

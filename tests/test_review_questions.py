@@ -22,8 +22,8 @@ from hf_llambert import (
     with_gold,
     write_queue,
 )
+from hf_llambert.annotation.alpha import answers_alpha, krippendorff_alpha
 from hf_llambert.cli import app
-from hf_llambert.review.alpha import answers_alpha, krippendorff_alpha
 from hf_llambert.review.answers import Answer, file_name
 from hf_llambert.review.kinds import REVIEWED, reviewed
 from hf_llambert.review.queue import CONTROL, OTHER

@@ -13,6 +13,7 @@ from datasets import Dataset, Features, concatenate_datasets
 from numpy.typing import NDArray
 from scipy.special import logit
 
+from hf_llambert.annotation.alpha import interval_alpha
 from hf_llambert.annotation.asked import COMMON
 from hf_llambert.annotation.calibration import Calibration, uncalibrated
 from hf_llambert.tasks.questions import ABSTAIN
@@ -258,26 +259,6 @@ def _scale_jury(
 
 
 _JURIES = {"choice": _choice_jury, "choices": _choices_jury, "scale": _scale_jury}
-
-
-def interval_alpha(units: Sequence[Sequence[float]]) -> float | None:
-    """
-    Krippendorff's alpha for numbers (interval data): 1 is full agreement, 0 what chance would give.
-
-    Args:
-        units (`Sequence[Sequence[float]]`): The numbers that each row was given, by however many annotators.
-
-    Returns:
-        `float`: By squared differences, Krippendorff (2011), "Computing Krippendorff's Alpha-Reliability". `None` where it is
-        not defined: no two numbers in any row, or all of them equal.
-    """
-    shared = [np.asarray(unit, dtype=np.float64) for unit in units if len(unit) > 1]
-    if not shared:
-        return None
-    every = np.concatenate(shared)
-    expected = 2 * every.var() * len(every) / (len(every) - 1)
-    observed = sum(2 * unit.var() * len(unit) ** 2 / (len(unit) - 1) for unit in shared) / len(every)
-    return float(1 - observed / expected) if expected > 0 else None
 
 
 def _floored(probabilities: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from statistics import median
 from typing import TYPE_CHECKING
 
-from hf_llambert.review.alpha import answers_alpha, krippendorff_alpha
+from hf_llambert.annotation.alpha import answers_alpha, interval_alpha, krippendorff_alpha
 from hf_llambert.tasks.question import Question
 
 if TYPE_CHECKING:
@@ -154,7 +154,7 @@ class _Scale(Reviewed):
         return float(median(answers))
 
     def alpha(self, question: Question, units: Sequence[Sequence]) -> float | None:
-        return answers_alpha(units, lambda one, other: (one - other) ** 2)
+        return interval_alpha(units)
 
     def errors(self, pairs: Sequence[tuple]) -> dict[str, float]:
         """The mean distance."""

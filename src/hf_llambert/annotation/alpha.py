@@ -1,4 +1,4 @@
-"""Krippendorff's alpha: how far reviewers agree beyond chance."""
+"""Krippendorff's alpha: how far annotators, people or teachers, agree beyond chance."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def answers_alpha(units: Sequence[Sequence[_Answer]], apart: Callable[[_Answer, 
     Args:
         units (`Sequence[Sequence]`): The answers that each row was given, by however many reviewers.
         apart (`Callable`): How far two different answers lie apart: for numbers (interval data) the square of their
-            difference.
+            difference, which [`interval_alpha`] counts in one pass.
 
     Returns:
         `float`: As [`krippendorff_alpha`]. `None` where all answers in rows with two or more are the same.
@@ -59,3 +59,23 @@ def answers_alpha(units: Sequence[Sequence[_Answer]], apart: Callable[[_Answer, 
     if not by_chance:
         return None
     return float(1 - (totals.sum() - 1) * (coincidences * distances).sum() / by_chance)
+
+
+def interval_alpha(units: Sequence[Sequence[float]]) -> float | None:
+    """
+    Krippendorff's alpha for numbers (interval data): 1 is full agreement, 0 what chance would give.
+
+    Args:
+        units (`Sequence[Sequence[float]]`): The numbers that each row was given, by however many annotators.
+
+    Returns:
+        `float`: By squared differences, Krippendorff (2011), "Computing Krippendorff's Alpha-Reliability". `None` where it is
+        not defined: no two numbers in any row, or all of them equal.
+    """
+    shared = [np.asarray(unit, dtype=np.float64) for unit in units if len(unit) > 1]
+    if not shared:
+        return None
+    every = np.concatenate(shared)
+    expected = 2 * every.var() * len(every) / (len(every) - 1)
+    observed = sum(2 * unit.var() * len(unit) ** 2 / (len(unit) - 1) for unit in shared) / len(every)
+    return float(1 - observed / expected) if expected > 0 else None
