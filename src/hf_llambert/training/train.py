@@ -50,7 +50,8 @@ from hf_llambert.training.students import StudentLabeler
 from hf_llambert.training.train_fast import METRICS_FILE, words_baseline
 from hf_llambert.training.trainer import OF_KIND, StudentConfig, StudentTrainer
 
-SILVER_FILE = "silver.parquet"
+SILVER_FILE, GOLD_FILE = "silver.parquet", "gold.parquet"
+"""Beside a student: what it learnt. Gold is not published."""
 ADAPTER_FOLDER = "adapter"
 
 
@@ -215,8 +216,9 @@ def _train(
     if trainer.is_world_process_zero():
         with whole_folder(output) as part:
             _save(trained, tokenizer, part, reading, name)
-            if "silver" in rows:
-                rows["silver"].to_parquet(str(part / SILVER_FILE))
+            for source, file in (("silver", SILVER_FILE), ("gold", GOLD_FILE)):
+                if source in rows:
+                    rows[source].to_parquet(str(part / file))
             training = {"task": task.to_dict(), "arguments": _plain(args, _kinds(heads))}
             save_reading(part, reading, training, () if is_plain(heads) else [head.note() for head in heads])
             note_stage(part, config, results)

@@ -45,7 +45,7 @@ METRICS_FILE = "metrics.json"
 """Written last: a student's folder without it was trained and not measured yet."""
 BASELINE = "baseline"
 """Beside an encoder: the linear student of the same rows."""
-_KINDS = ("linear",)
+FAST_KINDS: tuple[FastKind, ...] = ("linear",)
 
 
 @dataclass(frozen=True)
@@ -100,8 +100,8 @@ def train_fast(
         FileExistsError: `output` holds the results of another run.
         ValueError: No such kind, no column, no usable row, fewer than two labels, or an argument that it cannot take.
     """
-    if kind not in _KINDS:
-        raise ValueError(f"kind must be one of {', '.join(_KINDS)}, got {kind!r}.")
+    if kind not in FAST_KINDS:
+        raise ValueError(f"kind must be one of {', '.join(FAST_KINDS)}, got {kind!r}.")
     text_column, output = task.columns(text_column), Path(output)
     sources = {"silver": silver, "gold": gold}
     rows = {name: labelled_rows(d, task, text_column, name) for name, d in sources.items() if d is not None}
