@@ -70,7 +70,8 @@ class StudentLabeler:
     to its configuration, never to weights.
 
     Args:
-        student (`str` or `Path`): Directory or Hub id of a sequence classification model.
+        student (`str` or `Path`): Directory or Hub id of a sequence classification model. Of one that was not trained here
+            one label holds, or any do where its configuration says `multi_label_classification`.
         text_column (`str` or `Sequence[str]`, defaults to `"text"`): Column of the texts. A student of several fields reads
             the columns that are called as they are in the task; others can be passed, in the same order.
         revision (`str`, *optional*): Revision of a Hub id.
@@ -90,7 +91,7 @@ class StudentLabeler:
 
     Raises:
         FileNotFoundError: There is no such student.
-        ValueError: An argument does not make sense.
+        ValueError: An argument does not make sense, or the logits are not those of labels (regression).
     """
 
     def __init__(
