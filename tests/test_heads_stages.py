@@ -1,6 +1,7 @@
 """What stands around a student of several questions: labelling, seeds, folds, curves, active learning, adapters, a resume."""
 
 import json
+import math
 import pickle
 import shutil
 from pathlib import Path
@@ -28,6 +29,8 @@ from hf_llambert.quality.curves import learning_curve
 from hf_llambert.tasks.parts import part_of
 from hf_llambert.training.active import parts_of
 from hf_llambert.training.compared import compare_students, read_seeds
+from hf_llambert.training.thresholds import best_thresholds
+from hf_llambert.training.trainer import StudentTrainer
 from test_heads import MOOD, STARS, TASK, TOPICS, answered, arguments
 
 TEXTS = ["the actors were wonderful", None, "the music was awful " * 20, " ", "the film dull", "very good"]
@@ -307,3 +310,35 @@ def test_fleet_labels_every_question_of_a_document(several):
     assert step.stats["unusable"].total == 2
     schema = step.schema()
     assert {*COLUMNS, "student_topics_labels_name", "student_stars_label_name"} <= set(schema.names)
+
+
+@pytest.mark.parametrize("lost", [slice(1), slice(None)])
+def test_rows_without_numbers_choose_no_threshold_and_are_counted(lost, student_dir, tmp_path, monkeypatch, caplog):
+    task = TaskSpec("one", (), "{text}", questions=(TOPICS,))
+    data = answered().select(range(30)).select_columns(["text", "topics"]).rename_column("topics", "label")
+    kept = []
+
+    def predict(trainer, rows):
+        found = real(trainer, rows)
+        found.predictions[lost] = math.nan
+        kept.append((found.predictions.copy(), found.label_ids))
+        return found
+
+    real = StudentTrainer.predict
+    monkeypatch.setattr(StudentTrainer, "predict", predict)
+    args = arguments(tmp_path, num_train_epochs=1, threshold_share=0.2)
+    train_student(task, student_dir, tmp_path / "s", args, gold=data)
+    (logits, targets), n = kept[0], len(range(6)[lost])
+    assert f"no numbers (NaN) for {n} of 6 rows kept back" in caplog.text
+    noted = json.loads((tmp_path / "s" / "training.json").read_text())["questions"][0].get("thresholds")
+    p = torch.tensor(logits[n:]).double().sigmoid().numpy()
+    assert noted == (None if n == 6 else best_thresholds(p, targets[n:] > 0))
+
+
+def test_training_that_ends_without_numbers_saves_nothing_and_says_so(student_dir, tmp_path):
+    plain = answered().rename_column("mood", "label").filter(lambda row: row["label"] >= 0)
+    for task, data in ((TASK, answered()), (TaskSpec("one", ("bad", "good"), "{text}"), plain)):
+        args = arguments(tmp_path, learning_rate=math.inf, num_train_epochs=1)
+        with pytest.raises(RuntimeError, match=r"went astray: \d+ of \d+ tensors .* smaller learning_rate"):
+            train_student(task, student_dir, tmp_path / task.name, args, gold=data)
+        assert not (tmp_path / task.name).exists()

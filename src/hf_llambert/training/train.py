@@ -25,6 +25,7 @@ from hf_llambert.data import content_hash, note_stage, stage_results, whole_fold
 from hf_llambert.models import content_id, free_models
 from hf_llambert.notes import TRAINED
 from hf_llambert.processes import process_state, wait_for_everyone
+from hf_llambert.tasks.logs import get_logger
 from hf_llambert.tasks.spec import TaskSpec
 from hf_llambert.tasks.texts import TextColumn, row_texts
 from hf_llambert.training.evaluation import CHOSEN_BY, evaluate_student, scalar_metrics
@@ -46,6 +47,8 @@ from hf_llambert.training.rows import (
 )
 from hf_llambert.training.students import StudentLabeler
 from hf_llambert.training.trainer import OF_KIND, StudentConfig, StudentTrainer
+
+logger = get_logger(__name__)
 
 SILVER_FILE = "silver.parquet"
 ADAPTER_FOLDER = "adapter"
@@ -102,6 +105,7 @@ def train_student(
     Raises:
         FileExistsError: `output` holds the results of another run.
         ValueError: No column, no usable row, or fewer than two labels to learn.
+        RuntimeError: Training ended in weights that are no numbers; nothing was saved.
     """
     process_state()  # or each of several processes on CPUs would train alone
     text_column = task.columns(text_column)
@@ -174,6 +178,7 @@ def _train(
     trainer, encoded = _trainer(model, tokenizer, reading, heads, rows, dev, eval_rows, args, text_column)
     start = time.perf_counter()
     trainer.train(resume_from_checkpoint=args.resume_from_checkpoint)
+    _refuse_lost(trainer.model)
     heads = tuned(trainer, encoded, heads, dev)
     name = Path(student).name if Path(student).is_dir() else student
     counts = {head.name: count_answers(rows.values(), head.name, head.question) for head in heads}
@@ -217,6 +222,17 @@ def _train(
                 Path(str(args.output_dir)).parent.rmdir()
     wait_for_everyone()
     trainer.accelerator.free_memory()
+
+
+def _refuse_lost(model: torch.nn.Module) -> None:
+    """Raise a `RuntimeError` where training ended in weights that are no numbers."""
+    weights = dict(model.named_parameters())
+    lost = [name for name, weight in weights.items() if not weight.isfinite().all()]
+    if lost:
+        raise RuntimeError(
+            f"The training went astray: {len(lost):,} of {len(weights):,} tensors of weights have no numbers (NaN) in them, such "
+            f"as {lost[0]}. Nothing was saved. Train with a smaller learning_rate, or without fp16."
+        )
 
 
 def gathered(model: torch.nn.Module) -> dict:
@@ -317,11 +333,23 @@ def tuned(
     heads: Sequence[Head],
     dev: Mapping[str, Dataset],
 ) -> tuple[Head, ...]:
-    """The heads with what is chosen after training, by the rows kept back: gold where there is gold, else silver."""
+    """
+    The heads with what is chosen after training, by the rows kept back: gold where there is gold, else silver. Rows for
+    which the student gives no numbers do not count, with a warning.
+    """
     if not dev or is_plain(heads):
         return tuple(heads)
     found = trainer.predict(encoded(dev["gold" if "gold" in dev else "silver"]))
     logits, targets = torch.tensor(found.predictions).float(), torch.tensor(found.label_ids)  # grouped by length, both
+    lost = logits.isnan().any(-1)
+    if lost.any():
+        logger.warning(
+            "The student gave no numbers (NaN) for %s of %s rows kept back, which nothing is chosen by. Train it in float32, "
+            "or with a smaller learning rate.",
+            f"{int(lost.sum()):,}",
+            f"{len(lost):,}",
+        )
+    logits, targets = logits[~lost], targets[~lost]
     return tuple(head.tuned(head.of(logits), head.untargeted(head.of(targets))) for head in heads)
 
 
