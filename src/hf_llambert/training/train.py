@@ -178,7 +178,7 @@ def _train(
     trainer, encoded = _trainer(model, tokenizer, reading, heads, rows, dev, eval_rows, args, text_column)
     start = time.perf_counter()
     trainer.train(resume_from_checkpoint=args.resume_from_checkpoint)
-    _refuse_lost(trainer.model)
+    _refuse_lost(trainer.accelerator.unwrap_model(trainer.model))
     heads = tuned(trainer, encoded, heads, dev)
     name = Path(student).name if Path(student).is_dir() else student
     counts = {head.name: count_answers(rows.values(), head.name, head.question) for head in heads}
@@ -198,7 +198,7 @@ def _train(
             "history": trainer.state.log_history,
         }
     }
-    trained = trainer.accelerator.unwrap_model(trainer.model)
+    trained = trainer.accelerator.unwrap_model(trainer.accelerator.unwrap_model(trainer.model))
     if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
         weights = (
             trainer.accelerator.get_state_dict(trainer.deepspeed)
