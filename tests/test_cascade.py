@@ -506,6 +506,10 @@ def test_label_keeps_a_promise_or_says_that_it_cannot(command, tmp_path, capsys)
             {"--ask_teacher_below": 0.7, "--max_text_tokns": 4},
             "No such option --max_text_tokns. Did you mean --max_text_tokens",
         ),
+        ({"--ask_teacher_below": 70}, "--ask_teacher_below takes confidences from 0 to 1, .* got '70'"),
+        ({"--ask_teacher_below": "nan"}, "takes confidences from 0 to 1"),
+        ({"--ask_teacher_below": "much"}, "takes confidences from 0 to 1"),
+        ({"--ask_teacher_below": "tone=0.7"}, "Task 'tiny' has no question 'tone'"),
         ({"--ask_teacher_below": 0.7, "--teacher": "mine.yaml"}, "belong to no teacher. Put them into mine.yaml"),
     ],
 )
