@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from conftest import make_cloze
-from hf_llambert import LLMLabeler, TransformersTeacher, write_report
+from hf_llambert import LLMLabeler, Scale, TaskSpec, TransformersTeacher, write_report
 from hf_llambert.report.run_note import RUN_FILE, RunNote, written_at
 from hf_llambert.report.status import run_status
 
@@ -236,3 +236,19 @@ def test_what_asks_now_is_said(tmp_path, teacher_dir):
     with one_at_a_time(tmp_path / "r" / "annotated"):
         assert f"process {os.getpid()} is at it" in state_of(tmp_path / "r", "annotate")["says"]
     assert "is at it" not in state_of(tmp_path / "r", "annotate")["says"]
+
+
+def test_shipped_task_is_named_where_json_wrote_its_numbers_as_text(run, shown, monkeypatch):
+    levels = {"1": ["poor"], "2": ["fair"], "3": ["good"]}
+    stars = Scale("stars", ("1", "2", "3"), "How many?", tuple(map(tuple, levels.values())))
+    task = TaskSpec("shipped", instruction="{text}", questions=(stars,))
+    monkeypatch.setattr("hf_llambert.report.status.builtin_tasks", lambda: ["shipped"])
+    monkeypatch.setattr("hf_llambert.report.status.load_task", lambda name: task)
+    shutil.rmtree(run / "student")
+    path = run / "annotated" / "stage.json"
+    note = json.loads(path.read_text())
+    for noted, named in ((task.to_dict(), "shipped"), ({**task.to_dict(), "instruction": "Of {text}"}, "TASK")):
+        note["config"]["task"] = noted
+        path.write_text(json.dumps(note))
+        assert json.loads(path.read_text())["config"]["task"]["questions"][0]["verbalizers"] == levels
+        assert f"next: hf-llambert train --task {named} " in shown(run, expect=3)

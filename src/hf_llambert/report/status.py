@@ -264,7 +264,10 @@ def _named_text(config: Mapping) -> str:
 def _task_name(task: Mapping) -> str:
     """A built-in task by its name; of another the file is not known here."""
     name = task.get("name")
-    return str(name) if name in builtin_tasks() and load_task(str(name)).to_dict() == task else "TASK"
+    with suppress(ValueError):  # no task of this version: then it is none of its own
+        if name in builtin_tasks() and load_task(str(name)) == TaskSpec.from_dict(task):
+            return str(name)
+    return "TASK"
 
 
 def _cost(run: Path, found: Mapping[str, dict], prices: Path | None, notes: list[str], stated: bool) -> dict:
