@@ -5,7 +5,6 @@ from __future__ import annotations
 import html
 from importlib import resources
 
-from hf_llambert.review.kinds import reviewed
 from hf_llambert.review.queue import Queue, QueueRow
 from hf_llambert.review.session import ReviewSession
 from hf_llambert.review.summary import review_lines
@@ -59,6 +58,6 @@ def machines_said(row: QueueRow, question: Question) -> str:
         ("student", row.student, row.student_confidence),
     ):
         if question.is_answer(answer):
-            words = reviewed(question).words(question, answer)
+            words = question.in_words(answer)
             said.append(f"{who} says {words}" + ("" if sure is None else f" ({sure:.0%} sure)"))
     return ", ".join(said) or "neither gave a label"
