@@ -33,6 +33,11 @@ def shown_head(session: ReviewSession, done: int, skipped: int) -> str:
     )
 
 
+def shown_failure(failed: str) -> str:
+    """What went wrong, in the head of a page; nothing where nothing did."""
+    return f'<p id="review-failed" role="alert">{escaped(failed)}</p>' if failed else ""
+
+
 def shown_end(session: ReviewSession) -> str:
     """What stands in place of a row when all are read."""
     lines = "".join(f"<li>{escaped(line)}</li>" for line in review_lines(session.review))
