@@ -14,8 +14,10 @@ import yaml
 
 from conftest import make_cloze
 from hf_llambert import LLMLabeler, Scale, TaskSpec, TransformersTeacher, write_report
+from hf_llambert.annotation.ledger import Ledger
 from hf_llambert.report.run_note import RUN_FILE, RunNote, written_at
 from hf_llambert.report.status import run_status
+from hf_llambert.teachers.base import Reply
 
 
 @pytest.fixture
@@ -252,3 +254,18 @@ def test_shipped_task_is_named_where_json_wrote_its_numbers_as_text(run, shown, 
         path.write_text(json.dumps(note))
         assert json.loads(path.read_text())["config"]["task"]["questions"][0]["verbalizers"] == levels
         assert f"next: hf-llambert train --task {named} " in shown(run, expect=3)
+
+
+def test_replies_are_no_rows_where_several_are_about_one_text(tmp_path, shown):
+    run = tmp_path / "r"
+    keys = {f"k{i}": Reply(scores=(0.0, -1.0)) for i in range(25)}
+    Ledger(run / "ledger").put(keys, {"teacher": "t"})
+    several = TaskSpec("s", (), "{text}", questions=(Scale("a", ("1", "2"), "?"), Scale("b", ("1", "2"), "?")))
+    for task, said in (
+        (several, "25 .* replies in the ledger, one or several about each text"),
+        (make_cloze(), "25 of 60 "),
+    ):
+        RunNote({"task": task.to_dict()}, {}, "hf-llambert run x", rows={"annotated": 60, "pool": 60}).write(run)
+        line = next(one for one in shown(run, expect=3).splitlines() if "annotate" in one)
+        assert re.search(said, line)
+        assert ("of 60" in line) == (task is not several)

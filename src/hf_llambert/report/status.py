@@ -124,8 +124,11 @@ def _annotate(run: Path, found: Mapping[str, dict], asked: RunNote | None) -> St
         of = asked.rows.get("annotated") if asked is not None else None
         if not replies["replies"]:
             return StageStatus("annotate", "none", of=of)
-        says = f"replies in the ledger{_at_it(run, 'annotated')}"
-        return StageStatus("annotate", "part", replies["replies"], of, replies["last"], says)
+        several = asked is not None and _asks_several(_task(found, asked))
+        says = (
+            f"replies in the ledger{', one or several about each text' if several else ''}{_at_it(run, 'annotated')}"
+        )
+        return StageStatus("annotate", "part", replies["replies"], None if several else of, replies["last"], says)
     results = found["annotate"]["results"]
     counts = []
     for name, of_one in results.get("questions", {"": results}).items():
@@ -241,6 +244,14 @@ def _next(run: Path, stages: Sequence[StageStatus], found: Mapping[str, dict], a
         + (" --overwrite" if stage.state == "old" else ""),
         "report": f"hf-llambert report {folder}",
     }[stage.name]
+
+
+def _asks_several(task: Mapping) -> bool:
+    """Whether a teacher may be asked several requests about a text, so that replies are no rows."""
+    try:
+        return sum(map(len, TaskSpec.from_dict(task).branches.values())) > 1
+    except (ValueError, KeyError):
+        return False
 
 
 def _task(found: Mapping[str, dict], asked: RunNote | None) -> Mapping:
