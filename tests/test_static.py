@@ -204,9 +204,9 @@ def test_soft_targets_are_learnt_as_they_are(vectors, tmp_path):
         odds = student.logits(texts)
         return 1 / (1 + np.exp(odds[:, 0] - odds[:, 1]))
 
-    assert learnt(soft_targets=True) == pytest.approx([0.7, 0.3], abs=0.02)
+    assert learnt(soft_targets=True) == pytest.approx([0.7, 0.3], abs=0.05)
     assert (np.abs(learnt() - [1, 0]) < 0.1).all()
-    assert learnt(label_smoothing_factor=0.4) == pytest.approx([0.8, 0.2], abs=0.02)
+    assert learnt(label_smoothing_factor=0.4) == pytest.approx([0.8, 0.2], abs=0.05)
 
 
 def test_a_row_counts_by_its_weight(vectors, tmp_path):
@@ -370,6 +370,22 @@ def test_a_quantised_model_of_model2vec_is_taken_with_its_weights(tmp_path):
     student = StaticModel(vectors.vectors, np.zeros(4, np.float32), vectors.tokens)
     texts = ["the film was dull", "wonderful"]
     np.testing.assert_allclose(student.logits(pa.array(texts)), model.encode(texts), atol=2e-3)
+
+
+def test_a_model_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="'nobody/nothing' is not a directory here"):
+        TokenVectors.load("nobody/nothing")
+    with pytest.raises(FileNotFoundError, match="holds no model"):
+        TokenVectors.load(tmp_path)
+
+
+def test_a_static_student_is_a_model_to_begin_with(vectors, tmp_path):
+    student, _ = fit(vectors, tmp_path, gold=make_reviews(20))
+    student.save(tmp_path / "student")
+    begin = TokenVectors.load(tmp_path / "student")
+    assert begin.vectors.tobytes() == student.table.tobytes()
+    again, _ = fit(begin, tmp_path, gold=make_reviews(20))
+    assert again.table.shape == student.table.shape
 
 
 def test_a_slow_tokenizer_is_refused_by_name(tmp_path):

@@ -45,17 +45,17 @@ from hf_llambert.training.vectors import (
 )
 
 STATIC_DEFAULTS: Mapping[str, object] = {
-    "num_train_epochs": 20,
+    "num_train_epochs": 10,
     "per_device_train_batch_size": 32,
     "per_device_eval_batch_size": 256,
-    "learning_rate": 1e-2,
+    "learning_rate": 2e-2,
     "weight_decay": 0.0,
     "train_sampling_strategy": "random",  # rows of like length save nothing: nothing is padded
     "logging_steps": 50,
 }
 """What suits a static student where [`StudentConfig`] has what suits an encoder. Measured: `benchmarks/RESULTS.md`."""
 
-_BEGIN = 0.1  # root mean square of the numbers of the training texts' means, whatever the vectors' own scale is
+_BEGIN = 1.6  # root mean square length of the training texts' means, whatever the vectors' own scale is
 _LEAST = 1e-3  # of the spread of the vectors themselves: so much of it at least is taken for that of the means
 _AGAIN = "Restore it, or train the student again."
 
@@ -190,7 +190,7 @@ class _Start:
         read = torch.from_numpy(np.diff(starts) > 0)
         means = functional.embedding_bag(own, table, torch.from_numpy(starts[:-1]), mode="mean")[read]
         centre = means.mean(0)
-        width, least = (float((one - centre).square().mean().sqrt()) for one in (means, table))
+        width, least = (float((one - centre).square().sum(-1).mean().sqrt()) for one in (means, table))
         width = max(width, _LEAST * least)  # all texts may have the same tokens
         scale = _BEGIN / width if width > 0 else 1.0
         return cls(used, centre.numpy(), scale, (table - centre) * scale)

@@ -20,7 +20,7 @@ from transformers import AutoModel
 from hf_llambert.models import choose_device, content_id
 from hf_llambert.notes import damaged_note, read_note
 from hf_llambert.tasks.texts import FIELD
-from hf_llambert.training.loading import SAFE, load_tokenizer
+from hf_llambert.training.loading import SAFE, load_tokenizer, quiet_transformers
 from hf_llambert.whole import whole_folder
 
 CONFIG_FILE, TABLE_FILE, TOKENIZER_FILE = "config.json", "model.safetensors", "tokenizer.json"
@@ -138,9 +138,9 @@ class TokenVectors:
             ValueError: An encoder that has no tokenizer to take.
             OSError: There is no such model, or a file of it is damaged.
         """
+        source = content_id(str(model), revision)
         if is_static(model, revision):
             return cls.read(model, revision)
-        source = content_id(str(model), revision)
         if keep is None:
             return distill(str(model), revision, dimensions)
         digest = hashlib.sha256(f"{source}\0{dimensions}\0{SIF}".encode()).hexdigest()[:16]
@@ -180,7 +180,7 @@ class TokenVectors:
 
 def is_static(model: str | Path, revision: str | None = None) -> bool:
     """Whether a model is one of model2vec, a static student among them. Raises `OSError` where there is none."""
-    path = Path(model) / CONFIG_FILE if Path(model).is_dir() else _file(model, CONFIG_FILE, revision)
+    path = _file(model, CONFIG_FILE, revision)
     note = read_note(path) if path.is_file() else {}
     return note.get("model_type", MODEL_TYPE if "normalize" in note else None) == MODEL_TYPE
 
@@ -210,14 +210,15 @@ def distill(encoder: str, revision: str | None = None, dimensions: int = DIMENSI
     model = AutoModel.from_pretrained(encoder, revision=revision, **SAFE).float()
     model.name_or_path = os.curdir  # else it asks the Hub for the language in its card
     try:
-        found = distill_from_model(
-            model,
-            tokenizer,  # type: ignore[arg-type]
-            device=choose_device(),
-            pca_dims=dimensions,
-            sif_coefficient=SIF,
-            quantize_to="float32",
-        )
+        with quiet_transformers():  # it remarks on the size of the embeddings
+            found = distill_from_model(
+                model,
+                tokenizer,  # type: ignore[arg-type]
+                device=choose_device(),
+                pca_dims=dimensions,
+                sif_coefficient=SIF,
+                quantize_to="float32",
+            )
     except (ValueError, KeyError, TypeError, NotImplementedError) as error:
         raise ValueError(f"model2vec cannot take the tokenizer of '{encoder}': {error!s:.300}. {instead}") from error
     tokens, vectors = _plain(found.tokenizer, found.embedding.astype(np.float32))
