@@ -104,10 +104,10 @@ def fit(vectors, tmp_path, silver=None, gold=None, task=None, dev=None, **given)
 
 
 def made_silver(probabilities) -> Dataset:
-    """Reviews that a teacher labelled with these probabilities."""
-    reviews = make_reviews(len(probabilities))
+    """Two reviews, again and again, that a teacher labelled with these probabilities."""
     labels = [int(np.argmax(row)) for row in probabilities]
-    return Dataset.from_dict({"text": reviews["text"], "label": labels, "probabilities": probabilities})
+    texts = [make_reviews(2)["text"][1 - i % 2] for i in range(len(labels))]
+    return Dataset.from_dict({"text": texts, "label": labels, "probabilities": probabilities})
 
 
 def test_a_student_learns_reviews_and_model2vec_gives_its_logits(vectors, tmp_path):
@@ -204,9 +204,9 @@ def test_soft_targets_are_learnt_as_they_are(vectors, tmp_path):
         odds = student.logits(texts)
         return 1 / (1 + np.exp(odds[:, 0] - odds[:, 1]))
 
-    assert learnt(soft_targets=True) == pytest.approx([0.7, 0.3], abs=0.05)
+    assert learnt(soft_targets=True) == pytest.approx([0.7, 0.3], abs=0.02)
     assert (np.abs(learnt() - [1, 0]) < 0.1).all()
-    assert learnt(label_smoothing_factor=0.4) == pytest.approx([0.8, 0.2], abs=0.05)
+    assert learnt(label_smoothing_factor=0.4) == pytest.approx([0.8, 0.2], abs=0.02)
 
 
 def test_a_row_counts_by_its_weight(vectors, tmp_path):
@@ -263,16 +263,21 @@ def test_several_questions_are_learnt_side_by_side(scale_loss, vectors, tmp_path
     answers["mood"] = [None if i % 5 == 0 else one for i, one in enumerate(good)]
     gold = Dataset.from_dict({"text": reviews["text"][:], **answers})
     heads = [head.fitted(answers[head.name]) for head in heads_of(QUESTIONS, scale_loss)]
-    args = arguments(tmp_path, num_train_epochs=40, learning_rate=0.1, scale_loss=scale_loss)
+    args = arguments(
+        tmp_path, num_train_epochs=30, learning_rate=0.03, per_device_train_batch_size=8, scale_loss=scale_loss
+    )
     student, _ = fit_static(vectors, QUESTIONS, heads, args, None, gold, "text")
-    logits = student.logits(pa.array(reviews["text"][:2]))
-    assert logits.shape == (2, 6 if scale_loss == "regression" else 8)
+    logits = student.logits(pa.array(reviews["text"]))
+    assert logits.shape == (60, 6 if scale_loss == "regression" else 8)
     import torch
 
     columns = [head.columns(head.evidence(head.of(torch.tensor(logits)))) for head in heads]
-    assert columns[0]["label"] == good[:2]
-    assert columns[1]["labels"] == [[1], [0]]
-    assert columns[2]["value"] == pytest.approx([1.5, 3.0], abs=0.2)
+    assert columns[0]["label"] == good
+    assert columns[1]["labels"] == answers["words"]
+    apart = np.subtract(
+        columns[2]["value"], answers["stars"]
+    )  # a longer text is a mean of more words that say nothing
+    assert np.abs(apart).mean() < 0.2
 
 
 def test_labels_that_never_hold_begin_rare(vectors, tmp_path):
@@ -459,6 +464,6 @@ def test_a_real_tokenizer_learns_real_news(assets, tmp_path):
     texts, labels = news["text"].take(order), [int(one) for one in news["label"].take(order).to_pylist()]
     task = TaskSpec("news", ("business", "entertainment", "politics", "sport", "technology"), "{text}")
     gold = Dataset.from_dict({"text": texts.slice(0, 400).to_pylist(), "label": labels[:400]})
-    student, _ = fit(vectors, tmp_path, gold=gold, task=task, num_train_epochs=10)
+    student, _ = fit(vectors, tmp_path, gold=gold, task=task, num_train_epochs=10, learning_rate=0.1)
     found = student.logits(texts.slice(400, 400).combine_chunks()).argmax(1)
-    assert (found == labels[400:800]).mean() > 0.85  # of random vectors
+    assert (found == labels[400:800]).mean() > 0.7  # from vectors that say nothing
