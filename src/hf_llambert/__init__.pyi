@@ -107,6 +107,7 @@ from hf_llambert.training.mixing import MixCallback as MixCallback
 from hf_llambert.training.seeds import train_seeds as train_seeds
 from hf_llambert.training.students import StudentLabeler as StudentLabeler
 from hf_llambert.training.train import train_student as train_student
+from hf_llambert.training.train_fast import train_fast as train_fast
 from hf_llambert.training.trainer import StudentConfig as StudentConfig
 from hf_llambert.training.trainer import StudentTrainer as StudentTrainer
 

@@ -202,6 +202,7 @@ def _measured(value: object) -> Shape:
     return {**_quality_of(value), "texts_per_second?": (AMOUNT, None)}
 
 
+_PAIRED: Shape = {**dict.fromkeys(("difference", "low", "high"), DIFFERENCE), "n": COUNT}
 _SELECTION: Shape = [{"rule": str, "n": COUNT, "per_label": {ANY: COUNT}}]
 TRAINED: Shape = {
     "train": {
@@ -212,6 +213,15 @@ TRAINED: Shape = {
         "selection": Chosen(lambda value: {ANY: _SELECTION} if isinstance(value, Mapping) else _SELECTION),
     },
     "eval?": (_EVAL, None),
+    "linear?": {
+        "unit": str,
+        "features": COUNT,
+        "seconds": AMOUNT,
+        "eval": _EVAL,
+        "difference": Chosen(
+            lambda value: {ANY: _PAIRED} if isinstance(value, Mapping) and is_of_several(value) else _PAIRED
+        ),
+    },
 }
 LABELLED: Shape = {
     "n_labelled": COUNT,
@@ -269,8 +279,10 @@ TRAINING_CONFIG: Shape = {
     "eval_data?": (str, None),
     "arguments": {"seed": int},
 }
+READING: Shape = {"max_length?": int, "head_share?": float, "fields?": [str]}
+"""How a student reads; one that reads all of a text has no `max_length`."""
 TRAINING: Shape = {
-    "reading": {"max_length": int, "head_share?": float, "fields?": [str]},
+    "reading": READING,
     "training": {"arguments": {ANY: (str, int, float, bool)}},
 }
 _SPREAD: Shape = {"values": [SHARE], "mean": SHARE, "low": SHARE, "high": SHARE}

@@ -12,8 +12,9 @@ import pyarrow as pa
 from datasets import Features
 
 from hf_llambert.pool.manifest import Manifest, Shard, ShardFile, shard_name
-from hf_llambert.pool.sources import Piece, cast_table, table_texts, unreadable
+from hf_llambert.pool.sources import Piece, cast_table, table_strings, table_texts, unreadable
 from hf_llambert.tasks.texts import column_names
+from hf_llambert.training.loading import ENCODER
 from hf_llambert.training.students import Encoded, StudentLabeler
 
 _WINDOW = 4096  # rows among which texts are sorted by length
@@ -110,11 +111,10 @@ class Share:
             if file is not None:
                 file.discard()
 
-    def _labelled(self, table: pa.Table, columns: dict[str, list]) -> pa.Table:
+    def _labelled(self, table: pa.Table, columns: dict[str, pa.Array]) -> pa.Table:
         table = table.select(self.kept)
-        for name, values in columns.items():
-            field = self.output.arrow_schema.field(name)
-            table = table.append_column(field, pa.array(values, field.type))
+        for name, column in columns.items():
+            table = table.append_column(self.output.arrow_schema.field(name), column)
         return table.replace_schema_metadata(self.output.arrow_schema.metadata)
 
     def _finish(self, file: ShardFile | None, item: _Item, start: int, unusable: int, seconds: float) -> None:
@@ -172,7 +172,8 @@ class Share:
             table = window.slice(0, None if stop is None else stop - at)
             chunk, start, at = at // size, at, at + table.num_rows
             if (p, chunk) not in self.manifest.shards:
-                encoded = self.labeler.encode(table_texts(table, self.labeler.text_column))
+                texts = table_strings(table, self.labeler.text_column) if self.labeler.kind != ENCODER else None
+                encoded = self.labeler.encode(table_texts(table, self.labeler.text_column) if texts is None else texts)
                 ends = at % size == 0 or at == stop
                 yield _Item(p, chunk, start, table, encoded, ends, last=at == piece.num_rows)
             if at == stop:

@@ -225,6 +225,19 @@ def table_texts(table: pa.Table, column: TextColumn) -> list:
     return row_texts({name: column_values(table[name]) for name in column_names(column)}, column)
 
 
+def table_strings(table: pa.Table, column: TextColumn) -> pa.Array | None:
+    """The rows of a table as Arrow strings, where they are one column of valid ones; `None` elsewhere."""
+    names = column_names(column)
+    strings = table[names[0]].combine_chunks()
+    if len(names) > 1 or not (pa.types.is_string(strings.type) or pa.types.is_large_string(strings.type)):
+        return None
+    try:
+        strings.validate(full=True)
+    except pa.ArrowInvalid:  # bytes that are no UTF-8
+        return None
+    return strings
+
+
 def unreadable(piece: Piece, error: BaseException) -> str:
     """One sentence about a piece that cannot be read."""
     reason = str(error).strip() or str(error.__cause__ or "").strip() or type(error).__name__

@@ -12,6 +12,7 @@ from hf_llambert.tasks.questions import ABSTAIN, LabelValues, label_ids, label_r
 
 if TYPE_CHECKING:
     import numpy as np
+    import pyarrow as pa
     from datasets import Features
     from numpy.typing import NDArray
 
@@ -31,10 +32,12 @@ class Choice(Question):
     def no_answer(self) -> dict[str, object]:
         return {"label": ABSTAIN}
 
-    def decided(
+    def decide(
         self, probabilities: NDArray[np.float64], thresholds: Sequence[float] | None = None
-    ) -> dict[str, list]:
-        return {"label": probabilities.argmax(1).tolist(), "confidence": probabilities.max(1).tolist()}
+    ) -> dict[str, pa.Array]:
+        import pyarrow as pa
+
+        return {"label": pa.array(probabilities.argmax(1)), "confidence": pa.array(probabilities.max(1))}
 
     def column(self, answers: Sequence[object]) -> dict[str, list]:
         return {"label": list(answers)}

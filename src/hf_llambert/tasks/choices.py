@@ -15,6 +15,7 @@ from hf_llambert.tasks.questions import ABSTAIN, LabelValues, label_ids, label_r
 
 if TYPE_CHECKING:
     import numpy as np
+    import pyarrow as pa
     from datasets import Features
     from numpy.typing import ArrayLike, NDArray
 
@@ -59,15 +60,18 @@ class Choices(Question):
 
         return expit(np.asarray(scores, dtype=np.float64))
 
-    def decided(
+    def decide(
         self, probabilities: NDArray[np.float64], thresholds: Sequence[float] | None = None
-    ) -> dict[str, list]:
+    ) -> dict[str, pa.Array]:
         """The labels above their thresholds. The confidence is the probability of all of it, labels taken as independent."""
         import numpy as np
+        import pyarrow as pa
 
         holds = probabilities > (0.5 if thresholds is None else np.asarray(thresholds))
         sure = np.where(holds, probabilities, 1 - probabilities).prod(1)
-        return {"labels": [np.flatnonzero(row).tolist() for row in holds], "confidence": sure.tolist()}
+        ends = np.append(0, np.cumsum(holds.sum(1)))
+        labels = pa.ListArray.from_arrays(pa.array(ends, pa.int32()), pa.array(np.nonzero(holds)[1]))
+        return {"labels": labels, "confidence": pa.array(sure)}
 
     def column(self, answers: Sequence[object]) -> dict[str, list]:
         return {"labels": list(answers)}

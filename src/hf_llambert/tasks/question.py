@@ -13,6 +13,7 @@ from hf_llambert.tasks.questions import LabelValues
 
 if TYPE_CHECKING:
     import numpy as np
+    import pyarrow as pa
     from datasets import Features
     from numpy.typing import ArrayLike, NDArray
 
@@ -119,10 +120,16 @@ class Question(ABC):
 
         return softmax(np.asarray(scores, dtype=np.float64), axis=-1)
 
-    @abstractmethod
     def decided(
         self, probabilities: NDArray[np.float64], thresholds: Sequence[float] | None = None
     ) -> dict[str, list]:
+        """As [`~Question.decide`], as lists."""
+        return {name: column.to_pylist() for name, column in self.decide(probabilities, thresholds).items()}
+
+    @abstractmethod
+    def decide(
+        self, probabilities: NDArray[np.float64], thresholds: Sequence[float] | None = None
+    ) -> dict[str, pa.Array]:
         """
         The columns of answers, and their `confidence`.
 

@@ -14,6 +14,7 @@ from hf_llambert.tasks.questions import ABSTAIN, LabelValues
 
 if TYPE_CHECKING:
     import numpy as np
+    import pyarrow as pa
     from datasets import Features
     from numpy.typing import NDArray
 
@@ -54,14 +55,16 @@ class Scale(Question):
     def no_answer(self) -> dict[str, object]:
         return {"label": ABSTAIN, "value": None}
 
-    def decided(
+    def decide(
         self, probabilities: NDArray[np.float64], thresholds: Sequence[float] | None = None
-    ) -> dict[str, list]:
+    ) -> dict[str, pa.Array]:
         """The likeliest level, its probability, and the expectation."""
+        import pyarrow as pa
+
         return {
-            "label": probabilities.argmax(1).tolist(),
-            "value": (probabilities @ self.levels).tolist(),
-            "confidence": probabilities.max(1).tolist(),
+            "label": pa.array(probabilities.argmax(1)),
+            "value": pa.array(probabilities @ self.levels),
+            "confidence": pa.array(probabilities.max(1)),
         }
 
     def column(self, answers: Sequence[object]) -> dict[str, list]:

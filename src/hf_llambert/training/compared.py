@@ -19,6 +19,7 @@ from hf_llambert.tasks.spec import TaskSpec
 
 EVALUATION_FILE = "evaluation.parquet"
 SEEDS_FILE = "seeds.json"
+_Answers = dict[int, tuple[str, dict[str, NDArray[np.bool_]]]]
 
 
 def read_evaluation(folder: str | Path) -> Dataset:
@@ -59,15 +60,26 @@ def compare_students(first: str | Path, second: str | Path) -> dict:
         raise ValueError(
             f"'{first}' and '{second}' were not measured on the same texts. Train both with the same eval_data."
         )
+    found = _differences(answers, others)
+    if not found:
+        raise ValueError(f"'{first}' and '{second}' were not measured on a question that both answer.")
+    return found[""] if list(found) == [""] else found
+
+
+def compare_rows(first: Path, second: Path) -> dict:
+    """As [`compare_students`], of two that were measured on the same rows, whatever they were chosen from."""
+    found = _differences(_answers(first), _answers(second))
+    return found[""] if list(found) == [""] else found
+
+
+def _differences(answers: _Answers, others: _Answers) -> dict[str, dict]:
+    """The differences of the questions that both were measured on."""
     seeds = sorted(set(answers) & set(others))
     pairs = [(answers[seed][1], others[seed][1]) for seed in seeds]
     if not pairs:  # other seeds: any student of one against any of the other
         pairs = [(next(iter(answers.values()))[1], next(iter(others.values()))[1])]
     names = [name for name in pairs[0][0] if all(name in side for pair in pairs for side in pair)]
-    if not names:
-        raise ValueError(f"'{first}' and '{second}' were not measured on a question that both answer.")
-    found = {name: _compared([(one[name], other[name]) for one, other in pairs]) for name in names}
-    return found[""] if names == [""] else found
+    return {name: _compared([(one[name], other[name]) for one, other in pairs]) for name in names}
 
 
 def _compared(pairs: Sequence[tuple[NDArray[np.bool_], NDArray[np.bool_]]]) -> dict[str, float]:
@@ -92,7 +104,7 @@ def training_digest(folder: Path) -> str:
     return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:32]
 
 
-def _answers(folder: Path) -> dict[int, tuple[str, dict[str, NDArray[np.bool_]]]]:
+def _answers(folder: Path) -> _Answers:
     """
     By seed: a digest of the texts, and for each question whether the student was right about those that gold answers, of a
     student's or a run's folder.

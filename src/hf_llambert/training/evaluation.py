@@ -82,12 +82,13 @@ def scalar_metrics(heads: Sequence[Head]) -> Callable[[EvalPrediction], dict[str
         for head in heads:
             question = head.question
             columns = (
-                head.question.decided(softmax(np.asarray(prediction.predictions), axis=1))
+                head.question.decide(softmax(np.asarray(prediction.predictions), axis=1))
                 if is_plain(heads)
                 else head.columns(head.evidence(head.of(logits)))
             )
             gold = labels.tolist() if is_plain(heads) else head.untargeted(head.of(torch.tensor(labels)))
-            quality = measured(question, columns[question.answer_column], gold, columns["confidence"])
+            answers, confidences = (columns[end].to_pylist() for end in (question.answer_column, "confidence"))
+            quality = measured(question, answers, gold, confidences)
             numbers = {name: value for name, value in quality.items() if isinstance(value, (int, float))}
             noted |= {f"{head.name}_{name}" if head.name else name: value for name, value in numbers.items()}
             mains.append(numbers.get(MAIN[question.kind], 0.0))  # without a value where all answers are one

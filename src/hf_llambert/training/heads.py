@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar, TypeVar
 
 import numpy as np
+import pyarrow as pa
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -106,9 +107,9 @@ class Head:
         joined = joined_parts(scores.exp(), of_part, how)
         return (joined / joined.sum(-1, keepdim=True)).log()
 
-    def columns(self, evidence: Tensor) -> dict[str, list]:
+    def columns(self, evidence: Tensor) -> dict[str, pa.Array]:
         """The columns of answers by their ends; see [`~Head.evidence`]."""
-        return {**self.question.decided(evidence.exp().numpy()), "scores": evidence.tolist()}
+        return {**self.question.decide(evidence.exp().numpy()), "scores": arrow_rows(evidence)}
 
     def note(self) -> dict[str, object]:
         """The head as `training.json` has it."""
@@ -171,11 +172,9 @@ class Labels(Head):
         """Log-odds."""
         return logits if of_part is None else joined_parts(logits.sigmoid(), of_part, how).logit()
 
-    def columns(self, evidence: Tensor) -> dict[str, list]:
-        return {
-            **self.question.decided(evidence.sigmoid().numpy(), self.thresholds),
-            "scores": evidence.tolist(),
-        }
+    def columns(self, evidence: Tensor) -> dict[str, pa.Array]:
+        decided = self.question.decide(evidence.sigmoid().numpy(), self.thresholds)
+        return {**decided, "scores": arrow_rows(evidence)}
 
     def note(self) -> dict[str, object]:
         given = {} if self.thresholds is None else {"thresholds": list(self.thresholds)}
@@ -250,11 +249,11 @@ class Number(Head):
         """Its own logit; of several parts their mean or the largest."""
         return logits if of_part is None else joined_parts(logits, of_part, how)
 
-    def columns(self, evidence: Tensor) -> dict[str, list]:
+    def columns(self, evidence: Tensor) -> dict[str, pa.Array]:
         values = self.values(evidence)
         scores = (-0.5 * ((values.unsqueeze(-1) - self.levels) / self.spread) ** 2).log_softmax(-1)
-        decided = self.question.decided(scores.exp().numpy())
-        return {**decided, "value": values.tolist(), "scores": scores.tolist()}
+        decided = self.question.decide(scores.exp().numpy())
+        return {**decided, "value": pa.array(values.numpy()), "scores": arrow_rows(scores)}
 
     def note(self) -> dict[str, object]:
         return {**super().note(), "mean": self.mean, "width": self.width, "spread": self.spread}
@@ -328,6 +327,13 @@ def begin_at_priors(model: nn.Module, heads: Sequence[Head], answers: Mapping[st
         prior = head.prior(answers[head.name])
         if prior is not None:
             layers[-1].bias.data[head.first : head.first + head.size] = prior
+
+
+def arrow_rows(values: Tensor) -> pa.ListArray:
+    """The rows of a matrix as a column of lists."""
+    rows, width = values.shape
+    ends = np.arange(0, (rows + 1) * width, width, dtype=np.int32)
+    return pa.ListArray.from_arrays(pa.array(ends), pa.array(values.contiguous().view(-1).numpy()))
 
 
 def joined_parts(values: Tensor, of_part: Tensor, how: str) -> Tensor:

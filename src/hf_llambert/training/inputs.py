@@ -205,6 +205,10 @@ def save_reading(
     noted = asdict(reading)
     if reading.fields == ("text",):
         del noted["fields"]
-    whose = {"questions": list(questions)} if questions else {}
-    note = {"reading": noted, **whose, "training": training, "hf_llambert": __version__}
+    save_notes(folder, {"reading": noted, **({"questions": list(questions)} if questions else {})}, training)
+
+
+def save_notes(folder: Path, student: Mapping[str, object], training: Mapping[str, object]) -> None:
+    """Write beside a student what it is and how it was trained."""
+    note = {**student, "training": training, "hf_llambert": __version__}
     (folder / TRAINING_FILE).write_text(json.dumps(note, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import torch
+from huggingface_hub import snapshot_download
 from transformers import AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerBase
 
 from hf_llambert.models import cpu_computes
 from hf_llambert.tasks.budget import TokenBudget
 from hf_llambert.training.backends import Backend, Forward, onnx_forward, openvino_forward, torch_forward
+from hf_llambert.training.fast import FastModel
 from hf_llambert.training.inputs import TRAINING_FILE, Reading
+from hf_llambert.training.linear import LinearModel
 from hf_llambert.training.loading import SAFE, fit_pad_token, load_tokenizer, longest_input, noted_reading, positions
+
+FAST: dict[str, type[FastModel]] = {kind.kind: kind for kind in (LinearModel,)}
+"""Students that are no encoders, by their kind."""
 
 
 @dataclass(frozen=True)
@@ -71,11 +78,30 @@ def load_student(
     return Loaded(tokenizer, reading, convert(model, dtype, separator), None)
 
 
+def load_fast(student: str, revision: str | None, kind: str) -> FastModel:
+    """
+    Load a static or linear student.
+
+    Raises:
+        ValueError: There is no such kind.
+        OSError: A file of it is damaged.
+    """
+    if kind not in FAST:
+        raise ValueError(
+            f"'{student}/{TRAINING_FILE}' says that it is a student of kind {kind!r}; known are encoder, {', '.join(FAST)}. "
+            f"Use a newer version of hf-llambert."
+        )
+    folder = Path(student)
+    if not folder.is_dir():
+        folder = Path(snapshot_download(student, revision=revision, allow_patterns=["*.json", "*.safetensors"]))
+    return FAST[kind].load(folder)
+
+
 def _reading(
     student: str, revision: str | None, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel
 ) -> Reading:
     noted = noted_reading(student, revision)
-    if not noted:
+    if "max_length" not in noted:
         return Reading(longest_input(tokenizer, model))
     try:
         reading = Reading(**noted)

@@ -24,7 +24,7 @@ from transformers import (
 from transformers.utils import logging
 
 from hf_llambert.data import damaged_note, read_note
-from hf_llambert.notes import ANY
+from hf_llambert.notes import ANY, READING
 from hf_llambert.tasks.choice import Choice
 from hf_llambert.tasks.logs import get_logger
 from hf_llambert.tasks.spec import TaskSpec
@@ -41,6 +41,8 @@ SAFE: dict[str, Any] = {
 }
 """Arguments of every `from_pretrained` of a model."""
 
+ENCODER = "encoder"
+"""The kind of students that are transformers; others are noted beside them."""
 _INDEX, _ADAPTER = "model.safetensors.index.json", "adapter_config.json"
 
 
@@ -229,9 +231,7 @@ class _PositionTables(TorchFunctionMode):
 def read_reading(path: Path) -> dict:
     """The part of a student's note with its settings for reading texts. Raises `OSError` where the note is damaged."""
     advice = "Restore it, or train the student again."
-    reading = read_note(path, {"reading": {"max_length": int, "head_share?": float, "fields?": [str]}}, advice)[
-        "reading"
-    ]
+    reading = read_note(path, {"reading": READING}, advice)["reading"]
     if not set(reading) <= {"max_length", "head_share", "fields"}:
         raise damaged_note(path, f"{json.dumps(reading)[:80]} is no way to read", advice)
     if "fields" in reading:
@@ -254,19 +254,18 @@ def student_heads(student: str, revision: str | None) -> tuple[Head, ...]:
     Raises:
         OSError: The note is damaged, or is not of these logits.
     """
+    path, advice = _note_of(student, revision), "Restore it, or train the student again."
+    if student_kind(student, revision) != ENCODER:
+        return _heads_in(read_note(path, {"questions": HEADS}, advice), path, advice)  # type: ignore[arg-type]
     labels = (load_config(student, revision).id2label or {}).items()
     names = tuple(name for _, name in sorted(labels, key=lambda item: int(item[0])))
-    path, advice = _note_of(student, revision), "Restore it, or train the student again."
     noted = {} if path is None else read_note(path, {"questions?": HEADS}, advice)
     if path is None or not noted.get("questions"):
         kind = getattr(load_config(student, revision), "problem_type", None)
         if path is not None and kind not in (None, "single_label_classification"):
             raise damaged_note(path, f"it names no questions, and the model is for {kind}", advice)
         return (Levels("", Choice("label", names)),)
-    try:
-        heads = noted_heads(noted["questions"])
-    except (ValueError, TypeError) as error:
-        raise damaged_note(path, error, advice) from error
+    heads = _heads_in(noted, path, advice)
     if (logits := sum(head.size for head in heads)) != len(names):
         raise damaged_note(path, f"its questions have {logits} logits, the model {len(names)}", advice)
     own = tuple(label_names(heads).values())
@@ -275,6 +274,19 @@ def student_heads(student: str, revision: str | None) -> tuple[Head, ...]:
             path, f"its questions name the logits {', '.join(own)}, the model {', '.join(names)}", advice
         )
     return heads
+
+
+def _heads_in(note: dict, path: Path, advice: str) -> tuple[Head, ...]:
+    try:
+        return noted_heads(note["questions"])
+    except (ValueError, TypeError) as error:
+        raise damaged_note(path, error, advice) from error
+
+
+def student_kind(student: str, revision: str | None = None) -> str:
+    """`encoder`, or what the note beside a student says: `static` or `linear`. Raises `OSError` where it is damaged."""
+    path = _note_of(student, revision)
+    return ENCODER if path is None else read_note(path, {"kind?": str}).get("kind", ENCODER)
 
 
 def _note_of(student: str, revision: str | None) -> Path | None:

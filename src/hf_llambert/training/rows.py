@@ -230,6 +230,13 @@ def kept_back(
     return kept, dev
 
 
+def for_thresholds(heads: Sequence[Head], rows: Mapping[str, Dataset], args: StudentConfig) -> float:
+    """The share of the rows that is kept back to choose thresholds by; none of too few."""
+    fewest, share = min(len(data) for data in rows.values()), args.threshold_share
+    wanted = any(head.question.kind == "choices" for head in heads)
+    return share if wanted and round(share * fewest) not in (0, fewest) else 0.0
+
+
 def warn_of_shared_texts(
     rows: Mapping[str, Dataset], dev: Mapping[str, Dataset], eval_rows: Dataset, text_column: TextColumn
 ) -> None:

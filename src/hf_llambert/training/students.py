@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import threading
 import time
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+import pyarrow as pa
 import torch
-from datasets import Dataset, Features, IterableDataset, List, Value
+from datasets import Dataset, Features, IterableDataset
+from numpy.typing import NDArray
 from torch import Tensor
 
 from hf_llambert import __version__
@@ -33,12 +35,11 @@ from hf_llambert.training.backends import (
     Backend,
     mean_hidden,
 )
-from hf_llambert.training.heads import Head, named_columns
-from hf_llambert.training.loaded import Loaded, load_student
-from hf_llambert.training.loading import (
-    noted_reading,
-    student_heads,
-)
+from hf_llambert.training.columns import answer_columns, own_features
+from hf_llambert.training.fast import FastModel, in_threads, usable_strings
+from hf_llambert.training.heads import Head
+from hf_llambert.training.loaded import Loaded, load_fast, load_student
+from hf_llambert.training.loading import ENCODER, noted_reading, student_heads, student_kind
 
 LongTexts = Literal["truncate", "mean", "max"]
 _CPU_BATCH, _GPU_BATCH = 1024, 65_536
@@ -51,13 +52,15 @@ class Encoded:
 
     Args:
         n_texts (`int`): How many texts there were.
-        rows (`list[list[int]]`): Token ids of what is read.
-        of_text (`list[int]`): Which text each of them is of; an unusable text has none.
+        rows (`list[list[int]]`): Token ids of what an encoder reads.
+        of_text (`Sequence[int]`): Which text each of them is of, ascending; an unusable text has none.
+        logits (`Tensor`, *optional*): What a static or linear student, which computes as it reads, makes of each.
     """
 
     n_texts: int
     rows: list[list[int]]
-    of_text: list[int]
+    of_text: Sequence[int] | NDArray[np.int64]
+    logits: Tensor | None = None
 
 
 class StudentLabeler:
@@ -70,7 +73,8 @@ class StudentLabeler:
     to its configuration, never to weights.
 
     Args:
-        student (`str` or `Path`): Directory or Hub id of a sequence classification model.
+        student (`str` or `Path`): Directory or Hub id of a sequence classification model, or of a static or linear student
+            (see [`train_fast`]), which reads all of a text on the CPU and has none of the choices from `batch_tokens` on.
         text_column (`str` or `Sequence[str]`, defaults to `"text"`): Column of the texts. A student of several fields reads
             the columns that are called as they are in the task; others can be passed, in the same order.
         revision (`str`, *optional*): Revision of a Hub id.
@@ -126,6 +130,22 @@ class StudentLabeler:
         self.attention = attention
         self.long_texts = long_texts
         self.identity = content_id(self.student, revision)
+        self.kind = student_kind(self.student, revision)
+        """`encoder`, `static` or `linear`."""
+        if self.kind != ENCODER:
+            chosen = (
+                batch_tokens,
+                device in (None, "cpu"),
+                backend,
+                dtype in ("auto", "float32"),
+                attention,
+                long_texts,
+            )
+            if chosen != (None, True, "torch", True, None, "truncate"):
+                raise ValueError(
+                    f"'{self.student}' is a {self.kind} student: it computes in float32 on the CPU and reads all of a text. "
+                    f"Leave batch_tokens, device, backend, dtype, attention and long_texts out."
+                )
         fields = noted_reading(self.student, self.revision).get("fields", ("text",))
         self.text_column = columns_of(fields, text_column, f"Student '{self.student}'")
         if long_texts != "truncate" and len(fields) > 1:
@@ -153,10 +173,19 @@ class StudentLabeler:
         start = time.perf_counter()
         out = self.score(self.encode(texts, rank), rank)
         self.seconds += time.perf_counter() - start
-        return out
+        return {name: column.to_pylist() for name, column in out.items()}
 
-    def encode(self, texts: Sequence[object], rank: int | None = None) -> Encoded:
-        """Tokenise texts, for [`~StudentLabeler.score`]: the two may run at the same time on different texts."""
+    def encode(self, texts: Sequence[object] | pa.Array, rank: int | None = None) -> Encoded:
+        """
+        Tokenise texts, for [`~StudentLabeler.score`]: the two may run at the same time on different texts. Texts of one field
+        may be Arrow strings, which a static or linear student reads as they are.
+        """
+        if self.kind != ENCODER:
+            limit_worker_threads()
+            strings, places = usable_strings(texts)
+            found = in_threads(self._fast().logits, strings)
+            return Encoded(len(texts), [], places, torch.from_numpy(found))
+        texts = texts.to_pylist() if isinstance(texts, pa.Array) else texts
         loaded = self._load(rank)
         usable = [i for i, text in enumerate(texts) if why_unusable(text) is None]
         read = [str(texts[i]) for i in usable]
@@ -170,9 +199,9 @@ class StudentLabeler:
     @torch.inference_mode()
     def score(
         self, encoded: Encoded, rank: int | None = None, progress: Callable[[int], None] | None = None
-    ) -> dict[str, list]:
+    ) -> dict[str, pa.Array]:
         """
-        The columns of [`~StudentLabeler.label`] for tokenised texts.
+        The columns of [`~StudentLabeler.label`] for tokenised texts, as Arrow arrays of the types of `features`.
 
         Args:
             encoded (`Encoded`): The texts.
@@ -183,12 +212,22 @@ class StudentLabeler:
         Raises:
             RuntimeError: One text by itself does not fit in memory. Larger batches are halved, with one warning.
         """
-        loaded = self._load(rank)
-        out: dict[str, list] = {name: [value] * encoded.n_texts for name, value in self._no_answer().items()}
+        logits, told = encoded.logits, 0
+        if logits is None:
+            logits, told = self._forward(encoded, rank, progress)
+        if progress is not None:
+            progress(encoded.n_texts - told)
+        return answer_columns(
+            self.heads, logits, np.array(encoded.of_text, np.int64), encoded.n_texts, self.long_texts
+        )
+
+    def _forward(
+        self, encoded: Encoded, rank: int | None, progress: Callable[[int], None] | None
+    ) -> tuple[Tensor, int]:
+        """The logits of an encoder for each row of token ids, and for how many texts `progress` was told so."""
         if not encoded.rows:
-            if progress is not None:
-                progress(encoded.n_texts)
-            return out
+            return torch.zeros(0, sum(head.size for head in self.heads)), 0
+        loaded = self._load(rank)
         order: list[int] = []
         parts, told = [], 0
         budget = self.batch_tokens or (_CPU_BATCH if self._place(rank) == "cpu" else _GPU_BATCH)
@@ -210,42 +249,7 @@ class StudentLabeler:
             if progress is not None:
                 progress(done - told)
             told = done
-        found = torch.cat(parts).cpu()[torch.tensor(order).argsort()]
-        texts, of_part = encoded.of_text, None
-        if self.long_texts != "truncate":
-            whole, of_part = torch.tensor(texts).unique(return_inverse=True)
-            texts = whole.tolist()
-        for head in self.heads:
-            evidence = head.evidence(head.of(found), of_part, self.long_texts)
-            for name, values in named_columns(head.name, head.columns(evidence)).items():
-                if len(texts) == encoded.n_texts:  # they are in order
-                    out[name] = values
-                else:
-                    for i, value in zip(texts, values, strict=True):
-                        out[name][i] = value
-        self._without_nan(out, found, texts, of_part)
-        return out
-
-    def _without_nan(self, out: dict[str, list], found: Tensor, texts: list[int], of_part: Tensor | None) -> None:
-        """Take the answers from texts for which the model gave no numbers."""
-        rows = found.isnan().any(-1).nonzero().flatten()
-        if not len(rows):
-            return
-        lost = {texts[k] for k in (rows if of_part is None else of_part[rows]).tolist()}
-        for name, value in self._no_answer().items():
-            for i in lost:
-                out[name][i] = value
-        warnings.warn(
-            f"The student gave no numbers (NaN) for {len(lost):,} of {len(out[name]):,} texts, which have no answer. Use "
-            f"dtype='float32', or train it with a smaller learning rate."
-        )
-
-    def _no_answer(self) -> dict[str, object]:
-        """The columns of a text that cannot be read."""
-        out: dict[str, object] = {}
-        for head in self.heads:
-            out |= named_columns(head.name, {**head.question.no_answer(), "confidence": None, "scores": None})
-        return out
+        return torch.cat(parts).cpu()[torch.tensor(order).argsort()], told
 
     def agreement(self, texts: Sequence[str]) -> float:
         """
@@ -261,7 +265,7 @@ class StudentLabeler:
             dtype="float32",
             long_texts=self.long_texts,
         )
-        names = [name for name in self._no_answer() if name.endswith(("_label", "_labels"))]
+        names = [name for name in own_features(self.heads) if name.endswith(("_label", "_labels"))]
         answers = []
         for one in (plain, self):
             free_models()
@@ -271,6 +275,8 @@ class StudentLabeler:
 
     def settings(self) -> dict[str, object]:
         """What decides the labels: the student's content, and how it is computed and read."""
+        if self.kind != ENCODER:
+            return {"student": self.identity, "backend": self.kind, "dtype": "float32", "long_texts": "whole"}
         return {
             "student": self.identity,
             "backend": self.backend,
@@ -280,6 +286,8 @@ class StudentLabeler:
 
     def embed(self, texts: Sequence[str]) -> Tensor:
         """Mean of the encoder's last hidden states over the tokens of each text, float32, (texts, width)."""
+        if self.kind != ENCODER:
+            raise ValueError(f"Only an encoder embeds texts, '{self.student}' is a {self.kind} student.")
         loaded = self._load(None)
         if loaded.model is None:
             raise ValueError(f"Only backend='torch' embeds texts, this labeler has '{self.backend}'.")
@@ -290,10 +298,7 @@ class StudentLabeler:
 
     def features(self, base: Dataset | IterableDataset | Features | None = None) -> Features:
         """The features of the labelled dataset, for `map(..., features=...)`."""
-        own = Features()
-        for head in self.heads:
-            scores = {"confidence": Value("float32"), "scores": List(Value("float32"))}
-            own |= named_columns(head.name, {**head.question.own_features(), **scores})
+        own = own_features(self.heads)
         present = base if isinstance(base, Features) or base is None else base.features
         if base is not None and present is None:
             raise ValueError("This streaming dataset does not know its features. Pass Features({...}) of its columns.")
@@ -343,9 +348,9 @@ class StudentLabeler:
         ]
         raise ValueError(f"The student answers {said[0]}. Task '{task.name}' asks {said[1]}.")
 
-    def count_unusable(self, columns: Mapping[str, list]) -> int:
-        """How many texts had nothing to read, by the columns of [`~StudentLabeler.label`]."""
-        return columns[answer_column(self.heads[0].name, "confidence")].count(None)
+    def count_unusable(self, columns: Mapping[str, pa.Array]) -> int:
+        """How many texts had nothing to read, by the columns of [`~StudentLabeler.score`]."""
+        return columns[answer_column(self.heads[0].name, "confidence")].null_count
 
     def warm_up(self) -> None:
         """Load the model and run it once, so that timing what follows measures labeling only."""
@@ -382,7 +387,17 @@ class StudentLabeler:
                 _LOADED[key] = load_student(self.student, self.revision, device, self.backend, dtype, self.attention)
             return _LOADED[key]
 
+    def _fast(self) -> FastModel:
+        """The static or linear student, loaded once in each process."""
+        with _LOADING:
+            if self.identity not in _FAST:
+                while len(_FAST) >= _MOST_LOADED:
+                    _FAST.pop(next(iter(_FAST)))
+                _FAST[self.identity] = load_fast(self.student, self.revision, self.kind)
+            return _FAST[self.identity]
+
 
 _MOST_LOADED = 2
 _LOADED: dict[tuple, Loaded] = model_cache()
+_FAST: dict[str, FastModel] = model_cache()
 _LOADING = threading.Lock()  # texts are tokenised in a thread of their own

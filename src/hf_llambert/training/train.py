@@ -8,6 +8,7 @@ import shutil
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -38,6 +39,7 @@ from hf_llambert.training.rows import (
     check_arguments,
     check_variety,
     count_answers,
+    for_thresholds,
     kept_back,
     labelled_rows,
     measured_labels,
@@ -45,12 +47,11 @@ from hf_llambert.training.rows import (
     warn_of_shared_texts,
 )
 from hf_llambert.training.students import StudentLabeler
+from hf_llambert.training.train_fast import METRICS_FILE, words_baseline
 from hf_llambert.training.trainer import OF_KIND, StudentConfig, StudentTrainer
 
 SILVER_FILE = "silver.parquet"
 ADAPTER_FOLDER = "adapter"
-METRICS_FILE = "metrics.json"
-"""Written last: a student's folder without it was trained and not measured yet."""
 
 
 def train_student(
@@ -68,6 +69,7 @@ def train_student(
     revision: str | None = None,
     selection: Sequence[dict] = (),
     eval_name: str = "held-out texts",
+    baseline: bool = True,
 ) -> dict:
     """
     Fine-tune a sequence classifier on silver labels, gold labels or both, and measure it on other gold labels.
@@ -94,10 +96,12 @@ def train_student(
         revision (`str`, *optional*): Revision of a Hub id.
         selection (`Sequence[dict]`, *optional*): The counts of [`select_silver`], noted for the report.
         eval_name (`str`, defaults to `"held-out texts"`): What `eval_data` is, for the report and the model card.
+        baseline (`bool`, defaults to `True`): With `eval_data`: fit a linear student on the same rows too, in `baseline` within
+            `output`, to say what the encoder is worth beyond counting words. It takes seconds, and says so where it fails.
 
     Returns:
         `dict`: `train` (rows, seconds, loss history, seed) and, with `eval_data`, `eval` (see
-        [`ClassificationQuality`]); also written to `metrics.json`.
+        [`ClassificationQuality`]) and `linear`, the baseline (see [`words_baseline`]); also written to `metrics.json`.
 
     Raises:
         FileExistsError: `output` holds the results of another run.
@@ -129,8 +133,8 @@ def train_student(
     wait_for_everyone()  # all have looked before one writes: else some would be done, and be waited for, for ever
     if noted is not None and done:
         return noted
-    args = own_folder(args, config)
-    rows, dev = kept_back(rows, args.dev_share or _for_thresholds(heads, rows, args), args.seed, text_column)
+    args, learnt = own_folder(args, config), rows
+    rows, dev = kept_back(rows, args.dev_share or for_thresholds(heads, rows, args), args.seed, text_column)
     eval_rows = None if eval_data is None else labelled_rows(eval_data, task, text_column, "evaluation")
     if noted is None:
         if eval_rows is not None:
@@ -146,7 +150,12 @@ def train_student(
         raise RuntimeError(f"The main process did not write '{output}'. Its error is above.")
     if process_state().is_main_process:
         labeler = StudentLabeler(output, text_column, device="cpu" if args.use_cpu else None)
-        noted = _measure(output, config, noted, eval_rows, task, labeler, eval_name)
+        linear = None
+        if baseline and eval_rows is not None:
+            linear = partial(
+                words_baseline, task, output, args, eval_data=eval_rows, text_column=text_column, rows=learnt
+            )
+        noted = _measure(output, config, noted, eval_rows, task, labeler, eval_name, linear)
     wait_for_everyone()
     return stage_results(output, config, TRAINED) or noted
 
@@ -235,6 +244,7 @@ def _measure(
     task: TaskSpec,
     labeler: StudentLabeler,
     eval_name: str,
+    linear: Callable[[], dict] | None,
 ) -> dict:
     """Measure a trained student on texts with gold labels and draw its figures; the notes of it come last."""
     history = noted["train"]["history"]
@@ -247,18 +257,15 @@ def _measure(
         found = {name: {**quality, "source": eval_name} for name, quality in each}
         noted = {**noted, "eval": found if len(task.parts) > 1 else found[""]}
         note_stage(output, config, noted)
+    if linear is not None:
+        noted = {**noted, "linear": linear()}
+        note_stage(output, config, noted)
     write_whole(output / METRICS_FILE, json.dumps(noted, indent=2) + "\n")
     return noted
 
 
 def _kinds(heads: Sequence[Head]) -> set[str]:
     return {head.question.kind for head in heads}
-
-
-def _for_thresholds(heads: Sequence[Head], rows: Mapping[str, Dataset], args: StudentConfig) -> float:
-    """The share of the rows that is kept back to choose thresholds by; none of too few."""
-    fewest, share = min(len(data) for data in rows.values()), args.threshold_share
-    return share if "choices" in _kinds(heads) and round(share * fewest) not in (0, fewest) else 0.0
 
 
 def _trainer(

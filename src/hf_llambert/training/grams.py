@@ -1,0 +1,192 @@
+"""Words or characters, and those beside them, counted in columns of texts by Arrow and NumPy: no Python for each text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+from scipy import sparse
+
+Unit = Literal["words", "characters"]
+
+LONGEST: Mapping[Unit, int] = {"words": 2, "characters": 4}
+"""How many words or characters in a row are counted together at most."""
+MOST_UNITS = 50_000
+"""Different words, or characters, that are known."""
+_BITS = 16  # of the number of a unit, in the number of a run of them
+_BETWEEN_WORDS = r"[^\pL\pM\pN_]+"
+_SPACES = r"\s+"
+_WINDOW = 4096  # texts that are counted at once
+_PRUNED = 2_000_000  # different runs in memory while they are counted
+
+
+@dataclass(frozen=True)
+class Grams:
+    """
+    What is counted in texts, in small letters: words and pairs of words, or runs of one to four characters.
+
+    Args:
+        unit (`"words"` or `"characters"`): What is counted.
+        units (`pa.LargeStringArray`): The known words or characters, in the order of their features.
+        runs (`Mapping[int, NDArray[np.int64]]`): The known runs of two units and more, by their length: ascending numbers,
+            each made of those of its units. Their features follow those of the units.
+    """
+
+    unit: Unit
+    units: pa.LargeStringArray
+    runs: Mapping[int, NDArray[np.int64]]
+
+    @property
+    def size(self) -> int:
+        """How many features."""
+        return len(self.units) + sum(len(keys) for keys in self.runs.values())
+
+    @property
+    def documents(self) -> str:
+        """What is counted, for people."""
+        return "words and pairs of words" if self.unit == "words" else "runs of one to four characters"
+
+    def count(self, texts: pa.Array) -> sparse.csr_matrix:
+        """How often each feature is in each text, float32 of shape (texts, features). Takes Arrow strings without nulls."""
+        numbers, rows = self._numbers(texts)
+        features, of = [numbers[numbers >= 0]], [rows[numbers >= 0]]
+        first = len(self.units)
+        for length, known in self.runs.items():
+            keys, where = runs_of(numbers, rows, length)
+            places = pc.fill_null(pc.index_in(pa.array(keys), pa.array(known)), -1).to_numpy()
+            features.append(places[places >= 0] + first)
+            of.append(where[places >= 0])
+            first += len(known)
+        columns = np.concatenate(features).astype(np.int32)
+        ones = np.ones(len(columns), dtype=np.float32)
+        counts = sparse.coo_matrix((ones, (np.concatenate(of), columns)), shape=(len(texts), self.size)).tocsr()
+        counts.sum_duplicates()
+        return counts
+
+    def _numbers(self, texts: pa.Array) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+        """The number of each unit in its order, -1 for an unknown one, and which text it stands in."""
+        units, rows = split_units(texts, self.unit)
+        if isinstance(units, pa.Array):
+            return pc.fill_null(pc.index_in(units, self.units), -1).to_numpy().astype(np.int64), rows
+        return self._of_characters[units], rows
+
+    @cached_property
+    def _of_characters(self) -> NDArray[np.int64]:
+        """The number of each character of Unicode."""
+        out = np.full(0x110000, -1, dtype=np.int64)
+        out[_codes(self.units)] = np.arange(len(self.units))
+        return out
+
+
+def split_units(texts: pa.Array, unit: Unit) -> tuple[pa.Array | NDArray[np.uint32], NDArray[np.int32]]:
+    """
+    The units of texts, one behind the other, and which text each is of. Words are strings; characters are their codes, many
+    spaces in a row being one.
+    """
+    small = pc.utf8_lower(pc.utf8_normalize(texts, "NFKC"))
+    if unit == "words":
+        parts = pc.split_pattern_regex(small, _BETWEEN_WORDS)
+        units, lengths = parts.flatten(), pc.list_value_length(parts)
+    else:
+        small = pc.replace_substring_regex(small, _SPACES, " ")
+        units, lengths = _codes(small), pc.utf8_length(small)
+    return units, np.repeat(np.arange(len(texts), dtype=np.int32), lengths.to_numpy())
+
+
+def runs_of(
+    numbers: NDArray[np.int64], rows: NDArray[np.int32], length: int
+) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+    """Each run of so many known units in one text as a number, and which text it is of."""
+    count = max(len(numbers) - length + 1, 0)
+    keys, whole = np.zeros(count, dtype=np.int64), rows[:count] == rows[length - 1 :]
+    for k in range(length):
+        part = numbers[k : k + count]
+        keys = (keys << _BITS) | part
+        whole &= part >= 0
+    return keys[whole], rows[:count][whole]
+
+
+def fit_grams(texts: pa.ChunkedArray, unit: Unit, most: int) -> Grams:
+    """
+    The grams that are in most of the texts, in two of them at least where there are enough; of equally many the first in
+    order. Memory is bounded by the number of features, whatever the texts.
+
+    Args:
+        texts (`pa.ChunkedArray`): Strings without nulls.
+        unit (`"words"` or `"characters"`): What to count.
+        most (`int`): Most features; units are half of them at most, and 50,000.
+    """
+    counted = _Counted()
+    for part in windows(texts):
+        units, rows = split_units(part, unit)
+        if not isinstance(units, pa.Array):
+            known, numbers = np.unique(units, return_inverse=True)
+            names = pa.array([chr(code) for code in known], pa.large_string())
+        else:
+            coded = units.dictionary_encode()
+            numbers, names = coded.indices.to_numpy().astype(np.int64), coded.dictionary
+        counted.add(names, _in_texts(numbers, rows, len(names)))
+    units = counted.commonest(min(most // 2, MOST_UNITS), but="")
+    grams = Grams(unit, units, {})
+    runs = {}
+    for length in range(2, LONGEST[unit] + 1):
+        counted = _Counted()
+        for part in windows(texts):
+            keys, rows = runs_of(*grams._numbers(part), length)
+            known, numbers = np.unique(keys, return_inverse=True)
+            counted.add(pa.array(known), _in_texts(numbers, rows, len(known)))
+        room = (most - len(units)) // (LONGEST[unit] - 1)
+        runs[length] = np.sort(counted.commonest(room).to_numpy())
+    return Grams(unit, units, runs)
+
+
+def windows(texts: pa.ChunkedArray) -> Iterator[pa.Array]:
+    """The same texts in pieces small enough to be counted at once."""
+    for start in range(0, len(texts), _WINDOW):
+        yield texts.slice(start, _WINDOW).combine_chunks()
+
+
+class _Counted:
+    """In how many texts each thing is."""
+
+    def __init__(self) -> None:
+        self._table: pa.Table | None = None
+        self._texts = 0
+
+    def add(self, things: pa.Array, counts: NDArray[np.int64]) -> None:
+        """Add the counts of some texts."""
+        new = pa.table({"thing": things, "count": counts})
+        joined = new if self._table is None else pa.concat_tables([self._table, new])
+        self._table = joined.group_by("thing").aggregate([("count", "sum")]).rename_columns(["thing", "count"])
+        if self._table.num_rows > _PRUNED:
+            self._table = _sorted(self._table).slice(0, _PRUNED // 2)
+
+    def commonest(self, most: int, but: str | None = None) -> pa.Array:
+        """Those in most texts, at least in two where any is."""
+        table = _sorted(self._table)
+        if but is not None:
+            table = table.filter(pc.not_equal(table["thing"], but))
+        often = table.filter(pc.greater_equal(table["count"], 2))
+        return (often if often.num_rows else table).slice(0, most)["thing"].combine_chunks()
+
+
+def _sorted(table: pa.Table | None) -> pa.Table:
+    if table is None:
+        raise ValueError("There are no texts to count.")
+    return table.sort_by([("count", "descending"), ("thing", "ascending")])
+
+
+def _in_texts(numbers: NDArray[np.int64], rows: NDArray[np.int32], size: int) -> NDArray[np.int64]:
+    """In how many texts each number is."""
+    both = np.unique(rows.astype(np.int64) * max(size, 1) + numbers)
+    return np.bincount(both % max(size, 1), minlength=size)
+
+
+def _codes(texts: pa.Array) -> NDArray[np.uint32]:
+    return np.frombuffer("".join(texts.to_pylist()).encode("utf-32-le"), dtype=np.uint32)

@@ -1,0 +1,288 @@
+"""The training stage of students that are no encoders: linear ones, and static ones."""
+
+from __future__ import annotations
+
+import copy
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import pyarrow as pa
+import torch
+from datasets import Dataset
+
+from hf_llambert.data import content_hash, note_stage, stage_results, whole_folder, write_whole
+from hf_llambert.notes import TRAINED
+from hf_llambert.processes import process_state, wait_for_everyone
+from hf_llambert.tasks.spec import TaskSpec
+from hf_llambert.tasks.texts import TextColumn, row_texts
+from hf_llambert.training.compared import compare_rows
+from hf_llambert.training.evaluation import evaluate_student
+from hf_llambert.training.fast import FastModel, in_threads
+from hf_llambert.training.heads import Head, heads_of
+from hf_llambert.training.inputs import save_notes
+from hf_llambert.training.linear import choose_unit, fit_linear
+from hf_llambert.training.resuming import decisive
+from hf_llambert.training.rows import (
+    all_answers,
+    answers_of,
+    check_arguments,
+    check_variety,
+    count_answers,
+    for_thresholds,
+    kept_back,
+    labelled_rows,
+    training_rows,
+)
+from hf_llambert.training.students import StudentLabeler
+from hf_llambert.training.trainer import StudentConfig
+
+FastKind = Literal["linear"]
+METRICS_FILE = "metrics.json"
+"""Written last: a student's folder without it was trained and not measured yet."""
+BASELINE = "baseline"
+"""Beside an encoder: the linear student of the same rows."""
+_KINDS = ("linear",)
+
+
+@dataclass(frozen=True)
+class Learnt:
+    """What a fast student learns from: texts, and targets and weights as [`training_rows`] has them."""
+
+    texts: pa.ChunkedArray
+    targets: torch.Tensor
+    weights: torch.Tensor
+
+
+def train_fast(
+    task: TaskSpec,
+    kind: FastKind,
+    output: str | Path,
+    args: StudentConfig,
+    *,
+    silver: Dataset | None = None,
+    gold: Dataset | None = None,
+    eval_data: Dataset | None = None,
+    text_column: TextColumn = "text",
+    selection: Sequence[dict] = (),
+    eval_name: str = "held-out texts",
+) -> dict:
+    """
+    Fit a student that labels hundreds of times as many texts a second as an encoder, and measure it like one.
+
+    `linear` is TF-IDF and a logistic regression. It counts words and pairs of words, or runs of one to four characters where
+    these get more of a quarter of the rows right (tried where texts are short or have no spaces), 200,000 of them at most and
+    fewer of many labels. Of `args` it takes what is learnt and how rows are weighed (`soft_targets`, `target_temperature`,
+    `weight_by_confidence`, `gold_weight`, `class_balanced`, `label_smoothing_factor`, `loss`, `scale_loss`,
+    `threshold_share`); silver and gold are learnt together, and nothing is drawn.
+
+    Args:
+        task (`TaskSpec`): Names and order of the labels.
+        kind (`"linear"`): Which student.
+        output (`str` or `Path`): Folder of the student, written whole or not at all. If it holds the result of this very
+            call nothing is done.
+        args (`StudentConfig`): What is learnt from the rows.
+        silver (`Dataset`, *optional*): Texts labelled by a teacher or another student; see [`train_student`].
+        gold (`Dataset`, *optional*): Texts labelled by people.
+        eval_data (`Dataset`, *optional*): Texts with gold labels, only measured on.
+        text_column (`str` or `Sequence[str]`, defaults to `"text"`): Column of the texts. Several fields are read as one
+            text.
+        selection (`Sequence[dict]`, *optional*): The counts of [`select_silver`], noted for the report.
+        eval_name (`str`, defaults to `"held-out texts"`): What `eval_data` is.
+
+    Returns:
+        `dict`: As of [`train_student`].
+
+    Raises:
+        FileExistsError: `output` holds the results of another run.
+        ValueError: No such kind, no column, no usable row, fewer than two labels, or an argument that it cannot take.
+    """
+    if kind not in _KINDS:
+        raise ValueError(f"kind must be one of {', '.join(_KINDS)}, got {kind!r}.")
+    text_column, output = task.columns(text_column), Path(output)
+    sources = {"silver": silver, "gold": gold}
+    rows = {name: labelled_rows(d, task, text_column, name) for name, d in sources.items() if d is not None}
+    if not rows:
+        raise ValueError("Nothing to train on. Pass silver, gold or both.")
+    heads = heads_of(task, args.scale_loss)
+    check_arguments(heads, args)
+    check_variety(rows, task)
+    if args.loss == "elr":
+        raise ValueError(f"loss='elr' looks at epochs, and a {kind} student has none. Leave loss out.")
+    config = _config(task, kind, args, rows, eval_data, text_column)
+    done = _noted(output, config)
+    wait_for_everyone()  # all have looked before one writes
+    if done is None and process_state().is_main_process:
+        _make(task, kind, output, args, config, heads, rows, eval_data, text_column, selection, eval_name)
+    wait_for_everyone()
+    if (noted := done or _noted(output, config)) is None:
+        raise RuntimeError(f"The main process did not write '{output}'. Its error is above.")
+    return noted
+
+
+def _config(
+    task: TaskSpec,
+    kind: str,
+    args: StudentConfig,
+    rows: Mapping[str, Dataset],
+    eval_data: Dataset | None,
+    text_column: TextColumn,
+) -> dict:
+    """What decides the student."""
+    return {
+        "task": task.to_dict(),
+        "student": kind,
+        **{name: content_hash(rows[name]) if name in rows else None for name in ("silver", "gold")},
+        "eval_data": None if eval_data is None else content_hash(eval_data),
+        "text_column": text_column,
+        "arguments": decisive(args, {part.question.kind for part in task.parts.values()}),
+    }
+
+
+def _noted(output: Path, config: Mapping[str, object]) -> dict | None:
+    """The results of a student that is trained and measured."""
+    noted = stage_results(output, config, TRAINED)
+    return noted if (output / METRICS_FILE).is_file() else None
+
+
+def _make(
+    task: TaskSpec,
+    kind: str,
+    output: Path,
+    args: StudentConfig,
+    config: Mapping[str, object],
+    heads: tuple[Head, ...],
+    rows: Mapping[str, Dataset],
+    eval_data: Dataset | None,
+    text_column: TextColumn,
+    selection: Sequence[dict],
+    eval_name: str,
+) -> None:
+    """Fit and measure on one process; what was fitted already is only measured."""
+    if stage_results(output, config, TRAINED) is None:
+        _fit(task, kind, output, args, config, heads, rows, text_column, selection)
+    _measure(task, output, config, eval_data, text_column, eval_name)
+
+
+def _fit(
+    task: TaskSpec,
+    kind: str,
+    output: Path,
+    args: StudentConfig,
+    config: Mapping[str, object],
+    heads: tuple[Head, ...],
+    rows: Mapping[str, Dataset],
+    text_column: TextColumn,
+    selection: Sequence[dict],
+) -> None:
+    start = time.perf_counter()
+    rows, dev = kept_back(rows, args.dev_share or for_thresholds(heads, rows, args), args.seed, text_column)
+    heads = tuple(head.fitted(all_answers(rows.values(), head.name, head.question)) for head in heads)
+    learnt = _learnt(rows, heads, args, text_column)
+    unit, tried = choose_unit(learnt.texts, learnt.targets, learnt.weights, heads, args.loss)
+    model = fit_linear(learnt.texts, learnt.targets, learnt.weights, heads, unit, loss=args.loss)
+    heads = _tuned(model, heads, dev, text_column)
+    counts = {head.name: count_answers(rows.values(), head.name, head.question) for head in heads}
+    results = {
+        "train": {
+            "n": sum(len(data) for data in rows.values()),
+            **{f"n_{source}": len(rows[source]) if source in rows else 0 for source in ("silver", "gold")},
+            "n_dev": sum(len(data) for data in dev.values()),
+            "per_label": counts if len(heads) > 1 else counts[""],
+            "seconds": time.perf_counter() - start,
+            "seed": args.seed,
+            "student": kind,
+            "features": model.grams.size,
+            "unit": unit,
+            "tried": tried,
+            "selection": list(selection),
+        }
+    }
+    with whole_folder(output) as part:
+        model.save(part)
+        note = {"kind": kind, "reading": {"fields": list(task.fields)}, "questions": [head.note() for head in heads]}
+        save_notes(part, note, {"task": task.to_dict(), "arguments": {"seed": args.seed, "loss": args.loss}})
+        note_stage(part, config, results)
+
+
+def _learnt(
+    rows: Mapping[str, Dataset], heads: Sequence[Head], args: StudentConfig, text_column: TextColumn
+) -> Learnt:
+    found = training_rows(rows.get("silver"), rows.get("gold"), heads, args)
+    weights = torch.tensor(found["weight"], dtype=torch.float32)
+    texts = [text for data in rows.values() for text in row_texts(data, text_column)]
+    return Learnt(
+        pa.chunked_array([pa.array(texts, pa.large_string())]),
+        torch.tensor(found["targets"], dtype=torch.float32),
+        weights if weights.ndim == 2 else weights.unsqueeze(-1),
+    )
+
+
+def _tuned(
+    model: FastModel, heads: Sequence[Head], dev: Mapping[str, Dataset], text_column: TextColumn
+) -> tuple[Head, ...]:
+    """The heads with what is chosen by the rows kept back; see `tuned` of `training/train.py`."""
+    if not dev:
+        return tuple(heads)
+    data = dev["gold" if "gold" in dev else "silver"]
+    texts = pa.array(row_texts(data, text_column), pa.large_string())
+    logits = torch.from_numpy(in_threads(model.logits, texts))
+    return tuple(head.tuned(head.of(logits), answers_of(data, head.name, head.question)) for head in heads)
+
+
+def _measure(
+    task: TaskSpec,
+    output: Path,
+    config: Mapping[str, object],
+    eval_data: Dataset | None,
+    text_column: TextColumn,
+    eval_name: str,
+) -> None:
+    """Measure a fast student on texts with gold labels; the notes of it come last."""
+    noted = stage_results(output, config, TRAINED) or {}
+    if eval_data is not None:
+        measured = evaluate_student(StudentLabeler(output, text_column), eval_data, task, output)
+        each = measured.items() if len(task.parts) > 1 else [("", measured)]
+        found = {name: {**quality, "source": eval_name} for name, quality in each}
+        noted = {**noted, "eval": found if len(task.parts) > 1 else found[""]}
+        note_stage(output, config, noted)
+    write_whole(output / METRICS_FILE, json.dumps(noted, indent=2) + "\n")
+
+
+def words_baseline(
+    task: TaskSpec,
+    folder: Path,
+    args: StudentConfig,
+    *,
+    eval_data: Dataset,
+    text_column: TextColumn,
+    rows: Mapping[str, Dataset],
+) -> dict:
+    """
+    What counting words reaches: the linear student of an encoder's rows, in `folder/baseline`, beside the encoder.
+
+    Args:
+        task (`TaskSpec`): The task.
+        folder (`Path`): Folder of the encoder, measured on `eval_data`.
+        args (`StudentConfig`): The arguments of its training.
+        eval_data (`Dataset`): What both are measured on.
+        text_column (`str` or `Sequence[str]`): Column of the texts.
+        rows (`Mapping[str, Dataset]`): `silver`, `gold` or both, that it learnt from.
+
+    Returns:
+        `dict`: `unit`, `features`, `seconds` of fitting, `eval` as that of the encoder, and `difference`: how much more the
+        encoder gets right on the same texts, with its interval; see [`compare_students`].
+    """
+    plain = copy.copy(args)
+    plain.loss = "cross_entropy" if args.loss == "elr" else args.loss
+    output, heads = folder / BASELINE, heads_of(task, plain.scale_loss)
+    config = _config(task, "linear", plain, rows, eval_data, text_column)
+    found = _noted(output, config)
+    if found is None:  # here and now: other processes do not wait for this
+        _make(task, "linear", output, plain, config, heads, rows, eval_data, text_column, (), "held-out texts")
+        found = _noted(output, config) or {}
+    fitted = {name: found["train"][name] for name in ("unit", "features", "seconds")}
+    return {**fitted, "eval": found["eval"], "difference": compare_rows(folder, output)}

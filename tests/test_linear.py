@@ -1,0 +1,307 @@
+"""The linear student: what it counts, what it learns, and that it is a labeler like any other."""
+
+import json
+import pickle
+from dataclasses import replace
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from datasets import ClassLabel, Dataset
+from safetensors.numpy import load_file, save_file
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
+
+from hf_llambert import (
+    Choice,
+    Choices,
+    Scale,
+    StudentConfig,
+    StudentLabeler,
+    TaskSpec,
+    label_pool,
+    read_pool,
+    train_fast,
+    train_student,
+)
+from hf_llambert.training import fast
+from hf_llambert.training.fast import usable_strings
+from hf_llambert.training.grams import fit_grams
+from hf_llambert.training.heads import heads_of
+from hf_llambert.training.linear import LinearModel, choose_unit, fit_linear, weighed
+
+MOOD = TaskSpec("mood", ("bad", "good"), "{text} Good or bad?")
+GOOD, BAD = (
+    ("a fine and lovely day", "what a fine film", "lovely, so lovely"),
+    ("a dull grey day", "dull film", "so grey"),
+)
+TEXTS = [f"{text} number {i}" for i in range(12) for text in (*GOOD, *BAD)]
+LABELS = [int(text.split(" number")[0] in GOOD) for text in TEXTS]
+
+
+def strings(texts):
+    return pa.array(texts, pa.large_string())
+
+
+def mood_rows(task=MOOD):
+    data = Dataset.from_dict({"text": TEXTS, "label": LABELS})
+    return data.cast_column("label", ClassLabel(names=list(task.labels)))
+
+
+@pytest.fixture
+def args(tmp_path):
+    return StudentConfig(str(tmp_path / "checkpoints"), report_to=[], use_cpu=True, disable_tqdm=True)
+
+
+@pytest.fixture
+def student(args, tmp_path):
+    train_fast(MOOD, "linear", tmp_path / "linear", args, gold=mood_rows(), eval_data=mood_rows())
+    return tmp_path / "linear"
+
+
+def test_features_are_those_of_scikit_learn_with_the_same_vocabulary():
+    texts = [*TEXTS, "Nothing known here?", "LOVELY Film; a"]
+    grams = fit_grams(pa.chunked_array([strings(TEXTS)]), "words", 1000)
+    ours = weighed(grams.count(strings(texts)), np.ones(grams.size, np.float32)).toarray()
+    names = grams.units.to_pylist()
+    pairs = [f"{names[key >> 16]} {names[key & 0xFFFF]}" for key in grams.runs[2].tolist()]
+    vectorizer = TfidfVectorizer(
+        vocabulary=[*names, *pairs], ngram_range=(1, 2), token_pattern=r"\w+", sublinear_tf=True, use_idf=False
+    )
+    assert "lovely film" not in pairs
+    assert "a fine" in pairs
+    assert ours == pytest.approx(vectorizer.fit_transform(texts).toarray(), abs=1e-6)
+
+
+def test_weights_are_those_of_scikit_learns_logistic_regression():
+    task_heads = heads_of(TaskSpec("three", ("a", "b", "c"), "{text}?"))
+    labels = np.array([i % 3 for i in range(len(TEXTS))])
+    learnt = pa.chunked_array([strings(TEXTS)])
+    model = fit_linear(learnt, torch.eye(3)[labels], torch.ones(len(TEXTS), 1), task_heads, "words", 2.0)
+    rows = weighed(model.grams.count(strings(TEXTS)), model.idf)
+    theirs = LogisticRegression(C=2.0, tol=1e-8, max_iter=1000).fit(rows, labels)
+    logits = model.logits(strings(TEXTS))
+    ours = torch.from_numpy(logits).softmax(-1).numpy()
+    assert ours == pytest.approx(theirs.predict_proba(rows), abs=2e-3)
+
+
+def test_probabilities_are_learnt_as_they_are():
+    heads = heads_of(MOOD)
+    learnt = pa.chunked_array([strings(["sun"] * 50 + ["rain"] * 50)])
+    targets = torch.tensor([[0.3, 0.7]] * 50 + [[0.9, 0.1]] * 50)
+    model = fit_linear(learnt, targets, torch.ones(100, 1), heads, "words")
+    found = torch.from_numpy(model.logits(strings(["sun", "rain"]))).softmax(-1)
+    assert found.numpy() == pytest.approx(np.array([[0.3, 0.7], [0.9, 0.1]]), abs=0.01)
+
+
+def test_rows_of_no_weight_teach_nothing():
+    learnt = pa.chunked_array([strings(["sun"] * 20 + ["rain"] * 20 + ["sun"] * 60)])
+    targets = torch.eye(2)[torch.tensor([1] * 20 + [0] * 80)]
+    weights = torch.tensor([1.0] * 40 + [0.0] * 60).unsqueeze(-1)
+    model = fit_linear(learnt, targets, weights, heads_of(MOOD), "words")
+    assert model.logits(strings(["sun", "rain"])).argmax(1).tolist() == [1, 0]
+
+
+def test_a_linear_student_is_a_labeler_like_any_other(student):
+    labeler = StudentLabeler(student)
+    assert labeler.kind == "linear"
+    assert labeler.labels == ("bad", "good")
+    found = labeler.label(["lovely fine", "grey and dull", None, "  ", "zzz"])
+    assert found["student_label"][:4] == [1, 0, -1, -1]
+    assert found["student_confidence"][2:4] == [None, None]
+    assert found["student_scores"][2] is None
+    assert np.exp(found["student_scores"][0]).sum() == pytest.approx(1)
+    data = Dataset.from_dict({"text": ["lovely", None]}).map(labeler, batched=True, features=None)
+    assert data["student_label"][:] == [1, -1]
+    again = pickle.loads(pickle.dumps(labeler)).label(["lovely fine"])
+    assert again["student_scores"][0] == found["student_scores"][0]
+
+
+def test_its_figures_are_noted_as_those_of_an_encoder(student):
+    noted = json.loads((student / "metrics.json").read_text())
+    assert noted["eval"]["accuracy"] == 1.0
+    assert (noted["train"]["n_gold"], noted["train"]["student"]) == (72, "linear")
+    assert noted["train"]["unit"] in ("words", "characters")
+    assert sorted(path.name for path in student.iterdir() if path.suffix in (".safetensors", ".json")) == [
+        "config.json", "linear.safetensors", "metrics.json", "stage.json", "training.json", "vocabulary.json",
+    ]  # fmt: skip
+
+
+def test_a_pool_in_arrow_gets_the_labels_of_lists(student, tmp_path, monkeypatch):
+    texts = [*TEXTS, None, " ", "bad\ufdd0half", "ünïcode ﬁne", "\ufdd1"] * 5
+    for name, kind in (("short", pa.string()), ("long", pa.large_string())):
+        pq.write_table(pa.table({"text": pa.array(texts, kind)}), tmp_path / f"{name}.parquet")
+        monkeypatch.setattr(fast, "_ROWS", 7)
+        label_pool(tmp_path / f"{name}.parquet", StudentLabeler(student), tmp_path / name, 100, False)
+        found = read_pool(tmp_path / name)
+        expected = StudentLabeler(student).label(texts)
+        assert found["student_label"][:] == expected["student_label"]
+        assert found["student_label"][:].count(-1) == 20
+        assert found["student_scores"][:] == expected["student_scores"]
+        assert found.features["student_label"].names == ["bad", "good"]
+
+
+def test_threads_change_nothing(student, monkeypatch):
+    expected = StudentLabeler(student).label(TEXTS)
+    monkeypatch.setattr(fast, "_FEWEST", 10)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    assert StudentLabeler(student).label(TEXTS) == expected
+
+
+def test_strings_that_are_no_text_are_passed_over_alike():
+    texts = ["a", None, "", " \n", "\ufdd1 \ufdd1", "x\ufdd0", "b\ufdd1c"]
+    for given in (texts, pa.array(texts), pa.array(texts, pa.large_string())):
+        found, places = usable_strings(given)
+        assert found.to_pylist() == ["a", "b\ufdd1c"]
+        assert places.tolist() == [0, 6]
+
+
+def test_what_is_behind_the_longest_text_is_not_read(student, monkeypatch):
+    monkeypatch.setattr(fast, "LONGEST_TEXT", 20)
+    labeler = StudentLabeler(student)
+    cut, whole = labeler.label(["lovely fine. grey dull", "lovely fine. grey du"])["student_scores"]
+    assert cut == whole
+
+
+def test_pieces_are_bounded_by_rows_and_bytes(monkeypatch):
+    monkeypatch.setattr(fast, "_BYTES", 10)
+    texts = strings(["aaaa", "bbbb", "c" * 30, "d", "e"])
+    assert [piece.to_pylist() for piece in fast._pieces(texts, 2)] == [["aaaa", "bbbb"], ["c" * 30], ["d", "e"]]
+    assert [piece.to_pylist() for piece in fast._pieces(strings([]), 2)] == [[]]
+
+
+def test_several_questions_of_all_kinds_are_learnt(args, tmp_path):
+    questions = (
+        Choice("mood", ("bad", "good"), "?"),
+        Choices("about", ("day", "film"), "?"),
+        Scale("stars", ("1", "2", "3"), "?"),
+    )
+    task = TaskSpec("several", (), "{text}", questions=questions)
+    about = [[i for i, word in enumerate(("day", "film")) if word in text] for text in TEXTS]
+    stars = [1.0 + 2 * label for label in LABELS]
+    stars[0] = None
+    rows = Dataset.from_dict({"text": TEXTS, "mood": LABELS, "about": about, "stars": stars})
+    args.threshold_share = 0.2
+    found = train_fast(task, "linear", tmp_path / "s", args, gold=rows, eval_data=rows)
+    assert found["eval"]["mood"]["accuracy"] == 1.0
+    assert found["eval"]["about"]["micro_f1"] > 0.95
+    assert found["eval"]["stars"]["spearman"] > 0.8
+    assert StudentLabeler(tmp_path / "s").label(["what a fine film"])["student_about_labels"] == [[1]]
+    args.scale_loss = "regression"
+    found = train_fast(task, "linear", tmp_path / "r", args, gold=rows, eval_data=rows)
+    assert found["eval"]["stars"]["mae"] < 0.3
+
+
+def test_fields_are_read_as_one_text(args, tmp_path):
+    task = TaskSpec("pairs", ("bad", "good"), "{first} then {second}: good or bad?")
+    rows = mood_rows(task).rename_column("text", "second").add_column("first", ["well"] * len(TEXTS))
+    train_fast(task, "linear", tmp_path / "s", args, gold=rows)
+    labeler = StudentLabeler(tmp_path / "s", ("first", "second"))
+    pq.write_table(pa.table({"first": ["well", "x"], "second": ["lovely", "grey"]}), tmp_path / "pool.parquet")
+    label_pool(tmp_path / "pool.parquet", labeler, tmp_path / "labels", show_progress=False)
+    assert read_pool(tmp_path / "labels")["student_label"][:] == [1, 0]
+
+
+def test_texts_without_spaces_are_counted_by_characters():
+    rng = np.random.default_rng(0)
+    filler = [chr(0x4E00 + i) for i in range(200)]
+    texts, labels = [], []
+    for i in range(120):
+        around = ["".join(rng.choice(filler, 6)) for _ in range(2)]
+        texts.append(around[0] + ("天氣很好" if i % 2 else "非常糟糕") + around[1])
+        labels.append(i % 2)
+    targets, learnt = torch.eye(2)[torch.tensor(labels)], pa.chunked_array([strings(texts)])
+    unit, tried = choose_unit(learnt, targets, torch.ones(120, 1), heads_of(MOOD), "cross_entropy")
+    assert unit == "characters"
+    assert tried["characters"] == 1.0
+    assert tried["words"] < 0.8
+
+
+def test_long_texts_with_spaces_are_counted_by_words_untried():
+    texts = pa.chunked_array([strings([f"{text} " * 40 for text in TEXTS])])
+    targets = torch.eye(2)[torch.tensor(LABELS)]
+    assert choose_unit(texts, targets, torch.ones(len(TEXTS), 1), heads_of(MOOD), "cross_entropy") == ("words", None)
+
+
+def test_the_vocabulary_is_bounded():
+    texts = pa.chunked_array([strings([f"w{i} w{i + 1} w{i}" for i in range(3000)] * 2)])
+    grams = fit_grams(texts, "words", 1000)
+    assert len(grams.units) == 500
+    assert grams.size <= 1000
+    assert fit_grams(pa.chunked_array([strings(["one two"])]), "words", 10).units.to_pylist() == ["one", "two"]
+
+
+def test_the_same_rows_give_the_same_student_byte_for_byte(args, tmp_path):
+    for name in "ab":
+        train_fast(MOOD, "linear", tmp_path / name, args, gold=mood_rows())
+    for name in ("linear.safetensors", "vocabulary.json"):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+
+
+def test_the_same_call_fits_nothing_again(student, args, monkeypatch):
+    monkeypatch.setattr("hf_llambert.training.train_fast.fit_linear", None)
+    found = train_fast(MOOD, "linear", student, args, gold=mood_rows(), eval_data=mood_rows())
+    assert found["eval"]["accuracy"] == 1.0
+    with pytest.raises(FileExistsError):
+        train_fast(MOOD, "linear", student, args, gold=mood_rows().select(range(60)), eval_data=mood_rows())
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"kind": "tree"}, "kind must be one of linear, got 'tree'"),
+        ({"gold": None}, "Nothing to train on"),
+        ({"gold": mood_rows().select([0, 1, 2])}, "at least two labels"),
+        ({"loss": "elr"}, "loss='elr' looks at epochs"),
+    ],
+)
+def test_what_a_linear_student_cannot_learn_is_refused(change, message, args, tmp_path):
+    given = {"kind": "linear", "gold": mood_rows(), **change}
+    args.loss = given.pop("loss", args.loss)
+    with pytest.raises(ValueError, match=message):
+        train_fast(MOOD, given.pop("kind"), tmp_path / "s", args, **given)
+
+
+def test_choices_of_encoders_are_refused_for_a_linear_student(student):
+    for choice in ({"backend": "openvino"}, {"dtype": "bfloat16"}, {"long_texts": "mean"}, {"batch_tokens": 5}):
+        with pytest.raises(ValueError, match="is a linear student: it computes in float32"):
+            StudentLabeler(student, **choice)
+    with pytest.raises(ValueError, match="Only an encoder embeds"):
+        StudentLabeler(student).embed(["x"])
+
+
+def test_damaged_files_are_named(student):
+    path = student / "linear.safetensors"
+    arrays = load_file(path)
+    for damaged in ({**arrays, "idf": arrays["idf"][:-1]}, {k: v for k, v in arrays.items() if k != "bias"}):
+        save_file(damaged, path)
+        with pytest.raises(OSError, match=r"linear\.safetensors' is damaged .*features in vocabulary"):
+            LinearModel.load(student)
+    path.write_bytes(b"no tensors")
+    with pytest.raises(OSError, match="is damaged"):
+        LinearModel.load(student)
+    note = json.loads((student / "vocabulary.json").read_text())
+    (student / "vocabulary.json").write_text(json.dumps({**note, "unit": "letters"}))
+    with pytest.raises(OSError, match="expected words or characters at 'unit'"):
+        LinearModel.load(student)
+    training = json.loads((student / "training.json").read_text())
+    (student / "training.json").write_text(json.dumps({**training, "kind": "quantum"}))
+    with pytest.raises(ValueError, match="a student of kind 'quantum'; known are encoder, linear"):
+        StudentLabeler(student).label(["x"])
+
+
+def test_an_encoder_is_measured_beside_the_linear_student_of_its_rows(student_dir, args, tmp_path):
+    args.max_steps = 2
+    task = replace(MOOD, labels=("negative", "positive"))
+    rows = mood_rows(task)
+    found = train_student(task, student_dir, tmp_path / "s", args, gold=rows, eval_data=rows)
+    linear = found["linear"]
+    assert linear["eval"]["accuracy"] == 1.0
+    assert linear["difference"]["difference"] == pytest.approx(found["eval"]["accuracy"] - 1.0)
+    assert StudentLabeler(tmp_path / "s" / "baseline").label(["lovely"])["student_label"] == [1]
+    assert json.loads((tmp_path / "s" / "metrics.json").read_text())["linear"] == linear
+    without = train_student(task, student_dir, tmp_path / "t", args, gold=rows, eval_data=rows, baseline=False)
+    assert "linear" not in without
+    assert not (tmp_path / "t" / "baseline").exists()
