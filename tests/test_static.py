@@ -14,7 +14,8 @@ from conftest import make_cloze, make_reviews
 from hf_llambert import StudentConfig, TaskSpec
 from hf_llambert.models import content_id
 from hf_llambert.training.heads import heads_of
-from hf_llambert.training.static import STATIC_DEFAULTS, StaticModel, fit_static, static_arguments
+from hf_llambert.training.static import StaticModel
+from hf_llambert.training.static_training import STATIC_DEFAULTS, fit_static, static_arguments
 from hf_llambert.training.vectors import Tokens, TokenVectors, distill
 from test_loading import slow_student
 
@@ -271,7 +272,8 @@ def test_several_questions_are_learnt_side_by_side(scale_loss, vectors, tmp_path
     assert logits.shape == (60, 6 if scale_loss == "regression" else 8)
     import torch
 
-    columns = [head.columns(head.evidence(head.of(torch.tensor(logits)))) for head in heads]
+    found = [head.columns(head.evidence(head.of(torch.tensor(logits)))) for head in heads]
+    columns = [{name: column.to_pylist() for name, column in one.items()} for one in found]
     assert columns[0]["label"] == good
     assert columns[1]["labels"] == answers["words"]
     apart = np.subtract(

@@ -20,8 +20,8 @@ def distill(
         str,
         typer.Option(
             "--to",
-            help="linear; auto: the fastest that is good enough.",
-            autocompletion=values("linear", "auto"),
+            help="linear or static; auto: the fastest that is good enough.",
+            autocompletion=values("linear", "static", "auto"),
         ),
     ] = "linear",
     num_rows: Annotated[int, typer.Option("--num_rows", help="Most texts of the pool to learn from.")] = 20_000,
@@ -44,10 +44,14 @@ def distill(
     held-out texts. It lies in RUN/students and labels like any other: hf-llambert label --student RUN/students/linear. Takes
     the arguments of StudentConfig that say what is learnt too (--target_temperature, --gold_weight, --scale_loss).
     """
-    from hf_llambert import StudentConfig, distill_student, load_data
+    from hf_llambert import STATIC_DEFAULTS, StudentConfig, distill_student, load_data
 
     refuse_unknown(context, lambda: [StudentConfig], "hf-llambert distill --help and StudentConfig")
-    args = training_arguments(context.args, run / "students", seed)
+    place = run / "students"
+    args = {
+        "linear": training_arguments(context.args, place, seed),
+        "static": training_arguments(context.args, place, seed, **STATIC_DEFAULTS),
+    }
     texts = None
     if pool is not None:
         texts = load_data(pool, split, encoding=encoding, delimiter=delimiter, config=config)
