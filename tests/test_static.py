@@ -272,8 +272,8 @@ def test_several_questions_are_learnt_side_by_side(scale_loss, vectors, tmp_path
     import torch
 
     columns = [head.columns(head.evidence(head.of(torch.tensor(logits)))) for head in heads]
-    assert columns[0]["label"] == good
-    assert columns[1]["labels"] == answers["words"]
+    assert columns[0]["label"].to_pylist() == good
+    assert columns[1]["labels"].to_pylist() == answers["words"]
     apart = np.subtract(
         columns[2]["value"], answers["stars"]
     )  # a longer text is a mean of more words that say nothing

@@ -28,6 +28,7 @@ from hf_llambert.notes import damaged_note, read_note
 from hf_llambert.tasks.spec import TaskSpec
 from hf_llambert.tasks.texts import TextColumn, row_texts
 from hf_llambert.training.evaluation import CHOSEN_BY, scalar_metrics
+from hf_llambert.training.fast import FastModel
 from hf_llambert.training.heads import Head, begin_at_priors, is_plain, label_names
 from hf_llambert.training.rows import all_answers, measured_labels, training_rows
 from hf_llambert.training.trainer import StudentConfig, StudentTrainer
@@ -65,7 +66,7 @@ def static_arguments(output_dir: str, **given: object) -> StudentConfig:
 
 
 @dataclass(frozen=True, eq=False)
-class StaticModel:
+class StaticModel(FastModel):
     """
     Logits of texts as means of their tokens' rows.
 
