@@ -32,7 +32,8 @@ from sklearn.multiclass import OneVsRestClassifier
 
 from hf_llambert import Choices, TaskSpec
 from hf_llambert.training.heads import Labels, heads_of
-from hf_llambert.training.static import StaticModel, fit_static, static_arguments
+from hf_llambert.training.static import StaticModel
+from hf_llambert.training.static_training import fit_static, static_arguments
 from hf_llambert.training.vectors import TokenVectors
 
 ROOT = Path(__file__).parent.parent

@@ -14,7 +14,8 @@ from conftest import make_cloze, make_reviews
 from hf_llambert import StudentConfig, TaskSpec
 from hf_llambert.models import content_id
 from hf_llambert.training.heads import heads_of
-from hf_llambert.training.static import STATIC_DEFAULTS, StaticModel, fit_static, static_arguments
+from hf_llambert.training.static import StaticModel
+from hf_llambert.training.static_training import STATIC_DEFAULTS, fit_static, static_arguments
 from hf_llambert.training.vectors import Tokens, TokenVectors, distill
 from test_loading import slow_student
 
