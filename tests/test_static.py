@@ -272,10 +272,9 @@ def test_several_questions_are_learnt_side_by_side(scale_loss, vectors, tmp_path
     assert logits.shape == (60, 6 if scale_loss == "regression" else 8)
     import torch
 
-    found = [head.columns(head.evidence(head.of(torch.tensor(logits)))) for head in heads]
-    columns = [{name: column.to_pylist() for name, column in one.items()} for one in found]
-    assert columns[0]["label"] == good
-    assert columns[1]["labels"] == answers["words"]
+    columns = [head.columns(head.evidence(head.of(torch.tensor(logits)))) for head in heads]
+    assert columns[0]["label"].to_pylist() == good
+    assert columns[1]["labels"].to_pylist() == answers["words"]
     apart = np.subtract(
         columns[2]["value"], answers["stars"]
     )  # a longer text is a mean of more words that say nothing

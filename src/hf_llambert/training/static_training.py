@@ -1,8 +1,8 @@
 """
-Training of the static student.
+Trains static students.
 
-In training it is a table of token vectors, their mean over a text and a linear head. The head of a mean is the mean of the
-head, so the two become one table, which model2vec loads by itself.
+In training one is a table of token vectors, their mean over a text and a linear head. The head of a mean is the mean of the
+head, so the two become one table in the end.
 """
 
 from __future__ import annotations
@@ -28,9 +28,7 @@ from hf_llambert.training.heads import Head, begin_at_priors, is_plain, label_na
 from hf_llambert.training.rows import all_answers, measured_labels, training_rows
 from hf_llambert.training.static import StaticModel
 from hf_llambert.training.trainer import StudentConfig, StudentTrainer
-from hf_llambert.training.vectors import (
-    TokenVectors,
-)
+from hf_llambert.training.vectors import TokenVectors
 
 STATIC_DEFAULTS: Mapping[str, object] = {
     "num_train_epochs": 5,
@@ -44,7 +42,6 @@ STATIC_DEFAULTS: Mapping[str, object] = {
 
 _BEGIN = 4.8  # root mean square length of the training texts' means, whatever the vectors' own scale is
 _LEAST = 1e-3  # of the spread of the vectors themselves: so much of it at least is taken for that of the means
-_AGAIN = "Restore it, or train the student again."
 
 
 def static_arguments(output_dir: str, **given: object) -> StudentConfig:
