@@ -110,5 +110,6 @@ from hf_llambert.training.train import train_student as train_student
 from hf_llambert.training.train_fast import train_fast as train_fast
 from hf_llambert.training.trainer import StudentConfig as StudentConfig
 from hf_llambert.training.trainer import StudentTrainer as StudentTrainer
+from hf_llambert.training.worth import worth_lines as worth_lines
 
 __version__: str
