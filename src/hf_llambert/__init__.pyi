@@ -40,6 +40,7 @@ from hf_llambert.pool.certified import Guarantee as Guarantee
 from hf_llambert.pool.datatrove import StudentStep as StudentStep
 from hf_llambert.pool.datatrove import TeacherStep as TeacherStep
 from hf_llambert.pool.datatrove import keep_empty_texts as keep_empty_texts
+from hf_llambert.pool.distill import distill_student as distill_student
 from hf_llambert.pool.guarantee import calibrate_cascade as calibrate_cascade
 from hf_llambert.pool.guarantee import calibrate_questions as calibrate_questions
 from hf_llambert.pool.labelled import cascade_summary as cascade_summary

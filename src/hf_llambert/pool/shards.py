@@ -25,6 +25,7 @@ from hf_llambert.tasks.logs import get_logger
 from hf_llambert.tasks.spec import TaskSpec
 from hf_llambert.tasks.texts import TextColumn, column_names, why_unusable
 from hf_llambert.training.students import StudentLabeler
+from hf_llambert.whole import room_needed
 
 logger = get_logger(__name__)
 
@@ -139,7 +140,8 @@ def label_pool(
         _reopen(manifest, settings)
         with progress_bar("labeling", total, show_progress and rank == 0) as progress:
             progress(there)
-            share.compute(progress)
+            with room_needed(folder):
+                share.compute(progress)
     return _concluded(manifest, settings, list(share.lost.values()), None if process else rank, agreement)
 
 
