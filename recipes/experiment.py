@@ -200,7 +200,7 @@ def run_experiment(
         right[student][name].append(
             learn(
                 task, student, folder, seeded(training, seed), arguments, eval_data=held_out, eval_name=what,
-                keep=folder.parent == run, **sources,
+                keep=folder.parent == run, baseline=folder == run / "student", **sources,
             )
         )  # fmt: skip
     teacher = _teacher_on(held_out.select(range(arguments.num_compared)), arguments, task)

@@ -114,5 +114,6 @@ from hf_llambert.training.train_fast import train_fast as train_fast
 from hf_llambert.training.trainer import StudentConfig as StudentConfig
 from hf_llambert.training.trainer import StudentTrainer as StudentTrainer
 from hf_llambert.training.vectors import TokenVectors as TokenVectors
+from hf_llambert.training.worth import worth_lines as worth_lines
 
 __version__: str
