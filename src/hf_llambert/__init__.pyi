@@ -105,6 +105,7 @@ from hf_llambert.training.folds import out_of_fold as out_of_fold
 from hf_llambert.training.folds import out_of_fold_parts as out_of_fold_parts
 from hf_llambert.training.mixing import MixCallback as MixCallback
 from hf_llambert.training.seeds import train_seeds as train_seeds
+from hf_llambert.training.student_cascade import StudentCascade as StudentCascade
 from hf_llambert.training.students import StudentLabeler as StudentLabeler
 from hf_llambert.training.train import train_student as train_student
 from hf_llambert.training.train_fast import train_fast as train_fast

@@ -24,6 +24,7 @@ from hf_llambert.reading import FileFormat
 from hf_llambert.tasks.logs import get_logger
 from hf_llambert.tasks.spec import TaskSpec
 from hf_llambert.tasks.texts import TextColumn, column_names, why_unusable
+from hf_llambert.training.labeler import Labeler
 from hf_llambert.training.students import StudentLabeler
 
 logger = get_logger(__name__)
@@ -37,7 +38,7 @@ _RESULTS = (LABELLED, empty_shape)
 
 def label_pool(
     pool: Dataset | IterableDataset | str | Path,
-    labeler: StudentLabeler,
+    labeler: Labeler,
     output: str | Path,
     rows_per_shard: int = 10_000,
     show_progress: bool = True,
@@ -67,9 +68,9 @@ def label_pool(
     Args:
         pool: A dataset or a stream; or a file, a directory of files or a Hub id, which is read piece by piece: .parquet,
             .jsonl, .json, .csv or .arrow, compressed or not. See [`pool_pieces`].
-        labeler (`StudentLabeler`): The student. If it computes in less than float32, its labels are compared first, on the
-            pool's first 512 texts; where more than 0.5 % of them change, `dtype="auto"` becomes float32, and a stated one
-            is refused.
+        labeler (`StudentLabeler` or `StudentCascade`): The student. If it computes in less than float32, its labels are
+            compared first, on the pool's first 512 texts; where more than 0.5 % of them change, `dtype="auto"` becomes
+            float32, and a stated one is refused.
         output (`str` or `Path`): Where the shards go.
         rows_per_shard (`int`, defaults to 10,000): Rows in each shard but the last of a file.
         show_progress (`bool`, defaults to `True`): Draw a progress bar.
@@ -113,7 +114,7 @@ def label_pool(
         raise ValueError("The pool has no rows.")
     folder = Path(output)
     compared = folder / NOTES / f"agreement-{run_digest(labeler.settings() | reading)}"
-    agreement = _agreement(labeler, pieces, compared, alone=process is not None)
+    agreement = _agreement(labeler.encoder, pieces, compared, alone=process is not None)
     settings = labeler.settings() | reading  # it may be float32 now
     run = run_digest(settings)
     labeler.warm_up()
