@@ -103,6 +103,7 @@ from hf_llambert.training.embeddings import embed_texts as embed_texts
 from hf_llambert.training.evaluation import evaluate_student as evaluate_student
 from hf_llambert.training.folds import out_of_fold as out_of_fold
 from hf_llambert.training.folds import out_of_fold_parts as out_of_fold_parts
+from hf_llambert.training.labeler import Labeler as Labeler
 from hf_llambert.training.mixing import MixCallback as MixCallback
 from hf_llambert.training.seeds import train_seeds as train_seeds
 from hf_llambert.training.student_cascade import StudentCascade as StudentCascade

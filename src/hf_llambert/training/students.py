@@ -165,7 +165,7 @@ class StudentLabeler(Labeler):
     def score(
         self, encoded: Encoded, rank: int | None = None, progress: Callable[[int], None] | None = None
     ) -> dict[str, pa.Array]:
-        """The columns of [`~StudentLabeler.label`] for tokenised texts; see [`~Labeler.score`]."""
+        """The columns of [`~Labeler.label`] for tokenised texts; see [`~Labeler.score`]."""
         logits, told = encoded.logits, 0
         if logits is None:
             logits, told = self._forward(encoded, rank, progress)
