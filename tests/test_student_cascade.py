@@ -1,28 +1,43 @@
 """Two students as one labeler: a fast one labels what it is sure of, an encoder the rest; with a teacher on top, three stages."""
 
 import pickle
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from datasets import ClassLabel, Dataset
+from scipy.stats import binomtest
 
+from fakes import CountingTeacher
 from hf_llambert import (
     Choice,
     Choices,
+    LLMLabeler,
     Scale,
     StudentCascade,
     StudentConfig,
     StudentLabeler,
     TaskSpec,
+    calibrate_cascade,
+    cascade,
+    cascade_summary,
+    choose_below,
     label_pool,
     read_pool,
     train_fast,
     train_student,
 )
-from hf_llambert.pool import share
+from hf_llambert.notes import read_stage
+from hf_llambert.pool import first_stage, share
+from hf_llambert.pool.certified import GRID
+from hf_llambert.pool.first_stage import sample_texts
+from hf_llambert.pool.guarantee import guaranteed_threshold
+from hf_llambert.pool.sources import pool_pieces
+from hf_llambert.report.sentences import stages_said
+from hf_llambert.tasks.parts import part_of
+from hf_llambert.teachers.base import Reply
 
 TASK = TaskSpec("mood", ("negative", "positive"), "{text} Good or bad?", chat=False)
 GOOD, BAD = ("wonderful", "liked", "fine"), ("awful", "dull", "bored")
@@ -227,3 +242,174 @@ def test_two_that_do_not_answer_alike_are_refused_by_name(students, of_several, 
         StudentCascade(fast, encoder, 1.5)
     with pytest.raises(ValueError, match=r"of each question \(mood, about, stars\), got \{'mood': 0.5\}"):
         StudentCascade(*of_several, {"mood": 0.5})
+
+
+# Which threshold
+
+
+def hand_chosen(fast, encoder, texts, agreement):
+    """The least threshold of the grid that the sequence of tests comes to, each test by itself."""
+    first, second = fast.label(texts), encoder.label(texts)
+    found = 1.0
+    for below in GRID:
+        kept = sum(
+            np.float32(sure) < np.float32(below) or one == other
+            for sure, one, other in zip(
+                first["student_confidence"], first["student_label"], second["student_label"], strict=True
+            )
+        )
+        if binomtest(kept, len(texts), agreement, alternative="greater").pvalue > 0.05:
+            break
+        found = below
+    return found
+
+
+def test_threshold_is_the_least_that_certainly_keeps_the_encoders_labels(students):
+    fast, encoder = students
+    texts = [text.replace("film", word) for word in ("film", "actor", "music", "plot") for text in TEXTS]
+    found = choose_below(fast, encoder, [*texts, None], 0.9)
+    assert found.below == {"": hand_chosen(fast, encoder, texts, 0.9)}
+    assert 0 < found.below[""] < 1
+    assert found.n == len(texts)
+    together = StudentCascade(fast, encoder, found.below).label(texts)
+    assert found.share_fast == pytest.approx(together["student_source"].count("linear") / len(texts))
+    assert 0 < found.share_fast < 1
+    same = np.mean(np.array(together["student_label"]) == encoder.label(texts)["student_label"])
+    assert found.kept[""] == pytest.approx(same)
+    assert 0.9 <= found.lower[""] < found.kept[""]
+    assert found.sentences("linear")[-1] == f"the linear student answers {found.share_fast:.1%} of 320 texts itself"
+
+
+def test_threshold_is_one_where_too_few_texts_tell(students):
+    found = choose_below(*students, TEXTS)
+    assert (found.below, found.share_fast, found.kept) == ({"": 1.0}, 0.0, {"": 1.0})
+    [line] = found.sentences("linear")
+    assert line.startswith("the encoder answers all: of 80 texts no threshold is certain to keep 99.5% of its labels")
+    assert line.endswith("fewer than 598 cannot tell")
+    with pytest.raises(ValueError, match="None of the 2 texts is usable"):
+        choose_below(*students, UNUSABLE)
+    with pytest.raises(ValueError, match=r"agreement and confidence must lie between 0 and 1, got 1\.0"):
+        choose_below(*students, TEXTS, 1.0)
+
+
+def test_each_question_has_its_threshold_and_the_risk_is_split(of_several):
+    texts = [text.replace("film", word) for word in ("film", "actor", "music", "plot") for text in TEXTS]
+    found = choose_below(*of_several, texts, 0.9)
+    assert list(found.below) == ["mood", "about", "stars"]
+    assert min(found.lower.values()) >= 0.9
+    alone = choose_below(*of_several, texts, 0.9, confidence=1 - 0.05 / 3)
+    assert alone.below["mood"] <= found.below["mood"]
+    together, encoders = StudentCascade(*of_several, found.below).label(texts), of_several[1].label(texts)
+    for name, question in ((one.name, one) for one in QUESTIONS):
+        column = f"student_{name}_{question.answer_column}"
+        assert question.right(together[column], encoders[column]).mean() == pytest.approx(found.kept[name])
+
+
+def test_sample_of_a_pool_is_drawn_from_all_of_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(first_stage, "_READ", 200)
+    monkeypatch.setattr(first_stage, "_BLOCK", 10)
+    texts = [f"text {i}" if i % 4 else None for i in range(1000)]
+    pq.write_table(pa.table({"text": texts[:700]}), tmp_path / "a.parquet", row_group_size=37)
+    pq.write_table(pa.table({"text": texts[700:]}), tmp_path / "b.parquet")
+    found = sample_texts(pool_pieces(tmp_path), "text", 60)
+    places = [int(text.split()[1]) for text in found]
+    assert len(set(places)) == 60
+    assert min(places) < 150
+    assert max(places) > 850
+    assert found == sample_texts(pool_pieces(tmp_path), "text", 60)
+    assert found != sample_texts(pool_pieces(tmp_path), "text", 60, seed=1)
+    assert sorted(sample_texts(pool_pieces(tmp_path / "b.parquet"), "text", 999))[:1] == ["text 701"]
+    (tmp_path / "lines.jsonl").write_text("".join(f'{{"text": "line {i}"}}\n' for i in range(30)))
+    assert len(sample_texts(pool_pieces(tmp_path / "lines.jsonl"), "text", 20)) == 20
+
+
+# A teacher on top
+
+
+@dataclass(frozen=True)
+class Counting(CountingTeacher):
+    """Right about every text."""
+
+    def _reply(self, task, text):
+        return Reply(response=task.labels[LABELS[int(text.split()[-1])]])
+
+
+@pytest.fixture
+def asking(tmp_path):
+    return LLMLabeler(TASK, Counting(str(tmp_path / "asked"), "generate"), tmp_path / "ledger")
+
+
+@pytest.fixture
+def labelled(students, tmp_path):
+    """Eighty texts and two unusable ones, labelled by two students; with the labeler."""
+    labeler = StudentCascade(*students, middle(students[0]))
+    pool = Dataset.from_dict({"text": [*TEXTS, *UNUSABLE], "label": [*LABELS, -1, -1]})
+    results = label_pool(pool, labeler, tmp_path / "labels", 30, False)
+    return tmp_path / "labels", labeler, results
+
+
+def test_teacher_is_asked_where_whichever_student_answered_is_unsure(labelled, asking, tmp_path):
+    labels, labeler, results = labelled
+    before = labeler.label([*TEXTS, *UNUSABLE])
+    sure = np.array(before["student_confidence"], dtype=np.float32)
+    below = float(np.nanmedian(sure))
+    found = cascade(labels, asking, tmp_path / "out", below=below, gold_column="label", show_progress=False)
+    out = read_pool(tmp_path / "out")
+    unsure = sure < np.float32(below)
+    expected = np.where(unsure, "teacher", np.array(before["student_source"], dtype=object))
+    assert out["cascade_source"][:] == expected.tolist()
+    assert out["cascade_source"][-2:] == [None, None]
+    decided = np.where(unsure, [*LABELS, -1, -1], before["student_label"])
+    assert out["cascade_label"][:] == decided.tolist()
+    counts = {stage: int((expected == stage).sum()) for stage in ("linear", "encoder", "teacher")}
+    assert found["by_stage"] == {stage: count for stage, count in counts.items() if count}
+    assert list(found["by_stage"])[-1] == "teacher"
+    right = {stage: (decided[:80] == LABELS)[expected[:80] == stage].mean() for stage in found["by_stage"]}
+    noted = {stage: one["value"] for stage, one in found["gold"]["by_stage"].items()}
+    assert noted == pytest.approx(right)
+    of_students = {stage: before["student_source"].count(stage) for stage in ("linear", "encoder")}
+    assert results["by_stage"] == of_students
+    assert read_stage(labels / "stage.json", "labels")["results"]["by_stage"] == of_students
+    assert read_stage(tmp_path / "out" / "stage.json", "cascade")["results"] == found
+    assert f"the teacher answered {counts['teacher']} of 80 texts" in "\n".join(cascade_summary(found))
+
+
+def test_labels_of_one_student_have_no_stages(students, asking, tmp_path):
+    results = label_pool(Dataset.from_dict({"text": TEXTS}), students[1], tmp_path / "labels", 30, False)
+    found = cascade(tmp_path / "labels", asking, tmp_path / "out", below=0.6, show_progress=False)
+    assert "by_stage" not in results
+    assert "by_stage" not in found
+    assert set(read_pool(tmp_path / "out")["cascade_source"]) <= {"student", "teacher"}
+
+
+def test_one_promise_is_about_all_three_stages(students, asking):
+    labeler = StudentCascade(*students, middle(students[0]))
+    columns = labeler.label(TEXTS)
+    promise = calibrate_cascade(rows_of(), labeler, asking, 0.9, show_progress=False)
+    expected = guaranteed_threshold(columns["student_confidence"], columns["student_label"], LABELS, LABELS, 0.9)
+    assert promise == expected
+
+
+def test_stages_of_several_questions_are_counted_by_question(of_several, tmp_path):
+    below = {"mood": middle(of_several[0], "mood"), "about": 0.0, "stars": 1.0}
+    results = label_pool(
+        Dataset.from_dict({"text": TEXTS}), StudentCascade(*of_several, below), tmp_path / "labels", 30, False
+    )
+    assert results["by_stage"]["about"] == {"linear": 80}
+    assert results["by_stage"]["stars"] == {"encoder": 80}
+    assert sum(results["by_stage"]["mood"].values()) == 80
+    table = read_pool(tmp_path / "labels")
+    seen = part_of(table, SEVERAL, "mood")
+    assert seen["student_source"][:] == table["student_mood_source"][:]
+    assert not [name for name in seen.column_names if "stars" in name or "about" in name]
+    teacher = CountingTeacher(str(tmp_path / "asked"))
+    labeler = LLMLabeler(SEVERAL, teacher, tmp_path / "ledger")
+    found = cascade(
+        tmp_path / "labels", labeler, tmp_path / "out", below={"mood": 0.0, "about": 0.0, "stars": 1.0}, max_asked=10,
+        show_progress=False,
+    )  # fmt: skip
+    assert found["questions"]["about"]["by_stage"] == {"linear": 80}
+    assert found["questions"]["stars"]["by_stage"] == {"encoder": 70, "teacher": 10}
+    report = {"questions": {}, "cascade": found, "labels": results}
+    assert "stars: the teacher answered 10 of 80 texts (12.5%)" in stages_said(report)
+    assert "stars: the encoder answered 80 of 80 texts (100.0%)" in stages_said({**report, "cascade": None})

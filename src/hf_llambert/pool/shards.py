@@ -15,7 +15,8 @@ from datasets import Dataset, Features, IterableDataset
 from hf_llambert.annotation.turns import one_at_a_time
 from hf_llambert.data import check_texts, claim_stage, note_stage, refuse_missing, stage_results, write_whole
 from hf_llambert.notes import LABELLED, empty_shape
-from hf_llambert.pool.manifest import NOTES, Manifest, run_digest
+from hf_llambert.pool.labelled import count_stages
+from hf_llambert.pool.manifest import NOTES, Manifest, run_digest, shard_files
 from hf_llambert.pool.share import Share
 from hf_llambert.pool.sources import Piece, pool_features, pool_pieces, table_texts
 from hf_llambert.processes import everyones, launched
@@ -88,7 +89,8 @@ def label_pool(
 
     Returns:
         `dict`: `complete`, `n_labelled`, `n_unusable`, `seconds` of computing summed over processes, `texts_per_second`
-        of one and, below float32, `agreement`. Where other processes are not done, `complete` is `False`.
+        of one and, below float32, `agreement`; of two students `by_stage`, how many texts each answered. Where other
+        processes are not done, `complete` is `False`.
 
     Raises:
         BlockingIOError: Another process writes the same share of `output`.
@@ -141,10 +143,13 @@ def label_pool(
         with progress_bar("labeling", total, show_progress and rank == 0) as progress:
             progress(there)
             share.compute(progress)
-    return _concluded(manifest, settings, list(share.lost.values()), None if process else rank, agreement)
+    parts, alone = list(labeler.questions), None if process else rank
+    return _concluded(manifest, settings, list(share.lost.values()), alone, agreement, parts)
 
 
-def _concluded(manifest: Manifest, settings: dict, lost: list[str], rank: int | None, agreement: float | None) -> dict:
+def _concluded(
+    manifest: Manifest, settings: dict, lost: list[str], rank: int | None, agreement: float | None, parts: list[str]
+) -> dict:
     """The results once a share is done; with `rank`, once the shares of all launched processes are."""
     if rank is not None:
         lost = [reason for reasons in everyones(lost) for reason in reasons]
@@ -163,6 +168,7 @@ def _concluded(manifest: Manifest, settings: dict, lost: list[str], rank: int | 
         lower = {} if agreement is None or settings["dtype"] == "float32" else {"agreement": agreement}
         results = _verified(manifest) | lower
         manifest.clean()
+        results |= count_stages(shard_files(manifest.folder), parts)
         if results != stage_results(manifest.folder, settings, _RESULTS):  # else it stays noted when they were made
             note_stage(manifest.folder, settings, results)
     return results if rank is None else everyones(results)[0]

@@ -12,12 +12,12 @@ import pyarrow as pa
 from datasets import Features, Value
 from numpy.typing import NDArray
 
+from hf_llambert.notes import ENCODER
 from hf_llambert.tasks.parts import answer_column
 from hf_llambert.tasks.question import Question
 from hf_llambert.training.columns import own_features
 from hf_llambert.training.heads import Head
 from hf_llambert.training.labeler import Encoded, Labeler, asked_of, in_words
-from hf_llambert.training.loading import ENCODER
 from hf_llambert.training.students import StudentLabeler
 
 Below = float | Mapping[str, float]
@@ -69,7 +69,7 @@ class StudentCascade(Labeler):
         read = self.fast.encode(texts, rank)
         first = self.fast.score(read, rank)
         usable = np.asarray(read.of_text, dtype=np.int64)
-        rows = usable[np.any([self._unsure(first, name)[usable] for name in self.below], axis=0)]
+        rows = usable[self.unsure(first)[usable]]
         if not len(rows):
             return Encoded(len(texts), [], [], first=first)
         unsure = texts.take(pa.array(rows)) if isinstance(texts, pa.Array) else [texts[i] for i in rows.tolist()]
@@ -97,9 +97,13 @@ class StudentCascade(Labeler):
             out[answer_column(head.name, "source")] = pa.array(source, pa.string(), mask=unanswered)
         return out
 
-    def _unsure(self, first: Mapping[str, pa.Array], name: str) -> NDArray[np.bool_]:
+    def unsure(self, first: Mapping[str, pa.Array | list]) -> NDArray[np.bool_]:
+        """Which texts the encoder must read, by the fast student's columns; an unusable one counts too."""
+        return np.any([self._unsure(first, name) for name in self.below], axis=0)
+
+    def _unsure(self, first: Mapping[str, pa.Array | list], name: str) -> NDArray[np.bool_]:
         """Of which texts the fast student is less sure than a question's threshold, or has no answer."""
-        sure = first[answer_column(name, "confidence")].to_numpy(zero_copy_only=False)
+        sure = np.array(first[answer_column(name, "confidence")], dtype=np.float32)  # null becomes NaN
         below = self.below[name]
         return np.ones(len(sure), dtype=bool) if below >= 1 else ~(sure >= np.float32(below))
 

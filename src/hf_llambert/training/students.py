@@ -20,6 +20,7 @@ from hf_llambert.models import (
     limit_worker_threads,
     model_cache,
 )
+from hf_llambert.notes import ENCODER
 from hf_llambert.tasks.texts import TextColumn, columns_of, why_unusable
 from hf_llambert.training.backends import (
     DTYPES,
@@ -31,7 +32,7 @@ from hf_llambert.training.fast import FastModel, in_threads, usable_strings
 from hf_llambert.training.heads import Head
 from hf_llambert.training.labeler import Encoded, Labeler
 from hf_llambert.training.loaded import Loaded, load_fast, load_student
-from hf_llambert.training.loading import ENCODER, noted_reading, student_heads, student_kind
+from hf_llambert.training.loading import noted_reading, student_heads, student_kind
 
 LongTexts = Literal["truncate", "mean", "max"]
 _CPU_BATCH, _GPU_BATCH = 1024, 65_536
