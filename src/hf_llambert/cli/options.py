@@ -101,6 +101,11 @@ AskApart = Annotated[
     ),
 ]
 
+Ledger = Annotated[
+    Path | None,
+    typer.Option("--ledger", help="Folder of the replies; several runs may share it. Default: OUTPUT/ledger."),
+]
+
 Seed = Annotated[int, typer.Option("--seed", help="Seed of the sample and of the training.")]
 
 Prices = Annotated[

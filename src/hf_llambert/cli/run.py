@@ -25,6 +25,7 @@ from hf_llambert.cli.options import (
     Encoding,
     LabelColumn,
     LabelMap,
+    Ledger,
     MaxCost,
     MaxHours,
     Output,
@@ -105,6 +106,7 @@ def run(
         typer.Option("--calibration", help="none, batch or contextual.", autocompletion=values(*_CALIBRATIONS)),
     ] = "batch",
     prior: Prior = None,
+    ledger: Ledger = None,
     max_length: Annotated[int, typer.Option("--max_length", help="The student's longest input in tokens.")] = 256,
     max_cost: MaxCost = None,
     max_hours: MaxHours = None,
@@ -189,7 +191,7 @@ def run(
     if calibration not in _CALIBRATIONS:
         raise ValueError(f"hf-llambert run knows --calibration {', '.join(_CALIBRATIONS)}; got {calibration!r}.")
     believed = prior_of(prior, spec)
-    from hf_llambert.annotation.annotate import prior_shares
+    from hf_llambert.annotation.priors import prior_shares
 
     prior_shares(spec, believed, calibration)
     if conditions is not None:  # what is wrong with it, or with the student's name, is said before anybody is asked
@@ -201,6 +203,7 @@ def run(
             drawn,
             read_rows(drawn, spec),
             output,
+            ledger or output / "ledger",
             lambda: named_teachers(teacher or [], backend, for_teacher, seed)[0][1],
             student,
             training,
@@ -233,8 +236,8 @@ def _refuse_other(there: RunNote | None, wanted: RunNote, output: Path) -> None:
         names = ", ".join("further arguments" if name == "further" else f"--{name}" for name in changed)
         raise FileExistsError(
             f"'{output}' holds a run with other {names.replace('--task', 'TASK')}. Choose another --output, or type the command "
-            f"as it was: {there.command or 'it is not kept, for a credential is in it'}. What was answered is kept: hf-llambert "
-            f"annotate --ledger {output / 'ledger'} asks nothing again in the same words."
+            f"as it was: {there.command or 'it is not kept, for a credential is in it'}. What was answered is kept: with "
+            f"--ledger {there.asked.get('ledger') or output / 'ledger'} nothing is asked again in the same words."
         )
 
 

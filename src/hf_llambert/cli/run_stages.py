@@ -45,6 +45,7 @@ class Way:
         drawn (`Drawn`): What the command line says about rows.
         rows (`Rows`): The rows.
         output (`Path`): Folder of the run.
+        ledger (`Path`): Folder of the replies.
         teacher (`Callable`): Makes the teacher.
         student (`str`): The encoder to start from.
         training (`StudentConfig`): All about the training.
@@ -63,6 +64,7 @@ class Way:
     drawn: Drawn
     rows: Rows
     output: Path
+    ledger: Path
     teacher: Callable[[], Teacher]
     student: str
     training: StudentConfig
@@ -94,6 +96,7 @@ class Way:
             gold_column=self.rows.gold_column,
             **self.rows.reading,
             calibration="none" if self.calibration == "none" else "batch",
+            prior=self.prior,
             seed=self.drawn.seed,
         )
 
@@ -108,8 +111,7 @@ class Way:
         """Teacher and task, with the caps that are left of the money."""
         from hf_llambert import LLMLabeler, load_prices
 
-        place, column = self.output / "ledger", self.drawn.text_column
-        labeler = LLMLabeler(self.task, self.teacher(), place, column, ask_apart=self.ask_apart)
+        labeler = LLMLabeler(self.task, self.teacher(), self.ledger, self.drawn.text_column, ask_apart=self.ask_apart)
         paid = prices_of({"llm": labeler}, None if self.prices is None else load_prices(self.prices))
         limits = limits_of({"llm": labeler}, self.rows.sample, self.caps.cost, self.caps.hours, paid)
         return labeler, limits, None if paid is None else paid["llm"]

@@ -27,6 +27,7 @@ from hf_llambert.tasks.spec import TaskSpec
 from hf_llambert.tasks.texts import TextColumn, column_names, why_unusable
 from hf_llambert.training.labeler import Labeler
 from hf_llambert.training.students import StudentLabeler
+from hf_llambert.whole import room_needed
 
 logger = get_logger(__name__)
 
@@ -142,7 +143,8 @@ def label_pool(
         _reopen(manifest, settings)
         with progress_bar("labeling", total, show_progress and rank == 0) as progress:
             progress(there)
-            share.compute(progress)
+            with room_needed(folder):
+                share.compute(progress)
     parts, alone = list(labeler.questions), None if process else rank
     return _concluded(manifest, settings, list(share.lost.values()), alone, agreement, parts)
 

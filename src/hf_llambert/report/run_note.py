@@ -15,7 +15,7 @@ from hf_llambert.whole import write_whole
 RUN_FILE = "run.json"
 STAGES = ("annotated", "student", "labels")
 _DECIDES = {
-    **dict.fromkeys(("max_cost", "max_hours", "prices", "conditions", "output"), "nothing"),
+    **dict.fromkeys(("max_cost", "max_hours", "prices", "conditions", "output", "ledger"), "nothing"),
     **dict.fromkeys(("student", "max_length", "gold", "further"), "student"),
     "num_pool": "labels",
 }

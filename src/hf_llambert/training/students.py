@@ -49,7 +49,9 @@ class StudentLabeler(Labeler):
 
     Args:
         student (`str` or `Path`): Directory or Hub id of a sequence classification model, or of a static or linear student
-            (see [`train_fast`]), which reads all of a text on the CPU and has none of the choices from `batch_tokens` on.
+            (see [`train_fast`]), which reads all of a text on the CPU and has none of the choices from `batch_tokens` on. Of
+            a model that was not trained here one label holds, or any do where its configuration says
+            `multi_label_classification`.
         text_column (`str` or `Sequence[str]`, defaults to `"text"`): Column of the texts. A student of several fields reads
             the columns that are called as they are in the task; others can be passed, in the same order.
         revision (`str`, *optional*): Revision of a Hub id.
@@ -69,7 +71,7 @@ class StudentLabeler(Labeler):
 
     Raises:
         FileNotFoundError: There is no such student.
-        ValueError: An argument does not make sense.
+        ValueError: An argument does not make sense, or the logits are not those of labels (regression).
     """
 
     def __init__(

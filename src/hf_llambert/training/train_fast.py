@@ -45,7 +45,7 @@ METRICS_FILE = "metrics.json"
 """Written last: a student's folder without it was trained and not measured yet."""
 BASELINE = "baseline"
 """Beside an encoder: the linear student of the same rows."""
-_KINDS = ("linear",)
+FAST_KINDS: tuple[FastKind, ...] = ("linear",)
 
 
 @dataclass(frozen=True)
@@ -100,8 +100,8 @@ def train_fast(
         FileExistsError: `output` holds the results of another run.
         ValueError: No such kind, no column, no usable row, fewer than two labels, or an argument that it cannot take.
     """
-    if kind not in _KINDS:
-        raise ValueError(f"kind must be one of {', '.join(_KINDS)}, got {kind!r}.")
+    if kind not in FAST_KINDS:
+        raise ValueError(f"kind must be one of {', '.join(FAST_KINDS)}, got {kind!r}.")
     text_column, output = task.columns(text_column), Path(output)
     sources = {"silver": silver, "gold": gold}
     rows = {name: labelled_rows(d, task, text_column, name) for name, d in sources.items() if d is not None}
@@ -112,28 +112,59 @@ def train_fast(
     check_variety(rows, task)
     if args.loss == "elr":
         raise ValueError(f"loss='elr' looks at epochs, and a {kind} student has none. Leave loss out.")
-    config = {
-        "task": task.to_dict(),
-        "student": kind,
-        **{name: content_hash(rows[name]) if name in rows else None for name in sources},
-        "eval_data": None if eval_data is None else content_hash(eval_data),
-        "text_column": text_column,
-        "arguments": decisive(args, {head.question.kind for head in heads}),
-    }
-    noted = stage_results(output, config, TRAINED)
-    done = noted is not None and (output / METRICS_FILE).is_file()
+    config = _config(task, kind, args, rows, eval_data, text_column)
+    done = _noted(output, config)
     wait_for_everyone()  # all have looked before one writes
-    if noted is not None and done:
-        return noted
-    if process_state().is_main_process:
-        if noted is None:
-            _fit(task, kind, output, args, config, heads, rows, text_column, selection)
-        _measure(task, output, config, eval_data, text_column, eval_name)
+    if done is None and process_state().is_main_process:
+        _make(task, kind, output, args, config, heads, rows, eval_data, text_column, selection, eval_name)
     wait_for_everyone()
-    noted = stage_results(output, config, TRAINED)
-    if noted is None:
+    if (noted := done or _noted(output, config)) is None:
         raise RuntimeError(f"The main process did not write '{output}'. Its error is above.")
     return noted
+
+
+def _config(
+    task: TaskSpec,
+    kind: str,
+    args: StudentConfig,
+    rows: Mapping[str, Dataset],
+    eval_data: Dataset | None,
+    text_column: TextColumn,
+) -> dict:
+    """What decides the student."""
+    return {
+        "task": task.to_dict(),
+        "student": kind,
+        **{name: content_hash(rows[name]) if name in rows else None for name in ("silver", "gold")},
+        "eval_data": None if eval_data is None else content_hash(eval_data),
+        "text_column": text_column,
+        "arguments": decisive(args, {part.question.kind for part in task.parts.values()}),
+    }
+
+
+def _noted(output: Path, config: Mapping[str, object]) -> dict | None:
+    """The results of a student that is trained and measured."""
+    noted = stage_results(output, config, TRAINED)
+    return noted if (output / METRICS_FILE).is_file() else None
+
+
+def _make(
+    task: TaskSpec,
+    kind: str,
+    output: Path,
+    args: StudentConfig,
+    config: Mapping[str, object],
+    heads: tuple[Head, ...],
+    rows: Mapping[str, Dataset],
+    eval_data: Dataset | None,
+    text_column: TextColumn,
+    selection: Sequence[dict],
+    eval_name: str,
+) -> None:
+    """Fit and measure on one process; what was fitted already is only measured."""
+    if stage_results(output, config, TRAINED) is None:
+        _fit(task, kind, output, args, config, heads, rows, text_column, selection)
+    _measure(task, output, config, eval_data, text_column, eval_name)
 
 
 def _fit(
@@ -247,7 +278,11 @@ def words_baseline(
     """
     plain = copy.copy(args)
     plain.loss = "cross_entropy" if args.loss == "elr" else args.loss
-    given: dict = {**rows, "eval_data": eval_data, "text_column": text_column}
-    found = train_fast(task, "linear", folder / BASELINE, plain, **given)
+    output, heads = folder / BASELINE, heads_of(task, plain.scale_loss)
+    config = _config(task, "linear", plain, rows, eval_data, text_column)
+    found = _noted(output, config)
+    if found is None:  # here and now: other processes do not wait for this
+        _make(task, "linear", output, plain, config, heads, rows, eval_data, text_column, (), "held-out texts")
+        found = _noted(output, config) or {}
     fitted = {name: found["train"][name] for name in ("unit", "features", "seconds")}
-    return {**fitted, "eval": found["eval"], "difference": compare_rows(folder, folder / BASELINE)}
+    return {**fitted, "eval": found["eval"], "difference": compare_rows(folder, output)}
