@@ -41,6 +41,7 @@ from hf_llambert.pool.datatrove import StudentStep as StudentStep
 from hf_llambert.pool.datatrove import TeacherStep as TeacherStep
 from hf_llambert.pool.datatrove import keep_empty_texts as keep_empty_texts
 from hf_llambert.pool.distill import distill_student as distill_student
+from hf_llambert.pool.distilled import distilled_summary as distilled_summary
 from hf_llambert.pool.first_stage import ChosenBelow as ChosenBelow
 from hf_llambert.pool.first_stage import choose_below as choose_below
 from hf_llambert.pool.guarantee import calibrate_cascade as calibrate_cascade

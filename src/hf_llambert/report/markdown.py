@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from hf_llambert.headline import MAIN, RIGHT
+from hf_llambert.pool.distilled import distilled_summary
 from hf_llambert.pool.labelled import cascade_summary
 from hf_llambert.quality.report_parts import question_reports
 from hf_llambert.report.kinds import OF_KIND, OfKind, answer_words, is_measured, kind_of, more_figures, plain_summary
@@ -82,6 +83,8 @@ def report_markdown(
     lines += [] if report["cascade"] else [f"- {line}" for line in stages_said(report)]
     if report["cascade"]:
         lines += [f"- cascade: {line}" for line in cascade_summary(report["cascade"])]
+    if report.get("distilled"):
+        lines += [f"- distilled: {line}" for line in distilled_summary(report["distilled"])]
     if report.get("cost"):
         cost = report["cost"]
         parts = ", ".join(
