@@ -96,7 +96,9 @@ def test_disk_full_while_saving_keeps_the_replies(data, teacher, tmp_path, monke
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Dataset, "save_to_disk", full)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(
+        OSError, match="annotated' cannot be written: No space left on device. Make room, then run again"
+    ):
         run(data, teacher, tmp_path)
     assert not (tmp_path / "annotated").exists()
     monkeypatch.undo()

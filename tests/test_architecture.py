@@ -1,10 +1,13 @@
 """The page on the architecture names files and functions that exist, and every floor in the order of the imports."""
 
+import ast
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from hf_llambert.tasks.kinds import KINDS
 from test_package import ORDER, SOURCE
 
 ROOT = Path(__file__).parent.parent
@@ -73,3 +76,20 @@ def test_files_and_names_in_contributing_exist():
 def test_command_for_one_test_in_contributing_finds_it():
     file, word = re.search(r"pytest (tests/\w+\.py) -k (\w+)", (ROOT / "CONTRIBUTING.md").read_text()).groups()
     assert len(re.findall(rf"^def test_\w*{word}", (ROOT / file).read_text(), re.MULTILINE)) == 1
+
+
+def tables_of_kinds() -> Iterator[tuple[str, str, set[str]]]:
+    """The mappings from kinds of questions in the package: file, name and kinds."""
+    for path in sorted(SOURCE.rglob("*.py")):
+        for line in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(line, ast.Assign | ast.AnnAssign) and isinstance(line.value, ast.Dict):
+                keys = {key.value for key in line.value.keys if isinstance(key, ast.Constant)}
+                if len(keys & set(KINDS)) > 1:
+                    name = line.targets[0] if isinstance(line, ast.Assign) else line.target
+                    yield path.relative_to(ROOT).as_posix(), ast.unparse(name), keys
+
+
+@pytest.mark.parametrize(("file", "name", "kinds"), list(tables_of_kinds()))
+def test_every_table_of_kinds_has_all_of_them_and_contributing_names_its_file(file, name, kinds):
+    assert kinds == set(KINDS), f"{name} of {file}"
+    assert file in (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").split("**A new kind of question.**")[1]

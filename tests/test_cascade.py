@@ -493,6 +493,15 @@ def test_label_keeps_a_promise_or_says_that_it_cannot(command, tmp_path, capsys)
     assert "asked about 0 of 16 rows" in shown
 
 
+def test_pool_that_was_labelled_before_a_teacher_is_asked_is_the_same_pool(command, tmp_path, capsys):
+    plain = {name: value for name, value in command.items() if name not in ("--teacher", "--max_text_tokens")}
+    call(plain)
+    before = (tmp_path / "run" / "labels" / "part-00000-00000.parquet").stat().st_mtime_ns
+    call({**command, "--ask_teacher_below": 0.99, "--max_asked": 5})
+    assert "asked about 5 of 16 rows" in capsys.readouterr().out
+    assert (tmp_path / "run" / "labels" / "part-00000-00000.parquet").stat().st_mtime_ns == before
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -506,6 +515,10 @@ def test_label_keeps_a_promise_or_says_that_it_cannot(command, tmp_path, capsys)
             {"--ask_teacher_below": 0.7, "--max_text_tokns": 4},
             "No such option --max_text_tokns. Did you mean --max_text_tokens",
         ),
+        ({"--ask_teacher_below": 70}, "--ask_teacher_below takes confidences from 0 to 1, .* got '70'"),
+        ({"--ask_teacher_below": "nan"}, "takes confidences from 0 to 1"),
+        ({"--ask_teacher_below": "much"}, "takes confidences from 0 to 1"),
+        ({"--ask_teacher_below": "tone=0.7"}, "Task 'tiny' has no question 'tone'"),
         ({"--ask_teacher_below": 0.7, "--teacher": "mine.yaml"}, "belong to no teacher. Put them into mine.yaml"),
     ],
 )

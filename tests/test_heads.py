@@ -260,6 +260,8 @@ def test_thresholds_are_those_of_the_best_f1_and_lie_between_probabilities():
     assert 0.2 < found < 0.3
     assert best_thresholds(np.full((5, 1), 0.3), np.ones((5, 1), bool))[0] < 0.3  # all or none
     assert best_thresholds(np.full((5, 1), 0.3), np.zeros((5, 1), bool)) == [0.5]
+    with pytest.raises(ValueError, match=r"got none \(NaN\) in 1 of 2 rows"):
+        best_thresholds(np.array([[0.3, np.nan], [0.2, 0.1]]), np.ones((2, 2), bool))
 
 
 def test_thresholds_are_chosen_on_rows_that_are_not_learnt_from_or_left_at_one_half(student_dir, tmp_path):

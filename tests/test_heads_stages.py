@@ -1,6 +1,9 @@
 """What stands around a student of several questions: labelling, seeds, folds, curves, active learning, adapters, a resume."""
 
+import errno
 import json
+import math
+import os
 import pickle
 import shutil
 from pathlib import Path
@@ -9,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from datasets import Dataset
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from hf_llambert import (
@@ -23,11 +27,16 @@ from hf_llambert import (
     student_silver,
     train_seeds,
     train_student,
+    whole,
 )
+from hf_llambert.annotation.turns import one_at_a_time
 from hf_llambert.quality.curves import learning_curve
 from hf_llambert.tasks.parts import part_of
 from hf_llambert.training.active import parts_of
 from hf_llambert.training.compared import compare_students, read_seeds
+from hf_llambert.training.thresholds import best_thresholds
+from hf_llambert.training.trainer import StudentTrainer
+from hf_llambert.whole import room_needed
 from test_heads import MOOD, STARS, TASK, TOPICS, answered, arguments
 
 TEXTS = ["the actors were wonderful", None, "the music was awful " * 20, " ", "the film dull", "very good"]
@@ -307,3 +316,84 @@ def test_fleet_labels_every_question_of_a_document(several):
     assert step.stats["unusable"].total == 2
     schema = step.schema()
     assert {*COLUMNS, "student_topics_labels_name", "student_stars_label_name"} <= set(schema.names)
+
+
+@pytest.mark.parametrize("lost", [slice(1), slice(None)])
+def test_rows_without_numbers_choose_no_threshold_and_are_counted(lost, student_dir, tmp_path, monkeypatch, caplog):
+    task = TaskSpec("one", (), "{text}", questions=(TOPICS,))
+    data = answered().select(range(30)).select_columns(["text", "topics"]).rename_column("topics", "label")
+    kept = []
+
+    def predict(trainer, rows):
+        found = real(trainer, rows)
+        found.predictions[lost] = math.nan
+        kept.append((found.predictions.copy(), found.label_ids))
+        return found
+
+    real = StudentTrainer.predict
+    monkeypatch.setattr(StudentTrainer, "predict", predict)
+    args = arguments(tmp_path, num_train_epochs=1, threshold_share=0.2)
+    train_student(task, student_dir, tmp_path / "s", args, gold=data)
+    (logits, targets), n = kept[0], len(range(6)[lost])
+    assert f"no numbers (NaN) for {n} of 6 rows kept back" in caplog.text
+    noted = json.loads((tmp_path / "s" / "training.json").read_text())["questions"][0].get("thresholds")
+    p = torch.tensor(logits[n:]).double().sigmoid().numpy()
+    assert noted == (None if n == 6 else best_thresholds(p, targets[n:] > 0))
+
+
+def test_training_that_ends_without_numbers_saves_nothing_and_says_so(student_dir, tmp_path):
+    plain = answered().rename_column("mood", "label").filter(lambda row: row["label"] >= 0)
+    for task, data in ((TASK, answered()), (TaskSpec("one", ("bad", "good"), "{text}"), plain)):
+        args = arguments(tmp_path, learning_rate=math.inf, num_train_epochs=1)
+        with pytest.raises(RuntimeError, match=r"went astray: \d+ of \d+ tensors .* smaller learning_rate"):
+            train_student(task, student_dir, tmp_path / task.name, args, gold=data)
+        assert not (tmp_path / task.name).exists()
+
+
+def test_training_that_another_process_is_at_begins_no_second_time(student_dir, tmp_path):
+    args = arguments(tmp_path, num_train_epochs=1)
+    with (
+        one_at_a_time(tmp_path / "run" / "student"),
+        pytest.raises(BlockingIOError, match="'.*student' is being written by this very process"),
+    ):
+        train_student(TASK, student_dir, tmp_path / "run" / "student", args, gold=answered())
+    found = train_student(TASK, student_dir, tmp_path / "run" / "student", args, gold=answered())
+    with one_at_a_time(tmp_path / "run" / "student"):  # what is done is done
+        assert train_student(TASK, student_dir, tmp_path / "run" / "student", args, gold=answered()) == found
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["student"]
+
+
+@pytest.mark.parametrize("what", ["model.safetensors", "training.json", "metrics.json"])
+def test_full_disk_is_named_and_the_same_call_goes_on(what, student_dir, tmp_path, monkeypatch):
+    def full(path, *args, **kwargs):
+        if path.name.startswith((what, f".{what}")):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        real(path)
+
+    args = arguments(tmp_path, num_train_epochs=1)
+    real = whole.sync
+    with monkeypatch.context() as broken:
+        broken.setattr(whole, "sync", full)
+        with pytest.raises(
+            OSError, match=r"s.*' cannot be written: No space left on device. Make room, then run again"
+        ):
+            train_student(TASK, student_dir, tmp_path / "s", args, gold=answered(), eval_data=answered())
+    assert (tmp_path / "s").exists() == (what == "metrics.json")
+    found = train_student(TASK, student_dir, tmp_path / "s", args, gold=answered(), eval_data=answered())
+    assert set(found["eval"]) == {"mood", "topics", "stars"}
+    assert [path.name for path in tmp_path.iterdir() if path.name.endswith(".part")] == []
+
+
+def test_error_of_the_disk_that_safetensors_tells_is_one(tmp_path):
+    with (
+        pytest.raises(OSError, match="'x' cannot be written: No space left on device") as told,
+        room_needed(Path("x")),
+    ):
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+    assert told.value.errno == errno.ENOSPC
+    for other in (
+        SafetensorError("Error while serializing: I/O error: Permission denied (os error 13)"),
+        OSError("x"),
+    ):
+        with pytest.raises(type(other), match=str(other).split("(")[0]), room_needed(Path("x")):
+            raise other

@@ -46,6 +46,23 @@ def test_only_question_says_what_counts_as_right(tmp_path):
     assert any(line.startswith("within half a step of gold ") for line in _lines(plan))
 
 
+def test_plan_agrees_by_the_prior_as_annotating_does(labeler, tmp_path):
+    data = visits(60, 1)
+    prior = {
+        "topics": {"food": 0.02, "staff": 0.02, "price": 0.9},
+        "tone": {"good": 0.98, "bad": 0.01, "neither": 0.01},
+    }
+    given = {"gold_column": GOLD, "prior": prior}
+    found = make_plan(data, labeler, num_annotated=60, sample=60, **given)["questions"]
+    plain = make_plan(data, labeler, num_annotated=60, sample=60, gold_column=GOLD)["questions"]
+    annotated = annotate(data, labeler, tmp_path / "annotated", show_progress=False, **given)["questions"]
+    for name, figure in (("tone", "accuracy"), ("topics", "subset_accuracy")):
+        assert found[name]["agreement"]["value"] == pytest.approx(annotated[name]["quality"][figure])
+        assert found[name] != plain[name]
+    with pytest.raises(ValueError, match="between 0 and 1 for 'topics'"):
+        make_plan(data, labeler, num_annotated=60, prior={"topics": dict.fromkeys(TASK.questions[2].labels, 2)})
+
+
 def test_student_of_three_questions_is_measured(labeler, student_dir):
     student = StudentPlan(str(student_dir), 32, 0.5, 1, 4, "torch")
     plan = make_plan(visits(60, 1), labeler, num_annotated=50, sample=30, student=student, calibration="none")

@@ -309,3 +309,37 @@ def test_lead_in_of_choices_begins_its_branches_and_no_json():
     )
     assert task.messages("x")[0]["content"].endswith("[] if none")
     assert task.branches[""][0].messages("x")[0]["content"].endswith("Is it a?\nIt is")
+
+
+@pytest.mark.parametrize(
+    ("question", "answer", "words"),
+    [
+        (Choice("q", ("a", "b"), "?"), 1, "b"),
+        (Choices("q", ("a", "b"), "?"), [0, 1], "a, b"),
+        (Choices("q", ("a", "b"), "?"), [], "none of the labels"),
+        (Scale("q", ("1", "5"), "?"), np.float32(3.456), "3.46"),
+        (Scale("q", ("1", "5"), "?"), 5.0, "5"),
+        (Scale("q", ("0.001", "0.002"), "?"), 0.001264, "0.00126"),
+        (Scale("q", ("0", "100000"), "?"), 12345.6, "12345.6"),
+        (Scale("q", ("-1", "1"), "?"), -0.001, "0"),
+    ],
+)
+def test_answer_is_told_in_words(question, answer, words):
+    assert question.in_words(answer) == words
+
+
+@pytest.mark.parametrize(
+    ("question", "one", "other", "apart"),
+    [
+        (Choice("q", ("a", "b"), "?"), 0, 1, 1.0),
+        (Choice("q", ("a", "b"), "?"), 1, 1, 0.0),
+        (Choices("q", ("a", "b", "c"), "?"), [0, 1], [1, 2], 2 / 3),
+        (Choices("q", ("a", "b", "c"), "?"), [], [2], 1.0),
+        (Choices("q", ("a", "b", "c"), "?"), [], [], 0.0),
+        (Scale("q", ("1", "2", "5"), "?"), 2.0, 2.5, 0.0),
+        (Scale("q", ("1", "2", "5"), "?"), 2.0, 3.0, 1.0),
+    ],
+)
+def test_answers_lie_as_far_apart_as_their_kind_says(question, one, other, apart):
+    assert question.apart(one, other) == question.apart(other, one) == pytest.approx(apart)
+    assert (apart == 0) == question.right([one], [other])[0]

@@ -1,15 +1,20 @@
 import json
+import math
 import os
 import shutil
 import subprocess
 import sys
 import weakref
 
+import numpy as np
 import pytest
 import torch
 import transformers
+from datasets import Dataset
 from transformers import (
     AutoTokenizer,
+    BertConfig,
+    BertForSequenceClassification,
     ByT5Tokenizer,
     GPT2Config,
     GPT2ForSequenceClassification,
@@ -19,9 +24,10 @@ from transformers import (
     MPNetForSequenceClassification,
     RobertaConfig,
     RobertaForSequenceClassification,
+    pipeline,
 )
 
-from hf_llambert import StudentConfig, StudentLabeler, TaskSpec, train_student
+from hf_llambert import StudentConfig, StudentLabeler, TaskSpec, label_pool, load_data, train_student
 from hf_llambert.planning.student_speed import student_speed
 from hf_llambert.training.embeddings import embed_texts
 from hf_llambert.training.inputs import Reading
@@ -298,3 +304,45 @@ def test_a_student_with_a_slow_tokenizer_labels_long_texts(how, tmp_path):
         tokens = AutoTokenizer.from_pretrained(tmp_path)("a" * 100).input_ids
         assert encoded.of_text == [0, 0, 0, 0, 1]
         assert encoded.rows[0] == [*tokens[:39], 1]
+
+
+def from_elsewhere(student_dir, folder, n: int, problem_type: str | None) -> str:
+    """A model with a tokenizer and no note of ours."""
+    tokenizer = AutoTokenizer.from_pretrained(student_dir)
+    torch.manual_seed(0)
+    names = {i: f"topic {i}" for i in range(n)}
+    config = BertConfig(
+        vocab_size=len(tokenizer), **SMALL, id2label=names, problem_type=problem_type, initializer_range=0.5
+    )
+    BertForSequenceClassification(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.mark.parametrize("n", [1, 4])
+def test_model_of_several_labels_from_elsewhere_says_those_that_a_pipeline_gives_more_than_half(
+    n, student_dir, tmp_path
+):
+    model = from_elsewhere(student_dir, tmp_path / "s", n, "multi_label_classification")
+    texts = [*TEXTS[1:], "good", "the actors were wonderful", "a terrible film, not worth the ticket", "1 2 10 12"]
+    found = pipeline("text-classification", model=model, device="cpu", top_k=None)(texts)
+    holds = [sorted(int(one["label"][-1]) for one in text if one["score"] > 0.5) for text in found]
+    label_pool(Dataset.from_dict({"text": texts}), StudentLabeler(model), tmp_path / "run/labels", show_progress=False)
+    out = load_data(tmp_path / "run/labels")
+    assert out["student_labels"][:] == holds
+    assert n == 1 or len(set(map(tuple, holds))) > 1
+    scores = [[1 / (1 + math.exp(-x)) for x in row] for row in out["student_scores"]]
+    expected = [[one["score"] for one in sorted(text, key=lambda one: one["label"])] for text in found]
+    assert np.allclose(scores, expected, atol=1e-5)
+    with pytest.raises(ValueError, match="The student answers one question: choices of topic 0"):
+        StudentLabeler(model).check_task(TaskSpec("t", ("topic 0", "topic 1"), "{text}"))
+
+
+@pytest.mark.parametrize(("n", "problem_type"), [(1, "regression"), (1, None), (2, "regression")])
+def test_model_of_numbers_from_elsewhere_is_refused(n, problem_type, student_dir, tmp_path):
+    model = from_elsewhere(student_dir, tmp_path / "s", n, problem_type)
+    with pytest.raises(
+        ValueError, match=f"{n} logit.*problem_type {problem_type or 'not said'}.*Train a student from"
+    ):
+        StudentLabeler(model).label(["good"])
+    assert StudentLabeler(from_elsewhere(student_dir, tmp_path / "t", 2, None)).questions[""].kind == "choice"

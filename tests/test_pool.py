@@ -375,7 +375,7 @@ def test_a_full_disk_loses_only_the_shard_at_hand(pool, labeler, tmp_path, monke
         return whole(self)
 
     monkeypatch.setattr(share.ShardFile, "finish", full)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(OSError, match="labels' cannot be written: No space left on device. Make room, then run again"):
         label(pool, labeler, tmp_path / "labels")
     assert shard_names(tmp_path / "labels") == ["part-00000-00000.parquet"]
     assert not list((tmp_path / "labels").glob(".part-*"))

@@ -93,6 +93,11 @@ def test_cascade_of_three_questions_by_the_command(files, teacher_dir, student_d
     out = read_pool(run / "cascade")
     assert sum(status is not None for status in out["llm_tone_status"][:]) == 5
     assert {"cascade_tone_label", "cascade_quality_value", "cascade_topics_labels"} <= set(out.column_names)
+    each = ("--ask_teacher_below", "tone=0.99,quality=0", "--ask_teacher_below", "topics=0")
+    call(*label, *each, "--max_asked", 5, "--overwrite")
+    noted = json.loads((run / "cascade" / "stage.json").read_text())
+    assert noted["results"]["below"] == {"tone": 0.99, "quality": 0.0, "topics": 0.0}
+    assert [noted["results"]["questions"][name]["n_by_teacher"] for name in ("tone", "quality", "topics")] == [5, 0, 0]
     call("annotate", "--task", files / "task.yaml", "--teacher", teacher_dir, "--max_text_tokens", 24, "--output", run,
          "--data", files / "gold.jsonl", "--calibration", "batch", "--num_rows", 8)  # fmt: skip
     capsys.readouterr()

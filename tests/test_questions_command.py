@@ -7,6 +7,7 @@ import yaml
 from datasets import Dataset
 
 from hf_llambert import Choice, Choices, Scale, TaskSpec, load_data
+from hf_llambert.cli.cascade import below_of
 from hf_llambert.cli.gold import gold_column, gold_options, label_columns, prior_of, warn_of_look_alikes
 from hf_llambert.cli.lines import figure, quality_lines, unanswered
 
@@ -110,6 +111,23 @@ def test_believed_shares_say_their_question():
     ):
         with pytest.raises(ValueError, match=message):
             prior_of(given, TASK)
+
+
+def test_threshold_of_the_cascade_is_one_for_all_or_says_its_question():
+    every = {"mood": 0.7, "about": 0.5, "stars": 0.0}
+    assert below_of(["mood=0.7", "about=0.5", "stars=0"], TASK) == every
+    assert below_of(["mood=0.7,about=.5", "stars=0"], TASK) == every
+    assert below_of(["0.7"], TASK) == 0.7
+    assert below_of(["stars=0.7"], ONE) == below_of(["0.7"], ONE) == 0.7
+    for given, message in (
+        (["mood=0.7"], "no threshold of about, stars.*Give 0 to ask never"),
+        (["moood=0.7"], "no question 'moood'. Did you mean 'mood'"),
+        (["0.7", "mood=0.5"], "--ask_teacher_below 0.7,mood=0.5 says not of which one"),
+        (["0.7", "0.5"], "takes confidences from 0 to 1, .* got '0.7,0.5'"),
+        (["mood=7", "about=0", "stars=0"], "takes confidences from 0 to 1, .* got '7'"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            below_of(given, TASK)
 
 
 def test_names_are_read_from_files_as_they_are_written():

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from fakes import CountingTeacher
-from hf_llambert import Choice, LLMLabeler, RecordedTeacher, TaskSpec, annotate, select_silver
+from hf_llambert import Choice, LLMLabeler, RecordedTeacher, TaskSpec, annotate, make_plan, select_silver
 from hf_llambert.annotation.asked import calibrations_of
 from hf_llambert.annotation.calibration import uncalibrated
 from hf_llambert.cli.lines import annotated_line, answer_lines
@@ -35,6 +35,38 @@ def test_shares_that_cannot_be_are_refused_before_anybody_is_asked(data, tmp_pat
 def test_prior_that_no_calibration_would_use_is_refused(data, tmp_path):  # noqa: F811
     with pytest.raises(ValueError, match="A prior is for batch and contextual"):
         run(data, tmp_path, calibration="none", prior={"tone": {"good": 0.7, "bad": 0.3}})
+
+
+PRIOR = {"tone": {"good": 0.7, "bad": 0.3}}
+
+
+def test_prior_is_refused_where_no_teacher_gives_scores_before_anybody_is_asked(data, tmp_path):  # noqa: F811
+    one = labeler(tmp_path, mode="generate")
+    with pytest.raises(ValueError, match=r"mode='generate' it gives none: nothing would use .*--mode score"):
+        run(data, tmp_path, labelers=one, prior=PRIOR)
+    with pytest.raises(ValueError, match="it gives none: nothing would use"):
+        make_plan(data, one, num_annotated=10, prior=PRIOR)
+    assert one.teacher.asked() == []
+
+
+def test_prior_is_for_the_members_of_a_jury_that_give_scores(data, tmp_path):  # noqa: F811
+    task = dataclasses.replace(TASK, questions=(TONE,))
+    members = {name: labeler(tmp_path, task, mode=name) for name in ("score", "generate")}
+    results, _ = run(data, tmp_path, labelers=members, jury="majority", prior=PRIOR["tone"])
+    assert results["members"]["score"]["calibration"]["method"] == "batch"
+    assert results["members"]["generate"]["calibration"] is None
+
+
+@pytest.mark.parametrize("method", ["contextual", "fitted"])
+def test_calibration_without_scores_is_told_and_the_default_is_not(method, data, tmp_path, caplog):  # noqa: F811
+    task = dataclasses.replace(TASK, questions=(TONE,))
+    one = labeler(tmp_path, task, mode="generate")
+    fit = {"calibration": method, "gold_column": "tone", "calibration_rows": 10 * (method == "fitted")}
+    assert run(data, tmp_path, "a", one, **fit)[0]["calibration"] is None
+    assert f"calibration='{method}' is of scores, and with mode='generate' a teacher gives none" in caplog.text
+    caplog.clear()
+    run(data, tmp_path, "b", one)
+    assert not caplog.records
 
 
 def test_question_added_to_the_file_is_named_and_the_ledger_answers_the_others(data, tmp_path):  # noqa: F811

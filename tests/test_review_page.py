@@ -326,3 +326,18 @@ def test_another_site_and_what_the_page_does_not_need_are_refused(address):
         assert asked(address, path, "POST", Cookie=cookie, Origin=own)[0] == 403, path
     for path in ("/gradio_api/file=/etc/hostname", "/file=/etc/hostname", "/gradio_api/proxy=http://x", "/monitoring"):
         assert asked(address, path, Cookie=cookie)[0] == 403, path
+
+
+def test_answer_that_could_not_be_kept_is_told_and_given_again(run, address, browser, monkeypatch):
+    def full(*_):
+        raise OSError("the <b>disk</b> is full")
+
+    page = Page(browser, address)
+    page.press("1", "1 of 14, 0 skipped")
+    with monkeypatch.context() as broken:
+        broken.setattr("hf_llambert.review.session.os.fsync", full)
+        page.press("2", "1 of 14, 0 skipped")
+        page.until("#review-failed", lambda shown: "cannot be written: the <b>disk</b> is full" in shown)
+    page.press("1", "2 of 14, 0 skipped")
+    assert labels(run) == {0: 0, 1: 0}
+    assert not browser.find_elements("id", "review-failed")

@@ -89,6 +89,9 @@ def test_run_annotates_trains_labels_and_reports_a_line_each(whole):
     assert "agreement with gold" in lines[0]
     assert "16 labels" in lines[1]
     assert "on 10 held-out texts" in lines[1]
+    [worth] = [line for line in shown.splitlines() if line.startswith("    accuracy ")]
+    assert "by the encoder at " in worth
+    assert "by counting words at " in worth
     assert "40 texts" in lines[2]
     assert "those annotated and held out are among them" in lines[2]
     assert "16 annotated, 16 silver, 40 labelled" in shown
@@ -153,6 +156,21 @@ def test_without_a_terminal_it_is_refused_before_anybody_is_asked(words, main, h
     assert not (here / "r").exists()
 
 
+def test_another_run_with_the_ledger_of_the_first_asks_nothing_again(words, main, here):
+    main(*words, "--yes", "--ledger", "kept")
+    assert not (here / "r" / "ledger").exists()
+    assert len(Ledger(here / "kept")) == 16
+    assert "with --ledger kept nothing is asked again" in " ".join(
+        main(*words, "--yes", "--seed", 7, "--ledger", "kept", expect=1).split()
+    )
+    assert "was finished on" in main(*words, "--ledger", "kept")
+    priors = ["--prior", "positive=0.7", "--prior", "negative=0.3"]
+    shown = main(*words, "--output", "other", "--yes", "--ledger", "kept", *priors, plan=make_plan)
+    assert "(0 asked now)" in shown
+    assert len(stages(shown)) == 4
+    assert len(Ledger(here / "kept")) == 16
+
+
 def test_interrupted_in_each_stage_it_goes_on_and_does_nothing_twice(words, main, here, monkeypatch):
     given = {}
 
@@ -184,7 +202,7 @@ def test_other_arguments_are_another_plan(words, main, here):
         shown = main(*words, *more, "--yes", expect=1)
         assert f"'r' holds a run with other {'further arguments' if len(str(more[1])) > 1 else more[0]}" in shown
     assert "type the command as it was: hf-llambert run task.yaml --data" in shown
-    assert "hf-llambert annotate --ledger r/ledger asks nothing again" in " ".join(shown.split())
+    assert "with --ledger r/ledger nothing is asked again" in " ".join(shown.split())
     make_reviews(41).to_json("reviews.jsonl")
     assert "'r' holds a run with other --data (file)" in main(*words, "--yes", expect=1)
     assert len(Ledger(here / "r" / "ledger")) == asked
@@ -315,6 +333,10 @@ def test_rows_that_failed_are_not_asked_again_once_a_student_learnt_from_the_oth
         (
             ["--prior", "positive=0.7", "--prior", "negative=0.3", "--calibration", "none"],
             "A prior is for batch and contextual",
+        ),
+        (
+            ["--prior", "positive=0.7", "--prior", "negative=0.3", "--mode", "generate"],
+            "A prior is for the scores of a teacher",
         ),
         (["--prices", "nowhere.yaml"], "The price table 'nowhere.yaml' cannot be read"),
         (["stray"], "Unknown arguments ['stray']"),

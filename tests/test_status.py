@@ -13,9 +13,11 @@ import pytest
 import yaml
 
 from conftest import make_cloze
-from hf_llambert import LLMLabeler, TransformersTeacher, write_report
+from hf_llambert import LLMLabeler, Scale, TaskSpec, TransformersTeacher, write_report
+from hf_llambert.annotation.ledger import Ledger
 from hf_llambert.report.run_note import RUN_FILE, RunNote, written_at
 from hf_llambert.report.status import run_status
+from hf_llambert.teachers.base import Reply
 
 
 @pytest.fixture
@@ -236,3 +238,34 @@ def test_what_asks_now_is_said(tmp_path, teacher_dir):
     with one_at_a_time(tmp_path / "r" / "annotated"):
         assert f"process {os.getpid()} is at it" in state_of(tmp_path / "r", "annotate")["says"]
     assert "is at it" not in state_of(tmp_path / "r", "annotate")["says"]
+
+
+def test_shipped_task_is_named_where_json_wrote_its_numbers_as_text(run, shown, monkeypatch):
+    levels = {"1": ["poor"], "2": ["fair"], "3": ["good"]}
+    stars = Scale("stars", ("1", "2", "3"), "How many?", tuple(map(tuple, levels.values())))
+    task = TaskSpec("shipped", instruction="{text}", questions=(stars,))
+    monkeypatch.setattr("hf_llambert.report.status.builtin_tasks", lambda: ["shipped"])
+    monkeypatch.setattr("hf_llambert.report.status.load_task", lambda name: task)
+    shutil.rmtree(run / "student")
+    path = run / "annotated" / "stage.json"
+    note = json.loads(path.read_text())
+    for noted, named in ((task.to_dict(), "shipped"), ({**task.to_dict(), "instruction": "Of {text}"}, "TASK")):
+        note["config"]["task"] = noted
+        path.write_text(json.dumps(note))
+        assert json.loads(path.read_text())["config"]["task"]["questions"][0]["verbalizers"] == levels
+        assert f"next: hf-llambert train --task {named} " in shown(run, expect=3)
+
+
+def test_replies_are_no_rows_where_several_are_about_one_text(tmp_path, shown):
+    run = tmp_path / "r"
+    keys = {f"k{i}": Reply(scores=(0.0, -1.0)) for i in range(25)}
+    Ledger(run / "ledger").put(keys, {"teacher": "t"})
+    several = TaskSpec("s", (), "{text}", questions=(Scale("a", ("1", "2"), "?"), Scale("b", ("1", "2"), "?")))
+    for task, said in (
+        (several, "25 .* replies in the ledger, one or several about each text"),
+        (make_cloze(), "25 of 60 "),
+    ):
+        RunNote({"task": task.to_dict()}, {}, "hf-llambert run x", rows={"annotated": 60, "pool": 60}).write(run)
+        line = next(one for one in shown(run, expect=3).splitlines() if "annotate" in one)
+        assert re.search(said, line)
+        assert ("of 60" in line) == (task is not several)

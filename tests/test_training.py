@@ -287,7 +287,7 @@ def test_all_processes_have_looked_before_one_measures(trained, reviews, student
     measured, met = trained[0] / "metrics.json", []
     measured.unlink()
     monkeypatch.setattr("hf_llambert.training.train.wait_for_everyone", lambda: met.append(measured.exists()))
-    for expected in ([False, True], [True]):
+    for expected in ([False, False, False, True], [True]):
         met.clear()
         train_student(TASK, student_dir, trained[0], arguments(tmp_path), silver=reviews, eval_data=reviews)
         assert met == expected

@@ -5,11 +5,42 @@ from __future__ import annotations
 import errno
 import os
 import platform
+import re
 import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+
+class DiskFull(OSError):
+    """A file or folder that could not be written for want of room; nothing of it is there."""
+
+
+@contextmanager
+def room_needed(path: Path) -> Iterator[None]:
+    """
+    Say what could not be written, and what to do, where the disk is full in the block.
+
+    Raises:
+        DiskFull: The disk is full, or its quota used up; what safetensors says of it included.
+    """
+    from safetensors import SafetensorError  # an error of the disk is none of its own to it
+
+    try:
+        yield
+    except DiskFull:
+        raise
+    except (OSError, SafetensorError) as error:
+        said = re.search(r"os error (\d+)", str(error))
+        number = error.errno if isinstance(error, OSError) else int(said[1]) if said else None
+        if number not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        full = DiskFull(
+            f"'{path}' cannot be written: {os.strerror(number)}. Make room, then run again; what was finished is kept."
+        )
+        full.errno = number
+        raise full from error
 
 
 @contextmanager
@@ -21,10 +52,11 @@ def whole_file(path: Path) -> Iterator[Path]:
     """
     part = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
     try:
-        yield part
-        sync(part)
-        part.replace(path)
-        sync(path.parent)
+        with room_needed(path):
+            yield part
+            sync(part)
+            part.replace(path)
+            sync(path.parent)
     finally:
         part.unlink(missing_ok=True)
 
@@ -62,7 +94,7 @@ def whole_folder(folder: str | Path) -> Iterator[Path]:
     folder = Path(folder)
     if folder.exists():
         raise FileExistsError(f"'{folder}' exists already. Choose another output, or remove it.")
-    with scratch_folder(folder) as part:
+    with room_needed(folder), scratch_folder(folder) as part:
         yield part
         for path in (*part.rglob("*"), part):
             sync(path)

@@ -12,11 +12,12 @@ from typing import Literal, get_args
 from datasets import Dataset
 
 from hf_llambert.annotation.assembling import WINDOW, Assembling, member_columns
-from hf_llambert.annotation.calibration import Calibration, check_prior, uncalibrated
+from hf_llambert.annotation.calibration import Calibration, uncalibrated
 from hf_llambert.annotation.fields import check_fields
 from hf_llambert.annotation.jury import JuryMethod
 from hf_llambert.annotation.labelers import LLMLabeler
 from hf_llambert.annotation.limits import Limits, Spending, check_caps
+from hf_llambert.annotation.priors import Prior, prior_shares, warn_of_unscored
 from hf_llambert.annotation.turns import asking_turn
 from hf_llambert.data import (
     STAGE_FILE,
@@ -34,7 +35,6 @@ from hf_llambert.gold import (
     Reading,
     gold_answers,
     gold_columns,
-    refuse_unknown_question,
     warn_about_answers,
 )
 from hf_llambert.notes import ANNOTATION
@@ -45,8 +45,6 @@ from hf_llambert.tasks.spec import TaskSpec
 from hf_llambert.tasks.texts import column_names, row_texts
 
 CalibrationMethod = Literal["none", "batch", "contextual", "fitted"]
-Prior = Mapping[str, float] | Mapping[str, Mapping[str, float]]
-"""Shares by label; of several questions by their names."""
 
 
 def annotate(
@@ -89,7 +87,7 @@ def annotate(
             They are left out of the measurement.
         prior (`Mapping[str, float]`, *optional*): Share of texts that each label is believed to have, for `batch` and
             `contextual`; of several questions by their names. Defaults to uniform. A question with several labels at a time has
-            no default: without a prior `batch` leaves its scores as they are.
+            no default: without a prior `batch` leaves its scores as they are. Refused where the teacher gives no scores.
         limits (`Limits`, *optional*): Caps on money and hours, all labelers together. Rows beyond them fail with that
             reason, and a rerun asks about them.
         show_progress (`bool`, defaults to `True`): Draw a progress bar.
@@ -124,7 +122,9 @@ def annotate(
             columns = gold_columns(data.column_names, first.task, gold_column)
             gold = gold_answers(data, first.task, gold_column, label_map, label_values)
         warn_about_answers(row_texts(data, first.text_column), gold, first.task, columns)
-    shares = prior_shares(first.task, prior, calibration)
+    modes = {one.teacher.mode for one in labelers.values()}
+    shares = prior_shares(first.task, prior, calibration, modes)
+    warn_of_unscored(calibration, modes)
     config = {
         "task": first.task.to_dict(),
         "teacher": first.teacher.identity() if alone else {"teacher": "jury", "method": jury},
@@ -213,38 +213,6 @@ def _done(output: Path, config: dict, labeler: LLMLabeler) -> dict | None:
             f"{error} With the ledger of this one (--ledger {labeler.ledger.folder}) what was asked in the same words is not "
             f"asked again."
         ) from error
-
-
-def prior_shares(task: TaskSpec, prior: Prior | None, calibration: str = "batch") -> dict[str, list[float]]:
-    """
-    A prior as shares in the order of the labels, by the names of the parts; arguments as in [`annotate`].
-
-    Raises:
-        ValueError: It is of no question, lacks a label, cannot be, or the calibration takes none.
-    """
-    if not prior:
-        return {}
-    if calibration not in ("batch", "contextual"):
-        raise ValueError(
-            f"A prior is for batch and contextual calibration, got calibration={calibration!r}. Leave one out."
-        )
-    by_part: dict = {"": prior} if "" in task.parts else dict(prior)
-    out = {}
-    for name, given in by_part.items():
-        if name not in task.parts:
-            refuse_unknown_question(name, task)
-        labels = task.parts[name].labels
-        if not isinstance(given, Mapping) or set(given) != set(labels):
-            raise ValueError(
-                f"Expected a prior with a share for each label of {list(labels)}, by name; got {given!r}. Of several questions "
-                f"they stand by the questions' names."
-            )
-        try:
-            out[name] = [float(given[label]) for label in labels]
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"Expected a prior of numbers, such as 0.2, got {given!r}.") from error
-        check_prior(task.parts[name].question, out[name])
-    return out
 
 
 def _noted(task: TaskSpec, calibrations: Mapping[str, Calibration]) -> dict:

@@ -12,6 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from hf_llambert.cli.annotate import annotate
+from hf_llambert.cli.distill import distill
 from hf_llambert.cli.gate import gate
 from hf_llambert.cli.init import init
 from hf_llambert.cli.label import label
@@ -68,8 +69,8 @@ app = typer.Typer(
 )
 
 _ANY = {"allow_extra_args": True, "ignore_unknown_options": True}  # the arguments of a class
-for _command in (init, run, plan, annotate, train, label, status, report, review, gate, push):
-    _settings = _ANY if _command in (run, plan, annotate, train, label) else {}
+for _command in (init, run, plan, annotate, train, label, distill, status, report, review, gate, push):
+    _settings = _ANY if _command in (run, plan, annotate, train, label, distill) else {}
     app.command(cls=Command, context_settings=_settings, help=_reflowed(_command.__doc__))(_command)
 app.add_typer(ledger_app, name="ledger")
 

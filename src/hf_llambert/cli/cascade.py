@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hf_llambert.cli.gold import gold_column, label_columns
+from hf_llambert.cli.gold import by_question, gold_column, label_columns
 from hf_llambert.cli.options import TEACHERS, reason_lines, say
 
 if TYPE_CHECKING:
@@ -20,9 +21,11 @@ if TYPE_CHECKING:
 _CALIBRATED_ON = 256  # rows
 
 AskBelow = Annotated[
-    float | None,
+    list[str] | None,
     typer.Option(
-        "--ask_teacher_below", help="Ask a teacher where the student's confidence is below this, such as 0.7."
+        "--ask_teacher_below",
+        help="Ask a teacher where the student's confidence is below this, such as 0.7. Of several questions one for all, or "
+        "QUESTION=0.7 for each; may be repeated.",
     ),
 ]
 GuaranteeTarget = Annotated[
@@ -60,7 +63,7 @@ class Asking:
 
     task: TaskSpec
     teacher: Teacher
-    below: float | None
+    below: float | dict[str, float] | None
     target: float | None
     gold: str | None
     max_asked: int | None
@@ -75,7 +78,7 @@ def plan_asking(
     output: Path,
     *,
     task: str | None,
-    below: float | None,
+    below: list[str] | None,
     target: float | None,
     gold: str | None,
     max_asked: int | None,
@@ -98,7 +101,7 @@ def plan_asking(
     from hf_llambert import load_task
     from hf_llambert.teachers.kinds import load_teacher, teacher_from_arguments
 
-    if below is None and target is None:
+    if not below and target is None:
         if teacher or gold or max_asked is not None or arguments:
             given = [*(["--teacher"] if teacher else []), *(["--gold"] if gold else []), *arguments]
             raise ValueError(
@@ -106,7 +109,7 @@ def plan_asking(
                 f"{' '.join(given or ['--max_asked'])}."
             )
         return None
-    if below is not None and target is not None:
+    if below and target is not None:
         raise ValueError("--guarantee finds the threshold that --ask_teacher_below gives. Pass one of them.")
     if (target is None) != (gold is None):
         raise ValueError(
@@ -126,12 +129,13 @@ def plan_asking(
     else:
         asked = teacher_from_arguments(backend, [*arguments, *(("--model", teacher) if teacher else ())], seed)
     spec, form = load_task(task), {"encoding": encoding, "delimiter": delimiter}
+    limits = below_of(below, spec) if below else None
     if gold is not None:
         _check_gold(gold, label_column, spec, reading_gold, form)
     return Asking(
         spec,
         asked,
-        below,
+        limits,
         target,
         gold,
         max_asked,
@@ -141,6 +145,34 @@ def plan_asking(
         ledger or output / "ledger",
         form,
     )
+
+
+def below_of(given: list[str], task: TaskSpec) -> float | dict[str, float]:
+    """
+    `--ask_teacher_below` as `cascade` takes it: a number, or one for each of several questions by name.
+
+    Raises:
+        ValueError: It is no confidence, or is not said of each question once.
+    """
+    from hf_llambert.pool.cascade import flat, thresholds
+
+    text = ",".join(given)
+    if "=" not in text:
+        return _confidence(text)
+    said = by_question(text, task, "ask_teacher_below")
+    return flat(thresholds({name: _confidence(one) for name, one in said.items()}, task))
+
+
+def _confidence(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not 0 <= number <= 1:
+        raise ValueError(
+            f"--ask_teacher_below takes confidences from 0 to 1, such as 0.7, or QUESTION=0.7; got {text!r}."
+        )
+    return number
 
 
 def _check_gold(gold: str, column: str | None, task: TaskSpec, reading: dict, form: dict) -> None:
@@ -179,7 +211,7 @@ def ask_teacher(asking: Asking, output: Path, student: StudentLabeler, overwrite
     from hf_llambert.processes import main_process_first, process_state
 
     labels = output / "labels"
-    below: float | dict[str, float] | None = asking.below
+    below = asking.below
     promises: dict[str, Guarantee] = {}
     state = process_state()
     columns = read_pool(labels, streaming=True).column_names or []
@@ -250,6 +282,7 @@ def _labeler(asking: Asking, output: Path, student: StudentLabeler) -> LLMLabele
     """The teacher as it annotated this run; else calibrated on what the student is least sure of."""
     from hf_llambert import LLMLabeler, TaskSpec, pool_calibration, saved_calibration
     from hf_llambert.data import STAGE_FILE, read_note
+    from hf_llambert.pool.cascade import thresholds
 
     labeler = LLMLabeler(asking.task, asking.teacher, asking.ledger, student.text_column)
     note, found = output / "annotated" / STAGE_FILE, None
@@ -261,7 +294,10 @@ def _labeler(asking: Asking, output: Path, student: StudentLabeler) -> LLMLabele
     if found is None and len(asking.task.parts) == 1:
         number = _CALIBRATED_ON if asking.max_asked is None else min(_CALIBRATED_ON, asking.max_asked)
         found = pool_calibration(
-            output / "labels", labeler, below=1.0 if asking.below is None else asking.below, number=number
+            output / "labels",
+            labeler,
+            below=1.0 if asking.below is None else thresholds(asking.below, asking.task)[""],
+            number=number,
         )
     elif found is None and asking.teacher.mode == "score":
         say(

@@ -40,7 +40,7 @@ def gold_options(
                 f"QUESTION:{shape}, such as {shlex.quote(f'{first}:{pair}')}."
             )
         grouped.setdefault(_known(name, task), []).append(rest)
-    values = _pairs(label_values, task, "label_values") if "=" in label_values else label_values
+    values = by_question(label_values, task, "label_values") if "=" in label_values else label_values
     return {
         "label_map": {name: parse_label_map(found, option) for name, found in grouped.items()},
         "label_values": values,
@@ -89,7 +89,7 @@ def column_pairs(given: str, task: TaskSpec) -> dict[str, str]:
         ValueError: A question is unknown, or it is not said which of several is meant.
     """
     if len(task.parts) > 1:
-        return _pairs(given, task, "label_column")
+        return by_question(given, task, "label_column")
     name = task.question.name
     return {name: given.removeprefix(f"{name}=")}
 
@@ -212,8 +212,13 @@ def load_sample(
     return draw_rows(data, num_rows, seed, source), reading
 
 
-def _pairs(given: str, task: TaskSpec, option: str) -> dict[str, str]:
-    """`a=x,b=y` as a mapping from questions; `"a=with, a comma"` in quotes is one."""
+def by_question(given: str, task: TaskSpec, option: str) -> dict[str, str]:
+    """
+    What an option says of each question: `a=x,b=y` as a mapping; `"a=with, a comma"` in quotes is one.
+
+    Raises:
+        ValueError: A question is unknown, or it is not said which of several is meant.
+    """
     try:
         (words,) = csv.reader([given], skipinitialspace=True, strict=True)
     except (csv.Error, ValueError) as error:

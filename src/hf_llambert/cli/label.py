@@ -139,6 +139,7 @@ def label(
     from hf_llambert import ShardUploads, StudentLabeler, fastest_backend, label_pool, load_task
 
     refuse_unknown_of_teacher(context, teacher_backend)
+    spec = load_task(task) if task else None
     asking = plan_asking(
         output,
         task=task,
@@ -151,7 +152,7 @@ def label(
         arguments=context.args,
         seed=seed,
         label_column=label_column,
-        reading_gold=gold_options(label_map, label_values, load_task(task) if task else None),
+        reading_gold=gold_options(label_map, label_values, spec),
         ledger=ledger,
         encoding=encoding,
         delimiter=delimiter,
@@ -173,12 +174,12 @@ def label(
     )
     pool: str | Dataset = data
     if num_rows is not None:
-        spec, given = (None, {}) if asking is None else (asking.task, asking.reading_pool)
+        of, given = (None, {}) if asking is None else (asking.task, asking.reading_pool)
         drawn = {**form, "text_column": labeler.text_column}
-        pool, reading = load_sample(data, split, num_rows, seed, spec, label_column, given, **drawn)
+        pool, reading = load_sample(data, split, num_rows, seed, of, label_column, given, **drawn)
         asking = None if asking is None else replace(asking, reading_pool=reading)
-    elif asking is not None:  # gold is used
-        form["label_columns"] = label_columns(label_column, asking.task)
+    elif spec is not None:  # gold may be used, now or by a later call that asks a teacher: it is one pool to both
+        form["label_columns"] = label_columns(label_column, spec)
     with ExitStack() as stack:
         uploads = stack.enter_context(ShardUploads(push_to_hub, public)) if push_to_hub else None
         results = label_pool(
@@ -188,7 +189,7 @@ def label(
             rows_per_shard,
             split=split,
             keep=keep or None,
-            task=load_task(task) if task else None,
+            task=spec,
             overwrite=overwrite,
             process=_process(process),
             on_shard=uploads,

@@ -6,12 +6,12 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from hf_llambert.cli.options import pairs, reason_lines
+from hf_llambert.headline import MAIN, NAMES
 
 if TYPE_CHECKING:
     from hf_llambert import TaskSpec
 
-_MAIN = {"choice": "accuracy", "choices": "micro_f1", "scale": "spearman"}
-_NAMES = {"accuracy": "accuracy", "micro_f1": "micro-F1", "macro_f1": "macro-F1", "spearman": "Spearman", "mae": "MAE"}
+_NAMES = {**NAMES, "macro_f1": "macro-F1", "mae": "MAE"}
 _RIGHT = {"choice": "accuracy", "choices": "share with all labels right", "scale": "share within half a step"}
 _BESIDE = {"choice": "macro_f1", "choices": "macro_f1", "scale": "mae"}
 
@@ -35,7 +35,7 @@ def figure(quality: Mapping, name: str) -> str:
 
 def main_figure(quality: Mapping, kind: str) -> str:
     """The figure that a kind of question is measured by, with its name."""
-    return f"{_NAMES[_MAIN[kind]]} {figure(quality, _MAIN[kind])}"
+    return f"{_NAMES[MAIN[kind]]} {figure(quality, MAIN[kind])}"
 
 
 def answer_lines(results: Mapping, task: TaskSpec, member: str = "") -> Iterator[str]:
@@ -83,7 +83,7 @@ def seed_lines(summary: Mapping, task: TaskSpec) -> Iterator[str]:
         if found is None:
             yield f"{begin}not measured, no held-out text has people's answers to it"
             continue
-        for each in (_MAIN[question.kind], _BESIDE[question.kind]):
+        for each in (MAIN[question.kind], _BESIDE[question.kind]):
             spread = found.get(each)
             if spread is None:
                 yield f"{begin}{_NAMES[each]} over {number} seeds: none, some of them has no value"

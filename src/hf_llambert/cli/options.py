@@ -77,6 +77,14 @@ Values = Annotated[
     ),
 ]
 
+Baseline = Annotated[
+    bool,
+    typer.Option(
+        "--baseline/--no_baseline",
+        help="Fit a linear student on the same labels too, to say what the encoder is worth beyond counting words (seconds).",
+    ),
+]
+
 Encoding = Annotated[str, typer.Option("--encoding", help="Encoding of CSV and JSON files, such as utf-16 or cp1252.")]
 
 Delimiter = Annotated[str, typer.Option("--delimiter", help="What stands between the fields of a CSV, such as ';'.")]
@@ -99,6 +107,11 @@ AskApart = Annotated[
     typer.Option(
         "--ask_apart", help="Where text comes back: ask each of several questions by itself, not all in one request."
     ),
+]
+
+Ledger = Annotated[
+    Path | None,
+    typer.Option("--ledger", help="Folder of the replies; several runs may share it. Default: OUTPUT/ledger."),
 ]
 
 Seed = Annotated[int, typer.Option("--seed", help="Seed of the sample and of the training.")]

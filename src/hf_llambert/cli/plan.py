@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hf_llambert.cli.gold import gold_column, gold_options, label_columns, warn_of_look_alikes
+from hf_llambert.cli.gold import gold_column, gold_options, label_columns, prior_of, warn_of_look_alikes
 from hf_llambert.cli.options import (
     AskApart,
     Backend,
@@ -20,6 +20,7 @@ from hf_llambert.cli.options import (
     LabelMap,
     Output,
     Prices,
+    Prior,
     Seed,
     Split,
     Task,
@@ -68,6 +69,7 @@ def plan(
     calibration: Annotated[
         str, typer.Option("--calibration", help="none or batch.", autocompletion=values("none", "batch"))
     ] = "batch",
+    prior: Prior = None,
     seed: Seed = 42,
     ledger: Annotated[
         Path | None,
@@ -112,6 +114,7 @@ def plan(
         gold_column=gold_column(label_column, dataset.column_names, spec),
         **gold_options(label_map, label_values, spec),
         calibration=calibration,  # type: ignore[arg-type]  # checked above
+        prior=prior_of(prior, spec),
         seed=seed,
     )
     if json_file is not None:

@@ -19,12 +19,14 @@ from hf_llambert.cli.nearest import no_such_option, option_names, own_options
 from hf_llambert.cli.options import (
     AskApart,
     Backend,
+    Baseline,
     Config,
     Data,
     Delimiter,
     Encoding,
     LabelColumn,
     LabelMap,
+    Ledger,
     MaxCost,
     MaxHours,
     Output,
@@ -105,6 +107,7 @@ def run(
         typer.Option("--calibration", help="none, batch or contextual.", autocompletion=values(*_CALIBRATIONS)),
     ] = "batch",
     prior: Prior = None,
+    ledger: Ledger = None,
     max_length: Annotated[int, typer.Option("--max_length", help="The student's longest input in tokens.")] = 256,
     max_cost: MaxCost = None,
     max_hours: MaxHours = None,
@@ -113,6 +116,7 @@ def run(
         Path | None,
         typer.Option("--conditions", help="YAML file of conditions that the run must meet (docs/gate.md)."),
     ] = None,
+    baseline: Baseline = True,
     seed: Seed = 42,
     encoding: Encoding = "utf-8",
     delimiter: Delimiter = ",",
@@ -189,7 +193,7 @@ def run(
     if calibration not in _CALIBRATIONS:
         raise ValueError(f"hf-llambert run knows --calibration {', '.join(_CALIBRATIONS)}; got {calibration!r}.")
     believed = prior_of(prior, spec)
-    from hf_llambert.annotation.annotate import prior_shares
+    from hf_llambert.annotation.priors import prior_shares
 
     prior_shares(spec, believed, calibration)
     if conditions is not None:  # what is wrong with it, or with the student's name, is said before anybody is asked
@@ -201,6 +205,7 @@ def run(
             drawn,
             read_rows(drawn, spec),
             output,
+            ledger or output / "ledger",
             lambda: named_teachers(teacher or [], backend, for_teacher, seed)[0][1],
             student,
             training,
@@ -212,6 +217,7 @@ def run(
             None if gold is None else read_gold(drawn, gold, {**form, "config": configs[1]}, spec),
             ask_apart,
             believed,
+            baseline,
         )
         with one_at_a_time(output / RUN_FILE):
             if agreed is not None:
@@ -233,8 +239,8 @@ def _refuse_other(there: RunNote | None, wanted: RunNote, output: Path) -> None:
         names = ", ".join("further arguments" if name == "further" else f"--{name}" for name in changed)
         raise FileExistsError(
             f"'{output}' holds a run with other {names.replace('--task', 'TASK')}. Choose another --output, or type the command "
-            f"as it was: {there.command or 'it is not kept, for a credential is in it'}. What was answered is kept: hf-llambert "
-            f"annotate --ledger {output / 'ledger'} asks nothing again in the same words."
+            f"as it was: {there.command or 'it is not kept, for a credential is in it'}. What was answered is kept: with "
+            f"--ledger {there.asked.get('ledger') or output / 'ledger'} nothing is asked again in the same words."
         )
 
 

@@ -45,6 +45,7 @@ class Way:
         drawn (`Drawn`): What the command line says about rows.
         rows (`Rows`): The rows.
         output (`Path`): Folder of the run.
+        ledger (`Path`): Folder of the replies.
         teacher (`Callable`): Makes the teacher.
         student (`str`): The encoder to start from.
         training (`StudentConfig`): All about the training.
@@ -56,6 +57,7 @@ class Way:
         gold (`Dataset`, *optional*): Texts with people's labels to train on.
         ask_apart (`bool`): Ask each of several questions by itself.
         prior (`dict`, *optional*): Believed shares of labels, as `annotate` takes them.
+        baseline (`bool`): Whether a linear student is fitted beside the encoder.
         report (`dict`): Content of `report.json`, once that stage is done.
     """
 
@@ -63,6 +65,7 @@ class Way:
     drawn: Drawn
     rows: Rows
     output: Path
+    ledger: Path
     teacher: Callable[[], Teacher]
     student: str
     training: StudentConfig
@@ -74,6 +77,7 @@ class Way:
     gold: Dataset | None
     ask_apart: bool
     prior: dict | None
+    baseline: bool
     report: dict = field(default_factory=dict)
 
     def plan(self) -> dict:
@@ -94,6 +98,7 @@ class Way:
             gold_column=self.rows.gold_column,
             **self.rows.reading,
             calibration="none" if self.calibration == "none" else "batch",
+            prior=self.prior,
             seed=self.drawn.seed,
         )
 
@@ -108,8 +113,7 @@ class Way:
         """Teacher and task, with the caps that are left of the money."""
         from hf_llambert import LLMLabeler, load_prices
 
-        place, column = self.output / "ledger", self.drawn.text_column
-        labeler = LLMLabeler(self.task, self.teacher(), place, column, ask_apart=self.ask_apart)
+        labeler = LLMLabeler(self.task, self.teacher(), self.ledger, self.drawn.text_column, ask_apart=self.ask_apart)
         paid = prices_of({"llm": labeler}, None if self.prices is None else load_prices(self.prices))
         limits = limits_of({"llm": labeler}, self.rows.sample, self.caps.cost, self.caps.hours, paid)
         return labeler, limits, None if paid is None else paid["llm"]
@@ -164,7 +168,7 @@ class Way:
         raise typer.Exit(1)
 
     def _train(self) -> str:
-        from hf_llambert import load_data, saved_calibration, select_silver, train_student
+        from hf_llambert import load_data, saved_calibration, select_silver, train_student, worth_lines
 
         sources: dict[str, Dataset] = {}
         column = self.drawn.text_column
@@ -185,13 +189,15 @@ class Way:
                 max_length=self.max_length,
                 selection=selection,
                 eval_name=self.rows.what or "held-out texts",
+                baseline=self.baseline,
             )
         shutil.rmtree(self.output / "checkpoints" / "run", ignore_errors=True)
         with suppress(OSError):  # where others are
             (self.output / "checkpoints").rmdir()
         line = f"{found['train']['n']:,} labels in {found['train']['seconds']:,.0f} s"
         if quality := found.get("eval"):
-            return f"{line}; {trained_line(quality, self.task)}"
+            beside = worth_lines(found, self.task, self.output)
+            return "\n".join([f"{line}; {trained_line(quality, self.task)}", *(f"    {one}" for one in beside)])
         return f"{line}; not measured: that takes --eval_data or --num_held_out"
 
     def _label(self) -> str:

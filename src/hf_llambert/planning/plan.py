@@ -14,6 +14,7 @@ from hf_llambert.annotation.asked import prefix
 from hf_llambert.annotation.calibration import calibration_of
 from hf_llambert.annotation.fields import check_fields
 from hf_llambert.annotation.labelers import LLMLabeler
+from hf_llambert.annotation.priors import Prior, prior_shares
 from hf_llambert.annotation.turns import asking_turn
 from hf_llambert.data import check_column, optional_gold
 from hf_llambert.gold import GoldColumns, LabelMap, Reading, gold_answers
@@ -69,6 +70,7 @@ def make_plan(
     label_map: LabelMap | None = None,
     label_values: Reading = "auto",
     calibration: Literal["none", "batch"] = "batch",
+    prior: Prior | None = None,
     max_counted: int = 50_000,
     seed: int = 42,
 ) -> dict:
@@ -92,6 +94,7 @@ def make_plan(
         label_map (`Mapping`, *optional*): What other labels of that column are in the task; see [`with_gold`].
         label_values (`str`, defaults to `"auto"`): What that column holds: `names`, `ids` or `ids_from_1`.
         calibration (`str`, defaults to `"batch"`): `none` or `batch`, for the agreement with gold.
+        prior (`Mapping[str, float]`, *optional*): Believed shares of the labels, as [`annotate`] takes them.
         max_counted (`int`, defaults to 50000): Most texts whose length is counted; of more a random part is.
         seed (`int`, defaults to 42): Seed of the rows.
 
@@ -103,8 +106,8 @@ def make_plan(
 
     Raises:
         BlockingIOError: Another process asks the same with the same ledger.
-        ValueError: A number or column does not fit the data, the table has no price of the teacher, or no text of the sample
-            was answered.
+        ValueError: A number, column or prior does not fit the data, the table has no price of the teacher, or no text of the
+            sample was answered.
     """
     check_fields(data, labeler.text_column, labeler.task, gold_column)
     check_column(data, labeler.text_column, "text_column")
@@ -121,6 +124,7 @@ def make_plan(
         raise ValueError(
             f"{prices.source}: a student is paid by the hour, not by the token. Give it per_hour or per_gpu_hour."  # type: ignore[union-attr]
         )
+    shares = prior_shares(labeler.task, prior, calibration, {labeler.teacher.mode})
     num_pool = len(data) if num_pool is None else num_pool
     notes: list[str] = []
 
@@ -144,7 +148,7 @@ def make_plan(
         notes.append("The teacher's answers do not say how many tokens they took, so there is no money by the token.")
     annotating = costs.of(Moments.of(lengths.of(annotated)), price)
     whole = costs.of(moments.times(num_pool / len(counted)), price)
-    found = _quality(labeler, asked, gold, calibration, notes)
+    found = _quality(labeler, asked, gold, calibration, shares, notes)
     coverage = found["coverage"]
     out: dict = {
         "task": labeler.task.name,
@@ -252,7 +256,12 @@ def _counted_share(count: int, of: int, all_counted: bool) -> Estimate | None:
 
 
 def _quality(
-    labeler: LLMLabeler, asked: Dataset, gold: Mapping[str, list] | None, calibration: str, notes: list[str]
+    labeler: LLMLabeler,
+    asked: Dataset,
+    gold: Mapping[str, list] | None,
+    calibration: str,
+    shares: Mapping[str, Sequence[float]],
+    notes: list[str],
 ) -> dict:
     """
     Share of the sample's rows with an answer, and share of right ones among those with gold; of several questions these of
@@ -276,7 +285,7 @@ def _quality(
     agreement = {}
     for name, one in parts.items():
         seen = {end: found[f"{prefix(name)}_{end}"] for end in (one.question.answer_column, "scores")}
-        answers = _calibrated(seen, one.question, calibration)
+        answers = _calibrated(seen, one.question, calibration, shares.get(name))
         agreement[name] = _agreement(answers, (gold or {}).get(name), one.question)
         if name in (gold or {}) and agreement[name] is None:
             notes.append(f"No row of the sample has both a label and gold{f' of {name}' if name else ''}.")
@@ -296,12 +305,12 @@ def _quality(
     return {"coverage": coverage, "agreement": None, "questions": questions}
 
 
-def _calibrated(seen: Mapping[str, list], question: Question, calibration: str) -> list:
+def _calibrated(seen: Mapping[str, list], question: Question, calibration: str, prior: Sequence[float] | None) -> list:
     """The answers to a question, those with scores as they are after calibration."""
     answers, scores = list(seen[question.answer_column]), seen["scores"]
     scored = [i for i, one in enumerate(scores) if one is not None]
     matrix = [scores[i] for i in scored]
-    found = calibration_of(calibration, question, matrix) if scored else None
+    found = calibration_of(calibration, question, matrix, prior=prior) if scored else None
     if found is not None:
         decided = question.decided(found.probabilities(matrix))[question.answer_column]
         for i, answer in zip(scored, decided, strict=True):

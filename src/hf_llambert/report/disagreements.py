@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from hf_llambert.report.kinds import OF_KIND, differ
 from hf_llambert.tasks.question import Question
 from hf_llambert.tasks.texts import shorten_fields
 
@@ -20,9 +19,12 @@ _PAIRS = {
 
 def _furthest(row: Mapping, question: Question) -> float:
     """How far the two answers to a row are apart that differ most; 0 where none do."""
-    apart = OF_KIND[question.kind].apart
-    found = [apart(row[a], row[b]) for a, b in _PAIRS.values() if differ(question, row[a], row[b])]
-    return max(found, default=0.0)
+    return max(_apart(question, row[a], row[b]) for a, b in _PAIRS.values())
+
+
+def _apart(question: Question, one: object, other: object) -> float:
+    """How far two answers are apart; 0 where one is missing."""
+    return question.apart(one, other) if question.is_answer(one) and question.is_answer(other) else 0.0
 
 
 def shown_rows(rows: list[dict], question: Question) -> list[dict]:
@@ -34,4 +36,4 @@ def shown_rows(rows: list[dict], question: Question) -> list[dict]:
 
 def count_disagreements(rows: list[dict], question: Question) -> dict[str, int]:
     """In how many rows each two of teacher, student and people give answers that differ."""
-    return {name: sum(differ(question, row[a], row[b]) for row in rows) for name, (a, b) in _PAIRS.items()}
+    return {name: sum(_apart(question, row[a], row[b]) > 0 for row in rows) for name, (a, b) in _PAIRS.items()}

@@ -34,8 +34,6 @@ class OfKind:
     What a report says of a kind of question.
 
     Args:
-        words (`Callable`): An answer in words.
-        apart (`Callable`): How far two answers are apart, where they are not the same: rows are shown the furthest first.
         summary (`Callable`): Of figures: the main one with its interval, and the second.
         said (`Callable`): What a student reaches, after "On 100 held-out texts".
         more (`tuple[str, ...]`): Figures on the line under the table of labels.
@@ -45,8 +43,6 @@ class OfKind:
         note (`Callable`): What must be known to read the figures, a sentence; or nothing.
     """
 
-    words: Callable[[Question, object], str]
-    apart: Callable[[object, object], float]
     summary: Callable[[Mapping], tuple[str, str]]
     said: Callable[[Mapping], str]
     more: tuple[str, ...]
@@ -63,7 +59,7 @@ def kind_of(task: TaskSpec) -> OfKind:
 
 def answer_words(question: Question, answer: object) -> str:
     """An answer in words, a dash where there is none."""
-    return OF_KIND[question.kind].words(question, answer) if question.is_answer(answer) else "–"
+    return question.in_words(answer) if question.is_answer(answer) else "–"
 
 
 def is_measured(figures: Mapping | None) -> bool:
@@ -93,13 +89,6 @@ def right_rows(question: Question, answers: Sequence, gold: Sequence) -> NDArray
     if known:
         out[known] = question.right([answers[k] for k in known], [gold[k] for k in known])
     return out
-
-
-def differ(question: Question, one: object, other: object) -> bool:
-    """Whether two answers are there and not the same; on a scale, more than half a step apart."""
-    if one == other or not (question.is_answer(one) and question.is_answer(other)):
-        return False
-    return not bool(question.right([one], [other])[0])
 
 
 def over_classes(quality: Mapping) -> str:
@@ -142,8 +131,6 @@ def _choice_said(found: Mapping) -> str:
 
 OF_KIND = {
     "choice": OfKind(
-        words=lambda question, answer: question.named(answer)[0],
-        apart=lambda one, other: float(one != other),
         summary=_choice_summary,
         said=_choice_said,
         more=("mcc", "ece"),
@@ -151,18 +138,14 @@ OF_KIND = {
         is_told=False,
     ),
     "choices": OfKind(
-        words=lambda question, answer: ", ".join(question.named(answer)) or "none of them",
-        apart=lambda one, other: float(len(set(one) ^ set(other))),  # type: ignore[call-overload]
         summary=_choices_summary,
         said=lambda found: f"it has micro-F1 {figure(found, 'micro_f1')} against people's labels",
         more=("subset_accuracy", "ece"),
         columns="`labels` is a list, null where there is no answer; `scores` are log-odds of each label",
-        shown="those that differ in most labels",
+        shown="those that share the fewest of their labels",
         note=lambda _: "Several labels may hold: an answer is right where all of them are, and no other.",
     ),
     "scale": OfKind(
-        words=lambda _, answer: f"{answer:.2f}".rstrip("0").rstrip("."),
-        apart=lambda one, other: abs(float(one) - float(other)),  # type: ignore[arg-type]
         summary=_scale_summary,
         said=lambda found: f"it orders them as people do with Spearman {figure(found, 'spearman')}",
         more=("mae", "rmse", "pearson", "spearman", "kappa", "accuracy", "within_half_step", "f1", "ece"),

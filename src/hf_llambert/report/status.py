@@ -124,8 +124,11 @@ def _annotate(run: Path, found: Mapping[str, dict], asked: RunNote | None) -> St
         of = asked.rows.get("annotated") if asked is not None else None
         if not replies["replies"]:
             return StageStatus("annotate", "none", of=of)
-        says = f"replies in the ledger{_at_it(run, 'annotated')}"
-        return StageStatus("annotate", "part", replies["replies"], of, replies["last"], says)
+        several = asked is not None and _asks_several(_task(found, asked))
+        says = (
+            f"replies in the ledger{', one or several about each text' if several else ''}{_at_it(run, 'annotated')}"
+        )
+        return StageStatus("annotate", "part", replies["replies"], None if several else of, replies["last"], says)
     results = found["annotate"]["results"]
     counts = []
     for name, of_one in results.get("questions", {"": results}).items():
@@ -243,6 +246,14 @@ def _next(run: Path, stages: Sequence[StageStatus], found: Mapping[str, dict], a
     }[stage.name]
 
 
+def _asks_several(task: Mapping) -> bool:
+    """Whether a teacher may be asked several requests about a text, so that replies are no rows."""
+    try:
+        return sum(map(len, TaskSpec.from_dict(task).branches.values())) > 1
+    except (ValueError, KeyError):
+        return False
+
+
 def _task(found: Mapping[str, dict], asked: RunNote | None) -> Mapping:
     """The task as the notes have it; empty where none does."""
     noted = [one["config"].get("task") for one in found.values()] + [asked.asked.get("task") if asked else None]
@@ -264,7 +275,10 @@ def _named_text(config: Mapping) -> str:
 def _task_name(task: Mapping) -> str:
     """A built-in task by its name; of another the file is not known here."""
     name = task.get("name")
-    return str(name) if name in builtin_tasks() and load_task(str(name)).to_dict() == task else "TASK"
+    with suppress(ValueError):  # no task of this version: then it is none of its own
+        if name in builtin_tasks() and load_task(str(name)) == TaskSpec.from_dict(task):
+            return str(name)
+    return "TASK"
 
 
 def _cost(run: Path, found: Mapping[str, dict], prices: Path | None, notes: list[str], stated: bool) -> dict:

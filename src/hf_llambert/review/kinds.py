@@ -1,4 +1,4 @@
-"""What people's answers to each kind of question are: which count, what most say, and how far two lie apart."""
+"""What people's answers to each kind of question are: which count, what most say, and how much they agree."""
 
 from __future__ import annotations
 
@@ -39,10 +39,6 @@ class Reviewed(ABC):
         return self.is_given(question, answer)
 
     @abstractmethod
-    def apart(self, question: Question, one: object, other: object) -> float:
-        """How far two answers lie apart; 0 where nobody would say that they differ."""
-
-    @abstractmethod
     def most(self, question: Question, answers: Sequence) -> object:
         """What most people say; the lack of an answer where they tie."""
 
@@ -66,17 +62,10 @@ class Reviewed(ABC):
     def classes(self, question: Question, answers: Sequence) -> list[list[int]]:
         """Answers as classes, one list or one for each label, in which label errors are looked for."""
 
-    def words(self, question: Question, answer: object) -> str:
-        """An answer in words."""
-        return ", ".join(question.named(answer)) or "none of the labels"
-
 
 class _Choice(Reviewed):
     def is_given(self, question: Question, answer: object) -> bool:
         return type(answer) is int and 0 <= answer < len(question.labels)
-
-    def apart(self, question: Question, one: object, other: object) -> float:
-        return float(one != other)
 
     def most(self, question: Question, answers: Sequence) -> object:
         (answer, n), *others = Counter(answers).most_common(2)
@@ -106,11 +95,6 @@ class _Choices(Reviewed):
             return False
         return answer == sorted(set(answer)) and set(answer) <= set(range(len(question.labels)))
 
-    def apart(self, question: Question, one: object, other: object) -> float:
-        """The share of the labels in either that are not in both (Jaccard's distance)."""
-        first, second = set(one), set(other)  # type: ignore[call-overload]
-        return len(first ^ second) / max(len(first | second), 1)
-
     def most(self, question: Question, answers: Sequence) -> object:
         """Each label that more than half give. Where half give one, nobody knows whether it holds, and they tie."""
         votes = Counter(label for answer in answers for label in answer)
@@ -119,7 +103,7 @@ class _Choices(Reviewed):
         return sorted(label for label, n in votes.items() if 2 * n > len(answers))
 
     def alpha(self, question: Question, units: Sequence[Sequence]) -> float | None:
-        return answers_alpha([[tuple(a) for a in unit] for unit in units], lambda a, b: self.apart(question, a, b))
+        return answers_alpha([[tuple(a) for a in unit] for unit in units], question.apart)
 
     def alphas(self, question: Question, units: Sequence[Sequence]) -> dict[str, float | None]:
         return {
@@ -146,10 +130,6 @@ class _Scale(Reviewed):
         number = float(answer) if type(answer) in (int, float) else math.nan  # type: ignore[arg-type]
         return bool(levels[0] - _ROUNDING <= number <= levels[-1] + _ROUNDING)
 
-    def apart(self, question: Question, one: object, other: object) -> float:
-        """The distance where it is more than half a step."""
-        return 0.0 if question.right([one], [other])[0] else abs(float(one) - float(other))  # type: ignore[arg-type]
-
     def most(self, question: Question, answers: Sequence) -> object:
         return float(median(answers))
 
@@ -162,9 +142,6 @@ class _Scale(Reviewed):
 
     def classes(self, question: Question, answers: Sequence) -> list[list[int]]:
         return [_scale(question).nearest(answers)]
-
-    def words(self, question: Question, answer: object) -> str:
-        return f"{answer:.3g}"
 
 
 def _scale(question: Question) -> Scale:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -10,7 +9,15 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from hf_llambert.review.page_guard import PageGuard
-from hf_llambert.review.page_parts import escaped, machines_said, shown_end, shown_fields, shown_head, template
+from hf_llambert.review.page_parts import (
+    escaped,
+    machines_said,
+    shown_end,
+    shown_failure,
+    shown_fields,
+    shown_head,
+    template,
+)
 from hf_llambert.review.questions_page import questions_page
 from hf_llambert.review.queue import REASONS
 from hf_llambert.review.session import ReviewSession
@@ -96,11 +103,12 @@ def review_page(session: ReviewSession, show_labels: bool = False) -> Blocks:
     if task.questions:
         return questions_page(session, show_labels)
 
-    def state() -> tuple:
-        shown, place = _shown(session, show_labels), session.open_row()
+    def state(failed: str = "") -> tuple:
+        (head, body), place = _shown(session, show_labels), session.open_row()
         skipped = any(answer.label == ABSTAIN for answer in session.answers.values())
         return (
-            *shown,
+            head + shown_failure(failed),
+            body,
             -1 if place is None else place,
             gr.update(visible=place is not None),
             gr.update(visible=place is not None),
@@ -118,8 +126,8 @@ def review_page(session: ReviewSession, show_labels: bool = False) -> Blocks:
                         act(place)
                         if session.open_row() is None and session.review.labels():
                             session.review.save_gold()
-                    except OSError as error:
-                        raise gr.Error(html.escape(str(error))) from error
+                    except (OSError, ValueError) as error:  # gradio shows none of its own errors outside its queue
+                        return state(str(error))
                 return state()
 
         return handler

@@ -5,7 +5,6 @@ from __future__ import annotations
 import html
 from importlib import resources
 
-from hf_llambert.review.kinds import reviewed
 from hf_llambert.review.queue import Queue, QueueRow
 from hf_llambert.review.session import ReviewSession
 from hf_llambert.review.summary import review_lines
@@ -34,6 +33,11 @@ def shown_head(session: ReviewSession, done: int, skipped: int) -> str:
     )
 
 
+def shown_failure(failed: str) -> str:
+    """What went wrong, in the head of a page; nothing where nothing did."""
+    return f'<p id="review-failed" role="alert">{escaped(failed)}</p>' if failed else ""
+
+
 def shown_end(session: ReviewSession) -> str:
     """What stands in place of a row when all are read."""
     lines = "".join(f"<li>{escaped(line)}</li>" for line in review_lines(session.review))
@@ -59,6 +63,6 @@ def machines_said(row: QueueRow, question: Question) -> str:
         ("student", row.student, row.student_confidence),
     ):
         if question.is_answer(answer):
-            words = reviewed(question).words(question, answer)
+            words = question.in_words(answer)
             said.append(f"{who} says {words}" + ("" if sure is None else f" ({sure:.0%} sure)"))
     return ", ".join(said) or "neither gave a label"

@@ -10,7 +10,7 @@ from itertools import count
 from typing import TYPE_CHECKING
 
 from hf_llambert.review.kinds import reviewed
-from hf_llambert.review.page_parts import escaped, machines_said, shown_end, shown_fields, shown_head
+from hf_llambert.review.page_parts import escaped, machines_said, shown_end, shown_failure, shown_fields, shown_head
 from hf_llambert.review.queue import REASONS
 from hf_llambert.review.session import ReviewSession
 from hf_llambert.tasks.question import Question
@@ -31,7 +31,7 @@ def questions_page(session: ReviewSession, show_labels: bool) -> Blocks:
         is_open = session.open_row() is not None
         head, body = _shown(session, show_labels, failure)
         return (
-            head + (f'<p id="review-failed" role="alert">{escaped(failed)}</p>' if failed else ""),
+            head + shown_failure(failed),
             body,
             session.step,
             gr.update(visible=is_open),

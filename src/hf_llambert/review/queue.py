@@ -295,10 +295,10 @@ def _doubtful(
 
 def _doubts(rows: Iterable[QueueRow], task: TaskSpec) -> dict[str, list[int]]:
     """Row numbers by reason, as one question sees it."""
-    question, kind = task.question, reviewed(task.question)
+    question = task.question
     labelled = [row for row in rows if question.is_answer(row.teacher)]
     both = [row for row in labelled if question.is_answer(row.student)]
-    apart = {row.row: kind.apart(question, row.teacher, row.student) for row in both}
+    apart = {row.row: question.apart(row.teacher, row.student) for row in both}
     disagree = [row for row in both if apart[row.row]]
     disagree.sort(
         key=lambda row: (

@@ -198,11 +198,11 @@ def _right(rows: Sequence[tuple[QueueRow, object]], who: str, question: Question
     if not known:
         return None
     kind = reviewed(question)
-    right = sum(not kind.apart(question, theirs, label) for theirs, label in known)
+    right = sum(not question.apart(theirs, label) for theirs, label in known)
     low, high = wilson_interval(right, len(known))
     return {"accuracy": right / len(known), "low": low, "high": high, "n": len(known), **kind.errors(known)}
 
 
 def _overruled(rows: Sequence[tuple[QueueRow, object]], who: str, question: Question) -> int:
     known = [(getattr(row, who), label) for row, label in rows if question.is_answer(getattr(row, who))]
-    return sum(bool(reviewed(question).apart(question, theirs, label)) for theirs, label in known)
+    return sum(bool(question.apart(theirs, label)) for theirs, label in known)

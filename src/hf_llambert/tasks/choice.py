@@ -50,6 +50,9 @@ class Choice(Question):
 
         return np.asarray(answers) == np.asarray(gold)
 
+    def apart(self, one: object, other: object) -> float:
+        return float(one != other)
+
     def named(self, answer: object) -> list[str]:
         return [self.labels[answer]]  # type: ignore[call-overload]
 

@@ -89,6 +89,11 @@ class Choices(Question):
 
         return np.array([set(one) == set(other) for one, other in zip(answers, gold, strict=True)], dtype=bool)
 
+    def apart(self, one: object, other: object) -> float:
+        """The share of the labels in either that are not in both (Jaccard's distance)."""
+        first, second = set(one), set(other)  # type: ignore[call-overload]
+        return len(first ^ second) / max(len(first | second), 1)
+
     def named(self, answer: object) -> list[str]:
         return [self.labels[i] for i in answer]  # type: ignore[attr-defined]
 

@@ -96,6 +96,10 @@ class Question(ABC):
     def named(self, answer: object) -> list[str]:
         """The names of the labels in an answer."""
 
+    def in_words(self, answer: object) -> str:
+        """An answer as people read it."""
+        return ", ".join(self.named(answer)) or "none of the labels"
+
     def answers(self, labels: Sequence[int]) -> list:
         """Answers as gold has them from the ids of single labels, -1 where there is none."""
         return list(labels)
@@ -159,6 +163,10 @@ class Question(ABC):
     @abstractmethod
     def right(self, answers: Sequence, gold: Sequence) -> NDArray[np.bool_]:
         """Whether each answer is what people said, both as gold has them and without missing ones."""
+
+    @abstractmethod
+    def apart(self, one: object, other: object) -> float:
+        """How far two answers lie apart, both as gold has them; 0 where nobody would say that they differ."""
 
     @abstractmethod
     def gold(

@@ -111,12 +111,21 @@ class Scale(Question):
         off = np.abs(np.asarray(answers, dtype=float) - np.asarray(gold, dtype=float))
         return off <= self.half_step + 1e-6 * np.ptp(self.levels)  # answers are float32
 
+    def apart(self, one: object, other: object) -> float:
+        """The distance where it is more than half a step."""
+        return 0.0 if self.right([one], [other])[0] else abs(float(one) - float(other))  # type: ignore[arg-type]
+
     def logit_names(self, part: str) -> list[list[str]]:
         """A logit for each level, or one for the number."""
         return [*super().logit_names(part), [part or self.name]]
 
     def named(self, answer: object) -> list[str]:
         return [self.labels[self.nearest([answer])[0]]]
+
+    def in_words(self, answer: object) -> str:
+        """The number, to a hundredth or finer where the levels are near each other."""
+        decimals = max(2, 1 - math.floor(math.log10(self.half_step)))
+        return f"{round(float(answer), decimals) + 0.0:.{decimals}f}".rstrip("0").rstrip(".")  # type: ignore[arg-type]
 
     def gold(
         self,

@@ -24,11 +24,12 @@ from transformers import (
 from transformers.utils import logging
 
 from hf_llambert.data import damaged_note, read_note
-from hf_llambert.notes import ANY, READING
+from hf_llambert.notes import ANY, ENCODER, READING
 from hf_llambert.tasks.choice import Choice
+from hf_llambert.tasks.choices import Choices
 from hf_llambert.tasks.logs import get_logger
 from hf_llambert.tasks.spec import TaskSpec
-from hf_llambert.training.heads import HEADS, Head, Levels, heads_of, label_names, noted_heads, problem_type
+from hf_llambert.training.heads import HEADS, Head, Labels, Levels, heads_of, label_names, noted_heads, problem_type
 from hf_llambert.training.inputs import TRAINING_FILE
 
 logger = get_logger(__name__)
@@ -41,8 +42,6 @@ SAFE: dict[str, Any] = {
 }
 """Arguments of every `from_pretrained` of a model."""
 
-ENCODER = "encoder"
-"""The kind of students that are transformers; others are noted beside them."""
 _INDEX, _ADAPTER = "model.safetensors.index.json", "adapter_config.json"
 
 
@@ -249,22 +248,24 @@ def noted_reading(student: str, revision: str | None) -> dict:
 
 def student_heads(student: str, revision: str | None) -> tuple[Head, ...]:
     """
-    Whose logits are which: what is noted beside a student, else one choice of the labels of its configuration.
+    Whose logits are which: what is noted beside a student; of one from elsewhere, what its configuration says.
 
     Raises:
         OSError: The note is damaged, or is not of these logits.
+        ValueError: It is from elsewhere, and its logits are not those of labels.
     """
     path, advice = _note_of(student, revision), "Restore it, or train the student again."
     if student_kind(student, revision) != ENCODER:
         return _heads_in(read_note(path, {"questions": HEADS}, advice), path, advice)  # type: ignore[arg-type]
-    labels = (load_config(student, revision).id2label or {}).items()
+    config = load_config(student, revision)
+    labels = (config.id2label or {}).items()
     names = tuple(name for _, name in sorted(labels, key=lambda item: int(item[0])))
     noted = {} if path is None else read_note(path, {"questions?": HEADS}, advice)
     if path is None or not noted.get("questions"):
-        kind = getattr(load_config(student, revision), "problem_type", None)
+        kind = getattr(config, "problem_type", None)
         if path is not None and kind not in (None, "single_label_classification"):
             raise damaged_note(path, f"it names no questions, and the model is for {kind}", advice)
-        return (Levels("", Choice("label", names)),)
+        return (_head_of(student, kind, names),)
     heads = _heads_in(noted, path, advice)
     if (logits := sum(head.size for head in heads)) != len(names):
         raise damaged_note(path, f"its questions have {logits} logits, the model {len(names)}", advice)
@@ -287,6 +288,19 @@ def student_kind(student: str, revision: str | None = None) -> str:
     """`encoder`, or what the note beside a student says: `static` or `linear`. Raises `OSError` where it is damaged."""
     path = _note_of(student, revision)
     return ENCODER if path is None else read_note(path, {"kind?": str}).get("kind", ENCODER)
+
+
+def _head_of(student: str, problem_type: str | None, names: tuple[str, ...]) -> Head:
+    """What a model from elsewhere answers, as a `pipeline` takes it: softmax over its labels, or sigmoids."""
+    if problem_type == "multi_label_classification":
+        return Labels("", Choices("label", names))
+    if problem_type == "regression" or len(names) < 2:
+        raise ValueError(
+            f"Expected a student with a logit for each of its labels, got '{student}': {len(names)} logit(s), problem_type "
+            f"{problem_type or 'not said'} in its configuration. Its numbers are of a scale that is not known here. Train a "
+            f"student from it (hf-llambert train --student), or pass one of labels."
+        )
+    return Levels("", Choice("label", names))
 
 
 def _note_of(student: str, revision: str | None) -> Path | None:

@@ -46,12 +46,6 @@ class StaticModel(FastModel):
     kind: ClassVar[str] = "static"
 
     def logits(self, texts: pa.Array) -> NDArray[np.float32]:
-        """
-        The logits of texts, (texts, logits). Those of a text do not depend on the others.
-
-        Args:
-            texts (`pa.Array`): Usable texts as Arrow strings; see [`why_unusable`].
-        """
         ids, starts = self.tokens.of(texts.to_pylist())
         counts = csr_matrix((np.ones(len(ids)), ids, starts), shape=(len(texts), len(self.table)))
         sums, lengths = counts @ self.table.astype(np.float64), np.diff(starts)[:, None]

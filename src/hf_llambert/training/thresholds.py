@@ -21,7 +21,15 @@ def best_thresholds(probabilities: NDArray[np.float64], holds: NDArray[np.bool_]
 
     Returns:
         `list[float]`: Probabilities, from 0.05 to 1; a label holds above them.
+
+    Raises:
+        ValueError: A probability is no number (NaN).
     """
+    if lost := int(np.isnan(probabilities).any(1).sum()):
+        raise ValueError(
+            f"Expected probabilities, got none (NaN) in {lost:,} of {len(probabilities):,} rows. Leave these rows out, or train "
+            f"the student with a smaller learning rate."
+        )
     return [_best(p, y) for p, y in zip(probabilities.T, holds.T, strict=True)]
 
 

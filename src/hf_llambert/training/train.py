@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import shutil
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-import torch
 from datasets import Dataset
 from peft import LoraConfig, PeftModel, get_peft_model
-from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 from transformers import (
     DataCollatorWithPadding,
     PreTrainedModel,
@@ -22,12 +20,14 @@ from transformers import (
     set_seed,
 )
 
+from hf_llambert.annotation.turns import one_at_a_time
 from hf_llambert.data import content_hash, note_stage, stage_results, whole_folder, write_whole
 from hf_llambert.models import content_id, free_models
 from hf_llambert.notes import TRAINED
 from hf_llambert.processes import process_state, wait_for_everyone
 from hf_llambert.tasks.spec import TaskSpec
 from hf_llambert.tasks.texts import TextColumn, row_texts
+from hf_llambert.training.ending import gathered, refuse_lost, tuned
 from hf_llambert.training.evaluation import CHOSEN_BY, evaluate_student, scalar_metrics
 from hf_llambert.training.figures import draw_mix, draw_training
 from hf_llambert.training.heads import Head, begin_at_priors, heads_of, is_plain
@@ -49,8 +49,10 @@ from hf_llambert.training.rows import (
 from hf_llambert.training.students import StudentLabeler
 from hf_llambert.training.train_fast import METRICS_FILE, words_baseline
 from hf_llambert.training.trainer import OF_KIND, StudentConfig, StudentTrainer
+from hf_llambert.whole import room_needed
 
-SILVER_FILE = "silver.parquet"
+SILVER_FILE, GOLD_FILE = "silver.parquet", "gold.parquet"
+"""Beside a student: what it learnt. Gold is not published."""
 ADAPTER_FOLDER = "adapter"
 
 
@@ -104,8 +106,10 @@ def train_student(
         [`ClassificationQuality`]) and `linear`, the baseline (see [`words_baseline`]); also written to `metrics.json`.
 
     Raises:
+        BlockingIOError: Another process writes `output`.
         FileExistsError: `output` holds the results of another run.
         ValueError: No column, no usable row, or fewer than two labels to learn.
+        RuntimeError: Training ended in weights that are no numbers; nothing was saved.
     """
     process_state()  # or each of several processes on CPUs would train alone
     text_column = task.columns(text_column)
@@ -128,36 +132,59 @@ def train_student(
         "processes": args.world_size,
     }
     output, asked = Path(output), Reading(max_length, head_share, task.fields)
+    if (done := _finished(output, config)) is not None:
+        return done
+    with one_at_a_time(output) if process_state().is_main_process else nullcontext():
+        wait_for_everyone()  # nobody begins before the main process has its turn
+        if (done := _finished(output, config)) is not None:  # by a process that has ended meanwhile
+            return done
+        noted = stage_results(output, config, TRAINED)
+        args, learnt = own_folder(args, config), rows
+        rows, dev = kept_back(rows, args.dev_share or for_thresholds(heads, rows, args), args.seed, text_column)
+        eval_rows = None if eval_data is None else labelled_rows(eval_data, task, text_column, "evaluation")
+        if noted is None:
+            if eval_rows is not None:
+                warn_of_shared_texts(rows, dev, eval_rows, text_column)
+            free_models()  # a teacher, or the student of another seed, fold or point of a curve
+            heads = tuple(head.fitted(all_answers(rows.values(), head.name, head.question)) for head in heads)
+            _train(
+                task,
+                student,
+                revision,
+                output,
+                args,
+                config,
+                asked,
+                heads,
+                rows,
+                dev,
+                eval_rows,
+                text_column,
+                selection,
+            )
+            free_models()  # model, gradients and optimizer make room for measuring
+        noted = stage_results(output, config, TRAINED)
+        if noted is None:
+            raise RuntimeError(f"The main process did not write '{output}'. Its error is above.")
+        if process_state().is_main_process:
+            labeler = StudentLabeler(output, text_column, device="cpu" if args.use_cpu else None)
+            linear = None
+            if baseline and eval_rows is not None:
+                linear = partial(
+                    words_baseline, task, output, args, eval_data=eval_rows, text_column=text_column, rows=learnt
+                )
+            with room_needed(output):
+                noted = _measure(output, config, noted, eval_rows, task, labeler, eval_name, linear)
+        wait_for_everyone()
+        return stage_results(output, config, TRAINED) or noted
+
+
+def _finished(output: Path, config: Mapping[str, object]) -> dict | None:
+    """What this very call noted when it was done. All have looked before one writes, or some would wait for ever."""
     noted = stage_results(output, config, TRAINED)
     done = noted is not None and (output / METRICS_FILE).is_file()
-    wait_for_everyone()  # all have looked before one writes: else some would be done, and be waited for, for ever
-    if noted is not None and done:
-        return noted
-    args, learnt = own_folder(args, config), rows
-    rows, dev = kept_back(rows, args.dev_share or for_thresholds(heads, rows, args), args.seed, text_column)
-    eval_rows = None if eval_data is None else labelled_rows(eval_data, task, text_column, "evaluation")
-    if noted is None:
-        if eval_rows is not None:
-            warn_of_shared_texts(rows, dev, eval_rows, text_column)
-        free_models()  # a teacher, or the student of another seed, fold or point of a curve
-        heads = tuple(head.fitted(all_answers(rows.values(), head.name, head.question)) for head in heads)
-        _train(
-            task, student, revision, output, args, config, asked, heads, rows, dev, eval_rows, text_column, selection
-        )
-        free_models()  # model, gradients and optimizer make room for measuring
-    noted = stage_results(output, config, TRAINED)
-    if noted is None:
-        raise RuntimeError(f"The main process did not write '{output}'. Its error is above.")
-    if process_state().is_main_process:
-        labeler = StudentLabeler(output, text_column, device="cpu" if args.use_cpu else None)
-        linear = None
-        if baseline and eval_rows is not None:
-            linear = partial(
-                words_baseline, task, output, args, eval_data=eval_rows, text_column=text_column, rows=learnt
-            )
-        noted = _measure(output, config, noted, eval_rows, task, labeler, eval_name, linear)
     wait_for_everyone()
-    return stage_results(output, config, TRAINED) or noted
+    return noted if done else None
 
 
 def _train(
@@ -182,7 +209,9 @@ def _train(
     reading = replace(asked, max_length=min(asked.max_length, longest_input(tokenizer, model)))
     trainer, encoded = _trainer(model, tokenizer, reading, heads, rows, dev, eval_rows, args, text_column)
     start = time.perf_counter()
-    trainer.train(resume_from_checkpoint=args.resume_from_checkpoint)
+    with room_needed(Path(str(args.output_dir))):
+        trainer.train(resume_from_checkpoint=args.resume_from_checkpoint)
+    refuse_lost(trainer.accelerator.unwrap_model(trainer.model))
     heads = tuned(trainer, encoded, heads, dev)
     name = Path(student).name if Path(student).is_dir() else student
     counts = {head.name: count_answers(rows.values(), head.name, head.question) for head in heads}
@@ -202,7 +231,7 @@ def _train(
             "history": trainer.state.log_history,
         }
     }
-    trained = trainer.accelerator.unwrap_model(trainer.model)
+    trained = trainer.accelerator.unwrap_model(trainer.accelerator.unwrap_model(trainer.model))
     if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
         weights = (
             trainer.accelerator.get_state_dict(trainer.deepspeed)
@@ -215,25 +244,18 @@ def _train(
     if trainer.is_world_process_zero():
         with whole_folder(output) as part:
             _save(trained, tokenizer, part, reading, name)
-            if "silver" in rows:
-                rows["silver"].to_parquet(str(part / SILVER_FILE))
+            for source, file in (("silver", SILVER_FILE), ("gold", GOLD_FILE)):
+                if source in rows:
+                    rows[source].to_parquet(str(part / file))
             training = {"task": task.to_dict(), "arguments": _plain(args, _kinds(heads))}
             save_reading(part, reading, training, () if is_plain(heads) else [head.note() for head in heads])
             note_stage(part, config, results)
         if args.save_strategy == "no" or args.dev_share:
             shutil.rmtree(str(args.output_dir), ignore_errors=True)
-            with contextlib.suppress(OSError):  # where others are at work, or were
+            with suppress(OSError):  # where others are at work, or were
                 Path(str(args.output_dir)).parent.rmdir()
     wait_for_everyone()
     trainer.accelerator.free_memory()
-
-
-def gathered(model: torch.nn.Module) -> dict:
-    """
-    All weights of a model that is split over the processes (FSDP), on the CPU of the main process; nothing on the others.
-    Every process must call this.
-    """
-    return get_model_state_dict(model, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
 
 
 def _measure(
@@ -316,20 +338,6 @@ def _trainer(
         callbacks=[args.mix_callback(*(len(rows.get(source, ())) for source in ("silver", "gold")))],
     )
     return trainer, encoded
-
-
-def tuned(
-    trainer: StudentTrainer,
-    encoded: Callable[[Dataset], Dataset],
-    heads: Sequence[Head],
-    dev: Mapping[str, Dataset],
-) -> tuple[Head, ...]:
-    """The heads with what is chosen after training, by the rows kept back: gold where there is gold, else silver."""
-    if not dev or is_plain(heads):
-        return tuple(heads)
-    found = trainer.predict(encoded(dev["gold" if "gold" in dev else "silver"]))
-    logits, targets = torch.tensor(found.predictions).float(), torch.tensor(found.label_ids)  # grouped by length, both
-    return tuple(head.tuned(head.of(logits), head.untargeted(head.of(targets))) for head in heads)
 
 
 def _adapted(model: PreTrainedModel, args: StudentConfig) -> PreTrainedModel:
