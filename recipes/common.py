@@ -265,6 +265,7 @@ def learn(
     *,
     eval_data: Dataset,
     keep: bool = False,
+    baseline: bool = False,
     **kwargs: object,
 ) -> NDArray[np.bool_]:
     """
@@ -274,10 +275,11 @@ def learn(
         folder (`Path`): Folder of the student. Without `keep` its weights are removed once it is measured.
         training (`StudentConfig`): All about the training, the seed included; see [`seeded`].
         eval_data (`Dataset`): The held-out texts with gold in `label`.
+        baseline (`bool`): Fit a linear student on the same rows too; see [`train_student`].
         kwargs: `silver`, `gold` and other arguments of [`train_student`].
     """
     reading = {"max_length": arguments.max_length, "head_share": arguments.head_share}
-    given = {"text_column": arguments.text_column, **reading, **kwargs}
+    given = {"text_column": arguments.text_column, "baseline": baseline, **reading, **kwargs}
     train_student(task, student, folder, training, eval_data=eval_data, **given)  # type: ignore[arg-type]
     if not keep and training.process_index == 0:
         (folder / "model.safetensors").unlink(missing_ok=True)

@@ -89,6 +89,9 @@ def test_run_annotates_trains_labels_and_reports_a_line_each(whole):
     assert "agreement with gold" in lines[0]
     assert "16 labels" in lines[1]
     assert "on 10 held-out texts" in lines[1]
+    [worth] = [line for line in shown.splitlines() if line.startswith("    accuracy ")]
+    assert "by the encoder at " in worth
+    assert "by counting words at " in worth
     assert "40 texts" in lines[2]
     assert "those annotated and held out are among them" in lines[2]
     assert "16 annotated, 16 silver, 40 labelled" in shown

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 from hf_llambert.data import check_column, draw_rows
 from hf_llambert.notes import read_stage
-from hf_llambert.pool.labelled import Labels, run_labels
+from hf_llambert.pool.distilled import DISTILLED_FILE, STUDENTS
+from hf_llambert.pool.labelled import Labels, run_labels, run_student
 from hf_llambert.pool.manifest import shard_files
 from hf_llambert.pool.shards import label_pool
 from hf_llambert.processes import process_state, wait_for_everyone
@@ -38,9 +39,6 @@ from hf_llambert.training.trainer import StudentConfig
 from hf_llambert.training.vectors import TokenVectors
 from hf_llambert.whole import whole_folder, write_whole
 
-STUDENTS = "students"
-"""Folder of a run with the students distilled from its encoder."""
-DISTILLED_FILE = "distilled.json"
 _FIRST = 2_500  # rows of the first point of a curve
 _FLAT = 0.005  # of accuracy: less than this from twice the rows is flat
 
@@ -136,6 +134,7 @@ def distill_student(
         "students": {one.kind: asdict(one) for one in found.values()},
         "curve": [asdict(one) for one in curve],
         "within": within,
+        "from": run_student(source.run),
         "chosen": source.chosen(list(found.values()), within),
     }
     if process_state().is_main_process:
