@@ -223,6 +223,7 @@ TRAINED: Shape = {
         ),
     },
 }
+_BY_STAGE: Shape = {ANY: COUNT}
 LABELLED: Shape = {
     "n_labelled": COUNT,
     "n_unusable": COUNT,
@@ -230,6 +231,9 @@ LABELLED: Shape = {
     "texts_per_second": (AMOUNT, None),
     "complete?": bool,
     "agreement?": Chosen(lambda value: {ANY: SHARE} if isinstance(value, Mapping) else SHARE),
+    "by_stage?": Chosen(
+        lambda value: {ANY: _BY_STAGE} if isinstance(value, Mapping) and is_of_several(value) else _BY_STAGE
+    ),
 }
 _MEASURED: Shape = {"value": SHARE, "low": SHARE, "high": SHARE}
 _BOUGHT: Shape = {
@@ -238,6 +242,10 @@ _BOUGHT: Shape = {
     "cascade": _MEASURED,
     "difference": dict.fromkeys(("value", "low", "high"), DIFFERENCE),
 }
+_GOLD_BOUGHT: Shape = (
+    {"all": (_BOUGHT, None), "asked": (_BOUGHT, None), "by_stage?": {ANY: {"n": COUNT, **_MEASURED}}},
+    None,
+)
 _BY_QUESTION: Shape = Chosen(lambda value: {ANY: SHARE} if isinstance(value, Mapping) else SHARE)
 CASCADED: Shape = {
     **dict.fromkeys(("n", "n_asked", "n_changed", "n_abstained", "n_failed"), COUNT),
@@ -247,14 +255,16 @@ CASCADED: Shape = {
         ANY: {
             **dict.fromkeys(("n_by_teacher", "n_changed", "n_abstained", "n_failed"), COUNT),
             "reasons": {ANY: COUNT},
-            "gold": ({"all": (_BOUGHT, None), "asked": (_BOUGHT, None)}, None),
+            "gold": _GOLD_BOUGHT,
+            "by_stage?": _BY_STAGE,
         }
     },
     "seconds?": AMOUNT,
     "input_tokens?": COUNT,
     "output_tokens?": COUNT,
     "reasons?": {ANY: COUNT},
-    "gold": ({"all": (_BOUGHT, None), "asked": (_BOUGHT, None)}, None),
+    "gold": _GOLD_BOUGHT,
+    "by_stage?": _BY_STAGE,
 }
 _GOLD_COLUMN: Shape = Chosen(lambda value: [str] if isinstance(value, list) else (str, None))
 CALIBRATIONS: Shape = Chosen(
@@ -279,6 +289,8 @@ TRAINING_CONFIG: Shape = {
     "eval_data?": (str, None),
     "arguments": {"seed": int},
 }
+ENCODER = "encoder"
+"""The kind of students that are transformers; others are noted beside them."""
 READING: Shape = {"max_length?": int, "head_share?": float, "fields?": [str]}
 """How a student reads; one that reads all of a text has no `max_length`."""
 TRAINING: Shape = {

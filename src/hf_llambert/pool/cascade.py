@@ -49,7 +49,8 @@ def cascade(
 
     `output/part-*.parquet` are the shards of `labels`, one for one, with all their columns, those of [`LLMLabeler`] (null
     where the teacher was not asked), `cascade_label` (the teacher's label where it gave one, else the student's) and
-    `cascade_source` (`student` or `teacher`). A shard is written whole or not at all.
+    `cascade_source` (`teacher` or `student`; of a [`StudentCascade`] `teacher` or which of the two answered). A shard is
+    written whole or not at all.
 
     Of several questions a text goes to the teacher when the student is unsure of **any**; it answers all, and where the student
     was sure enough of one its own answer to that stays (`cascade_NAME_label`, `cascade_NAME_source`, ...).
@@ -81,7 +82,8 @@ def cascade(
         `threshold`, which is `below` or, where `max_asked` cut it, the confidence of the surest row asked about;
         `seconds`, `input_tokens` and `output_tokens` of asking, a repeated text counted once; and with gold `gold`: for
         `all` rows with gold and those `asked`, `n`, accuracy of `student` and `cascade` and their `difference`, each with
-        its 95 % interval.
+        its 95 % interval. Of the labels of two students also `by_stage`: how many texts each stage answered, of several
+        questions with each; and with gold the share of its answers that is right, as `by_stage` in `gold`.
 
     Raises:
         BlockingIOError: Another process writes `output`, or asks the same with the same ledger.

@@ -16,7 +16,9 @@ from hf_llambert.annotation.labelers import LLMLabeler
 from hf_llambert.gold import GoldColumns, LabelMap, Reading, gold_answers, gold_columns
 from hf_llambert.intervals import paired_bootstrap, wilson_interval
 from hf_llambert.pool.cascade_shards import CascadeShard, groups, student_prefix
+from hf_llambert.pool.labelled import in_order
 from hf_llambert.pool.manifest import shard_files
+from hf_llambert.tasks.parts import answer_column
 from hf_llambert.tasks.question import Question
 from hf_llambert.tasks.spec import TaskSpec
 
@@ -58,7 +60,8 @@ def cascade_results(shards: Sequence[CascadeShard], labeler: LLMLabeler, gold: M
     }
     spent = {"seconds": seconds, "input_tokens": tokens[0], "output_tokens": tokens[1]}
     if list(found) == [""]:
-        return {**counts, **spent, "reasons": dict(found[""].reasons), "gold": found[""].bought()}
+        one = found[""]
+        return {**counts, **spent, "reasons": dict(one.reasons), "gold": one.bought(), **one.by_stage()}
     questions = {name: one.results() for name, one in found.items()}
     return {**counts, **spent, "reasons": {}, "gold": None, "questions": questions}
 
@@ -70,6 +73,9 @@ class _Counted:
         self.n = dict.fromkeys(("n_by_teacher", "n_changed", "n_abstained", "n_failed"), 0)
         self.reasons: Counter[str] = Counter()
         self.right: list[NDArray[np.bool_]] = []
+        self.stages: Counter[str | None] = Counter()
+        self.stage_of: list[NDArray[np.object_]] = []
+        """Which stage answered each row with gold."""
 
     def add(
         self, table: pa.Table, asked: NDArray[np.bool_], question: Question, part: str, gold: list | None
@@ -80,9 +86,10 @@ class _Counted:
         student = [question.missing if answer is None else answer for answer in student]
         status = np.array(table[f"{student_prefix(part, 'llm')}_status"].to_pylist(), dtype=object)
         changed = np.array([one != other for one, other in zip(student, decided, strict=True)], dtype=bool)
-        by_teacher = (
-            np.array(table[f"{student_prefix(part, 'cascade')}_source"].to_pylist(), dtype=object) == "teacher"
-        )
+        source = np.array(table[f"{student_prefix(part, 'cascade')}_source"].to_pylist(), dtype=object)
+        by_teacher = source == "teacher"
+        if answer_column(part, "source") in table.column_names:  # of two students
+            self.stages.update(source.tolist())
         abstained, failed = status == "abstained", status == "failed"
         for name, rows in zip(self.n, (by_teacher, changed, abstained, failed), strict=True):
             self.n[name] += int(rows.sum())
@@ -92,15 +99,27 @@ class _Counted:
             truth = [gold[k] for k in known]
             right = [question.right([of[k] for k in known], truth) for of in (student, decided)] if known else []
             self.right.append(np.stack([*right, asked[known]]) if known else np.zeros((3, 0), dtype=bool))
+            self.stage_of.append(source[known])
         return changed, abstained, failed
 
     def bought(self) -> dict | None:
         """What the teacher brought, by gold."""
-        return _bought(np.concatenate(self.right, axis=1).astype(bool)) if self.right else None
+        if not self.right:
+            return None
+        right = np.concatenate(self.right, axis=1).astype(bool)
+        found, stage_of = _bought(right), np.concatenate(self.stage_of)
+        if found is None or not self.stages:
+            return found
+        rows = {stage: right[1][stage_of == stage] for stage in self.by_stage()["by_stage"]}
+        return found | {"by_stage": {stage: {"n": len(of), **_accuracy(of)} for stage, of in rows.items() if len(of)}}
+
+    def by_stage(self) -> dict[str, dict[str, int]]:
+        """How many rows each stage answered, the fastest first; of one student nothing."""
+        return {"by_stage": in_order(self.stages)} if self.stages else {}
 
     def results(self) -> dict:
         """The figures of one of several questions."""
-        return {**self.n, "reasons": dict(self.reasons), "gold": self.bought()}
+        return {**self.n, "reasons": dict(self.reasons), "gold": self.bought(), **self.by_stage()}
 
 
 def pool_answers_of_people(

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from hf_llambert.annotation.labelers import LLMLabeler
 from hf_llambert.pool.sources import table_texts
+from hf_llambert.tasks.parts import answer_column
 from hf_llambert.tasks.question import Question
 from hf_llambert.tasks.texts import TextColumn, column_names
 from hf_llambert.whole import whole_file
@@ -125,6 +126,14 @@ def is_below(table: pa.Table, below: Below, question: Question, part: str) -> ND
     return there & (sure < np.float32(below[part]))
 
 
+def stages(table: pa.Table, part: str) -> NDArray[np.object_]:
+    """Which of two students answered a question, `None` where neither did; `student` where there was one."""
+    name = answer_column(part, "source")
+    if name not in table.column_names:
+        return np.full(table.num_rows, "student", dtype=object)
+    return np.array(table[name].to_pylist(), dtype=object)
+
+
 def _answers(table: pa.Table, begin: str, question: Question) -> list:
     return table[f"{begin}_{question.answer_column}"].to_pylist()
 
@@ -154,6 +163,6 @@ def _decided(
             nothing = question.no_answer()[end]
             filled = [nothing if value is None else value for value in mixed]
             own[f"{begin}_{end}"] = pa.array(filled, schema.field(f"{begin}_{end}").type)
-        source = np.where(by_teacher, "teacher", "student")
+        source = np.where(by_teacher, "teacher", stages(table, part))
         own[f"{begin}_source"] = pa.array(source.tolist(), pa.string())
     return pa.table([*table.columns, *(own[name] for name in schema.names[len(table.columns) :])], schema=schema)

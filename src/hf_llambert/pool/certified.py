@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,6 +48,7 @@ def certified_right(
     by_teacher: NDArray[np.bool_],
     target: float,
     confidence: float,
+    starts: Sequence[int] = _STARTS,
 ) -> Guarantee | str:
     """
     The guarantee of the least threshold that can be certified, or why none can.
@@ -57,12 +59,13 @@ def certified_right(
         by_teacher (`NDArray` of the same shape): Whether the teacher is or, where it gives no answer, the student.
         target (`float`): The accuracy to promise.
         confidence (`float`): Probability, over draws of rows, that the promise is kept.
+        starts (`Sequence[int]`, *optional*): Where walks down the grid begin, each with its share of the risk.
     """
     n = len(sure)
     right, asked = _on_grid(sure, by_student, by_teacher)
-    certified = _last_certified(binom.sf(right - 1, n, target), 1 - confidence)
+    certified = _last_certified(binom.sf(right - 1, n, target), 1 - confidence, starts)
     if certified is None:
-        return _why_not(right, asked, n, target, confidence)
+        return _why_not(right, asked, n, target, confidence, starts)
     i, risk = certified
     k = int(right[i])
     lower = float(beta.ppf(risk, k, n - k + 1))
@@ -79,11 +82,11 @@ def _on_grid(
     return by_teacher[asked] + by_student[-1] - by_student[asked], asked
 
 
-def _last_certified(p_values: NDArray[np.float64], risk: float) -> tuple[int, float] | None:
+def _last_certified(p_values: NDArray[np.float64], risk: float, starts: Sequence[int]) -> tuple[int, float] | None:
     """The last hypothesis of the grid that is rejected, and the chance of error that it was tested at."""
     found, left = None, 0.0
     for i, p in enumerate(p_values):
-        left += risk / len(_STARTS) if i in _STARTS else 0.0
+        left += risk / len(starts) if i in starts else 0.0
         if p <= left:
             found = (i, left)
         else:
@@ -91,10 +94,17 @@ def _last_certified(p_values: NDArray[np.float64], risk: float) -> tuple[int, fl
     return found
 
 
-def _why_not(right: NDArray[np.int64], asked: NDArray[np.int64], n: int, target: float, confidence: float) -> str:
-    risk = (1 - confidence) / len(_STARTS)
-    tried = [f"{right[i] / n:.1%} with {asked[i]:,} asked about (threshold {GRID[i]:.2g})" for i in _STARTS]
-    accuracy = max(int(right[i]) for i in _STARTS) / n
+def _why_not(
+    right: NDArray[np.int64],
+    asked: NDArray[np.int64],
+    n: int,
+    target: float,
+    confidence: float,
+    starts: Sequence[int],
+) -> str:
+    risk = (1 - confidence) / len(starts)
+    tried = [f"{right[i] / n:.1%} with {asked[i]:,} asked about (threshold {GRID[i]:.2g})" for i in starts]
+    accuracy = max(int(right[i]) for i in starts) / n
     rows = rows_needed(accuracy, target, risk)
     advice = (
         "Lower the target, or take a better teacher or student."

@@ -20,7 +20,7 @@ from hf_llambert.tasks.logs import get_logger
 from hf_llambert.tasks.question import Question
 from hf_llambert.tasks.questions import ABSTAIN
 from hf_llambert.tasks.texts import row_texts
-from hf_llambert.training.students import StudentLabeler
+from hf_llambert.training.labeler import Labeler
 
 logger = get_logger(__name__)
 
@@ -77,7 +77,7 @@ def guaranteed_threshold(
 
 def calibrate_cascade(
     gold_data: Dataset,
-    student_labeler: StudentLabeler,
+    student_labeler: Labeler,
     llm_labeler: LLMLabeler,
     target: float,
     confidence: float = 0.95,
@@ -103,7 +103,8 @@ def calibrate_cascade(
 
     Args:
         gold_data (`Dataset`): Texts with people's labels.
-        student_labeler (`StudentLabeler`): The student, computing as it does on the pool.
+        student_labeler (`StudentLabeler` or `StudentCascade`): The student, computing as it does on the pool. Of two the
+            promise is about both and the teacher together, provided that no gold chose the threshold between them.
         llm_labeler (`LLMLabeler`): The teacher, with the calibration that the cascade will use.
         target (`float`): Least accuracy.
         confidence (`float`, defaults to 0.95): Probability that the promise is kept.
@@ -176,7 +177,7 @@ _IN_STEPS = ("choice",)
 
 def calibrate_questions(
     gold_data: Dataset,
-    student_labeler: StudentLabeler,
+    student_labeler: Labeler,
     llm_labeler: LLMLabeler,
     target: float,
     confidence: float = 0.95,
@@ -196,7 +197,7 @@ def calibrate_questions(
 
     Args:
         gold_data (`Dataset`): Texts with people's answers, as [`calibrate_cascade`] needs them.
-        student_labeler (`StudentLabeler`): The student.
+        student_labeler (`StudentLabeler` or `StudentCascade`): The student.
         llm_labeler (`LLMLabeler`): The teacher, with the calibrations that the cascade will use.
         target (`float`): Least share of right answers, of each question.
         confidence (`float`, defaults to 0.95): Probability that all of the promise is kept.

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -14,9 +15,10 @@ from datasets import Dataset, Features, IterableDataset
 
 from hf_llambert.data import STAGE_FILE, read_files
 from hf_llambert.models import content_id, digest_file
-from hf_llambert.notes import read_note, read_stage
+from hf_llambert.notes import ENCODER, read_note, read_stage
 from hf_llambert.pool.manifest import NOTES, run_digest, shard_files
 from hf_llambert.reading import PLAIN, read_tables
+from hf_llambert.tasks.parts import answer_column
 
 _AGAIN = {"labels": "hf-llambert label", "compared": "hf-llambert report"}  # how they are made
 
@@ -142,6 +144,55 @@ def labels_identity(files: Sequence[Path]) -> str:
     return digest.hexdigest()[:32]
 
 
+def count_stages(files: Sequence[Path], questions: Iterable[str]) -> dict:
+    """
+    How many texts of a labelled pool each of two students answered, as `by_stage`: of several questions by name; empty where
+    one student labelled it.
+
+    Args:
+        files (`Sequence[Path]`): Its shards.
+        questions (`Iterable[str]`): Names of the questions; one alone has the empty name.
+    """
+    found = {}
+    for name in questions:
+        column = answer_column(name, "source")
+        if column not in pq.read_schema(files[0]).names:
+            return {}
+        counts: Counter[str | None] = Counter()
+        for path in files:
+            for one in pq.read_table(path, columns=[column])[column].value_counts().to_pylist():
+                counts[one["values"]] += one["counts"]
+        found[name] = in_order(counts)
+    return {"by_stage": found[""] if list(found) == [""] else found}
+
+
+def in_order(counts: Mapping[str | None, int]) -> dict[str, int]:
+    """Counts by stage, the fastest first, without those of no stage."""
+    order = sorted(filter(None, counts), key=lambda stage: (stage == "teacher", stage == ENCODER))
+    return {stage: counts[stage] for stage in order}
+
+
+def stage_sentences(by_stage: Mapping, gold: Mapping | None = None) -> list[str]:
+    """
+    What each stage answered, in sentences.
+
+    Args:
+        by_stage (`Mapping`): How many texts each answered.
+        gold (`Mapping`, *optional*): `by_stage` of the gold of a cascade: how many of its answers are right.
+    """
+    total = sum(by_stage.values())
+    lines = []
+    for stage, count in by_stage.items():
+        who = stage if stage in (ENCODER, "teacher") else f"{stage} student"
+        line = f"the {who} answered {count:,} of {total:,} texts ({count / max(total, 1):.1%})"
+        if right := (gold or {}).get(stage):
+            line += (
+                f"; {right['value']:.1%} right ({right['low']:.1%} to {right['high']:.1%}, {right['n']:,} gold rows)"
+            )
+        lines.append(line)
+    return lines
+
+
 def cascade_summary(results: Mapping) -> list[str]:
     """What [`cascade`] bought, in sentences."""
     n, asked = results["n"], results["n_asked"]
@@ -149,12 +200,17 @@ def cascade_summary(results: Mapping) -> list[str]:
     if results["gold"]:
         gained, *rest = _gained(results["gold"], "accuracy")
         lines = [f"{lines[0]}; {gained}", *rest]
+    if "by_stage" in results:
+        lines += stage_sentences(results["by_stage"], (results["gold"] or {}).get("by_stage"))
     for name, one in results.get("questions", {}).items():
         lines.append(f"{name}: the teacher decided {one['n_by_teacher']:,}, changed {one['n_changed']:,}")
         if one["gold"]:
             gained, *rest = _gained(one["gold"], "right")
             lines[-1] += f"; {gained}"
             lines += [f"{name}: {line}" for line in rest]
+        if "by_stage" in one:
+            told = stage_sentences(one["by_stage"], (one["gold"] or {}).get("by_stage"))
+            lines += [f"{name}: {line}" for line in told]
     below, threshold = results["below"], results["threshold"]
     if isinstance(below, Mapping):
         lines += [

@@ -15,7 +15,8 @@ from datasets import Dataset, Features, IterableDataset
 from hf_llambert.annotation.turns import one_at_a_time
 from hf_llambert.data import check_texts, claim_stage, note_stage, refuse_missing, stage_results, write_whole
 from hf_llambert.notes import LABELLED, empty_shape
-from hf_llambert.pool.manifest import NOTES, Manifest, run_digest
+from hf_llambert.pool.labelled import count_stages
+from hf_llambert.pool.manifest import NOTES, Manifest, run_digest, shard_files
 from hf_llambert.pool.share import Share
 from hf_llambert.pool.sources import Piece, pool_features, pool_pieces, table_texts
 from hf_llambert.processes import everyones, launched
@@ -24,6 +25,7 @@ from hf_llambert.reading import FileFormat
 from hf_llambert.tasks.logs import get_logger
 from hf_llambert.tasks.spec import TaskSpec
 from hf_llambert.tasks.texts import TextColumn, column_names, why_unusable
+from hf_llambert.training.labeler import Labeler
 from hf_llambert.training.students import StudentLabeler
 from hf_llambert.whole import room_needed
 
@@ -38,7 +40,7 @@ _RESULTS = (LABELLED, empty_shape)
 
 def label_pool(
     pool: Dataset | IterableDataset | str | Path,
-    labeler: StudentLabeler,
+    labeler: Labeler,
     output: str | Path,
     rows_per_shard: int = 10_000,
     show_progress: bool = True,
@@ -68,9 +70,9 @@ def label_pool(
     Args:
         pool: A dataset or a stream; or a file, a directory of files or a Hub id, which is read piece by piece: .parquet,
             .jsonl, .json, .csv or .arrow, compressed or not. See [`pool_pieces`].
-        labeler (`StudentLabeler`): The student. If it computes in less than float32, its labels are compared first, on the
-            pool's first 512 texts; where more than 0.5 % of them change, `dtype="auto"` becomes float32, and a stated one
-            is refused.
+        labeler (`StudentLabeler` or `StudentCascade`): The student. If it computes in less than float32, its labels are
+            compared first, on the pool's first 512 texts; where more than 0.5 % of them change, `dtype="auto"` becomes
+            float32, and a stated one is refused.
         output (`str` or `Path`): Where the shards go.
         rows_per_shard (`int`, defaults to 10,000): Rows in each shard but the last of a file.
         show_progress (`bool`, defaults to `True`): Draw a progress bar.
@@ -88,7 +90,8 @@ def label_pool(
 
     Returns:
         `dict`: `complete`, `n_labelled`, `n_unusable`, `seconds` of computing summed over processes, `texts_per_second`
-        of one and, below float32, `agreement`. Where other processes are not done, `complete` is `False`.
+        of one and, below float32, `agreement`; of two students `by_stage`, how many texts each answered. Where other
+        processes are not done, `complete` is `False`.
 
     Raises:
         BlockingIOError: Another process writes the same share of `output`.
@@ -114,7 +117,7 @@ def label_pool(
         raise ValueError("The pool has no rows.")
     folder = Path(output)
     compared = folder / NOTES / f"agreement-{run_digest(labeler.settings() | reading)}"
-    agreement = _agreement(labeler, pieces, compared, alone=process is not None)
+    agreement = _agreement(labeler.encoder, pieces, compared, alone=process is not None)
     settings = labeler.settings() | reading  # it may be float32 now
     run = run_digest(settings)
     labeler.warm_up()
@@ -142,10 +145,13 @@ def label_pool(
             progress(there)
             with room_needed(folder):
                 share.compute(progress)
-    return _concluded(manifest, settings, list(share.lost.values()), None if process else rank, agreement)
+    parts, alone = list(labeler.questions), None if process else rank
+    return _concluded(manifest, settings, list(share.lost.values()), alone, agreement, parts)
 
 
-def _concluded(manifest: Manifest, settings: dict, lost: list[str], rank: int | None, agreement: float | None) -> dict:
+def _concluded(
+    manifest: Manifest, settings: dict, lost: list[str], rank: int | None, agreement: float | None, parts: list[str]
+) -> dict:
     """The results once a share is done; with `rank`, once the shares of all launched processes are."""
     if rank is not None:
         lost = [reason for reasons in everyones(lost) for reason in reasons]
@@ -164,6 +170,7 @@ def _concluded(manifest: Manifest, settings: dict, lost: list[str], rank: int | 
         lower = {} if agreement is None or settings["dtype"] == "float32" else {"agreement": agreement}
         results = _verified(manifest) | lower
         manifest.clean()
+        results |= count_stages(shard_files(manifest.folder), parts)
         if results != stage_results(manifest.folder, settings, _RESULTS):  # else it stays noted when they were made
             note_stage(manifest.folder, settings, results)
     return results if rank is None else everyones(results)[0]

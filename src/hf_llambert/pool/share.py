@@ -14,8 +14,7 @@ from datasets import Features
 from hf_llambert.pool.manifest import Manifest, Shard, ShardFile, shard_name
 from hf_llambert.pool.sources import Piece, cast_table, table_strings, table_texts, unreadable
 from hf_llambert.tasks.texts import column_names
-from hf_llambert.training.loading import ENCODER
-from hf_llambert.training.students import Encoded, StudentLabeler
+from hf_llambert.training.labeler import Encoded, Labeler
 
 _WINDOW = 4096  # rows among which texts are sorted by length
 
@@ -46,7 +45,7 @@ class Share:
 
     def __init__(
         self,
-        labeler: StudentLabeler,
+        labeler: Labeler,
         features: Features,
         kept: Sequence[str],
         manifest: Manifest,
@@ -172,7 +171,7 @@ class Share:
             table = window.slice(0, None if stop is None else stop - at)
             chunk, start, at = at // size, at, at + table.num_rows
             if (p, chunk) not in self.manifest.shards:
-                texts = table_strings(table, self.labeler.text_column) if self.labeler.kind != ENCODER else None
+                texts = table_strings(table, self.labeler.text_column) if self.labeler.reads_strings else None
                 encoded = self.labeler.encode(table_texts(table, self.labeler.text_column) if texts is None else texts)
                 ends = at % size == 0 or at == stop
                 yield _Item(p, chunk, start, table, encoded, ends, last=at == piece.num_rows)

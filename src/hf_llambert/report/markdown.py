@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from hf_llambert.headline import MAIN, RIGHT
+from hf_llambert.pool.distilled import distilled_summary
 from hf_llambert.pool.labelled import cascade_summary
 from hf_llambert.quality.report_parts import question_reports
 from hf_llambert.report.kinds import OF_KIND, OfKind, answer_words, is_measured, kind_of, more_figures, plain_summary
-from hf_llambert.report.sentences import finding_sentences, question_sentences, worth_told
+from hf_llambert.report.sentences import finding_sentences, question_sentences, stages_said, worth_told
 from hf_llambert.review.summary import summary_lines
 from hf_llambert.tasks.spec import TaskSpec
 from hf_llambert.tasks.texts import FIELD, markdown_text, visible
@@ -77,11 +78,13 @@ def report_markdown(
     lines += ["", *(_teacher_lines(report, task) if teacher else [])]
     lines += _student_lines(report) if report["student"] else []
     if report["labels"]:
-        lines.append(
-            f"- labelled by the student: {report['n_labelled']:,} texts in {report['labels']['seconds']:.0f} s"
-        )
+        who = "students" if "by_stage" in report["labels"] else "student"
+        lines.append(f"- labelled by the {who}: {report['n_labelled']:,} texts in {report['labels']['seconds']:.0f} s")
+    lines += [] if report["cascade"] else [f"- {line}" for line in stages_said(report)]
     if report["cascade"]:
         lines += [f"- cascade: {line}" for line in cascade_summary(report["cascade"])]
+    if report.get("distilled"):
+        lines += [f"- distilled: {line}" for line in distilled_summary(report["distilled"])]
     if report.get("cost"):
         cost = report["cost"]
         parts = ", ".join(

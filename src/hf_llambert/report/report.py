@@ -21,6 +21,7 @@ from hf_llambert.gold import gold_answers
 from hf_llambert.misfits import ANY
 from hf_llambert.notes import TRAINING
 from hf_llambert.planning.prices import load_prices, run_cost
+from hf_llambert.pool.distilled import read_distilled
 from hf_llambert.pool.labelled import read_pool, run_labels
 from hf_llambert.pool.manifest import file_checksum, shard_files
 from hf_llambert.quality.gate import GATE_FILE, check_gate, load_gate
@@ -224,6 +225,8 @@ def _gathered(run: Path, against: str | Path | None) -> tuple[dict, dict[str, li
     report |= found
     if "questions" not in report:
         report["advice"] = advice(run, task)
+    report["distilled"], why = read_distilled(run)
+    left_out |= {"students": why} if why else {}
     report["left_out"] = left_out
     for why in left_out.values():
         logger.warning("%s", why)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from hf_llambert.pool.labelled import stage_sentences
 from hf_llambert.quality.report_parts import question_reports
 from hf_llambert.report.kinds import OF_KIND
 from hf_llambert.tasks.spec import TaskSpec
@@ -24,6 +25,21 @@ def question_sentences(report: Mapping) -> list[str]:
     """What was found about one of several questions, in the report as it sees it."""
     before, after = _question_sentences(report)
     return [*before, *after]
+
+
+def stages_said(report: Mapping) -> list[str]:
+    """What each of two students, and the teacher after them, answered of the pool, a sentence each."""
+    found = report["cascade"] or report["labels"] or {}
+    parts = {"": found}
+    if "questions" in found:
+        parts = found["questions"]
+    elif "questions" in report:
+        parts = {name: {"by_stage": counts} for name, counts in found.get("by_stage", {}).items()}
+    return [
+        f"{name}: {line}" if name else line
+        for name, one in parts.items()
+        for line in stage_sentences(one.get("by_stage", {}), (one.get("gold") or {}).get("by_stage"))
+    ]
 
 
 def worth_told(report: Mapping, advice: bool = True) -> list[str]:

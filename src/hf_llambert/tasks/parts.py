@@ -25,6 +25,7 @@ ENDS = (
     "reason",
     "truncated",
     "probabilities",
+    "source",
 )
 """What the names of columns about answers end in."""
 

@@ -18,14 +18,14 @@ from hf_llambert.tasks.spec import TaskSpec
 from hf_llambert.tasks.texts import row_texts
 from hf_llambert.training.compared import EVALUATION_FILE
 from hf_llambert.training.heads import Head, is_plain
+from hf_llambert.training.labeler import Labeler
 from hf_llambert.training.rows import answers_of, labelled_rows
-from hf_llambert.training.students import StudentLabeler
 
 CHOSEN_BY = "mean"
 """What the Trainer notes of an evaluation of several questions, or of another kind than `choice`; the best epoch has most."""
 
 
-def evaluate_student(labeler: StudentLabeler, data: Dataset, task: TaskSpec, folder: str | Path | None = None) -> dict:
+def evaluate_student(labeler: Labeler, data: Dataset, task: TaskSpec, folder: str | Path | None = None) -> dict:
     """
     Measure a student on texts with gold labels in a `label` column. See [`ClassificationQuality`].
 

@@ -24,7 +24,7 @@ from transformers import (
 from transformers.utils import logging
 
 from hf_llambert.data import damaged_note, read_note
-from hf_llambert.notes import ANY, READING
+from hf_llambert.notes import ANY, ENCODER, READING
 from hf_llambert.tasks.choice import Choice
 from hf_llambert.tasks.choices import Choices
 from hf_llambert.tasks.logs import get_logger
@@ -42,8 +42,6 @@ SAFE: dict[str, Any] = {
 }
 """Arguments of every `from_pretrained` of a model."""
 
-ENCODER = "encoder"
-"""The kind of students that are transformers; others are noted beside them."""
 _INDEX, _ADAPTER = "model.safetensors.index.json", "adapter_config.json"
 
 

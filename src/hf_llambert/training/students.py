@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 import threading
-import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import pyarrow as pa
 import torch
-from datasets import Dataset, Features, IterableDataset
-from numpy.typing import NDArray
 from torch import Tensor
 
-from hf_llambert import __version__
-from hf_llambert.data import refuse_missing, refuse_own_columns
 from hf_llambert.models import (
     choose_device,
     choose_dtype,
@@ -26,10 +20,8 @@ from hf_llambert.models import (
     limit_worker_threads,
     model_cache,
 )
-from hf_llambert.tasks.parts import answer_column
-from hf_llambert.tasks.question import Question
-from hf_llambert.tasks.spec import TaskSpec
-from hf_llambert.tasks.texts import FIELD, TextColumn, column_names, columns_of, row_texts, why_unusable
+from hf_llambert.notes import ENCODER
+from hf_llambert.tasks.texts import TextColumn, columns_of, why_unusable
 from hf_llambert.training.backends import (
     DTYPES,
     Backend,
@@ -38,32 +30,15 @@ from hf_llambert.training.backends import (
 from hf_llambert.training.columns import answer_columns, own_features
 from hf_llambert.training.fast import FastModel, in_threads, usable_strings
 from hf_llambert.training.heads import Head
+from hf_llambert.training.labeler import Encoded, Labeler
 from hf_llambert.training.loaded import Loaded, load_fast, load_student
-from hf_llambert.training.loading import ENCODER, noted_reading, student_heads, student_kind
+from hf_llambert.training.loading import noted_reading, student_heads, student_kind
 
 LongTexts = Literal["truncate", "mean", "max"]
 _CPU_BATCH, _GPU_BATCH = 1024, 65_536
 
 
-@dataclass(frozen=True)
-class Encoded:
-    """
-    Texts as a student reads them.
-
-    Args:
-        n_texts (`int`): How many texts there were.
-        rows (`list[list[int]]`): Token ids of what an encoder reads.
-        of_text (`Sequence[int]`): Which text each of them is of, ascending; an unusable text has none.
-        logits (`Tensor`, *optional*): What a static or linear student, which computes as it reads, makes of each.
-    """
-
-    n_texts: int
-    rows: list[list[int]]
-    of_text: Sequence[int] | NDArray[np.int64]
-    logits: Tensor | None = None
-
-
-class StudentLabeler:
+class StudentLabeler(Labeler):
     """
     Labels batches of texts with a trained student; made for `dataset.map(student_label, batched=True)`.
 
@@ -155,33 +130,24 @@ class StudentLabeler:
                 f"A student of several fields ({', '.join(fields)}) reads them in one piece: long_texts='truncate', not "
                 f"{long_texts!r}."
             )
-        self._heads: tuple[Head, ...] | None = None
-        self.seconds = 0.0
-        """Seconds spent on tokenising and the model since this object was made."""
 
     @classmethod
     def from_pretrained(cls, student: str | Path, **kwargs: object) -> StudentLabeler:
         """The same as the constructor, by the name that users of transformers look for."""
         return cls(student, **kwargs)  # type: ignore[arg-type]
 
-    def __call__(self, batch: Mapping[str, list], rank: int | None = None) -> dict[str, list]:
-        """Label a batch of columns. `rank` chooses the GPU under `map(num_proc=..., with_rank=True)`."""
-        refuse_missing(list(batch), self.text_column)
-        refuse_own_columns(batch, self.features())
-        return self.label(row_texts(batch, self.text_column), rank)
+    @property
+    def encoder(self) -> StudentLabeler:
+        """This student."""
+        return self
 
-    def label(self, texts: Sequence[object], rank: int | None = None) -> dict[str, list]:
-        """The student's columns for a list of texts; see [`row_texts`]."""
-        start = time.perf_counter()
-        out = self.score(self.encode(texts, rank), rank)
-        self.seconds += time.perf_counter() - start
-        return {name: column.to_pylist() for name, column in out.items()}
+    @property
+    def reads_strings(self) -> bool:
+        """A static or linear student reads Arrow strings."""
+        return self.kind != ENCODER
 
     def encode(self, texts: Sequence[object] | pa.Array, rank: int | None = None) -> Encoded:
-        """
-        Tokenise texts, for [`~StudentLabeler.score`]: the two may run at the same time on different texts. Texts of one field
-        may be Arrow strings, which a static or linear student reads as they are.
-        """
+        """Tokenise texts; see [`~Labeler.encode`]."""
         if self.kind != ENCODER:
             limit_worker_threads()
             strings, places = usable_strings(texts)
@@ -202,18 +168,7 @@ class StudentLabeler:
     def score(
         self, encoded: Encoded, rank: int | None = None, progress: Callable[[int], None] | None = None
     ) -> dict[str, pa.Array]:
-        """
-        The columns of [`~StudentLabeler.label`] for tokenised texts, as Arrow arrays of the types of `features`.
-
-        Args:
-            encoded (`Encoded`): The texts.
-            rank (`int`, *optional*): Number of this process, to choose a GPU.
-            progress (`Callable[[int], None]`, *optional*): Called after each batch with the number of texts done since the
-                last call; all of them are told in the end.
-
-        Raises:
-            RuntimeError: One text by itself does not fit in memory. Larger batches are halved, with one warning.
-        """
+        """The columns of [`~Labeler.label`] for tokenised texts; see [`~Labeler.score`]."""
         logits, told = encoded.logits, 0
         if logits is None:
             logits, told = self._forward(encoded, rank, progress)
@@ -298,75 +253,8 @@ class StudentLabeler:
         batch_tokens = self.batch_tokens or 4 * _CPU_BATCH
         return mean_hidden(loaded.model.base_model, loaded.tokenizer, rows, batch_tokens, separator)
 
-    def features(self, base: Dataset | IterableDataset | Features | None = None) -> Features:
-        """The features of the labelled dataset, for `map(..., features=...)`."""
-        own = own_features(self.heads)
-        present = base if isinstance(base, Features) or base is None else base.features
-        if base is not None and present is None:
-            raise ValueError("This streaming dataset does not know its features. Pass Features({...}) of its columns.")
-        refuse_own_columns(present or (), own)
-        return Features({**(present or {}), **own})
-
-    @property
-    def heads(self) -> tuple[Head, ...]:
-        """Whose logits are which, in the order of the questions; read from the student's notes, which loads no model."""
-        if self._heads is None:  # a fork may follow
-            self._heads = student_heads(self.student, self.revision)
-        return self._heads
-
-    @property
-    def questions(self) -> dict[str, Question]:
-        """The questions that the student answers by name; one alone has the empty name."""
-        return {head.name: head.question for head in self.heads}
-
-    @property
-    def labels(self) -> tuple[str, ...]:
-        """
-        The student's label names, in the order of ids and scores.
-
-        Raises:
-            ValueError: It answers several questions; see `questions`.
-        """
-        if len(self.heads) > 1:
-            raise ValueError(
-                f"Student '{self.student}' answers several questions ({', '.join(self.questions)}). Take one: "
-                f"labeler.questions[NAME].labels."
-            )
-        return self.heads[0].question.labels
-
-    def check_task(self, task: TaskSpec) -> None:
-        """Raise `ValueError` where the student has not learnt the questions and labels of `task`."""
-        own = {name: (question.kind, question.labels) for name, question in self.questions.items()}
-        asked = {name: (part.question.kind, part.question.labels) for name, part in task.parts.items()}
-        if own == asked:
-            return
-        if len(own) == len(asked) == 1 and (given := own.get("")) and given[0] == asked[""][0]:
-            raise ValueError(f"The student has the labels {given[1]}, task '{task.name}' has {asked[''][1]}.")
-        said = [
-            "; ".join(
-                f"{name or 'one question'}: {kind} of {', '.join(labels)}" for name, (kind, labels) in each.items()
-            )
-            for each in (own, asked)
-        ]
-        raise ValueError(f"The student answers {said[0]}. Task '{task.name}' asks {said[1]}.")
-
-    def count_unusable(self, columns: Mapping[str, pa.Array]) -> int:
-        """How many texts had nothing to read, by the columns of [`~StudentLabeler.score`]."""
-        return columns[answer_column(self.heads[0].name, "confidence")].null_count
-
-    def warm_up(self) -> None:
-        """Load the model and run it once, so that timing what follows measures labeling only."""
-        self.label([FIELD.join("." for _ in column_names(self.text_column))])
-        self.seconds = 0.0
-
-    def __getstate__(self) -> dict[str, object]:
-        return {k: v for k, v in self.__dict__.items() if k not in ("seconds", "_heads")} | {"version": __version__}
-
-    def __setstate__(self, state: dict[str, object]) -> None:
-        self.__dict__ |= {k: v for k, v in state.items() if k != "version"} | {
-            "seconds": 0.0,
-            "_heads": None,
-        }
+    def _read_heads(self) -> tuple[Head, ...]:
+        return student_heads(self.student, self.revision)
 
     def _place(self, rank: int | None) -> str:
         return choose_device(self.device, rank) if self.backend == "torch" else "cpu"
