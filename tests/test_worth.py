@@ -116,6 +116,8 @@ def test_train_says_what_the_encoder_is_worth_unless_it_is_told_not_to(student_d
     assert "% by the encoder at " in shown
     assert " 100.0% by counting words at " in shown
     assert "points, " in shown
+    beside = tmp_path / "a" / "student" / "baseline"  # where the encoder is worse, this is advised
+    assert "72 texts labelled" in typed("label", "--student", beside, "--data", rows, "--output", tmp_path / "labels")
     without = typed(*words, tmp_path / "b", "--no_baseline")
     assert "counting words" not in without
     assert not (tmp_path / "b" / "student" / "baseline").exists()
