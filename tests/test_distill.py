@@ -103,10 +103,16 @@ def test_other_texts_make_another_student(run):
 def test_auto_doubles_the_texts_until_the_curve_is_flat(run, monkeypatch):
     monkeypatch.setattr(distill, "_FIRST", 12)
     found = distill_student(run, "auto", num_rows=1000, within=0.5)
-    points = [one["num_rows"] for one in found["curve"] if one["kind"] == "linear"]
-    assert points == [12, 24, 48, 90][: len(points)]
-    assert found["students"]["linear"] == found["curve"][-1]
-    assert found["chosen"] == "linear"
+    for kind in ("linear", "static"):
+        curve = [one for one in found["curve"] if one["kind"] == kind]
+        points = [one["num_rows"] for one in curve]
+        assert points == [12, 24, 48, 90][: len(points)]
+        assert all(
+            after["right"] - before["right"] >= 0.005 for before, after in zip(curve, curve[1:-1], strict=False)
+        )
+        assert found["students"][kind] == curve[-1]
+    fastest = max(found["students"].values(), key=lambda one: one["texts_per_second"])
+    assert found["chosen"] == fastest["kind"]
 
 
 def test_nothing_is_recommended_that_may_be_worse(run, monkeypatch):

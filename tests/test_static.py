@@ -385,6 +385,24 @@ def test_a_model_that_is_not_there_is_named(tmp_path):
         TokenVectors.load(tmp_path)
 
 
+def test_a_model_of_the_hub_is_read_at_its_revision(tmp_path, monkeypatch):
+    place = tmp_path / "snapshots" / ("c" * 40)
+    made = vectors_of(word_pieces(), place)
+    asked = []
+
+    def download(name, file, revision=None):
+        asked.append((name, file, revision))
+        return str(place / file)
+
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
+    monkeypatch.setattr("hf_llambert.training.vectors.hf_hub_download", download)
+    found = TokenVectors.load("somebody/static", revision="v1")
+    assert found.source == f"somebody/static@{'c' * 40}"
+    assert found.vectors.tobytes() == made.vectors.tobytes()
+    assert {revision for _, _, revision in asked} == {"v1"}
+    assert {file for _, file, _ in asked} == {"config.json", "model.safetensors", "tokenizer.json"}
+
+
 def test_a_static_student_is_a_model_to_begin_with(vectors, tmp_path):
     student, _ = fit(vectors, tmp_path, gold=make_reviews(20))
     student.save(tmp_path / "student")

@@ -1,5 +1,6 @@
 """Two students as one labeler: a fast one labels what it is sure of, an encoder the rest; with a teacher on top, three stages."""
 
+import json
 import pickle
 from dataclasses import dataclass, replace
 
@@ -24,6 +25,7 @@ from hf_llambert import (
     cascade,
     cascade_summary,
     choose_below,
+    cli,
     label_pool,
     read_pool,
     train_fast,
@@ -413,3 +415,99 @@ def test_stages_of_several_questions_are_counted_by_question(of_several, tmp_pat
     report = {"questions": {}, "cascade": found, "labels": results}
     assert "stars: the teacher answered 10 of 80 texts (12.5%)" in stages_said(report)
     assert "stars: the encoder answered 80 of 80 texts (100.0%)" in stages_said({**report, "cascade": None})
+
+
+# On the command line
+
+
+@pytest.fixture
+def command(students, tmp_path):
+    fast, encoder = students
+    TASK.to_yaml(tmp_path / "task.yaml")
+    lines = [{"text": text, "label": TASK.labels[label]} for text, label in zip(TEXTS, LABELS, strict=True)]
+    Dataset.from_list(lines).to_parquet(str(tmp_path / "pool.parquet"))
+    answers = [{"text": text, "answer": TASK.labels[label]} for text, label in zip(TEXTS, LABELS, strict=True)]
+    Dataset.from_list(answers).to_json(str(tmp_path / "answers.jsonl"))
+    return {
+        "--student": encoder.student,
+        "--first": fast.student,
+        "--data": tmp_path / "pool.parquet",
+        "--output": tmp_path / "run",
+        "--backend": "torch",
+        "--task": tmp_path / "task.yaml",
+    }
+
+
+def call(options):
+    words = [str(word) for pair in options.items() if pair[1] is not None for word in pair]
+    cli.app(["label", *words], standalone_mode=False)
+
+
+def teacher(tmp_path):
+    said = {"teacher": "recorded", "path": str(tmp_path / "answers.jsonl"), "model": "m", "response_column": "answer"}
+    (tmp_path / "teacher.yaml").write_text(json.dumps(said))
+    return {"--teacher": tmp_path / "teacher.yaml"}
+
+
+def test_label_says_what_each_stage_answered(command, students, tmp_path, capsys):
+    below = middle(students[0])
+    call({**command, "--encoder_below": below, "--ask_teacher_below": 0.6, **teacher(tmp_path)})
+    shown = capsys.readouterr().out
+    labels, out = (read_pool(tmp_path / "run" / folder) for folder in ("labels", "cascade"))
+    expected = StudentCascade(*students, below).label(TEXTS)
+    assert labels["student_source"][:] == expected["student_source"]
+    for stage in ("the linear student", "the encoder"):
+        count = labels["student_source"][:].count(stage.split()[1])
+        assert f"{stage} answered {count} of 80 texts ({count / 80:.1%})\n" in shown
+    count = out["cascade_source"][:].count("teacher")
+    assert 0 < count < 80
+    assert f"the teacher answered {count} of 80 texts ({count / 80:.1%}); 100.0% right (" in shown
+
+
+def test_label_chooses_the_threshold_once_and_says_it(command, students, tmp_path, capsys, monkeypatch):
+    call({**command, "--encoder_agreement": 0.8})
+    chosen = choose_below(*students, TEXTS, 0.8)
+    assert 0 < chosen.share_fast < 1
+    shown = capsys.readouterr().out
+    assert all(line in shown for line in chosen.sentences("linear"))
+    found = read_pool(tmp_path / "run" / "labels")["student_source"][:]
+    assert found.count("linear") / 80 == pytest.approx(chosen.share_fast)
+    monkeypatch.setattr("hf_llambert.pool.first_stage.certified_right", None)
+    call({**command, "--encoder_agreement": 0.8})
+    assert chosen.sentences("linear")[-1] in capsys.readouterr().out
+
+
+def test_promise_of_the_command_is_about_three_stages(command, students, tmp_path, capsys):
+    options = {**command, "--encoder_below": middle(students[0]), **teacher(tmp_path)}
+    call({**options, "--guarantee": 0.9, "--gold": tmp_path / "pool.parquet"})
+    shown = capsys.readouterr().out
+    assert "the teacher decides, on" in shown
+    assert "with 95% confidence at least 9" in shown
+    out = read_pool(tmp_path / "run" / "cascade")
+    assert set(out["cascade_source"][:]) <= {"linear", "encoder", "teacher"}
+    assert np.mean(np.array(out["cascade_label"][:]) == LABELS) >= 0.9
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"--first": None, "--encoder_below": 0.9}, "--encoder_below is about the fast student that --first names"),
+        ({"--first": None, "--encoder_agreement": 0.9}, "--encoder_agreement is about the fast student"),
+        ({"--encoder_below": 0.9, "--encoder_agreement": 0.9}, "Pass one of them"),
+        ({"--encoder_below": 1.5}, "--encoder_below takes confidences from 0 to 1, such as 0.9.*got '1.5'"),
+        ({"--encoder_below": "often"}, "got 'often'"),
+        ({"--encoder_below": "label=0.9,label=0.8"}, "QUESTION=0.9 once for each"),
+        ({"--encoder_below": "tone=0.9"}, r"a threshold of each question \(label\), got \{'tone': 0.9\}"),
+        ({"--encoder_agreement": 95}, "--encoder_agreement takes a share between 0 and 1, such as 0.995; got 95"),
+        ({"--first": "encoder"}, "is an encoder; the first of two students is a fast one"),
+        ({"--first": "several"}, "answer the same questions with the same labels"),
+    ],
+)
+def test_mistakes_about_the_first_student_are_told_before_anything_is_labelled(
+    command, students, of_several, tmp_path, change, message
+):
+    named = {"encoder": students[1].student, "several": of_several[0].student}
+    options = {**command, **{name: named.get(value, value) for name, value in change.items()}}
+    with pytest.raises(ValueError, match=message):
+        call(options)
+    assert not (tmp_path / "run").exists()

@@ -59,6 +59,7 @@ def test_speed_that_was_not_measured_is_not_told():
     assert found["sentence"] == (
         "accuracy 85.2% by the encoder, 84.1% by counting words: the encoder is worth 20.0 points (10.0 to 30.0)"
     )
+    assert found["advice"] == ""
 
 
 SEVERAL = {

@@ -14,7 +14,7 @@ from hf_llambert.cli.gold import by_question, gold_column, label_columns
 from hf_llambert.cli.options import TEACHERS, reason_lines, say
 
 if TYPE_CHECKING:
-    from hf_llambert import LLMLabeler, StudentLabeler, TaskSpec
+    from hf_llambert import Labeler, LLMLabeler, TaskSpec
     from hf_llambert.pool.certified import Guarantee
     from hf_llambert.teachers.base import Teacher
 
@@ -158,19 +158,20 @@ def below_of(given: list[str], task: TaskSpec) -> float | dict[str, float]:
 
     text = ",".join(given)
     if "=" not in text:
-        return _confidence(text)
+        return confidence_of(text, "ask_teacher_below", 0.7)
     said = by_question(text, task, "ask_teacher_below")
-    return flat(thresholds({name: _confidence(one) for name, one in said.items()}, task))
+    return flat(thresholds({name: confidence_of(one, "ask_teacher_below", 0.7) for name, one in said.items()}, task))
 
 
-def _confidence(text: str) -> float:
+def confidence_of(text: str, option: str, such_as: float) -> float:
+    """A number of an option that takes confidences. Raises `ValueError` where it is none."""
     try:
         number = float(text)
     except ValueError:
         number = math.nan
     if not 0 <= number <= 1:
         raise ValueError(
-            f"--ask_teacher_below takes confidences from 0 to 1, such as 0.7, or QUESTION=0.7; got {text!r}."
+            f"--{option} takes confidences from 0 to 1, such as {such_as}, or QUESTION={such_as}; got {text!r}."
         )
     return number
 
@@ -195,14 +196,14 @@ def _check_gold(gold: str, column: str | None, task: TaskSpec, reading: dict, fo
             )
 
 
-def ask_teacher(asking: Asking, output: Path, student: StudentLabeler, overwrite: bool = False) -> dict:
+def ask_teacher(asking: Asking, output: Path, student: Labeler, overwrite: bool = False) -> dict:
     """
     Run the cascade over `OUTPUT/labels` into `OUTPUT/cascade`, and say what it bought.
 
     Args:
         asking (`Asking`): From [`plan_asking`].
         output (`Path`): Folder of the run, whose labels are complete.
-        student (`StudentLabeler`): The student that made them.
+        student (`Labeler`): The student that made them, or two.
         overwrite (`bool`, defaults to `False`): Replace the results of another call.
     """
     from hf_llambert import cascade, cascade_summary, read_pool
@@ -262,9 +263,7 @@ def _reading(given: dict) -> dict:
     return {"label_map": None, "label_values": "auto", **given}
 
 
-def _promises(
-    asking: Asking, student: StudentLabeler, labeler: LLMLabeler, target: float, gold: str
-) -> dict[str, Guarantee]:
+def _promises(asking: Asking, student: Labeler, labeler: LLMLabeler, target: float, gold: str) -> dict[str, Guarantee]:
     """What can be promised of each question, by the gold that was named."""
     from hf_llambert import calibrate_cascade, calibrate_questions, load_data
 
@@ -278,7 +277,7 @@ def _promises(
     return {"": calibrate_cascade(data, student, labeler, target, gold_column=named, **asking.reading_gold)}
 
 
-def _labeler(asking: Asking, output: Path, student: StudentLabeler) -> LLMLabeler:
+def _labeler(asking: Asking, output: Path, student: Labeler) -> LLMLabeler:
     """The teacher as it annotated this run; else calibrated on what the student is least sure of."""
     from hf_llambert import LLMLabeler, TaskSpec, pool_calibration, saved_calibration
     from hf_llambert.data import STAGE_FILE, read_note

@@ -18,6 +18,7 @@ from hf_llambert.cli.cascade import (
     ask_teacher,
     plan_asking,
 )
+from hf_llambert.cli.first import EncoderAgreement, EncoderBelow, First, check_first, students_said, with_first
 from hf_llambert.cli.gold import gold_options, label_columns, load_sample
 from hf_llambert.cli.options import (
     Config,
@@ -40,6 +41,8 @@ from hf_llambert.cli.teachers import refuse_unknown_of_teacher
 
 if TYPE_CHECKING:
     from datasets import Dataset
+
+    from hf_llambert import Labeler
 
 
 def label(
@@ -112,6 +115,9 @@ def label(
         typer.Option("--push_to_hub", help="Dataset on the Hub to upload each shard to, as it is finished."),
     ] = None,
     public: Annotated[bool, typer.Option("--public/--private", help="Let everybody see it.")] = False,
+    first: First = None,
+    encoder_below: EncoderBelow = None,
+    encoder_agreement: EncoderAgreement = None,
     ask_teacher_below: AskBelow = None,
     guarantee: GuaranteeTarget = None,
     gold: Gold = None,
@@ -129,9 +135,9 @@ def label(
     """
     Label a whole corpus with a student, as Parquet beside the input's columns.
 
-    Interrupted, the same command goes on where it stopped; under accelerate launch each process takes its share. With
-    --ask_teacher_below or --guarantee a teacher is asked about what the student is unsure of; the teacher's own arguments
-    are those of annotate.
+    Interrupted, the same command goes on where it stopped; under accelerate launch each process takes its share. With --first
+    a fast student labels what it is sure of, and --student the rest. With --ask_teacher_below or --guarantee a teacher is
+    asked about what the student is unsure of; the teacher's own arguments are those of annotate.
     """
     from contextlib import ExitStack
     from dataclasses import replace
@@ -139,6 +145,7 @@ def label(
     from hf_llambert import ShardUploads, StudentLabeler, fastest_backend, label_pool, load_task
 
     refuse_unknown_of_teacher(context, teacher_backend)
+    check_first(first, encoder_below, encoder_agreement)
     spec = load_task(task) if task else None
     asking = plan_asking(
         output,
@@ -162,7 +169,7 @@ def label(
         refuse_gated(output, Path(student), Path(student).parent)
     if (Path(student) / "student").is_dir():  # the folder of a run
         student = str(Path(student) / "student")
-    labeler = StudentLabeler(
+    encoder = StudentLabeler(
         student,
         text_column,
         revision,
@@ -175,11 +182,18 @@ def label(
     pool: str | Dataset = data
     if num_rows is not None:
         of, given = (None, {}) if asking is None else (asking.task, asking.reading_pool)
-        drawn = {**form, "text_column": labeler.text_column}
+        drawn = {**form, "text_column": encoder.text_column}
         pool, reading = load_sample(data, split, num_rows, seed, of, label_column, given, **drawn)
         asking = None if asking is None else replace(asking, reading_pool=reading)
     elif spec is not None:  # gold may be used, now or by a later call that asks a teacher: it is one pool to both
         form["label_columns"] = label_columns(label_column, spec)
+    read = form if num_rows is None else {}
+    labeler: Labeler = encoder
+    if first is not None:
+        if spec is not None:
+            encoder.check_task(spec)
+        limits = (encoder_below, encoder_agreement)
+        labeler = with_first(encoder, first, text_column, *limits, pool, output, seed, split, read)
     with ExitStack() as stack:
         uploads = stack.enter_context(ShardUploads(push_to_hub, public)) if push_to_hub else None
         results = label_pool(
@@ -193,10 +207,12 @@ def label(
             overwrite=overwrite,
             process=_process(process),
             on_shard=uploads,
-            **(form if num_rows is None else {}),
+            **read,
         )
     speed = f", {results['texts_per_second']:,.1f} texts/s" if results["texts_per_second"] else ""
     say(f"{results['n_labelled']:,} texts labelled, {results['n_unusable']:,} unusable{speed}")
+    for line in students_said(results):
+        say(line)
     if "agreement" in results:
         say(
             f"{labeler.settings()['dtype']} gives the label of float32 on {results['agreement']:.1%} of the texts compared"

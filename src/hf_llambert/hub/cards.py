@@ -18,6 +18,7 @@ from hf_llambert.notes import ENCODER
 from hf_llambert.quality.report_parts import question_reports
 from hf_llambert.report.kinds import OF_KIND, is_measured, kind_of, more_figures
 from hf_llambert.report.markdown import is_plain, shown_prompt, summary_head, summary_rows
+from hf_llambert.report.sentences import worth_told
 from hf_llambert.shown import scrubbed
 from hf_llambert.tasks.spec import TaskSpec
 from hf_llambert.tasks.texts import markdown_text, visible
@@ -266,6 +267,7 @@ def render(
         prompt=shown_prompt(task),
         head=summary_head(report),
         rows=summary_rows(report),
+        worth=worth_told(report, advice=False),
         to=publication,
         kind=student_kind(report),
         logits=shown_logits((report["student"] or {}).get("questions", [])),

@@ -8,7 +8,7 @@ from hf_llambert.headline import MAIN, NAMES, RIGHT, shown
 from hf_llambert.tasks.question import Question
 from hf_llambert.tasks.spec import TaskSpec
 
-_ADVICE = "hf-llambert distill {run} --to linear"
+_ADVICE = "distil it (hf-llambert distill {run} --to linear)"
 
 
 def beside_words(results: Mapping, task: TaskSpec, name: str = "", run: object = "RUN") -> dict | None:
@@ -23,8 +23,8 @@ def beside_words(results: Mapping, task: TaskSpec, name: str = "", run: object =
 
     Returns:
         `dict`: `what` it is; its figures, as `eval` of the encoder has them; `unit`, `features` and `seconds` of fitting;
-        `difference`, how much more the encoder gets right; `times_as_fast`; and `sentence`, all of it in words and what follows.
-        `None` where the two were not compared.
+        `difference`, how much more the encoder gets right; `times_as_fast`; `sentence`, all of it in words; and `advice`, what to
+        do where the encoder is not certainly better. `None` where the two were not compared.
     """
     linear, evaluated = results.get("linear"), results.get("eval")
     if not linear or not evaluated:
@@ -38,9 +38,7 @@ def beside_words(results: Mapping, task: TaskSpec, name: str = "", run: object =
     question = task.parts[name].question
     given = _figures(MAIN[question.kind], quality, words, times)
     is_dispensable = all(one["low"] <= 0 for one in differences.values())  # one student answers all questions
-    follows = _follows(
-        question, differences[name], f": distil it ({_ADVICE.format(run=run)})" if is_dispensable else ""
-    )
+    follows = _follows(question, differences[name])
     return {
         "what": f"counting words (TF-IDF of {linear['unit']}) on the same labels",
         **words,
@@ -48,6 +46,7 @@ def beside_words(results: Mapping, task: TaskSpec, name: str = "", run: object =
         "difference": dict(differences[name]),
         "times_as_fast": times,
         "sentence": f"{given}: {follows}",
+        "advice": _ADVICE.format(run=run) if is_dispensable else "",
     }
 
 
@@ -56,7 +55,7 @@ def worth_lines(results: Mapping, task: TaskSpec, run: object = "RUN") -> Iterat
     for name in task.parts:
         found = beside_words(results, task, name, run)
         if found is not None:
-            yield f"{name}: {found['sentence']}" if name else found["sentence"]
+            yield ": ".join(part for part in (name, found["sentence"], found["advice"]) if part)
 
 
 def _figures(main: str, quality: Mapping, words: Mapping, times: float | None) -> str:
@@ -72,7 +71,7 @@ def _rough(number: float) -> str:
     return f"{number:,.0f}" if number >= 100 else f"{number:.1f}"
 
 
-def _follows(question: Question, found: Mapping, advice: str) -> str:
+def _follows(question: Question, found: Mapping) -> str:
     """Whether the encoder is worth its time, by the interval of the difference on the same texts."""
     of = "" if RIGHT[question.kind] == MAIN[question.kind] else f"; {question.agrees}"
     difference, low, high = (100 * found[name] for name in ("difference", "low", "high"))
@@ -80,4 +79,4 @@ def _follows(question: Question, found: Mapping, advice: str) -> str:
         return f"the encoder is worth {difference:.1f} points ({low:.1f} to {high:.1f}{of})"
     sure = "not certainly" if high > 0 else "not"
     between = f"{difference:+.1f} points, {low:+.1f} to {high:+.1f}{of}"
-    return f"the encoder is {sure} better than counting words here ({between}){advice}"
+    return f"the encoder is {sure} better than counting words here ({between})"
