@@ -21,6 +21,7 @@ from hf_llambert.shown import scrubbed, scrubbed_reason
 from hf_llambert.tasks.parts import GOLD
 from hf_llambert.tasks.spec import TaskSpec
 from hf_llambert.training.inputs import TRAINING_FILE
+from hf_llambert.training.linear import VOCABULARY_FILE, WEIGHTS_FILE
 from hf_llambert.training.train import ADAPTER_FOLDER, SILVER_FILE
 
 LABELS = "labels"
@@ -33,6 +34,8 @@ _MODEL_FILES = (
     "model.safetensors.index.json",
     "tokenizer*",
     "special_tokens_map.json",
+    WEIGHTS_FILE,
+    VOCABULARY_FILE,
 )
 _MORE_MODEL_FILES = ("vocab.*", "merges.txt", "added_tokens.json", "*.model", "*.jinja", TRAINING_FILE)
 _PUBLISHED: Shape = {
@@ -49,7 +52,7 @@ class PoolLabels:
 
     Args:
         shards (`tuple[Path, ...]`): The files.
-        student (`str`, *optional*): Content of the student.
+        student (`str`, *optional*): Content of the student, or of both.
         partial (`bool`): Whether the pool is not labelled to its end.
         hidden (`frozenset[str]`): Columns that stay here.
         reasons (`tuple[str, ...]`): Columns of reasons, which are scrubbed.
@@ -149,7 +152,7 @@ def _pool_labels(run: Path, partial: bool, hidden: frozenset[str], reasons: tupl
     found = run_labels(run)
     if found is None or found.foreign is not None:  # which the report says
         return None
-    labels = PoolLabels(tuple(found.shards()), found.student, not found.complete, hidden, reasons)
+    labels = PoolLabels(tuple(found.shards()), found.made_by, not found.complete, hidden, reasons)
     if labels.partial and not partial:
         raise ValueError(
             f"'{found.folder}' holds {len(labels):,} rows of a pool that is not labelled to its end. Run hf-llambert label "
@@ -256,14 +259,19 @@ def dataset_files(run: Path, configs: Mapping[str, Dataset | PoolLabels], folder
 def model_files(run: Path) -> dict[str, Path | bytes]:
     """Files of the model repository by their place in it, but for the card."""
     student = run / "student"
-    found = (path for pattern in (*_MODEL_FILES, *_MORE_MODEL_FILES) for path in student.glob(pattern))
-    files: dict[str, Path | bytes] = {path.name: path for path in sorted(found) if path.is_file()}
+    files = student_files(student)
     adapter = student / ADAPTER_FOLDER
     files |= {f"{ADAPTER_FOLDER}/{path.name}": path for path in sorted(adapter.glob("adapter_*"))}
     drawn: dict[str, Path | bytes] = {
         f"figures/{name}": student / name for name in ("training.png", "mix.png") if (student / name).is_file()
     }
     return files | _figures(run) | drawn
+
+
+def student_files(student: Path) -> dict[str, Path | bytes]:
+    """What loads a student of any kind, by its place: never the rows that it learnt or was measured on."""
+    found = (path for pattern in (*_MODEL_FILES, *_MORE_MODEL_FILES) for path in student.glob(pattern))
+    return {path.name: path for path in sorted(found) if path.is_file()}
 
 
 def _figures(run: Path) -> dict[str, Path | bytes]:

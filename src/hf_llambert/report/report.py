@@ -36,6 +36,7 @@ from hf_llambert.report.sentences import worth_told
 from hf_llambert.report.stages import (
     advice,
     check_sizes,
+    how_made,
     measured_alike,
     notes_of_student,
     part_stages,
@@ -189,7 +190,7 @@ def _gathered(run: Path, against: str | Path | None) -> tuple[dict, dict[str, li
     how = {}
     if stages["student"] and training.is_file():
         note = read_note(training, TRAINING)
-        how = {"reading": note["reading"], "arguments": note["training"]["arguments"]}
+        how = how_made(note)
     annotated, compared = None, dict[str, list[dict]]()
     if stages["annotated"] is not None:
         annotated = read_annotated(run, stages["annotated"]["config"])

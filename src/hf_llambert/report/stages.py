@@ -9,7 +9,7 @@ from pathlib import Path
 from hf_llambert.data import STAGE_FILE, damaged_note, read_note
 from hf_llambert.headline import RIGHT
 from hf_llambert.misfits import ANY, COUNT, DIFFERENCE, SHARE, Chosen, Shape
-from hf_llambert.notes import is_of_several, read_stage
+from hf_llambert.notes import ENCODER, is_of_several, read_stage
 from hf_llambert.pool.labelled import labels_identity, run_labels
 from hf_llambert.quality.curves import CURVE_FILE, worth_of_labels
 from hf_llambert.tasks.logs import get_logger
@@ -158,6 +158,14 @@ def stage_figures(stages: Mapping[str, dict | None], task: TaskSpec) -> dict:
         what = "baseline: the same student on gold labels"
         out["baseline"] = {"what": what, **(baseline.get("eval") or {}), "train": baseline["train"]}
     return out
+
+
+def how_made(note: Mapping) -> dict:
+    """How a student reads and was trained, from its `training.json`; of one that is no encoder also its kind and questions."""
+    how = {"reading": note["reading"], "arguments": note["training"]["arguments"]}
+    if note.get("kind", ENCODER) == ENCODER:
+        return how
+    return {**how, "kind": note["kind"], "questions": note["questions"]}
 
 
 def notes_of_student(run: Path) -> tuple[dict[str, dict | None], dict[str, str]]:
