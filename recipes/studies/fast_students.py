@@ -128,7 +128,10 @@ class FastArguments:
         default=6000, metadata={"help": "Most labels that an encoder learns from; others take all."}
     )
     most_pool: int = field(default=10_000, metadata={"help": "Most texts that the encoder labels for the others."})
-    most_epochs: float = field(default=4, metadata={"help": "Most epochs of an encoder."})
+    most_epochs: float = field(default=15, metadata={"help": "Most epochs of an encoder."})
+    least_steps: int = field(
+        default=150, metadata={"help": "Few labels are passed over more often, until an encoder has so many steps."}
+    )
 
     def __post_init__(self) -> None:
         known = {one.name for one in fields(Set)}
@@ -177,14 +180,15 @@ def main(arguments: FastArguments, training: StudentConfig) -> list[dict]:
         source = f"labels of {one.teacher or 'the teacher'}" if one.recorded else "people's labels"
         how.append(
             f"{name}: {source}, {held:,} held-out texts with gold; encoder at {one.max_length} tokens and "
-            f"{min(one.num_train_epochs, arguments.most_epochs):g} epochs, of {arguments.most_rows:,} labels at most."
+            f"{one.num_train_epochs:g} epochs, of {arguments.most_rows:,} labels at most."
         )
     if left := [name for name in arguments.sets if name not in {row["set"] for row in table}]:
         how.append(f"Left out, or not run yet: {', '.join(left)}.")
     how += [
-        f"Encoder: {short_name(arguments.student)}, one seed ({training.seed}). Linear and static students are fitted on the "
-        f"same labels, all of them; distilled ones on these and on the encoder's probabilities for up to "
-        f"{arguments.most_pool:,} other texts of the training part.",
+        f"Encoder: {short_name(arguments.student)}, one seed ({training.seed}); few labels are passed over more often, until it "
+        f"has {arguments.least_steps} steps, {arguments.most_epochs:g} times at most.",
+        "Linear and static students are fitted on the same labels, all of them; distilled ones on those that the encoder learnt "
+        f"and on its probabilities for up to {arguments.most_pool:,} other texts of the training part.",
         "Texts a second: medians of three, texts in memory, on as many cores as the study had; the encoder on the fastest "
         "backend that is installed. They are of this machine and whatever else ran on it.",
         f"Intervals: 95 %, bootstrap over texts ({RESAMPLES:,} samples), differences paired; they do not cover other seeds.",
@@ -210,12 +214,16 @@ def run_set(name: str, one: Set, arguments: FastArguments, training: StudentConf
         text = task.columns("text")
         encoder = place / "student"
         if not (place / "encoder" / CELL).is_file():
-            args = seeded(
-                training, training.seed, learning_rate=one.learning_rate,
-                num_train_epochs=min(one.num_train_epochs, arguments.most_epochs),
-            )  # fmt: skip
             rows = labels.select(range(min(size, arguments.most_rows)))
-            reading = {"text_column": text, "max_length": one.max_length, "head_share": one.head_share}
+            steps = -(-len(rows) // training.per_device_train_batch_size)
+            epochs = min(max(one.num_train_epochs, -(-arguments.least_steps // steps)), arguments.most_epochs)
+            args = seeded(training, training.seed, learning_rate=one.learning_rate, num_train_epochs=epochs)
+            reading = {
+                "text_column": text,
+                "max_length": one.max_length,
+                "head_share": one.head_share,
+                "baseline": False,
+            }
             train_student(task, arguments.student, encoder, args, **{source: rows}, **own, **reading)  # type: ignore[arg-type]
             note(name, "encoder", OWN, size, len(rows), encoder, encoder, place / "encoder", task)
         for kind in FAST_KINDS:
