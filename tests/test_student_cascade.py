@@ -29,6 +29,7 @@ from hf_llambert import (
     cascade_summary,
     choose_below,
     cli,
+    distill_student,
     label_pool,
     read_pool,
     train_fast,
@@ -533,11 +534,16 @@ def test_report_says_what_each_stage_answered_and_how_often_it_was_right(finishe
     assert len(found) == 2
     report = write_report(run)
     assert report["labels"]["by_stage"] == found
-    assert report["left_out"] == {}
+    assert list(report["left_out"]) == ["prevalence"]
+    assert report["prevalence"] is None
+    assert report["student"]["texts_per_second"] != report["labels"]["texts_per_second"]
+    with pytest.raises(ValueError, match="holds answers of a fast student too"):
+        distill_student(run, show_progress=False)
     pages = [(run / f"report.{end}").read_text() for end in ("md", "html")]
     for page in pages:
         assert f"the linear student answered {found['linear']} of 10 texts ({found['linear'] / 10:.1%})" in page
         assert f"the encoder answered {found['encoder']} of 10 texts" in page
+        assert "How common each class is in the pool is not told: a fast student answered some of it" in page
     assert "it and a fast student labelled 10 texts" in pages[1]
     teacher = LLMLabeler(make_cloze(), CountingTeacher(str(tmp_path / "asked")), tmp_path / "ledger")
     cascade(run / "labels", teacher, run / "cascade", below=1, max_asked=4, gold_column="label", show_progress=False)
