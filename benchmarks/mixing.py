@@ -73,7 +73,8 @@ class Bench:
             **{"learning_rate": 1e-4, "disable_tqdm": True, "seed": seed, "logging_steps": 20, **changes},
         )
         print(f"{name} ...", flush=True)
-        train_student(task, student, folder, args, silver=silver, gold=gold, eval_data=held, max_length=max_length)
+        given: dict = {"eval_data": held, "max_length": max_length, "baseline": False}
+        train_student(task, student, folder, args, silver=silver, gold=gold, **given)
         if not keep:
             (folder / "model.safetensors").unlink(missing_ok=True)
         return right(folder)

@@ -45,6 +45,7 @@ from hf_llambert import (
     wait_for_everyone,
     whole_folder,
     with_gold,
+    worth_lines,
 )
 
 
@@ -65,6 +66,10 @@ class ActiveArguments(RunArguments):
     self_training: float = field(
         default=0.0,
         metadata={"help": "Above 0: the last student also learns its own labels of at least this confidence."},
+    )
+    baseline: bool = field(
+        default=True,
+        metadata={"help": "Fit a linear student on the last student's labels too, where texts are held out."},
     )
 
 
@@ -160,7 +165,7 @@ def main(arguments: ActiveArguments, training: StudentConfig) -> dict:
         if len(set(answers["llm_label"]) - {ABSTAIN}) < 2 and spent < arguments.budget and len(pool):
             continue  # nothing to tell apart yet: another random round
         silver, selection = select_silver(answers, task, calibration=calibration)
-        found = learn(silver, name, eval_data=dev_silver, selection=selection)
+        found = learn(silver, name, eval_data=dev_silver, selection=selection, baseline=False)
         student = StudentLabeler(run / name / "student", column)
         curve.append({"annotated": spent, "silver": len(silver), "agreement": found["eval"]["accuracy"]})
         if held_out is not None:
@@ -172,10 +177,10 @@ def main(arguments: ActiveArguments, training: StudentConfig) -> dict:
     if arguments.self_training and len(pool):
         own = _own_labels(student, pool, task, arguments)
         silver = concatenate_datasets([silver, own])
-    last = learn(silver, "final", eval_data=held_out)
+    last = learn(silver, "final", eval_data=held_out, baseline=arguments.baseline)
     result = {"strategy": arguments.strategy, "curve": curve, "stopped": stopped, "asked": spent}
     result |= {"n_own_labels": len(own) if own is not None else 0, "n_silver": last["train"]["n_silver"]}
-    result["eval"] = last.get("eval")
+    result |= {"eval": last.get("eval"), "worth": list(worth_lines(last, task, run / "final"))}
     if PartialState().is_main_process:
         (run / "active.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
         _show(result, run)
@@ -222,6 +227,8 @@ def _show(result: dict, run: Path) -> None:
                 **result["eval"]
             )
         )
+    for line in result["worth"]:
+        print(line)
 
 
 if __name__ == "__main__":

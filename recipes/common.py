@@ -265,6 +265,7 @@ def learn(
     *,
     eval_data: Dataset,
     keep: bool = False,
+    baseline: bool = False,
     **kwargs: object,
 ) -> NDArray[np.bool_]:
     """
@@ -274,10 +275,11 @@ def learn(
         folder (`Path`): Folder of the student. Without `keep` its weights are removed once it is measured.
         training (`StudentConfig`): All about the training, the seed included; see [`seeded`].
         eval_data (`Dataset`): The held-out texts with gold in `label`.
+        baseline (`bool`): Fit a linear student on the same rows too; see [`train_student`].
         kwargs: `silver`, `gold` and other arguments of [`train_student`].
     """
     reading = {"max_length": arguments.max_length, "head_share": arguments.head_share}
-    given = {"text_column": arguments.text_column, **reading, **kwargs}
+    given = {"text_column": arguments.text_column, "baseline": baseline, **reading, **kwargs}
     train_student(task, student, folder, training, eval_data=eval_data, **given)  # type: ignore[arg-type]
     if not keep and training.process_index == 0:
         (folder / "model.safetensors").unlink(missing_ok=True)
@@ -302,11 +304,20 @@ def short_name(student: str) -> str:
 
 def run_recipe(arguments_type: type[Arguments], main: Callable[[Arguments, StudentConfig], object]) -> None:
     """Parse YAML and command line, run, and end with one sentence where something is wrong."""
+
+    def checked(arguments: Arguments, training: StudentConfig) -> None:
+        check_processes(arguments.num_processes)
+        load_task(arguments.task)
+        main(arguments, training)
+
+    run_script(arguments_type, checked)
+
+
+def run_script(arguments_type: type, main: Callable[..., object]) -> None:
+    """As [`run_recipe`], for arguments that are not of one task; `run` is the folder."""
     try:
         arguments, training = parse_arguments((arguments_type, StudentConfig))
         training.output_dir = str(Path(arguments.run) / "checkpoints")
-        check_processes(arguments.num_processes)
-        load_task(arguments.task)
         main(arguments, training)
     except (ValueError, OSError, RuntimeError) as error:
         if os.environ.get("HF_LLAMBERT_DEBUG"):

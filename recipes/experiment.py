@@ -32,6 +32,8 @@ from hf_llambert import (
     check_column,
     column_names,
     compare_labels,
+    distill_student,
+    distilled_summary,
     label_pool,
     load_data,
     load_gate,
@@ -85,6 +87,9 @@ class ExperimentArguments(RunArguments):
     num_compared: int = field(
         default=0, metadata={"help": "Held-out texts that the teacher labels too, to compare it with its students."}
     )
+    distill_to: str = field(
+        default="", metadata={"help": "linear, static or auto: distil the student that labelled the pool."}
+    )
     prompt_choice: str = field(
         default="not stated", metadata={"help": "How prompt and settings were chosen (report)."}
     )
@@ -110,6 +115,10 @@ class ExperimentArguments(RunArguments):
             published(self.published)
         if self.gate is not None:
             load_gate(self.gate)  # what is wrong with it is said before the work
+        if self.distill_to not in ("", "linear", "static", "auto"):
+            raise ValueError(f"distill_to is linear, static or auto; got {self.distill_to!r}.")
+        if self.distill_to and self.num_labelled == 0:
+            raise ValueError("distill_to needs texts that the student has labelled, and num_labelled is 0.")
         if self.publish_as and not self.license:
             raise ValueError("publish_as needs a license: one that the texts and the models allow.")
 
@@ -200,7 +209,7 @@ def run_experiment(
         right[student][name].append(
             learn(
                 task, student, folder, seeded(training, seed), arguments, eval_data=held_out, eval_name=what,
-                keep=folder.parent == run, **sources,
+                keep=folder.parent == run, baseline=folder == run / "student", **sources,
             )
         )  # fmt: skip
     teacher = _teacher_on(held_out.select(range(arguments.num_compared)), arguments, task)
@@ -208,6 +217,8 @@ def run_experiment(
     if parts.pool is not None:
         labeler = StudentLabeler(run / "student", column)
         label_pool(parts.pool, labeler, run / "labels", rows_per_shard=min(10_000, -(-len(parts.pool) // 16)))
+        if arguments.distill_to:
+            distill_student(run, arguments.distill_to)  # type: ignore[arg-type]  # checked there
     compare_labels(run)
     report = {}
     if state.is_main_process:
@@ -216,6 +227,8 @@ def run_experiment(
         (run / "table.md").write_text("\n".join(table_lines(table)) + "\n", encoding="utf-8")
         draw_table(run / "table.png", table)
         show_table(table)
+        for line in distilled_summary(report["distilled"]) if arguments.distill_to else ():
+            print(line)
         if "gate" in report:
             show_gate(report["gate"])
         show_report(report, run)

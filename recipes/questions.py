@@ -127,7 +127,13 @@ def main(arguments: QuestionsArguments, training: StudentConfig) -> dict:
         "gold": {"gold": train.select_columns([*column_names(column), *task.parts])},
     }
     for learnt, folder in LEARNT.items():
-        given = {**reading, **sources[learnt], "eval_data": held_out, "eval_name": what}
+        given = {
+            **reading,
+            **sources[learnt],
+            "eval_data": held_out,
+            "eval_name": what,
+            "baseline": folder == "student",
+        }
         results = train_student(task, arguments.student[0], run / folder, training, **given)
         for name, found in results["eval"].items():
             table[name][learnt] = cell(found, task.parts[name])

@@ -184,7 +184,10 @@ def test_long_texts_are_read_in_parts_and_joined(how, student_dir):
     assert set(encoded.of_text) == {0}
     assert all(len(row) <= 64 for row in encoded.rows)
     parts = torch.stack(
-        [torch.tensor(labeler.score(students.Encoded(1, [row], [0]))["student_scores"][0]) for row in encoded.rows]
+        [
+            torch.tensor(labeler.score(students.Encoded(1, [row], [0]))["student_scores"][0].as_py())
+            for row in encoded.rows
+        ]
     )
     joined = parts.exp().mean(0) if how == "mean" else parts.exp().amax(0)
     expected = (joined / joined.sum()).log()

@@ -60,6 +60,17 @@ def test_cards_tell_the_prompt_the_counts_and_all_three_accuracies(report, datas
             assert f"{report[who]['accuracy']:.1%} (" in text
 
 
+def test_card_of_a_student_says_what_it_is_worth_beyond_counting_words(report):
+    before = ModelCard(model_card(report, PUBLICATION)).data.eval_results
+    report["student"]["linear"] |= {"sentence": "accuracy 90.0% by <b>", "advice": "distil it", "accuracy": 0.123}
+    text = model_card(report, PUBLICATION)
+    assert "\n\nAccuracy 90.0% by &lt;b&gt;.\n\n" in text  # what to do is for who has the run
+    assert "on the same labels | 12.3% (" in text
+    assert ModelCard(text).data.eval_results == before
+    del report["student"]["linear"]
+    assert "counting words" not in model_card(report, PUBLICATION)
+
+
 def test_cards_have_the_codebook_as_text(report):
     assert "What the labels mean" not in model_card(report, PUBLICATION)
     report["task"]["descriptions"] = {"positive": "praise <b> [x](javascript:y)"}

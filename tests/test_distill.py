@@ -15,6 +15,7 @@ from hf_llambert import (
     TaskSpec,
     distill_student,
     label_pool,
+    read_pool,
     train_student,
 )
 from hf_llambert.pool import distill
@@ -102,10 +103,16 @@ def test_other_texts_make_another_student(run):
 def test_auto_doubles_the_texts_until_the_curve_is_flat(run, monkeypatch):
     monkeypatch.setattr(distill, "_FIRST", 12)
     found = distill_student(run, "auto", num_rows=1000, within=0.5)
-    points = [one["num_rows"] for one in found["curve"] if one["kind"] == "linear"]
-    assert points == [12, 24, 48, 90][: len(points)]
-    assert found["students"]["linear"] == found["curve"][-1]
-    assert found["chosen"] == "linear"
+    for kind in ("linear", "static"):
+        curve = [one for one in found["curve"] if one["kind"] == kind]
+        points = [one["num_rows"] for one in curve]
+        assert points == [12, 24, 48, 90][: len(points)]
+        assert all(
+            after["right"] - before["right"] >= 0.005 for before, after in zip(curve, curve[1:-1], strict=False)
+        )
+        assert found["students"][kind] == curve[-1]
+    fastest = max(found["students"].values(), key=lambda one: one["texts_per_second"])
+    assert found["chosen"] == fastest["kind"]
 
 
 def test_nothing_is_recommended_that_may_be_worse(run, monkeypatch):
@@ -120,7 +127,7 @@ def test_nothing_is_recommended_that_may_be_worse(run, monkeypatch):
 @pytest.mark.parametrize(
     ("asked", "message"),
     [
-        ({"to": "tree"}, "to must be auto, linear"),
+        ({"to": "tree"}, "to must be auto, linear, static"),
         ({"num_rows": 0}, "Expected num_rows of 1 or more, and within from 0 to 1; got 0"),
         ({"within": 1.5}, "got 20000 and 1.5"),
         ({"pool": rows(60, 30)}, "The pool has no text that the student was not trained or measured on"),
@@ -182,6 +189,18 @@ def test_several_questions_about_fields_are_distilled(student_dir, tmp_path):
     assert set(found["students"]["linear"]["difference"]) == {"mood", "about"}
     labeler = StudentLabeler(run / "students/linear")
     assert set(labeler.questions) == {"mood", "about"}
+
+
+def test_a_static_student_is_distilled_from_the_encoders_own_vectors(run, tmp_path):
+    found = distill_student(run, "static", num_rows=60)
+    assert found["students"]["static"]["num_rows"] == 60
+    assert len(list((run / "students").glob("vectors-*"))) == 1
+    labeler = StudentLabeler(run / "students/static")
+    assert (labeler.kind, labeler.labels) == ("static", ("negative", "positive"))
+    label_pool(rows(90, 20), labeler, tmp_path / "labels", show_progress=False)
+    assert (
+        read_pool(tmp_path / "labels")["student_label"][:] == labeler.label(rows(90, 20)["text"][:])["student_label"]
+    )
 
 
 def test_the_command_says_what_came_and_what_to_use(run, typed):

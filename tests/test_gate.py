@@ -155,6 +155,19 @@ def test_five_gold_rows_pass_no_condition_that_must_be_certain(student_dir, tmp_
     assert check_gate(report, [estimate])["passed"]
 
 
+def test_an_encoder_that_must_be_better_than_counting_words_is_judged_by_the_paired_difference(honest):
+    report = {
+        "student": {"linear": {"difference": {"difference": 0.03, "low": 0.01, "high": 0.05, "runs": 1, "n": 9}}}
+    }
+    for certain, bound, passed in ((True, 0.01, True), (True, 0.02, False), (False, 0.02, True)):
+        [one] = check_gate(report, [Condition("better_than_baseline", bound, certain=certain)])["conditions"]
+        assert one["passed"] is passed
+        assert one["got"] == "0.03 (0.01 to 0.05)"
+    [one] = check_gate({"student": {}}, [Condition("better_than_baseline", 0)])["conditions"]
+    assert one["why"] == "nobody counted words on the same texts: train --eval_data, without --no_baseline"
+    assert check_gate(write_report(honest), [Condition("better_than_baseline", -1)])["passed"]
+
+
 def test_class_without_gold_rows_has_no_recall():
     one = {"recall": 0.0, "recall_low": 0.0, "recall_high": 1.0, "support": 0}
     report = {"student": {"per_class": {"a": {**one, "recall": 0.9, "support": 9}, "b": one}}}

@@ -87,6 +87,19 @@ def test_every_form_has_a_section_a_question(report, made):
     assert "quality-confusion.png" not in names
 
 
+def test_each_question_says_what_the_encoder_is_worth_beyond_counting_words(report, made):
+    told = {name: one["student"]["linear"]["sentence"] for name, one in report["questions"].items()}
+    assert told["tone"].endswith("counting words here (+1.0 points, -2.0 to +4.0)")  # quality is worth an encoder
+    assert told["quality"].endswith("is worth 10.0 points (5.0 to 15.0; within half a step of gold)")
+    assert "(2.0 times as fast) on the same 300 texts: " in told["topics"]
+    assert "linear" not in report["student"]
+    text, page = (made / "report.md").read_text(), (made / "report.html").read_text()
+    assert "| tone: counting words (TF-IDF of words) on the same labels | accuracy" in text
+    assert text.count("is worth 10.0 points") == 1
+    for name in told:
+        assert f"<p>{name[0].upper()}{name[1:]}: " in page
+
+
 def test_worst_on_a_scale_are_the_furthest(report, made):
     section = (made / "report.md").read_text().split("## quality (scale)")[1].split("## topics (")[0]
     rows = [line.split(" | ") for line in section.split("| text |")[1].splitlines() if line.count(" | ") == 4]
@@ -102,6 +115,10 @@ def test_figures_of_another_task_are_damage(made, tmp_path):
     flat = {**note, "results": {**note["results"], "eval": note["results"]["eval"]["tone"]}}
     (run / "student" / "stage.json").write_text(json.dumps(flat))
     with pytest.raises(OSError, match=r"expected figures of 3 question\(s\) at 'results.eval'"):
+        write_report(run)
+    words = {**note["results"]["linear"], "eval": note["results"]["eval"]["tone"]}
+    (run / "student" / "stage.json").write_text(json.dumps({**note, "results": {**note["results"], "linear": words}}))
+    with pytest.raises(OSError, match=r"expected figures of 3 question\(s\) at 'results.linear.eval'"):
         write_report(run)
     note["results"]["eval"]["tone"]["confusion"].pop()
     (run / "student" / "stage.json").write_text(json.dumps(note))

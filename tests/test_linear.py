@@ -251,7 +251,7 @@ def test_the_same_call_fits_nothing_again(student, args, monkeypatch):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"kind": "tree"}, "kind must be one of linear, got 'tree'"),
+        ({"kind": "tree"}, "kind must be one of linear, static, got 'tree'"),
         ({"gold": None}, "Nothing to train on"),
         ({"gold": mood_rows().select([0, 1, 2])}, "at least two labels"),
         ({"loss": "elr"}, "loss='elr' looks at epochs"),
@@ -288,7 +288,7 @@ def test_damaged_files_are_named(student):
         LinearModel.load(student)
     training = json.loads((student / "training.json").read_text())
     (student / "training.json").write_text(json.dumps({**training, "kind": "quantum"}))
-    with pytest.raises(ValueError, match="a student of kind 'quantum'; known are encoder, linear"):
+    with pytest.raises(ValueError, match="a student of kind 'quantum'; known are encoder, linear, static"):
         StudentLabeler(student).label(["x"])
 
 
@@ -305,3 +305,10 @@ def test_an_encoder_is_measured_beside_the_linear_student_of_its_rows(student_di
     without = train_student(task, student_dir, tmp_path / "t", args, gold=rows, eval_data=rows, baseline=False)
     assert "linear" not in without
     assert not (tmp_path / "t" / "baseline").exists()
+
+
+def test_vectors_are_for_static_students_and_no_others(args, tmp_path):
+    with pytest.raises(
+        ValueError, match="Expected vectors for a static student and for no other, got none for a static"
+    ):
+        train_fast(MOOD, "static", tmp_path / "s", args, gold=mood_rows())

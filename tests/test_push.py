@@ -88,6 +88,12 @@ def test_repositories_are_private_and_tagged_and_whole(hub, client, run):
     }
     assert wanted <= set(files)
     assert not {"stage.json", "evaluation.parquet", "silver.parquet"} & set(files)
+    beside = [path for path in (run / "student" / "baseline").iterdir() if path.is_file()]
+    assert {"linear.safetensors", "vocabulary.json", "evaluation.parquet"} <= {path.name for path in beside}
+    for kind in addresses:  # counting words is not published, under whatever name
+        sent = hub.files(kind, "tester/private")
+        assert not [name for name in sent if "baseline" in name or "linear" in name or "vocabulary" in name]
+        assert not {path.read_bytes() for path in beside} & set(sent.values())
     assert json.loads(files["training.json"])["training"]["arguments"]["seed"] == 42
     assert {"app.py", "facts.json", "README.md", "requirements.txt"} <= set(hub.files("space", "tester/private"))
 

@@ -98,10 +98,17 @@ def test_report_of_a_finished_run_holds_every_figure(finished):
     ):  # fmt: skip
         assert isinstance(report[part][figure], float)
     assert (report["n_annotated"], report["n_silver"], report["n_labelled"]) == (13, 12, 12)
+    words = report["student"]["linear"]
+    assert words["difference"]["difference"] == pytest.approx(report["student"]["accuracy"] - words["accuracy"])
+    assert "linear" not in report["baseline"]
     drawn = {path.stem for path in (finished / "figures").glob("*.png")}
     assert drawn == {"confusion", "calibration", "confidence", "coverage", "prevalence", "training"}
     text = (finished / "report.md").read_text()
     assert "**seed**: the first" in text
+    assert f"| counting words (TF-IDF of {words['unit']}) on the same labels | {words['accuracy']:.1%} (" in text
+    page = html.unescape((finished / "report.html").read_text())
+    for form in (text.replace("\\", ""), page):
+        assert f"A{words['sentence'][1:]}{': ' if words['advice'] else ''}{words['advice']}." in form
     assert all((finished / path).exists() for path in re.findall(r"!\[[^]]+\]\((figures/[^)]+)\)", text))
 
 
@@ -241,6 +248,7 @@ def test_table_on_the_screen(finished, capsys):
     show_report(write_report(finished), finished)
     shown = capsys.readouterr().out
     assert "13 annotated, 12 silver, 12 labelled" in shown
+    assert "by counting words at " in shown
     assert "report.html" in shown
 
 

@@ -89,6 +89,9 @@ def test_run_annotates_trains_labels_and_reports_a_line_each(whole):
     assert "agreement with gold" in lines[0]
     assert "16 labels" in lines[1]
     assert "on 10 held-out texts" in lines[1]
+    [worth] = [line for line in shown.splitlines() if line.startswith("    accuracy ")]
+    assert "by the encoder at " in worth
+    assert "by counting words at " in worth
     assert "40 texts" in lines[2]
     assert "those annotated and held out are among them" in lines[2]
     assert "16 annotated, 16 silver, 40 labelled" in shown
@@ -212,6 +215,12 @@ def test_other_arguments_of_what_is_not_made_yet_are_asked_anew(words, main, her
             main(*words, "--yes")
     assert "no terminal" in main(*words, "--num_pool", 5, expect=1)
     assert "5 texts" in stages(main(*words, "--num_pool", 5, "--yes"))[2]
+
+
+def test_run_fits_no_linear_student_where_it_is_told_not_to(words, main, here):
+    assert "counting words" not in main(*words, "--no_baseline", "--yes")
+    assert not (here / "r" / "student" / "baseline").exists()
+    assert "'r' holds a run with other --baseline" in main(*words, "--yes", expect=1)
 
 
 def test_second_start_at_once_is_refused(words, main, here):

@@ -14,7 +14,8 @@ from conftest import make_cloze, make_reviews
 from hf_llambert import StudentConfig, TaskSpec
 from hf_llambert.models import content_id
 from hf_llambert.training.heads import heads_of
-from hf_llambert.training.static import STATIC_DEFAULTS, StaticModel, fit_static, static_arguments
+from hf_llambert.training.static import StaticModel
+from hf_llambert.training.static_training import STATIC_DEFAULTS, fit_static, static_arguments
 from hf_llambert.training.vectors import Tokens, TokenVectors, distill
 from test_loading import slow_student
 
@@ -272,8 +273,8 @@ def test_several_questions_are_learnt_side_by_side(scale_loss, vectors, tmp_path
     import torch
 
     columns = [head.columns(head.evidence(head.of(torch.tensor(logits)))) for head in heads]
-    assert columns[0]["label"] == good
-    assert columns[1]["labels"] == answers["words"]
+    assert columns[0]["label"].to_pylist() == good
+    assert columns[1]["labels"].to_pylist() == answers["words"]
     apart = np.subtract(
         columns[2]["value"], answers["stars"]
     )  # a longer text is a mean of more words that say nothing
@@ -382,6 +383,24 @@ def test_a_model_that_is_not_there_is_named(tmp_path):
         TokenVectors.load("nobody/nothing")
     with pytest.raises(FileNotFoundError, match="holds no model"):
         TokenVectors.load(tmp_path)
+
+
+def test_a_model_of_the_hub_is_read_at_its_revision(tmp_path, monkeypatch):
+    place = tmp_path / "snapshots" / ("c" * 40)
+    made = vectors_of(word_pieces(), place)
+    asked = []
+
+    def download(name, file, revision=None):
+        asked.append((name, file, revision))
+        return str(place / file)
+
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
+    monkeypatch.setattr("hf_llambert.training.vectors.hf_hub_download", download)
+    found = TokenVectors.load("somebody/static", revision="v1")
+    assert found.source == f"somebody/static@{'c' * 40}"
+    assert found.vectors.tobytes() == made.vectors.tobytes()
+    assert {revision for _, _, revision in asked} == {"v1"}
+    assert {file for _, file, _ in asked} == {"config.json", "model.safetensors", "tokenizer.json"}
 
 
 def test_a_static_student_is_a_model_to_begin_with(vectors, tmp_path):

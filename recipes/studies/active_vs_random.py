@@ -56,6 +56,7 @@ def right_of(
     run = Path(arguments.run) / strategy / str(seed)
     settings = {one.name: getattr(arguments, one.name) for one in dataclasses.fields(ActiveArguments)}
     settings |= {"strategy": strategy, "run": str(run), "num_seeds": 1, "patience": arguments.budget}
+    settings["baseline"] = False  # the rounds are compared
     settings["ledger"] = arguments.ledger or str(Path(arguments.run) / "ledger")
     args = seeded(training, seed, output_dir=str(run / "checkpoints"))
     asked = [point["annotated"] for point in run_active(ActiveArguments(**settings), args)["curve"]]

@@ -41,6 +41,7 @@ from hf_llambert.pool.datatrove import StudentStep as StudentStep
 from hf_llambert.pool.datatrove import TeacherStep as TeacherStep
 from hf_llambert.pool.datatrove import keep_empty_texts as keep_empty_texts
 from hf_llambert.pool.distill import distill_student as distill_student
+from hf_llambert.pool.distilled import distilled_summary as distilled_summary
 from hf_llambert.pool.first_stage import ChosenBelow as ChosenBelow
 from hf_llambert.pool.first_stage import choose_below as choose_below
 from hf_llambert.pool.guarantee import calibrate_cascade as calibrate_cascade
@@ -109,11 +110,15 @@ from hf_llambert.training.folds import out_of_fold_parts as out_of_fold_parts
 from hf_llambert.training.labeler import Labeler as Labeler
 from hf_llambert.training.mixing import MixCallback as MixCallback
 from hf_llambert.training.seeds import train_seeds as train_seeds
+from hf_llambert.training.static_training import STATIC_DEFAULTS as STATIC_DEFAULTS
+from hf_llambert.training.static_training import static_arguments as static_arguments
 from hf_llambert.training.student_cascade import StudentCascade as StudentCascade
 from hf_llambert.training.students import StudentLabeler as StudentLabeler
 from hf_llambert.training.train import train_student as train_student
 from hf_llambert.training.train_fast import train_fast as train_fast
 from hf_llambert.training.trainer import StudentConfig as StudentConfig
 from hf_llambert.training.trainer import StudentTrainer as StudentTrainer
+from hf_llambert.training.vectors import TokenVectors as TokenVectors
+from hf_llambert.training.worth import worth_lines as worth_lines
 
 __version__: str

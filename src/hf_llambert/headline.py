@@ -7,3 +7,13 @@ MAIN = {"choice": "accuracy", "choices": "micro_f1", "scale": "spearman"}
 
 RIGHT = {"choice": "accuracy", "choices": "subset_accuracy", "scale": "within_half_step"}
 """The share of right answers, as [`Question.right`] has it, which has a 95 % Wilson interval."""
+
+NAMES = {"accuracy": "accuracy", "micro_f1": "micro-F1", "spearman": "Spearman"}
+"""What the figures of [`MAIN`] are called."""
+
+
+def shown(name: str, value: float | None) -> str:
+    """A figure of [`MAIN`] as it is shown: a share in percent, others as they are."""
+    if value is None:
+        return "no value"
+    return f"{value:.1%}" if name == "accuracy" else f"{value:.3f}"

@@ -296,6 +296,7 @@ READING: Shape = {"max_length?": int, "head_share?": float, "fields?": [str]}
 TRAINING: Shape = {
     "reading": READING,
     "training": {"arguments": {ANY: (str, int, float, bool)}},
+    "kind?": str,
 }
 _SPREAD: Shape = {"values": [SHARE], "mean": SHARE, "low": SHARE, "high": SHARE}
 _FREE_SPREAD: Shape = {"values": [float], "mean": float, "low": (float, None), "high": (float, None)}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -20,8 +19,8 @@ def distill(
         str,
         typer.Option(
             "--to",
-            help="linear; auto: the fastest that is good enough.",
-            autocompletion=values("linear", "auto"),
+            help="linear or static; auto: the fastest that is good enough.",
+            autocompletion=values("linear", "static", "auto"),
         ),
     ] = "linear",
     num_rows: Annotated[int, typer.Option("--num_rows", help="Most texts of the pool to learn from.")] = 20_000,
@@ -44,10 +43,14 @@ def distill(
     held-out texts. It lies in RUN/students and labels like any other: hf-llambert label --student RUN/students/linear. Takes
     the arguments of StudentConfig that say what is learnt too (--target_temperature, --gold_weight, --scale_loss).
     """
-    from hf_llambert import StudentConfig, distill_student, load_data
+    from hf_llambert import STATIC_DEFAULTS, StudentConfig, distill_student, distilled_summary, load_data
 
     refuse_unknown(context, lambda: [StudentConfig], "hf-llambert distill --help and StudentConfig")
-    args = training_arguments(context.args, run / "students", seed)
+    place = run / "students"
+    args = {
+        "linear": training_arguments(context.args, place, seed),
+        "static": training_arguments(context.args, place, seed, **STATIC_DEFAULTS),
+    }
     texts = None
     if pool is not None:
         texts = load_data(pool, split, encoding=encoding, delimiter=delimiter, config=config)
@@ -62,28 +65,6 @@ def distill(
         args=args,
         seed=seed,
     )
-    for line in distilled_lines(found):
+    for line in distilled_summary(found):
         say(line)
     say(f"written to {run / 'students'}")
-
-
-def distilled_lines(found: Mapping) -> Iterator[str]:
-    """What came of distilling: each student beside the encoder, and which one to use."""
-    for one in found["students"].values():
-        yield (
-            f"{one['kind']}, from {one['num_rows']:,} texts: {one['right']:.1%} right, the encoder {one['encoder']:.1%}; the "
-            f"encoder's answers on {one['agreement']:.1%}; {one['texts_per_second']:,.0f} texts/s, {one['times']:,.0f} times "
-            f"the encoder's"
-        )
-        several = {} if "low" in one["difference"] else one["difference"]
-        for name, part in several.items() or [("", one["difference"])]:
-            low, high = (100 * part[end] for end in ("low", "high"))
-            yield (
-                f"  {f'{name}: ' if name else ''}{100 * part['difference']:+.1f} points ({low:+.1f} to {high:+.1f}, "
-                f"{part['n']:,} texts)"
-            )
-    points = f"{100 * found['within']:g} points"
-    if found["chosen"] == "encoder":
-        yield f"none is certainly within {points} of the best: use the encoder, distil more texts, or measure on more gold"
-    else:
-        yield f"use {found['chosen']}: the fastest that is certainly within {points} of the best"

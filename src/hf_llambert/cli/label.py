@@ -142,7 +142,7 @@ def label(
     from contextlib import ExitStack
     from dataclasses import replace
 
-    from hf_llambert import ShardUploads, StudentLabeler, fastest_backend, label_pool, load_task
+    from hf_llambert import ShardUploads, StudentLabeler, label_pool, load_task
 
     refuse_unknown_of_teacher(context, teacher_backend)
     check_first(first, encoder_below, encoder_agreement)
@@ -174,7 +174,7 @@ def label(
         text_column,
         revision,
         batch_tokens,
-        backend=fastest_backend() if backend == "auto" else backend,  # type: ignore[arg-type]  # checked there
+        backend=_backend(backend, student, revision),  # type: ignore[arg-type]  # checked there
         dtype=dtype,
         attention=attention,
         long_texts=long_texts,  # type: ignore[arg-type]
@@ -227,6 +227,17 @@ def label(
         raise typer.Exit(1)
     if asking is not None and results["complete"]:
         ask_teacher(asking, output, labeler, overwrite)
+
+
+def _backend(given: str, student: str, revision: str | None) -> str:
+    """What computes the student: of an encoder the fastest; a linear or static one has no choice."""
+    from hf_llambert import fastest_backend
+    from hf_llambert.notes import ENCODER
+    from hf_llambert.training.loading import student_kind
+
+    if given != "auto":
+        return given
+    return fastest_backend() if student_kind(student, revision) == ENCODER else "torch"
 
 
 def _process(given: str | None) -> tuple[int, int] | None:

@@ -6,12 +6,12 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from hf_llambert.cli.options import pairs, reason_lines
-from hf_llambert.headline import MAIN
+from hf_llambert.headline import MAIN, NAMES
 
 if TYPE_CHECKING:
     from hf_llambert import TaskSpec
 
-_NAMES = {"accuracy": "accuracy", "micro_f1": "micro-F1", "macro_f1": "macro-F1", "spearman": "Spearman", "mae": "MAE"}
+_NAMES = {**NAMES, "macro_f1": "macro-F1", "mae": "MAE"}
 _RIGHT = {"choice": "accuracy", "choices": "share with all labels right", "scale": "share within half a step"}
 _BESIDE = {"choice": "macro_f1", "choices": "macro_f1", "scale": "mae"}
 

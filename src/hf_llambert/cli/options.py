@@ -77,6 +77,14 @@ Values = Annotated[
     ),
 ]
 
+Baseline = Annotated[
+    bool,
+    typer.Option(
+        "--baseline/--no_baseline",
+        help="Fit a linear student on the same labels too, to say what the encoder is worth beyond counting words (seconds).",
+    ),
+]
+
 Encoding = Annotated[str, typer.Option("--encoding", help="Encoding of CSV and JSON files, such as utf-16 or cp1252.")]
 
 Delimiter = Annotated[str, typer.Option("--delimiter", help="What stands between the fields of a CSV, such as ';'.")]

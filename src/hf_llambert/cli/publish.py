@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from hf_llambert.cli.lines import against_lines
-from hf_llambert.cli.options import say
+from hf_llambert.cli.options import say, values
 
 
 def report(
@@ -58,6 +58,14 @@ def push(
     partial: Annotated[
         bool, typer.Option("--partial", help="Publish labels of a pool that is not labelled to its end.")
     ] = False,
+    distilled: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--distilled",
+            help="Publish this student of RUN/students too, as NAME-linear or NAME-static. May be repeated.",
+            autocompletion=values("linear", "static"),
+        ),
+    ] = None,
 ) -> None:
     """
     Publish a run on the Hub: the dataset, the student, their cards. Interrupted, the same command goes on.
@@ -68,6 +76,6 @@ def push(
 
     publication = Publication(to, license, tuple(language or ()), base_model, tuple(source_dataset or ()))
     asked = {"public": public, "gold": gold, "space": space, "create_pr": create_pr, "partial": partial}
-    published = push_run(run, publication, **asked)
+    published = push_run(run, publication, **asked, distilled=distilled or ())
     for kind, address in published.items():
         say(f"{kind}: {address}")

@@ -19,6 +19,7 @@ from hf_llambert.cli.nearest import no_such_option, option_names, own_options
 from hf_llambert.cli.options import (
     AskApart,
     Backend,
+    Baseline,
     Config,
     Data,
     Delimiter,
@@ -115,6 +116,7 @@ def run(
         Path | None,
         typer.Option("--conditions", help="YAML file of conditions that the run must meet (docs/gate.md)."),
     ] = None,
+    baseline: Baseline = True,
     seed: Seed = 42,
     encoding: Encoding = "utf-8",
     delimiter: Delimiter = ",",
@@ -215,6 +217,7 @@ def run(
             None if gold is None else read_gold(drawn, gold, {**form, "config": configs[1]}, spec),
             ask_apart,
             believed,
+            baseline,
         )
         with one_at_a_time(output / RUN_FILE):
             if agreed is not None:

@@ -57,6 +57,7 @@ class Way:
         gold (`Dataset`, *optional*): Texts with people's labels to train on.
         ask_apart (`bool`): Ask each of several questions by itself.
         prior (`dict`, *optional*): Believed shares of labels, as `annotate` takes them.
+        baseline (`bool`): Whether a linear student is fitted beside the encoder.
         report (`dict`): Content of `report.json`, once that stage is done.
     """
 
@@ -76,6 +77,7 @@ class Way:
     gold: Dataset | None
     ask_apart: bool
     prior: dict | None
+    baseline: bool
     report: dict = field(default_factory=dict)
 
     def plan(self) -> dict:
@@ -166,7 +168,7 @@ class Way:
         raise typer.Exit(1)
 
     def _train(self) -> str:
-        from hf_llambert import load_data, saved_calibration, select_silver, train_student
+        from hf_llambert import load_data, saved_calibration, select_silver, train_student, worth_lines
 
         sources: dict[str, Dataset] = {}
         column = self.drawn.text_column
@@ -187,13 +189,15 @@ class Way:
                 max_length=self.max_length,
                 selection=selection,
                 eval_name=self.rows.what or "held-out texts",
+                baseline=self.baseline,
             )
         shutil.rmtree(self.output / "checkpoints" / "run", ignore_errors=True)
         with suppress(OSError):  # where others are
             (self.output / "checkpoints").rmdir()
         line = f"{found['train']['n']:,} labels in {found['train']['seconds']:,.0f} s"
         if quality := found.get("eval"):
-            return f"{line}; {trained_line(quality, self.task)}"
+            beside = worth_lines(found, self.task, self.output)
+            return "\n".join([f"{line}; {trained_line(quality, self.task)}", *(f"    {one}" for one in beside)])
         return f"{line}; not measured: that takes --eval_data or --num_held_out"
 
     def _label(self) -> str:

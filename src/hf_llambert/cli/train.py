@@ -11,6 +11,7 @@ from hf_llambert.cli.gold import gold_options, label_columns, load_sample, neede
 from hf_llambert.cli.lines import curve_lines, quality_lines, seed_lines
 from hf_llambert.cli.nearest import refuse_unknown
 from hf_llambert.cli.options import (
+    Baseline,
     Config,
     Delimiter,
     Encoding,
@@ -87,6 +88,7 @@ def train(
     curve: Annotated[
         bool, typer.Option("--curve", help="Train on parts of the labels too, to say what more labels would be worth.")
     ] = False,
+    baseline: Baseline = True,
 ) -> None:
     """
     Fine-tune a student on silver labels, gold labels or both.
@@ -104,6 +106,7 @@ def train(
         train_seeds,
         train_student,
         with_gold,
+        worth_lines,
     )
 
     if silver is None and gold is None:
@@ -123,7 +126,7 @@ def train(
     }
     form: dict = {"encoding": encoding, "delimiter": delimiter, "text_column": shown}
     configs = configs_of(config, gold, eval_data)
-    kwargs: dict = dict(reading)
+    kwargs: dict = {**reading, "baseline": baseline}
     if silver is not None:
         kwargs["silver"], kwargs["selection"] = select_silver(
             load_data(silver),
@@ -162,7 +165,7 @@ def train(
     results = train_student(spec, student, output / "student", args, **kwargs)
     say(f"trained on {results['train']['n']:,} labels in {results['train']['seconds']:.0f} s")
     if "eval" in results:
-        for line in quality_lines(results["eval"], spec):
+        for line in (*quality_lines(results["eval"], spec), *worth_lines(results, spec, output)):
             say(line)
     say(f"written to {output / 'student'}")
 

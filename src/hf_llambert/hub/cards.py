@@ -13,9 +13,12 @@ from huggingface_hub import DatasetCard, DatasetCardData, EvalResult, ModelCard,
 from huggingface_hub.repocard_data import eval_results_to_model_index
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from hf_llambert.hub.student_kinds import STUDENT_KINDS, shown_logits
+from hf_llambert.notes import ENCODER
 from hf_llambert.quality.report_parts import question_reports
 from hf_llambert.report.kinds import OF_KIND, is_measured, kind_of, more_figures
 from hf_llambert.report.markdown import is_plain, shown_prompt, summary_head, summary_rows
+from hf_llambert.report.sentences import worth_told
 from hf_llambert.shown import scrubbed
 from hf_llambert.tasks.spec import TaskSpec
 from hf_llambert.tasks.texts import markdown_text, visible
@@ -103,26 +106,40 @@ def dataset_card(report: Mapping, publication: Publication, configs: Mapping[str
             for name in configs
         ],
     )
-    return _render("dataset.md.jinja", data, report, publication, configs=configs)
+    return render("dataset.md.jinja", data, report, publication, configs=configs)
 
 
 def model_card(report: Mapping, publication: Publication, with_dataset: bool = True) -> str:
     """The card of a published student; see [`dataset_card`]. `with_dataset`: whether the dataset is published too."""
-    train = report["student"]["train"]
-    base = publication.base_model or (train["student"] if "/" in train["student"] else None)
-    data = ModelCardData(
+    train, kind = report["student"]["train"], student_kind(report)
+    begun = train.get("vectors", train["student"]).partition("@")[0]
+    base = publication.base_model or (begun if "/" in begun else None)
+    data = model_data(report, publication, publication.repo_id, kind, with_dataset, base)
+    return render("model.md.jinja", data, report, publication, with_dataset=with_dataset, base=base)
+
+
+def model_data(
+    report: Mapping, publication: Publication, repo_id: str, kind: str, with_dataset: bool, base: str | None
+) -> ModelCardData:
+    """The metadata of a student's card; `repo_id` is its own name, `base` what its weights began with."""
+    own = STUDENT_KINDS[kind]
+    return ModelCardData(
         license=publication.license,
         language=list(publication.language) or None,
         base_model=base,
-        library_name="transformers",
+        library_name=own.library,
         pipeline_tag="text-classification",
         datasets=[publication.repo_id] if with_dataset else None,
-        metrics=_metric_types(report),
-        tags=["hf_llambert", "text-classification"],
-        model_name=publication.repo_id.split("/")[-1],
-        eval_results=_eval_results(report, publication) or None,
+        metrics=metric_types(report),
+        tags=["hf_llambert", "text-classification", *own.tags],
+        model_name=repo_id.partition("/")[2],
+        eval_results=eval_results(report, publication) or None,
     )
-    return _render("model.md.jinja", data, report, publication, with_dataset=with_dataset, base=base)
+
+
+def student_kind(report: Mapping) -> str:
+    """The kind of the student that a report is of; an encoder is not noted."""
+    return (report["student"] or {}).get("kind", ENCODER)
 
 
 def shards_card(student: str | None, rows: int | None) -> str:
@@ -191,7 +208,8 @@ def merge_cards(
     return f"---\n{data.to_yaml()}\n---\n{text}"
 
 
-def _metric_types(report: Mapping) -> list[str]:
+def metric_types(report: Mapping) -> list[str]:
+    """The metrics that a student's card names."""
     kinds = [TaskSpec.from_dict(one["task"]).question.kind for one in question_reports(report).values()]
     if kinds == ["choice"]:
         return ["accuracy", "f1"]
@@ -231,9 +249,10 @@ def _seen(report: Mapping) -> list[dict]:
     return out
 
 
-def _render(
+def render(
     template: str, data: DatasetCardData | ModelCardData, report: Mapping, publication: Publication, **more: object
 ) -> str:
+    """A card: `data` above the page that a template makes of a report."""
     report = cast(Mapping, scrubbed(report))
     task = TaskSpec.from_dict(report["task"])
     page = _environment().get_template(template)
@@ -248,7 +267,10 @@ def _render(
         prompt=shown_prompt(task),
         head=summary_head(report),
         rows=summary_rows(report),
+        worth=worth_told(report, advice=False),
         to=publication,
+        kind=student_kind(report),
+        logits=shown_logits((report["student"] or {}).get("questions", [])),
         commands=list(dict.fromkeys(m["command"] for m in report["made"].values() if m["command"])),
         machines=sorted({m["machine"] for m in report["made"].values()}),
         version=next(iter(report["made"].values()))["hf_llambert"] if report["made"] else None,
@@ -271,10 +293,12 @@ def _environment() -> Environment:
     )  # noqa: S701
     environment.finalize = lambda value: visible(value) if isinstance(value, str) else value
     environment.filters |= {"text": markdown_text, "percent": lambda x: f"{x:.1%}", "count": lambda n: f"{n:,}"}
+    environment.filters["whole"] = lambda x: f"{x:,.0f}" if x >= 10 else f"{x:.3g}"
     return environment
 
 
-def _eval_results(report: Mapping, publication: Publication) -> list[EvalResult]:
+def eval_results(report: Mapping, publication: Publication) -> list[EvalResult]:
+    """The student's figures on held-out gold, as a card's metadata has them."""
     out = []
     for question, seen in question_reports(report).items():
         student = seen["student"]

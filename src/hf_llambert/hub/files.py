@@ -21,6 +21,7 @@ from hf_llambert.shown import scrubbed, scrubbed_reason
 from hf_llambert.tasks.parts import GOLD
 from hf_llambert.tasks.spec import TaskSpec
 from hf_llambert.training.inputs import TRAINING_FILE
+from hf_llambert.training.linear import VOCABULARY_FILE, WEIGHTS_FILE
 from hf_llambert.training.train import ADAPTER_FOLDER, SILVER_FILE
 
 LABELS = "labels"
@@ -33,6 +34,8 @@ _MODEL_FILES = (
     "model.safetensors.index.json",
     "tokenizer*",
     "special_tokens_map.json",
+    WEIGHTS_FILE,
+    VOCABULARY_FILE,
 )
 _MORE_MODEL_FILES = ("vocab.*", "merges.txt", "added_tokens.json", "*.model", "*.jinja", TRAINING_FILE)
 _PUBLISHED: Shape = {
@@ -256,14 +259,19 @@ def dataset_files(run: Path, configs: Mapping[str, Dataset | PoolLabels], folder
 def model_files(run: Path) -> dict[str, Path | bytes]:
     """Files of the model repository by their place in it, but for the card."""
     student = run / "student"
-    found = (path for pattern in (*_MODEL_FILES, *_MORE_MODEL_FILES) for path in student.glob(pattern))
-    files: dict[str, Path | bytes] = {path.name: path for path in sorted(found) if path.is_file()}
+    files = student_files(student)
     adapter = student / ADAPTER_FOLDER
     files |= {f"{ADAPTER_FOLDER}/{path.name}": path for path in sorted(adapter.glob("adapter_*"))}
     drawn: dict[str, Path | bytes] = {
         f"figures/{name}": student / name for name in ("training.png", "mix.png") if (student / name).is_file()
     }
     return files | _figures(run) | drawn
+
+
+def student_files(student: Path) -> dict[str, Path | bytes]:
+    """What loads a student of any kind, by its place: never the rows that it learnt or was measured on."""
+    found = (path for pattern in (*_MODEL_FILES, *_MORE_MODEL_FILES) for path in student.glob(pattern))
+    return {path.name: path for path in sorted(found) if path.is_file()}
 
 
 def _figures(run: Path) -> dict[str, Path | bytes]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import copy
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -18,7 +19,8 @@ from numpy.typing import NDArray
 
 from hf_llambert.data import check_column, draw_rows
 from hf_llambert.notes import read_stage
-from hf_llambert.pool.labelled import Labels, run_labels
+from hf_llambert.pool.distilled import DISTILLED_FILE, STUDENTS
+from hf_llambert.pool.labelled import Labels, run_labels, run_student
 from hf_llambert.pool.manifest import shard_files
 from hf_llambert.pool.shards import label_pool
 from hf_llambert.processes import process_state, wait_for_everyone
@@ -32,13 +34,11 @@ from hf_llambert.training.compared import EVALUATION_FILE, compare_rows, read_ev
 from hf_llambert.training.loading import student_heads
 from hf_llambert.training.students import StudentLabeler
 from hf_llambert.training.train import GOLD_FILE, SILVER_FILE
-from hf_llambert.training.train_fast import FAST_KINDS, METRICS_FILE, FastKind, train_fast
+from hf_llambert.training.train_fast import FAST_KINDS, METRICS_FILE, FastKind, fast_arguments, train_fast
 from hf_llambert.training.trainer import StudentConfig
+from hf_llambert.training.vectors import TokenVectors
 from hf_llambert.whole import whole_folder, write_whole
 
-STUDENTS = "students"
-"""Folder of a run with the students distilled from its encoder."""
-DISTILLED_FILE = "distilled.json"
 _FIRST = 2_500  # rows of the first point of a curve
 _FLAT = 0.005  # of accuracy: less than this from twice the rows is flat
 
@@ -79,7 +79,7 @@ def distill_student(
     num_rows: int = 20_000,
     pool: Dataset | None = None,
     within: float = 0.01,
-    args: StudentConfig | None = None,
+    args: Mapping[str, StudentConfig] | None = None,
     seed: int = 42,
     show_progress: bool = True,
 ) -> dict:
@@ -98,7 +98,7 @@ def distill_student(
         pool (`Dataset`, *optional*): Texts without labels. Defaults to those of `RUN/labels`, which are labelled already.
         within (`float`, defaults to 0.01): How much less than the best student, the encoder among them, one may get right to
             be recommended; at the lower end of the interval of their difference.
-        args (`StudentConfig`, *optional*): What is learnt; `soft_targets` is on.
+        args (`Mapping[str, StudentConfig]`, *optional*): The arguments of each kind; `soft_targets` is on.
         seed (`int`, defaults to 42): Which texts are drawn.
         show_progress (`bool`, defaults to `True`): Draw progress bars.
 
@@ -118,13 +118,13 @@ def distill_student(
     source = _Run(Path(run))
     texts = source.texts(pool, num_rows, seed, show_progress)
     folder = source.run / STUDENTS
-    args = copy.copy(args) if args is not None else StudentConfig(str(folder / "checkpoints"), report_to=[])
-    args.soft_targets, args.seed = True, seed
     found: dict[str, Distilled] = {}
     curve: list[Distilled] = []
     for kind in kinds:
         for rows in _points(len(texts)) if to == "auto" else [len(texts)]:
-            made = source.distilled(kind, texts.select(range(rows)), args, folder / f"{kind}-{rows}")
+            mine = copy.copy((args or {}).get(kind) or fast_arguments(kind, str(folder / "checkpoints")))
+            mine.soft_targets, mine.seed = True, seed
+            made = source.distilled(kind, texts.select(range(rows)), mine, folder / f"{kind}-{rows}")
             flat = kind in found and made.right - found[kind].right < _FLAT
             found[kind] = made
             curve.append(made)
@@ -134,6 +134,7 @@ def distill_student(
         "students": {one.kind: asdict(one) for one in found.values()},
         "curve": [asdict(one) for one in curve],
         "within": within,
+        "from": run_student(source.run),
         "chosen": source.chosen(list(found.values()), within),
     }
     if process_state().is_main_process:
@@ -186,6 +187,11 @@ class _Run:
             feature = self.measured.features[column]
             rows = rows.add_column(name or GOLD, self.measured[column][:], feature=feature)
         return rows
+
+    @cached_property
+    def vectors(self) -> TokenVectors:
+        """The vectors of the encoder's tokens; made once, which takes a minute for a small encoder."""
+        return TokenVectors.load(self.student, keep=self.run / STUDENTS)
 
     def texts(self, pool: Dataset | None, num_rows: int, seed: int, show_progress: bool) -> Dataset:
         """So many texts of the pool with the encoder's answers and probabilities, as [`train_fast`] takes silver."""
@@ -257,6 +263,7 @@ class _Run:
             eval_data=self.held_out,
             text_column=self.column,
             eval_name=f"the held-out texts of {self.run.name}",
+            vectors=self.vectors if kind == "static" else None,
         )
         mine = read_evaluation(folder)
         of_part = found["eval"] if len(self.task.parts) > 1 else {"": found["eval"]}

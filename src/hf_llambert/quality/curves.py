@@ -64,6 +64,7 @@ def learning_curve(
 
     if len(data) < 32:
         raise ValueError(f"A learning curve takes 32 labels or more, got {len(data)}.")
+    given = {**kwargs, "baseline": False}
     sizes, evals, found = [], list[dict](), {}
     for share, draws in _DRAWS.items():
         for draw in range(draws):
@@ -71,7 +72,7 @@ def learning_curve(
             mine = copy.copy(args)
             mine.seed = args.seed + draw
             folder = Path(run) / "curve" / f"{len(rows)}-{draw}"
-            found = train_student(task, student, folder, mine, silver=data.select(rows), eval_data=eval_data, **kwargs)  # type: ignore[arg-type]
+            found = train_student(task, student, folder, mine, silver=data.select(rows), eval_data=eval_data, **given)  # type: ignore[arg-type]
             sizes.append(len(rows))
             evals.append(found["eval"])
             (folder / "model.safetensors").unlink(missing_ok=True)  # its figure is all that is needed

@@ -70,6 +70,13 @@ def _difference(name: str, why: str) -> Callable[[Mapping], Figure | str]:
     return find
 
 
+def _beyond_words(report: Mapping) -> Figure | str:
+    found = (report["student"] or {}).get("linear")
+    if not found:
+        return "nobody counted words on the same texts: train --eval_data, without --no_baseline"
+    return Figure(*(found["difference"][name] for name in ("difference", "low", "high")))
+
+
 def _recall(report: Mapping) -> Figure | str:
     classes = (report["student"] or {}).get("per_class")
     if not classes:
@@ -164,6 +171,7 @@ FIGURES: dict[str, Callable[[Mapping], Figure | str]] = {
     "eval_rows": _eval_rows,
     "student_less_teacher": _difference("student_less_teacher", "both must be measured against people's labels"),
     "student_less_baseline": _difference("student_less_baseline", "there is no baseline measured on the same texts"),
+    "better_than_baseline": _beyond_words,
     "each_class_silver": _silver,
     "each_class_share": _share,
     "noise": _noise,
@@ -178,8 +186,9 @@ What conditions can be about. Accuracies, shares and differences count from 0 to
 `ece`, `each_class_recall` (of the worst class), `eval_rows`: the student's on held-out gold. Where several labels may hold also
 `subset_accuracy`, `micro_f1`; of a scale `spearman`, `pearson`, `mae`, `rmse`, `kappa`, `within_half_step`, `f1` at the cut
 (`accuracy` is of the nearest level); see [`METRICS`]. A teacher's are `teacher_` and the name. `student_less_teacher`,
-`student_less_baseline`: differences of accuracy, or of what is right in [`RIGHT`]. `each_class_silver`: silver rows of the
-rarest class. `each_class_share`: share of the pool that the rarest class was given. `noise`: see [`likely_label_errors`].
+`student_less_baseline` (the same encoder on gold labels), `better_than_baseline` (counting words: the linear student of the same
+labels): differences of accuracy, or of what is right in [`RIGHT`]. `each_class_silver`: silver rows of the rarest class.
+`each_class_share`: share of the pool that the rarest class was given. `noise`: see [`likely_label_errors`].
 `slice_difference`: accuracy of the worst slice less that elsewhere, 0 if none is worse beyond chance. `drift_p`, `drift_auc`:
 see [`measure_drift`].
 """

@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from hf_llambert.headline import MAIN, RIGHT
+from hf_llambert.pool.distilled import distilled_summary
 from hf_llambert.pool.labelled import cascade_summary
 from hf_llambert.quality.report_parts import question_reports
 from hf_llambert.report.kinds import OF_KIND, OfKind, answer_words, is_measured, kind_of, more_figures, plain_summary
-from hf_llambert.report.sentences import finding_sentences, question_sentences, stages_said
+from hf_llambert.report.sentences import finding_sentences, question_sentences, stages_said, worth_told
 from hf_llambert.review.summary import summary_lines
 from hf_llambert.tasks.spec import TaskSpec
 from hf_llambert.tasks.texts import FIELD, markdown_text, visible
@@ -41,8 +42,8 @@ def summary_rows(report: Mapping) -> list[Summary]:
     rows = []
     for question, seen in question_reports(report).items():
         summary = plain_summary if is_plain(report) else _kind(seen).summary
-        for name in ("teacher", "student", "baseline"):
-            part = seen[name]
+        words = (seen["student"] or {}).get("linear")
+        for part in (seen["teacher"], seen["student"], words, seen["baseline"]):
             if part is None:
                 continue
             main, second = summary(part) if is_measured(part) else ("no gold", "")
@@ -82,6 +83,8 @@ def report_markdown(
     lines += [] if report["cascade"] else [f"- {line}" for line in stages_said(report)]
     if report["cascade"]:
         lines += [f"- cascade: {line}" for line in cascade_summary(report["cascade"])]
+    if report.get("distilled"):
+        lines += [f"- distilled: {line}" for line in distilled_summary(report["distilled"])]
     if report.get("cost"):
         cost = report["cost"]
         parts = ", ".join(
@@ -236,7 +239,7 @@ def _student_lines(report: Mapping) -> list[str]:
 
 def _student_compared(report: Mapping) -> list[str]:
     """The student beside others, and beside itself with other seeds."""
-    lines = []
+    lines = [f"- {markdown_text(sentence)}" for sentence in worth_told(report) if "questions" not in report]
     if "seeds" in report:
         seeds = report["seeds"]
         main = next((name for name in MAIN.values() if name in seeds), None)

@@ -8,10 +8,11 @@ from pathlib import Path
 
 from jinja2 import Environment, PackageLoader
 
+from hf_llambert.pool.distilled import distilled_summary
 from hf_llambert.quality.report_parts import question_reports
 from hf_llambert.report.kinds import OF_KIND, answer_words, is_measured, kind_of, more_figures
 from hf_llambert.report.markdown import between, is_plain, mean_sentence, reviewed, summary_head, summary_rows
-from hf_llambert.report.sentences import finding_sentences, question_sentences, stages_said
+from hf_llambert.report.sentences import finding_sentences, question_sentences, stages_said, worth_told
 from hf_llambert.tasks.question import Question
 from hf_llambert.tasks.spec import TaskSpec
 from hf_llambert.tasks.texts import visible
@@ -50,10 +51,12 @@ def report_page(
         plain=is_plain(report),
         summary_head=summary_head(report),
         summary=summary_rows(report),
+        worth=worth_told(report),
         found=finding_sentences(report) if several else [],
         reviewed=reviewed(report) if report.get("review") else [],
         missing=missing_parts(report),
         stages=stages_said(report),
+        distilled=list(distilled_summary(report["distilled"])) if report.get("distilled") else [],
         figures=[(_embedded(path), alt) for path, alt in figures.get("", ())] if several else [],
         parts=[
             _part(name, seen, figures.get(name, ()), disagreements.get(name, ()), task.parts[name])

@@ -21,6 +21,7 @@ from hf_llambert.gold import gold_answers
 from hf_llambert.misfits import ANY
 from hf_llambert.notes import TRAINING
 from hf_llambert.planning.prices import load_prices, run_cost
+from hf_llambert.pool.distilled import read_distilled
 from hf_llambert.pool.labelled import read_pool, run_labels
 from hf_llambert.pool.manifest import file_checksum, shard_files
 from hf_llambert.quality.gate import GATE_FILE, check_gate, load_gate
@@ -31,9 +32,11 @@ from hf_llambert.report.drawings import by_question, draw, drawings, run_drawing
 from hf_llambert.report.evaluated import less_baseline
 from hf_llambert.report.markdown import report_markdown, shown_prompt, summary_head, summary_rows
 from hf_llambert.report.page import report_page
+from hf_llambert.report.sentences import worth_told
 from hf_llambert.report.stages import (
     advice,
     check_sizes,
+    how_made,
     measured_alike,
     notes_of_student,
     part_stages,
@@ -50,6 +53,7 @@ from hf_llambert.tasks.spec import TaskSpec
 from hf_llambert.tasks.texts import TextColumn, column_names, row_texts
 from hf_llambert.training.compared import EVALUATION_FILE, compare_students, read_seeds
 from hf_llambert.training.inputs import TRAINING_FILE
+from hf_llambert.training.worth import beside_words
 
 logger = get_logger(__name__)
 
@@ -127,8 +131,8 @@ def write_report(
 
     Returns:
         `dict`: The content of `report.json`: `teacher`, `student` and `baseline` with their figures, `n_annotated`,
-        `n_silver`, `n_labelled`, and the task. A stage that was not run has `None`. So has one that is not of this student
-        or not done: `left_out` says why, by folder.
+        `n_silver`, `n_labelled`, and the task; in `student` also `linear`, what counting words reaches. A stage that was not
+        run has `None`. So has one that is not of this student or not done: `left_out` says why, by folder.
 
     Raises:
         FileNotFoundError: The folder has neither an annotated dataset nor a student.
@@ -186,7 +190,7 @@ def _gathered(run: Path, against: str | Path | None) -> tuple[dict, dict[str, li
     how = {}
     if stages["student"] and training.is_file():
         note = read_note(training, TRAINING)
-        how = {"reading": note["reading"], "arguments": note["training"]["arguments"]}
+        how = how_made(note)
     annotated, compared = None, dict[str, list[dict]]()
     if stages["annotated"] is not None:
         annotated = read_annotated(run, stages["annotated"]["config"])
@@ -222,6 +226,8 @@ def _gathered(run: Path, against: str | Path | None) -> tuple[dict, dict[str, li
     report |= found
     if "questions" not in report:
         report["advice"] = advice(run, task)
+    report["distilled"], why = read_distilled(run)
+    left_out |= {"students": why} if why else {}
     report["left_out"] = left_out
     for why in left_out.values():
         logger.warning("%s", why)
@@ -246,8 +252,10 @@ def _of_question(
     """The figures of one question; of an only one with those of the texts."""
     one = task.parts[name]
     report = stage_figures(part_stages(stages, task, name), one)
-    if report["student"]:
+    if report["student"] and stages["student"]:
         report["student"] |= how
+        words = beside_words(stages["student"]["results"], task, name)
+        report["student"] |= {"linear": words} if words is not None else {}
     if measured_alike(stages["student"], stages["baseline"]):
         difference = less_baseline(run, task, name) if name else compare_students(run / "student", run / "baseline")
         report |= {"student_less_baseline": difference} if difference else {}
@@ -342,6 +350,8 @@ def show_report(report: Mapping, run: str | Path) -> None:
     )
     screen = Screen()
     screen.table(summary_head(report), summary_rows(report), title)
+    for line in worth_told(report):
+        screen.print(line, soft_wrap=True)
     screen.print(f"report: {Path(run) / 'report.html'}", soft_wrap=True)
 
 

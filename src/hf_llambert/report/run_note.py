@@ -16,7 +16,7 @@ RUN_FILE = "run.json"
 STAGES = ("annotated", "student", "labels")
 _DECIDES = {
     **dict.fromkeys(("max_cost", "max_hours", "prices", "conditions", "output", "ledger"), "nothing"),
-    **dict.fromkeys(("student", "max_length", "gold", "further"), "student"),
+    **dict.fromkeys(("student", "max_length", "gold", "further", "baseline"), "student"),
     "num_pool": "labels",
 }
 """The first stage that an option decides; of all others it is the first of all."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from hf_llambert.pool.labelled import stage_sentences
+from hf_llambert.quality.report_parts import question_reports
 from hf_llambert.report.kinds import OF_KIND
 from hf_llambert.tasks.spec import TaskSpec
 
@@ -39,6 +40,21 @@ def stages_said(report: Mapping) -> list[str]:
         for name, one in parts.items()
         for line in stage_sentences(one.get("by_stage", {}), (one.get("gold") or {}).get("by_stage"))
     ]
+
+
+def worth_told(report: Mapping, advice: bool = True) -> list[str]:
+    """
+    What the encoder is worth beyond counting words, a sentence for each question that both were measured on; with what to do
+    about it.
+    """
+    out = []
+    for name, seen in question_reports(report).items():
+        found = (seen["student"] or {}).get("linear")
+        if found:
+            said = found["sentence"] + (f": {found['advice']}" if advice and found["advice"] else "")
+            said = f"{name}: {said}" if name else said
+            out.append(f"{said[0].upper()}{said[1:]}.")
+    return out
 
 
 def _question_sentences(report: Mapping) -> tuple[list[str], list[str]]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from hf_llambert.data import STAGE_FILE, damaged_note, read_note
 from hf_llambert.headline import RIGHT
 from hf_llambert.misfits import ANY, COUNT, DIFFERENCE, SHARE, Chosen, Shape
-from hf_llambert.notes import is_of_several, read_stage
+from hf_llambert.notes import ENCODER, is_of_several, read_stage
 from hf_llambert.pool.labelled import labels_identity, run_labels
 from hf_llambert.quality.curves import CURVE_FILE, worth_of_labels
 from hf_llambert.tasks.logs import get_logger
@@ -72,7 +72,7 @@ def shared_stages(stages: Mapping[str, dict | None]) -> dict[str, dict | None]:
         out["annotated"] = {**annotated, "results": results}
     for stage in ("student", "baseline"):
         if trained := stages.get(stage):
-            results = {key: value for key, value in trained["results"].items() if key != "eval"}
+            results = {key: value for key, value in trained["results"].items() if key not in ("eval", "linear")}
             out[stage] = {**trained, "results": results}
     return out
 
@@ -86,6 +86,7 @@ def check_sizes(run: Path, stages: Mapping[str, dict | None], task: TaskSpec) ->
             raise damaged_note(
                 run / stage / STAGE_FILE, f"expected figures of {len(task.parts)} question(s) at 'results.{place}'"
             )
+    _check_words(run / "student" / STAGE_FILE, (stages.get("student") or {"results": {}})["results"], task)
     for name, one in task.parts.items():
         seen = part_stages(stages, task, name)
         where = f".{name}" if name else ""
@@ -103,6 +104,19 @@ def check_sizes(run: Path, stages: Mapping[str, dict | None], task: TaskSpec) ->
             if found and len(found["bias"]) != one.num_labels:
                 path = run / stage / STAGE_FILE
                 raise damaged_note(path, f"expected a bias for each of {one.num_labels} labels, got {found['bias']}")
+
+
+def _check_words(path: Path, results: Mapping, task: TaskSpec) -> None:
+    """The same of the linear student that was fitted beside the student."""
+    linear = results.get("linear") or {}
+    for place, found in ((name, linear.get(name)) for name in ("eval", "difference")):
+        if found and is_of_several(found) != (len(task.parts) > 1):
+            raise damaged_note(path, f"expected figures of {len(task.parts)} question(s) at 'results.linear.{place}'")
+    for name, one in task.parts.items():
+        quality = (linear.get("eval") or {}).get(name, {}) if name else linear.get("eval") or {}
+        if {len(quality[key]) for key in ("confusion", "per_class") if key in quality} - {one.num_labels}:
+            where = f".{name}" if name else ""
+            raise damaged_note(path, f"expected figures of {one.num_labels} labels at 'results.linear.eval{where}'")
 
 
 def stage_figures(stages: Mapping[str, dict | None], task: TaskSpec) -> dict:
@@ -144,6 +158,14 @@ def stage_figures(stages: Mapping[str, dict | None], task: TaskSpec) -> dict:
         what = "baseline: the same student on gold labels"
         out["baseline"] = {"what": what, **(baseline.get("eval") or {}), "train": baseline["train"]}
     return out
+
+
+def how_made(note: Mapping) -> dict:
+    """How a student reads and was trained, from its `training.json`; of one that is no encoder also its kind and questions."""
+    how = {"reading": note["reading"], "arguments": note["training"]["arguments"]}
+    if note.get("kind", ENCODER) == ENCODER:
+        return how
+    return {**how, "kind": note["kind"], "questions": note["questions"]}
 
 
 def notes_of_student(run: Path) -> tuple[dict[str, dict | None], dict[str, str]]:

@@ -84,11 +84,12 @@ def out_of_fold_parts(
                 f"Expected from 2 folds to as many as the rarest label has rows; got {folds} folds, and label "
                 f"'{task.labels[rarest]}' has {fewest}. Ask for fewer folds, annotate more texts, or leave label errors in."
             )
+    given = {**kwargs, "baseline": False}
     out = {name: np.zeros((len(silver), part.num_labels)) for name, part in task.parts.items()}
     splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=args.seed)
     for fold, (seen, held) in enumerate(splitter.split(labels, labels, groups=groups)):
         folder = Path(output) / f"fold-{fold}"
-        train_student(task, student, folder, args, silver=silver.select(seen), eval_data=silver.select(held), **kwargs)  # type: ignore[arg-type]
+        train_student(task, student, folder, args, silver=silver.select(seen), eval_data=silver.select(held), **given)  # type: ignore[arg-type]
         answers = Dataset.from_parquet(str(folder / EVALUATION_FILE))
         for name, part in task.parts.items():
             scores = np.array(answers[answer_column(name, "scores")][:], dtype=np.float64)

@@ -17,8 +17,9 @@ from hf_llambert.training.fast import FastModel
 from hf_llambert.training.inputs import TRAINING_FILE, Reading
 from hf_llambert.training.linear import LinearModel
 from hf_llambert.training.loading import SAFE, fit_pad_token, load_tokenizer, longest_input, noted_reading, positions
+from hf_llambert.training.static import StaticModel
 
-FAST: dict[str, type[FastModel]] = {kind.kind: kind for kind in (LinearModel,)}
+FAST: dict[str, type[FastModel]] = {kind.kind: kind for kind in (LinearModel, StaticModel)}
 """Students that are no encoders, by their kind."""
 
 

@@ -39,7 +39,8 @@ def train_seeds(
         run (`str` or `Path`): Folder of the run.
         args (`StudentConfig`): The arguments of each.
         seeds (`int`): How many.
-        kwargs: Further arguments of [`train_student`], `eval_data` among them.
+        kwargs: Further arguments of [`train_student`], `eval_data` among them. A linear student is fitted beside the first
+            seed's alone.
 
     Returns:
         `dict`: `seeds`, and `accuracy` and `macro_f1` with `values`, `mean`, and the 95 % interval `low`, `high` of the mean
@@ -58,7 +59,8 @@ def train_seeds(
         mine = copy.copy(args)
         mine.seed = seed
         folder = run / "student" if seed == args.seed else run / "seeds" / str(seed)
-        found.append(train_student(task, student, folder, mine, **kwargs)["eval"])  # type: ignore[arg-type]
+        given = kwargs if seed == args.seed else {**kwargs, "baseline": False}
+        found.append(train_student(task, student, folder, mine, **given)["eval"])  # type: ignore[arg-type]
     summary: dict = {"seeds": list(range(args.seed, args.seed + seeds))}
     parts = {name: part.question for name, part in task.parts.items()}
     each = {name: [result[name] if name else result for result in found] for name in parts if name in (*found[0], "")}

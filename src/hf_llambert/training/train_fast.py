@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import copy
 import json
+import shutil
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -24,8 +24,8 @@ from hf_llambert.training.evaluation import evaluate_student
 from hf_llambert.training.fast import FastModel, in_threads
 from hf_llambert.training.heads import Head, heads_of
 from hf_llambert.training.inputs import save_notes
-from hf_llambert.training.linear import choose_unit, fit_linear
-from hf_llambert.training.resuming import decisive
+from hf_llambert.training.linear import LinearModel, choose_unit, fit_linear
+from hf_llambert.training.resuming import decisive, own_folder
 from hf_llambert.training.rows import (
     all_answers,
     answers_of,
@@ -37,24 +37,17 @@ from hf_llambert.training.rows import (
     labelled_rows,
     training_rows,
 )
+from hf_llambert.training.static_training import fit_static, static_arguments
 from hf_llambert.training.students import StudentLabeler
 from hf_llambert.training.trainer import StudentConfig
+from hf_llambert.training.vectors import TokenVectors
 
-FastKind = Literal["linear"]
+FastKind = Literal["linear", "static"]
 METRICS_FILE = "metrics.json"
 """Written last: a student's folder without it was trained and not measured yet."""
 BASELINE = "baseline"
 """Beside an encoder: the linear student of the same rows."""
-FAST_KINDS: tuple[FastKind, ...] = ("linear",)
-
-
-@dataclass(frozen=True)
-class Learnt:
-    """What a fast student learns from: texts, and targets and weights as [`training_rows`] has them."""
-
-    texts: pa.ChunkedArray
-    targets: torch.Tensor
-    weights: torch.Tensor
+FAST_KINDS: tuple[FastKind, ...] = ("linear", "static")
 
 
 def train_fast(
@@ -69,6 +62,7 @@ def train_fast(
     text_column: TextColumn = "text",
     selection: Sequence[dict] = (),
     eval_name: str = "held-out texts",
+    vectors: TokenVectors | None = None,
 ) -> dict:
     """
     Fit a student that labels hundreds of times as many texts a second as an encoder, and measure it like one.
@@ -79,9 +73,12 @@ def train_fast(
     `weight_by_confidence`, `gold_weight`, `class_balanced`, `label_smoothing_factor`, `loss`, `scale_loss`,
     `threshold_share`); silver and gold are learnt together, and nothing is drawn.
 
+    `static` is a table of token vectors, averaged over a text, and a linear head; both are trained as an encoder is, with all
+    of `args` ([`static_arguments`] has defaults that suit), from `vectors` of an encoder or of a static model.
+
     Args:
         task (`TaskSpec`): Names and order of the labels.
-        kind (`"linear"`): Which student.
+        kind (`"linear"` or `"static"`): Which student.
         output (`str` or `Path`): Folder of the student, written whole or not at all. If it holds the result of this very
             call nothing is done.
         args (`StudentConfig`): What is learnt from the rows.
@@ -92,6 +89,7 @@ def train_fast(
             text.
         selection (`Sequence[dict]`, *optional*): The counts of [`select_silver`], noted for the report.
         eval_name (`str`, defaults to `"held-out texts"`): What `eval_data` is.
+        vectors (`TokenVectors`, *optional*): Where a static student begins; see [`TokenVectors.load`].
 
     Returns:
         `dict`: As of [`train_student`].
@@ -110,17 +108,29 @@ def train_fast(
     heads = heads_of(task, args.scale_loss)
     check_arguments(heads, args)
     check_variety(rows, task)
-    if args.loss == "elr":
-        raise ValueError(f"loss='elr' looks at epochs, and a {kind} student has none. Leave loss out.")
-    config = _config(task, kind, args, rows, eval_data, text_column)
+    if kind == "linear" and args.loss == "elr":
+        raise ValueError("loss='elr' looks at epochs, and a linear student has none. Leave loss out.")
+    if (kind == "static") != (vectors is not None):
+        raise ValueError(
+            f"Expected vectors for a static student and for no other, got {'them' if vectors else 'none'} for a {kind} one. "
+            f"Take them from an encoder: TokenVectors.load(...)."
+        )
+    config = _config(task, kind, args, rows, eval_data, text_column) | ({"vectors": vectors.source} if vectors else {})
     done = _noted(output, config)
     wait_for_everyone()  # all have looked before one writes
     if done is None and process_state().is_main_process:
-        _make(task, kind, output, args, config, heads, rows, eval_data, text_column, selection, eval_name)
+        _make(task, kind, output, args, config, heads, rows, eval_data, text_column, selection, eval_name, vectors)
     wait_for_everyone()
     if (noted := done or _noted(output, config)) is None:
         raise RuntimeError(f"The main process did not write '{output}'. Its error is above.")
     return noted
+
+
+def fast_arguments(kind: FastKind, output_dir: str, **given: object) -> StudentConfig:
+    """Training arguments of a fast student; see [`static_arguments`]."""
+    given = {"report_to": [], "use_cpu": True, "disable_tqdm": True, **given}
+    make = static_arguments if kind == "static" else StudentConfig
+    return make(output_dir, **given)  # type: ignore[arg-type]
 
 
 def _config(
@@ -160,10 +170,11 @@ def _make(
     text_column: TextColumn,
     selection: Sequence[dict],
     eval_name: str,
+    vectors: TokenVectors | None = None,
 ) -> None:
     """Fit and measure on one process; what was fitted already is only measured."""
     if stage_results(output, config, TRAINED) is None:
-        _fit(task, kind, output, args, config, heads, rows, text_column, selection)
+        _fit(task, kind, output, args, config, heads, rows, text_column, selection, vectors)
     _measure(task, output, config, eval_data, text_column, eval_name)
 
 
@@ -177,13 +188,18 @@ def _fit(
     rows: Mapping[str, Dataset],
     text_column: TextColumn,
     selection: Sequence[dict],
+    vectors: TokenVectors | None,
 ) -> None:
     start = time.perf_counter()
     rows, dev = kept_back(rows, args.dev_share or for_thresholds(heads, rows, args), args.seed, text_column)
     heads = tuple(head.fitted(all_answers(rows.values(), head.name, head.question)) for head in heads)
-    learnt = _learnt(rows, heads, args, text_column)
-    unit, tried = choose_unit(learnt.texts, learnt.targets, learnt.weights, heads, args.loss)
-    model = fit_linear(learnt.texts, learnt.targets, learnt.weights, heads, unit, loss=args.loss)
+    model: FastModel
+    if vectors is None:
+        model, how = _linear(rows, heads, args, text_column)
+    else:
+        args = own_folder(args, config)
+        model, how = fit_static(vectors, task, heads, args, rows.get("silver"), rows.get("gold"), text_column, dev)
+        shutil.rmtree(str(args.output_dir), ignore_errors=True)
     heads = _tuned(model, heads, dev, text_column)
     counts = {head.name: count_answers(rows.values(), head.name, head.question) for head in heads}
     results = {
@@ -195,10 +211,8 @@ def _fit(
             "seconds": time.perf_counter() - start,
             "seed": args.seed,
             "student": kind,
-            "features": model.grams.size,
-            "unit": unit,
-            "tried": tried,
             "selection": list(selection),
+            **how,
         }
     }
     with whole_folder(output) as part:
@@ -208,17 +222,22 @@ def _fit(
         note_stage(part, config, results)
 
 
-def _learnt(
+def _linear(
     rows: Mapping[str, Dataset], heads: Sequence[Head], args: StudentConfig, text_column: TextColumn
-) -> Learnt:
+) -> tuple[LinearModel, dict]:
+    """A linear student, and what is noted of it."""
     found = training_rows(rows.get("silver"), rows.get("gold"), heads, args)
     weights = torch.tensor(found["weight"], dtype=torch.float32)
     texts = [text for data in rows.values() for text in row_texts(data, text_column)]
-    return Learnt(
+    learnt = (
         pa.chunked_array([pa.array(texts, pa.large_string())]),
         torch.tensor(found["targets"], dtype=torch.float32),
         weights if weights.ndim == 2 else weights.unsqueeze(-1),
+        heads,
     )
+    unit, tried = choose_unit(*learnt, args.loss)
+    model = fit_linear(*learnt, unit, loss=args.loss)
+    return model, {"features": model.grams.size, "unit": unit, "tried": tried}
 
 
 def _tuned(

@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -59,13 +60,15 @@ class Tokens:
         found: list[NDArray[np.int32]] = []
         lengths = np.zeros(len(texts), dtype=np.int64)
         for places, pieces in _batches(texts):
-            for place, encoding in zip(
-                places, self.tokenizer.encode_batch_fast(pieces, add_special_tokens=False), strict=True
-            ):
-                ids = np.array(encoding.ids, dtype=np.int32)
-                ids = ids if self.unknown is None else ids[ids != self.unknown]
-                found.append(ids)
-                lengths[place] += len(ids)
+            rows = [one.ids for one in self.tokenizer.encode_batch_fast(pieces, add_special_tokens=False)]
+            sizes = np.array([len(row) for row in rows])
+            ids = np.fromiter(chain.from_iterable(rows), dtype=np.int32, count=int(sizes.sum()))
+            if self.unknown is not None:
+                known = ids != self.unknown
+                sizes = np.bincount(np.repeat(np.arange(len(rows)), sizes)[known], minlength=len(rows))
+                ids = ids[known]
+            found.append(ids)
+            np.add.at(lengths, places, sizes)
         ids = np.concatenate(found) if found else np.zeros(0, dtype=np.int32)
         return ids, np.concatenate([[0], lengths.cumsum()])
 
