@@ -583,3 +583,19 @@ def test_labels_of_two_students_are_told_from_those_of_the_encoder(students, tmp
     both, one = (read_labels(tmp_path / name) for name in ("both", "one"))
     assert both.student == one.student == one.made_by == encoder.identity
     assert both.made_by == f"{encoder.identity}, where linear student {fast.identity} is less sure than 0.75"
+
+
+def test_command_takes_a_threshold_for_each_question(of_several, tmp_path, capsys):
+    fast, encoder = of_several
+    below = {"mood": middle(fast, "mood"), "about": 0.0, "stars": 1.0}
+    pq.write_table(pa.table({"text": TEXTS}), tmp_path / "pool.parquet")
+    said = ",".join(f"{name}={one}" for name, one in below.items())
+    options = {"--student": encoder.student, "--first": fast.student, "--backend": "torch"}
+    call({**options, "--data": tmp_path / "pool.parquet", "--output": tmp_path / "run", "--encoder_below": said})
+    shown = capsys.readouterr().out
+    expected = StudentCascade(fast, encoder, below).label(TEXTS)
+    found = read_pool(tmp_path / "run" / "labels")
+    for name in below:
+        assert found[f"student_{name}_source"][:] == expected[f"student_{name}_source"]
+    assert "about: the linear student answered 80 of 80 texts (100.0%)" in shown
+    assert "stars: the encoder answered 80 of 80 texts (100.0%)" in shown
