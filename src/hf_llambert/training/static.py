@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
 from hf_llambert.notes import damaged_note, read_note
-from hf_llambert.training.fast import FastModel
+from hf_llambert.training.fast import FastModel, are_finite, read_arrays, shapes_of
 from hf_llambert.training.vectors import (
     CONFIG_FILE,
     MODEL_TYPE,
@@ -20,8 +20,6 @@ from hf_llambert.training.vectors import (
     TOKENIZER_FILE,
     Tokens,
     plain_tokenizer,
-    read_arrays,
-    shapes_of,
     write_table,
 )
 
@@ -44,6 +42,10 @@ class StaticModel(FastModel):
     tokens: Tokens
 
     kind: ClassVar[str] = "static"
+
+    @property
+    def size(self) -> int:
+        return self.table.shape[1]
 
     def logits(self, texts: pa.Array) -> NDArray[np.float32]:
         ids, starts = self.tokens.of(texts.to_pylist())
@@ -69,15 +71,13 @@ class StaticModel(FastModel):
             given = f"{note['model_type']!r}{' that normalizes' if note['normalize'] else ''}"
             raise damaged_note(folder / CONFIG_FILE, f"expected {MODEL_TYPE!r} without normalize, got {given}", _AGAIN)
         path = folder / TABLE_FILE
-        arrays = read_arrays(path)
+        arrays = read_arrays(path, _AGAIN)
         table, bias = arrays.get("embeddings"), arrays.get("bias")
         if table is None or bias is None or table.ndim != 2 or bias.shape != table.shape[1:]:
             raise damaged_note(
                 path, f"expected embeddings (tokens, logits) and bias (logits,), got {shapes_of(arrays)}", _AGAIN
             )
-        if {table.dtype, bias.dtype} != {np.dtype(np.float32)} or not (
-            np.isfinite(table).all() and np.isfinite(bias).all()
-        ):
+        if not are_finite(table, bias):
             raise damaged_note(path, f"expected finite numbers in float32, got {shapes_of(arrays)}", _AGAIN)
         tokens, rows = plain_tokenizer(folder / TOKENIZER_FILE, table)
         return cls(rows, bias, tokens)
