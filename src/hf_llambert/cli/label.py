@@ -142,7 +142,7 @@ def label(
     from contextlib import ExitStack
     from dataclasses import replace
 
-    from hf_llambert import ShardUploads, StudentLabeler, fastest_backend, label_pool, load_task
+    from hf_llambert import ShardUploads, StudentLabeler, label_pool, load_task
 
     refuse_unknown_of_teacher(context, teacher_backend)
     check_first(first, encoder_below, encoder_agreement)
@@ -174,7 +174,7 @@ def label(
         text_column,
         revision,
         batch_tokens,
-        backend=fastest_backend() if backend == "auto" else backend,  # type: ignore[arg-type]  # checked there
+        backend=_fastest(student, text_column, revision) if backend == "auto" else backend,  # type: ignore[arg-type]
         dtype=dtype,
         attention=attention,
         long_texts=long_texts,  # type: ignore[arg-type]
@@ -227,6 +227,13 @@ def label(
         raise typer.Exit(1)
     if asking is not None and results["complete"]:
         ask_teacher(asking, output, labeler, overwrite)
+
+
+def _fastest(student: str, text_column: TextColumn, revision: str | None) -> str:
+    """What computes an encoder fastest here; a static or linear student has nothing to choose."""
+    from hf_llambert import StudentLabeler, fastest_backend
+
+    return "torch" if StudentLabeler(student, text_column, revision).reads_strings else fastest_backend()
 
 
 def _process(given: str | None) -> tuple[int, int] | None:
