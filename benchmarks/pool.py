@@ -219,12 +219,12 @@ def one(path: str) -> None:
     Path(path).with_suffix(".out").write_text(json.dumps({**found, "peak_mb": peak_mb()}))
 
 
-def start(folder: Path, job: dict) -> tuple[subprocess.Popen, Path]:
+def start(folder: Path, job: dict, script: str = __file__) -> tuple[subprocess.Popen, Path]:
     path = folder / f"job-{time.monotonic_ns()}.json"
     path.write_text(json.dumps(job))
     threads = str(len(job["cores"])) if "cores" in job else os.environ.get("OMP_NUM_THREADS", "2")
     env = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": threads, "TOKENIZERS_PARALLELISM": "false"}
-    command = [sys.executable, __file__, "--one", str(path)]
+    command = [sys.executable, script, "--one", str(path)]
     process = subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     return process, path.with_suffix(".out")
 

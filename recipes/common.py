@@ -304,11 +304,20 @@ def short_name(student: str) -> str:
 
 def run_recipe(arguments_type: type[Arguments], main: Callable[[Arguments, StudentConfig], object]) -> None:
     """Parse YAML and command line, run, and end with one sentence where something is wrong."""
+
+    def checked(arguments: Arguments, training: StudentConfig) -> None:
+        check_processes(arguments.num_processes)
+        load_task(arguments.task)
+        main(arguments, training)
+
+    run_script(arguments_type, checked)
+
+
+def run_script(arguments_type: type, main: Callable[..., object]) -> None:
+    """As [`run_recipe`], for arguments that are not of one task; `run` is the folder."""
     try:
         arguments, training = parse_arguments((arguments_type, StudentConfig))
         training.output_dir = str(Path(arguments.run) / "checkpoints")
-        check_processes(arguments.num_processes)
-        load_task(arguments.task)
         main(arguments, training)
     except (ValueError, OSError, RuntimeError) as error:
         if os.environ.get("HF_LLAMBERT_DEBUG"):

@@ -24,6 +24,8 @@ from conftest import make_cloze
 from fakes import CountingTeacher
 from hf_llambert import (
     LLMLabeler,
+    StudentCascade,
+    StudentConfig,
     StudentLabeler,
     StudentStep,
     TeacherStep,
@@ -31,6 +33,7 @@ from hf_llambert import (
     keep_empty_texts,
     label_pool,
     read_pool,
+    train_fast,
 )
 
 STUDENT = ["student_label", "student_confidence", "student_scores"]
@@ -243,3 +246,21 @@ def test_metadata_of_the_user_is_not_overwritten(student_dir):
     with pytest.raises(ValueError, match="has the column 'student_label' already"):
         list(StudentStep(student_dir).run(iter([mine])))
     assert mine.metadata == {"student_label": "good, says our editor"}
+
+
+def test_two_students_label_documents_as_the_labeler_of_both_does(student_dir, tmp_path):
+    texts = [f"the film was {word} {i}" for i in range(12) for word in ("wonderful", "dull", "wonderful dull")]
+    data = Dataset.from_dict({"text": texts, "label": [1, 0, 0] * 12})
+    args = StudentConfig(str(tmp_path / "c"), report_to=[], use_cpu=True)
+    train_fast(make_cloze(), "linear", tmp_path / "linear", args, gold=data)
+    fast, encoder = StudentLabeler(tmp_path / "linear"), StudentLabeler(student_dir, device="cpu")
+    below = max(fast.label(texts)["student_confidence"])
+    step = StudentStep(student_dir, 7, tmp_path / "linear", below, device="cpu")
+    out = list(step.run(iter(documents([*texts, None]))))
+    expected = StudentCascade(fast, encoder, below).label([*texts, None])
+    assert metadata(out, "student_source") == expected["student_source"]
+    assert metadata(out, "student_label") == expected["student_label"]
+    assert set(expected["student_source"]) == {"linear", "encoder", None}
+    assert "student_source" in step.schema().names
+    with pytest.raises(ValueError, match="first and below belong together"):
+        StudentStep(student_dir, first=tmp_path / "linear")

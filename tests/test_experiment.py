@@ -84,6 +84,8 @@ def test_the_papers_four_columns_and_the_silver_of_extra_alone(make, training, t
     assert result["student"]["train"]["n_gold"] == 16
     kept = sorted(str(path.parent.relative_to(folder)) for path in folder.rglob("model.safetensors"))
     assert kept == ["baseline", "student"]  # of ten students, and those two
+    counting = [str(path.parent.relative_to(folder)) for path in folder.rglob("linear.safetensors")]
+    assert counting == ["student/baseline"]  # beside the run's own alone
     shown = "\n".join(table_lines(table))
     assert "| *roberta-large, published* | 96.54 | 94.83 | 94.98 | – | 96.68 |" in shown
     assert json.loads((folder / "table.json").read_text()) == table

@@ -91,7 +91,7 @@ def test_each_question_says_what_the_encoder_is_worth_beyond_counting_words(repo
     told = {name: one["student"]["linear"]["sentence"] for name, one in report["questions"].items()}
     assert told["tone"].endswith("counting words here (+1.0 points, -2.0 to +4.0)")  # quality is worth an encoder
     assert told["quality"].endswith("is worth 10.0 points (5.0 to 15.0; within half a step of gold)")
-    assert "2.0 times as fast" in told["topics"]
+    assert "(2.0 times as fast) on the same 300 texts: " in told["topics"]
     assert "linear" not in report["student"]
     text, page = (made / "report.md").read_text(), (made / "report.html").read_text()
     assert "| tone: counting words (TF-IDF of words) on the same labels | accuracy" in text

@@ -217,6 +217,12 @@ def test_other_arguments_of_what_is_not_made_yet_are_asked_anew(words, main, her
     assert "5 texts" in stages(main(*words, "--num_pool", 5, "--yes"))[2]
 
 
+def test_run_fits_no_linear_student_where_it_is_told_not_to(words, main, here):
+    assert "counting words" not in main(*words, "--no_baseline", "--yes")
+    assert not (here / "r" / "student" / "baseline").exists()
+    assert "'r' holds a run with other --baseline" in main(*words, "--yes", expect=1)
+
+
 def test_second_start_at_once_is_refused(words, main, here):
     with one_at_a_time(here / "r" / "run.json"):
         assert "run.json' is being written by this very process" in main(*words, "--yes", expect=1)

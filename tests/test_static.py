@@ -13,6 +13,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 from conftest import make_cloze, make_reviews
 from hf_llambert import StudentConfig, TaskSpec
 from hf_llambert.models import content_id
+from hf_llambert.tasks.texts import FIELD
 from hf_llambert.training.heads import heads_of
 from hf_llambert.training.static import StaticModel
 from hf_llambert.training.static_training import STATIC_DEFAULTS, fit_static, static_arguments
@@ -145,6 +146,42 @@ def test_logits_of_a_text_do_not_depend_on_the_others(vectors, tmp_path):
     together = student.logits(pa.array(texts))
     alone = np.concatenate([student.logits(pa.array([text])) for text in texts])
     assert together.tobytes() == alone.tobytes()
+
+
+STRANGE = [
+    "the film  was\tvery\nwonderful , and ( awful ) !",
+    "THE\u00a0FILM caf\u00e9 \u0301e e\u0301 \u0000the\u200bfilm \ufffd \u212b \u1fef",
+    "\u7535\u5f71 the\u7535film \u3000 it",
+    "[CLS] the [UNK] </s> ##s",
+    "",
+    "   ",
+    f"{'film' * 300} the {'s' * 501}",
+    FIELD.join(["the film", "was dull"]),
+]
+
+
+@pytest.mark.parametrize("more", ["", " a|b", " \u00a6 \u00a7 \u00ac | ~ ^ # *"], ids=["none", "one", "all"])
+@pytest.mark.parametrize("real", [False, True], ids=["small", "real"])
+def test_words_read_once_have_the_tokens_of_the_texts(more, real, assets, tmp_path):
+    tokenizer = word_pieces()
+    if real:
+        tokenizer = Tokenizer.from_file(str(assets / "all-MiniLM-L6-v2/tokenizer.json"))
+    vectors = vectors_of(tokenizer, tmp_path)
+    assert vectors.tokens.by_words
+    student = StaticModel(vectors.vectors, vectors.vectors[0], vectors.tokens)
+    for texts in (STRANGE, [text + more for text in STRANGE[:6]]):  # a long word is in the first ones
+        ids, starts = vectors.tokens.of(texts)
+        words = [text.split(" ") for text in texts]
+        found = [vectors.tokens.of_words(pa.array(row)) for row in words]
+        assert np.concatenate([one for one, _ in found]).tolist() == ids.tolist()
+        assert [one[-1] for _, one in found] == np.diff(starts).tolist()
+        means = [student.table[ids[a:b]].mean(0) if b > a else student.bias for a, b in zip(starts, starts[1:])]  # noqa: B905
+        np.testing.assert_allclose(student.logits(pa.array(texts)), means, rtol=1e-4, atol=1e-6)
+
+
+def test_only_what_bert_reads_is_read_by_words(tmp_path):
+    read = [vectors_of(kind(), tmp_path / kind.__name__).tokens.by_words for kind in KINDS]
+    assert read == [True, False, False, False]
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)

@@ -2,6 +2,8 @@
 
 import json
 import pickle
+import re
+import shutil
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,6 +13,7 @@ import pytest
 from datasets import ClassLabel, Dataset
 from scipy.stats import binomtest
 
+from conftest import make_cloze, make_reviews
 from fakes import CountingTeacher
 from hf_llambert import (
     Choice,
@@ -26,20 +29,24 @@ from hf_llambert import (
     cascade_summary,
     choose_below,
     cli,
+    distill_student,
     label_pool,
     read_pool,
     train_fast,
     train_student,
+    write_report,
 )
 from hf_llambert.notes import read_stage
 from hf_llambert.pool import first_stage, share
 from hf_llambert.pool.certified import GRID
 from hf_llambert.pool.first_stage import sample_texts
 from hf_llambert.pool.guarantee import guaranteed_threshold
+from hf_llambert.pool.labelled import read_labels
 from hf_llambert.pool.sources import pool_pieces
 from hf_llambert.report.sentences import stages_said
 from hf_llambert.tasks.parts import part_of
 from hf_llambert.teachers.base import Reply
+from kind_run import make_kind_run
 
 TASK = TaskSpec("mood", ("negative", "positive"), "{text} Good or bad?", chat=False)
 GOOD, BAD = ("wonderful", "liked", "fine"), ("awful", "dull", "bored")
@@ -511,3 +518,84 @@ def test_mistakes_about_the_first_student_are_told_before_anything_is_labelled(
     with pytest.raises(ValueError, match=message):
         call(options)
     assert not (tmp_path / "run").exists()
+
+
+# In the report
+
+
+@pytest.mark.usefixtures("undrawn_reports")
+def test_report_says_what_each_stage_answered_and_how_often_it_was_right(finished_run, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(finished_run, run)
+    fast, encoder = StudentLabeler(run / "student" / "baseline"), StudentLabeler(run / "student")
+    pool = make_reviews(40).select(range(30, 40))
+    labeler = StudentCascade(fast, encoder, max(fast.label(pool["text"][:])["student_confidence"]))
+    found = label_pool(pool, labeler, run / "labels", show_progress=False, overwrite=True)["by_stage"]
+    assert len(found) == 2
+    report = write_report(run)
+    assert report["labels"]["by_stage"] == found
+    assert list(report["left_out"]) == ["prevalence"]
+    assert report["prevalence"] is None
+    assert report["student"]["texts_per_second"] != report["labels"]["texts_per_second"]
+    with pytest.raises(ValueError, match="holds answers of a fast student too"):
+        distill_student(run, show_progress=False)
+    pages = [(run / f"report.{end}").read_text() for end in ("md", "html")]
+    for page in pages:
+        assert f"the linear student answered {found['linear']} of 10 texts ({found['linear'] / 10:.1%})" in page
+        assert f"the encoder answered {found['encoder']} of 10 texts" in page
+        assert "How common each class is in the pool is not told: a fast student answered some of it" in page
+    assert "it and a fast student labelled 10 texts" in pages[1]
+    teacher = LLMLabeler(make_cloze(), CountingTeacher(str(tmp_path / "asked")), tmp_path / "ledger")
+    cascade(run / "labels", teacher, run / "cascade", below=1, max_asked=4, gold_column="label", show_progress=False)
+    write_report(run)
+    for end in ("md", "html"):
+        page = (run / f"report.{end}").read_text()
+        assert re.search(
+            r"the teacher answered 4 of 10 texts \(40.0%\); [\d.]+% right \([\d.]+% to [\d.]+%, 4 gold r", page
+        )
+        assert re.search(r"the (linear student|encoder) answered \d+ of 10 texts \([\d.]+%\); [\d.]+% right", page)
+
+
+@pytest.mark.usefixtures("undrawn_reports")
+def test_report_of_several_questions_says_it_of_each(tmp_path):
+    run = make_kind_run(tmp_path, 40)
+    note = json.loads((run / "labels" / "stage.json").read_text())
+    note["results"]["by_stage"] = {"tone": {"linear": 400, "encoder": 100}, "quality": {"linear": 500}, "topics": {}}
+    (run / "labels" / "stage.json").write_text(json.dumps(note))
+    write_report(run)
+    for end in ("md", "html"):
+        page = (run / f"report.{end}").read_text()
+        assert "tone: the encoder answered 100 of 500 texts (20.0%)" in page
+        assert "quality: the linear student answered 500 of 500 texts" in page
+    note["results"]["by_stage"]["tone"]["encoder"] = -1
+    (run / "labels" / "stage.json").write_text(json.dumps(note))
+    with pytest.raises(
+        OSError, match=r"a whole number from 0.*at 'results\.by_stage\.tone\.encoder', got a whole number: -1"
+    ):
+        read_stage(run / "labels" / "stage.json", "labels")
+
+
+def test_labels_of_two_students_are_told_from_those_of_the_encoder(students, tmp_path):
+    fast, encoder = students
+    pool = Dataset.from_dict({"text": TEXTS[:4]})
+    label_pool(pool, StudentCascade(fast, encoder, 0.75), tmp_path / "both", show_progress=False)
+    label_pool(pool, encoder, tmp_path / "one", show_progress=False)
+    both, one = (read_labels(tmp_path / name) for name in ("both", "one"))
+    assert both.student == one.student == one.made_by == encoder.identity
+    assert both.made_by == f"{encoder.identity}, where linear student {fast.identity} is less sure than 0.75"
+
+
+def test_command_takes_a_threshold_for_each_question(of_several, tmp_path, capsys):
+    fast, encoder = of_several
+    below = {"mood": middle(fast, "mood"), "about": 0.0, "stars": 1.0}
+    pq.write_table(pa.table({"text": TEXTS}), tmp_path / "pool.parquet")
+    said = ",".join(f"{name}={one}" for name, one in below.items())
+    options = {"--student": encoder.student, "--first": fast.student, "--backend": "torch"}
+    call({**options, "--data": tmp_path / "pool.parquet", "--output": tmp_path / "run", "--encoder_below": said})
+    shown = capsys.readouterr().out
+    expected = StudentCascade(fast, encoder, below).label(TEXTS)
+    found = read_pool(tmp_path / "run" / "labels")
+    for name in below:
+        assert found[f"student_{name}_source"][:] == expected[f"student_{name}_source"]
+    assert "about: the linear student answered 80 of 80 texts (100.0%)" in shown
+    assert "stars: the encoder answered 80 of 80 texts (100.0%)" in shown

@@ -17,9 +17,11 @@ sys.path.insert(0, str(Path(__file__).parent.parent))  # a script sees its own f
 from common import (  # noqa: E402, F401  (the studies import them from here)
     RunArguments,
     annotated,
+    check_processes,
     learn,
     make_teacher,
     run_recipe,
+    run_script,
     seeded,
     short_name,
     split_rows,

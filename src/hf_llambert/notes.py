@@ -318,10 +318,16 @@ SEEDS: Shape = Chosen(
     lambda value: _SEEDS_OF_SEVERAL if isinstance(value, Mapping) and "questions" in value else _SEEDS
 )
 _MADE: Shape = {"command": (str, None), "machine": str, "hf_llambert": str}
+_LABELLED_BY: Shape = {
+    "text_column": TEXT_COLUMN,
+    "student?": (str, None),
+    "first?": {"student": str, "backend": str},
+    "encoder_below?": {ANY: SHARE},
+}
 _STAGES: Mapping[str, tuple[Shape, Shape]] = {
     "annotated": (ANNOTATION_CONFIG, ANNOTATION),
     "student": (TRAINING_CONFIG, TRAINED),
-    "labels": ({"text_column": TEXT_COLUMN, "student?": (str, None)}, LABELLED),
+    "labels": (_LABELLED_BY, LABELLED),
     "cascade": ({"task": task_shape, "text_column": TEXT_COLUMN, "labels?": (str, None)}, CASCADED),
 }
 

@@ -174,7 +174,7 @@ def label(
         text_column,
         revision,
         batch_tokens,
-        backend=_fastest(student, text_column, revision) if backend == "auto" else backend,  # type: ignore[arg-type]
+        backend=_backend(backend, student, revision),  # type: ignore[arg-type]  # checked there
         dtype=dtype,
         attention=attention,
         long_texts=long_texts,  # type: ignore[arg-type]
@@ -229,11 +229,15 @@ def label(
         ask_teacher(asking, output, labeler, overwrite)
 
 
-def _fastest(student: str, text_column: TextColumn, revision: str | None) -> str:
-    """What computes an encoder fastest here; a static or linear student has nothing to choose."""
-    from hf_llambert import StudentLabeler, fastest_backend
+def _backend(given: str, student: str, revision: str | None) -> str:
+    """What computes the student: of an encoder the fastest; a linear or static one has no choice."""
+    from hf_llambert import fastest_backend
+    from hf_llambert.notes import ENCODER
+    from hf_llambert.training.loading import student_kind
 
-    return "torch" if StudentLabeler(student, text_column, revision).reads_strings else fastest_backend()
+    if given != "auto":
+        return given
+    return fastest_backend() if student_kind(student, revision) == ENCODER else "torch"
 
 
 def _process(given: str | None) -> tuple[int, int] | None:

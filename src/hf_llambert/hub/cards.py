@@ -147,7 +147,7 @@ def shards_card(student: str | None, rows: int | None) -> str:
     The section about a labelled pool that was uploaded alone. A push replaces it.
 
     Args:
-        student (`str`, *optional*): Content of the student.
+        student (`str`, *optional*): Content of the student; of two see [`Labels.made_by`].
         rows (`int`, *optional*): How many rows it has, where it is labelled to its end.
     """
     data = DatasetCardData(

@@ -52,7 +52,7 @@ class PoolLabels:
 
     Args:
         shards (`tuple[Path, ...]`): The files.
-        student (`str`, *optional*): Content of the student.
+        student (`str`, *optional*): Content of the student, or of both.
         partial (`bool`): Whether the pool is not labelled to its end.
         hidden (`frozenset[str]`): Columns that stay here.
         reasons (`tuple[str, ...]`): Columns of reasons, which are scrubbed.
@@ -152,7 +152,7 @@ def _pool_labels(run: Path, partial: bool, hidden: frozenset[str], reasons: tupl
     found = run_labels(run)
     if found is None or found.foreign is not None:  # which the report says
         return None
-    labels = PoolLabels(tuple(found.shards()), found.student, not found.complete, hidden, reasons)
+    labels = PoolLabels(tuple(found.shards()), found.made_by, not found.complete, hidden, reasons)
     if labels.partial and not partial:
         raise ValueError(
             f"'{found.folder}' holds {len(labels):,} rows of a pool that is not labelled to its end. Run hf-llambert label "

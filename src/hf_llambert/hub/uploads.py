@@ -101,7 +101,7 @@ class ShardUploads:
         if self._folder is None or not (ended or self._are_new(files)):
             return
         labels = read_labels(self._folder)
-        student = labels.student if labels is not None else None
+        student = labels.made_by if labels is not None else None
         whole = labels if ended and labels is not None and labels.complete else None
         own = {shard_place(path) for path in whole.shards()} if whole is not None else None
 

@@ -14,6 +14,7 @@ from scipy.stats import beta, binom
 GRID: tuple[float, ...] = (1.0, *expit(np.linspace(9.9, -4.95, 99)).tolist(), 0.0)
 """The thresholds that are tried, fixed beforehand. Even in the log-odds: a student's confidences crowd near 1."""
 
+_MOST_ROWS = 1_000_000_000
 _STARTS = (0, int(np.argmin(np.abs(np.array(GRID) - 0.9))))
 
 
@@ -118,7 +119,7 @@ def _why_not(
 
 
 def rows_needed(accuracy: float, target: float, risk: float) -> int | None:
-    """About how many gold rows certify `target` at the accuracy seen; `None` where none ever would."""
+    """About how many gold rows certify `target` at the accuracy seen; `None` where none ever would, or over a billion."""
     if accuracy <= target:
         return None
 
@@ -128,6 +129,8 @@ def rows_needed(accuracy: float, target: float, risk: float) -> int | None:
     high = 1
     while not enough(high):
         high *= 2
+        if high > _MOST_ROWS:
+            return None
     low = high // 2
     while high - low > 1:
         middle = (low + high) // 2

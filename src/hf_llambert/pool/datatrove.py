@@ -19,6 +19,8 @@ from hf_llambert.tasks.questions import ABSTAIN
 from hf_llambert.tasks.spec import TaskSpec
 from hf_llambert.tasks.texts import column_names, row_texts
 from hf_llambert.teachers.base import Teacher
+from hf_llambert.training.labeler import Labeler
+from hf_llambert.training.student_cascade import StudentCascade
 from hf_llambert.training.students import StudentLabeler
 
 try:
@@ -51,7 +53,7 @@ class _Step(PipelineStep):
     owner: str
     type = "LABELS"
 
-    def __init__(self, labeler: StudentLabeler | LLMLabeler, questions: Mapping[str, Question], window: int) -> None:
+    def __init__(self, labeler: Labeler | LLMLabeler, questions: Mapping[str, Question], window: int) -> None:
         super().__init__()
         if window < 1:
             raise ValueError(f"window must be a positive number of documents, got {window}.")
@@ -141,7 +143,12 @@ class StudentStep(_Step):
     Args:
         student (`str` or `Path`): Directory or Hub id of a trained student, at the same place on every machine.
         window (`int`, defaults to 4096): Documents among which texts are sorted by length.
+        first (`str` or `Path`, *optional*): A fast student, which labels what it is sure of; see [`StudentCascade`].
+        below (`float` or `Mapping[str, float]`, *optional*): With `first`: the confidence below which `student` labels.
         kwargs: Further arguments of [`StudentLabeler`].
+
+    Raises:
+        ValueError: Only one of `first` and `below` is given, or the two students do not answer the same.
 
     Example:
 
@@ -161,8 +168,20 @@ class StudentStep(_Step):
     name = "student of hf_llambert"
     owner = "student"
 
-    def __init__(self, student: str | Path, window: int = _WINDOW, **kwargs: object) -> None:
-        labeler = StudentLabeler(student, **kwargs)  # type: ignore[arg-type]
+    def __init__(
+        self,
+        student: str | Path,
+        window: int = _WINDOW,
+        first: str | Path | None = None,
+        below: float | Mapping[str, float] | None = None,
+        **kwargs: object,
+    ) -> None:
+        labeler: Labeler = StudentLabeler(student, **kwargs)  # type: ignore[arg-type]
+        if (first is None) != (below is None):
+            raise ValueError("first and below belong together: the fast student, and when it is not believed.")
+        if first is not None and below is not None:
+            fast = StudentLabeler(first, kwargs.get("text_column", "text"))  # type: ignore[arg-type]
+            labeler = StudentCascade(fast, labeler.encoder, below)
         super().__init__(labeler, labeler.questions, window)
 
     def states(self, columns: Mapping[str, list]) -> list[str]:

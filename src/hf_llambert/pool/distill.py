@@ -224,6 +224,11 @@ class _Run:
             )
         if labels.left_out is not None:
             raise ValueError(labels.left_out)
+        if labels.of_two:
+            raise ValueError(
+                f"'{labels.folder}' holds answers of a fast student too (label --first), and a student is distilled from the "
+                f"encoder's. Pass texts without labels (--pool)."
+            )
         columns = pq.read_schema(labels.shards()[0]).names
         wanted = [*column_names(self.column), *own_features(student_heads(str(self.student), None))]
         if lacking := [name for name in wanted if name not in columns]:

@@ -107,13 +107,13 @@ def choose_below(
     risk = (1 - confidence) / len(fast.questions)
     for name, question in fast.questions.items():
         column, sure = answer_column(name, question.answer_column), first[answer_column(name, "confidence")]
-        found = _certified(question, sure, first[column], second[column], agreement, 1 - risk)
+        found = certified_below(question, sure, first[column], second[column], agreement, 1 - risk)
         below[name], kept[name], lower[name] = found or (1.0, 1.0, 1.0)
     read = StudentCascade(fast, encoder, below).unsure(first)
     return ChosenBelow(below, agreement, confidence, len(usable), 1 - float(read.mean()), kept, lower)
 
 
-def _certified(
+def certified_below(
     question: Question, sure: Sequence, ours: Sequence, theirs: Sequence, agreement: float, confidence: float
 ) -> tuple[float, float, float] | None:
     """The least threshold, the share of the encoder's answers that are kept, and its bound; `None` without any below 1."""

@@ -41,8 +41,22 @@ class Labels:
 
     @property
     def student(self) -> str | None:
-        """The content of the student that gave them."""
+        """The content of the student that gave them; of two students that of the encoder."""
         return self.note["config"].get("student")
+
+    @property
+    def of_two(self) -> bool:
+        """Whether a fast student gave some of them, so that they are not all the student's."""
+        return "first" in self.note["config"]
+
+    @property
+    def made_by(self) -> str | None:
+        """What tells these labels from others of the same pool: the student or, of two, both and the threshold."""
+        first = self.note["config"].get("first")
+        if first is None:
+            return self.student
+        below = "; ".join(f"{one:g} {name}".strip() for name, one in self.note["config"]["encoder_below"].items())
+        return f"{self.student}, where {first['backend']} student {first['student']} is less sure than {below}"
 
     @cached_property
     def complete(self) -> bool:

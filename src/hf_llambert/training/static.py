@@ -8,6 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
@@ -48,10 +49,21 @@ class StaticModel(FastModel):
         return self.table.shape[1]
 
     def logits(self, texts: pa.Array) -> NDArray[np.float32]:
-        ids, starts = self.tokens.of(texts.to_pylist())
-        counts = csr_matrix((np.ones(len(ids)), ids, starts), shape=(len(texts), len(self.table)))
-        sums, lengths = counts @ self.table.astype(np.float64), np.diff(starts)[:, None]
+        if self.tokens.by_words:  # a word that comes a thousand times is read once
+            words = pc.split_pattern(texts, " ")
+            coded = words.flatten().dictionary_encode()
+            sums, lengths = self._sums(*self.tokens.of_words(coded.dictionary))
+            places, starts = coded.indices.to_numpy(), words.offsets.to_numpy()
+            counts = csr_matrix((np.ones(len(places)), places, starts), shape=(len(texts), len(sums)))
+            sums, lengths = counts @ sums, counts @ lengths
+        else:
+            sums, lengths = self._sums(*self.tokens.of(texts.to_pylist()))
         return np.where(lengths, sums / np.maximum(lengths, 1), self.bias).astype(np.float32)
+
+    def _sums(self, ids: NDArray[np.int32], starts: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray]:
+        """The sum of the rows of each word's or text's tokens, and how many these are."""
+        counts = csr_matrix((np.ones(len(ids)), ids, starts), shape=(len(starts) - 1, len(self.table)))
+        return counts @ self.table.astype(np.float64), np.diff(starts)[:, None]
 
     def save(self, folder: Path) -> None:
         """Write a folder that model2vec loads: `StaticModel.from_pretrained(folder).encode(texts)` are the logits."""

@@ -62,7 +62,7 @@ class Averages(nn.Module):
     def __init__(self, vectors: Tensor, names: Mapping[int, str], frozen: bool = False) -> None:
         super().__init__()
         self.config = PreTrainedConfig(id2label=dict(names))
-        self.table = nn.EmbeddingBag(len(vectors), vectors.shape[1], _weight=vectors, mode="mean")
+        self.table = nn.EmbeddingBag(vectors.shape[0], vectors.shape[1], _weight=vectors, mode="mean")
         self.table.weight.requires_grad_(not frozen)
         self.head = nn.Linear(vectors.shape[1], len(names))
         nn.init.zeros_(self.head.weight)

@@ -7,10 +7,13 @@ import json
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from huggingface_hub import hf_hub_download
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
@@ -32,6 +35,8 @@ SIF = 1e-4
 """How much less a frequent token weighs to begin with: model2vec's own value."""
 
 _PIECE = 1 << 20  # characters that are tokenised at once: about 0.1 GB of memory while it lasts
+_JOINED, _LONG_WORD = 1000, 500  # words that are tokenised as one text, and characters of the longest that is
+_BETWEEN = "\u00a6\u00a7\u00ac|~^#*"  # signs that a BERT reads as tokens of their own, wherever they stand
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,6 +76,31 @@ class Tokens:
             np.add.at(lengths, places, sizes)
         ids = np.concatenate(found) if found else np.zeros(0, dtype=np.int32)
         return ids, np.concatenate([[0], lengths.cumsum()])
+
+    @cached_property
+    def by_words(self) -> bool:
+        """Whether the tokens of a text are those of what stands between its spaces, one behind the other, as a BERT's are."""
+        note = json.loads(self.to_json())
+        parts = [(note[name] or {}).get("type") for name in ("normalizer", "pre_tokenizer", "model")]
+        return parts == ["BertNormalizer", "BertPreTokenizer", "WordPiece"] and not note["added_tokens"]
+
+    def of_words(self, words: pa.Array) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+        """
+        As `of`, of different words without spaces, in a third of the time: many are read as one text, with a sign that is in
+        none of them behind each. For tokenizers that are `by_words`.
+        """
+        longest = pc.max(pc.utf8_length(words)).as_py() or 0
+        absent = (sign for sign in _BETWEEN if not pc.any(pc.match_substring(words, sign)).as_py())
+        sign = next((sign for sign in absent if self.tokenizer.token_to_id(sign) not in (None, self.unknown)), None)
+        plain = words.to_pylist()
+        if sign is None or longest > _LONG_WORD:
+            return self.of(plain)
+        joined = (plain[start : start + _JOINED] for start in range(0, len(plain), _JOINED))
+        ids, _ = self.of([f" {sign} ".join(part) + f" {sign}" for part in joined])
+        ends = np.flatnonzero(ids == self.tokenizer.token_to_id(sign))
+        if len(ends) != len(plain):  # some other sign is read as this one
+            return self.of(plain)
+        return np.delete(ids, ends), np.concatenate([[0], ends - np.arange(len(ends))])
 
     def to_json(self) -> str:
         """What `tokenizer.json` has."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from hf_llambert.headline import MAIN, NAMES, RIGHT, shown
 from hf_llambert.tasks.question import Question
 from hf_llambert.tasks.spec import TaskSpec
 
-_ADVICE = "distil it (hf-llambert distill {run} --to linear)"
+_DISTIL = "distil it (hf-llambert distill {run} --to linear)"
+_WORSE = "train it better, or label by counting words (hf-llambert label --student {run}/student/baseline)"
 
 
 def beside_words(results: Mapping, task: TaskSpec, name: str = "", run: object = "RUN") -> dict | None:
@@ -36,17 +37,15 @@ def beside_words(results: Mapping, task: TaskSpec, name: str = "", run: object =
     speeds = [one.get("texts_per_second") for one in (quality, words)]
     times = speeds[1] / speeds[0] if all(speeds) else None
     question = task.parts[name].question
-    given = _figures(MAIN[question.kind], quality, words, times)
-    is_dispensable = all(one["low"] <= 0 for one in differences.values())  # one student answers all questions
-    follows = _follows(question, differences[name])
+    given = _figures(MAIN[question.kind], quality, words, times) + f" on the same {differences[name]['n']:,} texts"
     return {
         "what": f"counting words (TF-IDF of {linear['unit']}) on the same labels",
         **words,
         **{key: linear[key] for key in ("unit", "features", "seconds")},
         "difference": dict(differences[name]),
         "times_as_fast": times,
-        "sentence": f"{given}: {follows}",
-        "advice": _ADVICE.format(run=run) if is_dispensable else "",
+        "sentence": f"{given}: {_follows(question, differences[name])}",
+        "advice": _advice(list(differences.values())).format(run=run),
     }
 
 
@@ -64,11 +63,18 @@ def _figures(main: str, quality: Mapping, words: Mapping, times: float | None) -
         shown(main, one.get(main)) + f" by {who}" + (f" at {_rough(one['texts_per_second'])} texts/s" if times else "")
         for who, one in (("the encoder", quality), ("counting words", words))
     )
-    return f"{NAMES[main]} {ours}, {theirs}" + (f", {_rough(times)} times as fast" if times else "")
+    return f"{NAMES[main]} {ours}, {theirs}" + (f" ({_rough(times)} times as fast)" if times else "")
 
 
 def _rough(number: float) -> str:
     return f"{number:,.0f}" if number >= 100 else f"{number:.1f}"
+
+
+def _advice(differences: Sequence[Mapping]) -> str:
+    """What to do with one student that answers all questions: nothing, if it is worth its time at one of them."""
+    if any(one["low"] > 0 for one in differences):
+        return ""
+    return _WORSE if any(one["high"] < 0 for one in differences) else _DISTIL  # nobody should learn from the worse
 
 
 def _follows(question: Question, found: Mapping) -> str:
