@@ -9,9 +9,10 @@ Needs `make assets` and model2vec, for the encoder openvino; fastText is measure
 vocabulary is as large as it gets: the time counts here, not the labels. Every system runs in a process of its own, round by
 round; loading is not timed. `label_pool` goes from Parquet to Parquet; the others have the texts in memory and write nothing.
 
-Floors: the tokenizer alone over the same texts in memory, on as many threads; and the columns of the labelled pool read and
-written into as many shards, with their sync and checksum. Share of floor: how much of label_pool's time these two take together
-when each runs alone. Every finished process is kept in DIR: the same command goes on where it stopped.
+Floors: the tokenizer alone over the same texts in memory, as the student reads them and on as many threads; and the columns of
+the labelled pool read and written into as many shards, with their sync and checksum. Share of floor: how much of the time of
+label_pool these two take together when each runs alone. Every finished process is kept in DIR: the same command goes on where
+it stopped. After a change of the code remove DIR/found-*.
 """
 
 from __future__ import annotations
@@ -76,21 +77,36 @@ def run_label_pool(job: dict) -> dict:
 
 
 def run_tokenizer(job: dict) -> dict:
-    """A linear student's words and their numbers; a static student's tokens."""
+    """A linear student's words and their numbers; a static student's tokens, each word of a batch read once."""
     if job["kind"] == "linear":
         units, unit = (grams := LinearModel.load(Path(job["student"])).grams).units, grams.unit
         parts = in_windows(texts_of(job))
 
         def numbers(texts: pa.Array) -> np.ndarray:
             found = split_units(texts, unit)[0]
-            if isinstance(found, pa.Array):
-                pc.index_in(found, units)
+            if isinstance(found, pa.DictionaryArray):
+                pc.index_in(found.dictionary, units)
             return np.zeros((len(texts), 1), np.float32)
 
         numbers(parts[0][:8])
         return timed(lambda: [in_threads(numbers, part) for part in parts])
-    tokenizer = StaticModel.load(Path(job["student"])).tokens.tokenizer
-    texts = texts_of(job).to_pylist()
+    tokens = StaticModel.load(Path(job["student"])).tokens
+    parts = in_windows(texts_of(job))
+
+    def read(texts: pa.Array) -> np.ndarray:
+        if tokens.by_words:
+            tokens.of_words(pc.split_pattern(texts, " ").flatten().dictionary_encode().dictionary)
+        else:
+            tokens.of(texts.to_pylist())
+        return np.zeros((len(texts), 1), np.float32)
+
+    read(parts[0][:8])
+    return timed(lambda: [in_threads(read, part) for part in parts])
+
+
+def run_encode_batch_fast(job: dict) -> dict:
+    """The static student's tokenizer as the tokenizers library reads whole texts, nothing else."""
+    tokenizer, texts = StaticModel.load(Path(job["student"])).tokens.tokenizer, texts_of(job).to_pylist()
     parts = [texts[at : at + 512] for at in range(0, len(texts), 512)]
     tokenizer.encode_batch_fast(texts[:8], add_special_tokens=False)
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
@@ -179,6 +195,7 @@ def run_fasttext(job: dict) -> dict:
 
 
 PEERS = {
+    "tokenizers encode_batch_fast alone": (run_encode_batch_fast, "tokenizers"),
     "model2vec encode": (run_model2vec, "model2vec"),
     "model2vec pipeline": (run_model2vec_pipeline, "model2vec"),
     "scikit-learn TF-IDF and logistic regression": (run_scikit_learn, "sklearn"),
@@ -256,7 +273,7 @@ def compare(kept: Kept, students: dict[str, str], arguments: argparse.Namespace)
     data.select(range(rows)).to_parquet(str(pools["all"]))
     data.select(range(arguments.encoder_rows)).to_parquet(str(pools["fewer"]))
     peers = [name for name, (_, need) in PEERS.items() if need and importlib.util.find_spec(need)]
-    peers = [name for name in peers if "static" in students or not name.startswith("model2vec")]
+    peers = [name for name in peers if "static" in students or PEERS[name][1] == "sklearn"]
     peers += ["fastText predict"] if arguments.fasttext else []
     found: dict[str, list[dict]] = {}
     for k in range(arguments.rounds):
@@ -312,14 +329,18 @@ def line(runs: list[dict], encoder: list[dict] | None) -> dict:
 
 def processes(kept: Kept, students: dict[str, str], arguments: argparse.Namespace) -> dict:
     """One process on one core against two on one core each, at the same time; the slower of the two counts."""
-    pool, out = kept.work / "shared.parquet", {}
+    once, pool, out = kept.work / "shared.parquet", kept.work / "shared", {}
     data = Dataset.from_parquet(str(REVIEWS)).shuffle(seed=42)
-    data.select(range(arguments.rows)).to_parquet(str(pool))
+    data.select(range(arguments.rows)).to_parquet(str(once))
+    shutil.rmtree(pool, ignore_errors=True)
+    pool.mkdir()
+    for part in range(4):  # of three shards or one each: both processes have as many rows
+        os.link(once, pool / f"{part}.parquet")
     for kind in (kind for kind in FAST_KINDS if kind in students):
         ratios = []
         for k in range(arguments.rounds):
             job = {"system": "label_pool", "kind": kind, "student": students[kind], "pool": str(pool)}
-            job |= {"rows_per_shard": -(-arguments.rows // 16)}
+            job |= {"rows_per_shard": 10_000}
             output = kept.work / f"processes-{kind}-{k}"
             alone = kept(f"{kind}, {ALONE}, round {k}", {**job, "output": f"{output}-1", "cores": [0]})
             shares = [{**job, "output": f"{output}-2", "cores": [core], "process": (core, 2)} for core in (0, 1)]

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -30,7 +31,7 @@ from hf_llambert import (
 )
 from hf_llambert.training import fast
 from hf_llambert.training.fast import usable_strings
-from hf_llambert.training.grams import fit_grams
+from hf_llambert.training.grams import fit_grams, split_units
 from hf_llambert.training.heads import heads_of
 from hf_llambert.training.linear import LinearModel, choose_unit, fit_linear, weighed
 
@@ -75,6 +76,23 @@ def test_features_are_those_of_scikit_learn_with_the_same_vocabulary():
     assert "lovely film" not in pairs
     assert "a fine" in pairs
     assert ours == pytest.approx(vectorizer.fit_transform(texts).toarray(), abs=1e-6)
+
+
+def test_words_looked_into_once_are_those_of_the_whole_texts():
+    texts = [
+        "A film, a  film-noir!",
+        "",
+        "(\u212bngstr\u00f6m \u0301e\u0301 )",
+        "\u00b4film\u00a0film  ",
+        "\u7535\u5f71 x_1 \uff26ilm",
+        "  ",
+        "a",
+    ]
+    units, rows = split_units(strings(texts), "words")
+    whole = pc.split_pattern_regex(pc.utf8_lower(pc.utf8_normalize(strings(texts), "NFKC")), r"[^\pL\pM\pN_]+")
+    expected = [(word, i) for i, words in enumerate(whole.to_pylist()) for word in words if word]
+    assert list(zip(units.to_pylist(), rows.tolist(), strict=True)) == expected
+    assert split_units(strings([]), "words")[0].to_pylist() == []
 
 
 def test_weights_are_those_of_scikit_learns_logistic_regression():

@@ -100,8 +100,9 @@ class Grams:
     def _numbers(self, texts: pa.Array) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
         """The number of each unit in its order, -1 for an unknown one, and which text it stands in."""
         units, rows = split_units(texts, self.unit)
-        if isinstance(units, pa.Array):
-            return pc.fill_null(pc.index_in(units, self.units), -1).to_numpy().astype(np.int64), rows
+        if isinstance(units, pa.DictionaryArray):
+            known = pc.fill_null(pc.index_in(units.dictionary, self.units), -1).to_numpy().astype(np.int64)
+            return known[units.indices.to_numpy()], rows
         return self._of_characters[units], rows
 
     @cached_property
@@ -112,19 +113,39 @@ class Grams:
         return out
 
 
-def split_units(texts: pa.Array, unit: Unit) -> tuple[pa.Array | NDArray[np.uint32], NDArray[np.int32]]:
+def split_units(texts: pa.Array, unit: Unit) -> tuple[pa.DictionaryArray | NDArray[np.uint32], NDArray[np.int32]]:
     """
     The units of texts, one behind the other, and which text each is of. Words are strings; characters are their codes, many
     spaces in a row being one.
     """
-    small = pc.utf8_lower(pc.utf8_normalize(texts, "NFKC"))
     if unit == "words":
-        parts = pc.split_pattern_regex(small, _BETWEEN_WORDS)
-        units, lengths = parts.flatten(), pc.list_value_length(parts)
-    else:
-        small = pc.replace_substring_regex(small, _SPACES, " ")
-        units, lengths = _codes(small), pc.utf8_length(small)
-    return units, np.repeat(np.arange(len(texts), dtype=np.int32), lengths.to_numpy())
+        return _words(texts)
+    small = pc.replace_substring_regex(_small(texts), _SPACES, " ")
+    return _codes(small), np.repeat(np.arange(len(texts), dtype=np.int32), pc.utf8_length(small).to_numpy())
+
+
+def _words(texts: pa.Array) -> tuple[pa.DictionaryArray, NDArray[np.int32]]:
+    """As [`split_units`]. What stands between spaces is looked into once, however often it comes."""
+    chunks = pc.split_pattern(texts, " ")
+    coded = chunks.flatten().dictionary_encode()
+    parts = pc.split_pattern_regex(_small(coded.dictionary), _BETWEEN_WORDS)
+    words = parts.flatten()
+    filled = pc.not_equal(words, "")  # nothing stands before a sign that begins a chunk
+    names = words.filter(filled).dictionary_encode()
+    of = np.repeat(np.arange(len(parts)), pc.list_value_length(parts).to_numpy())[
+        filled.to_numpy(zero_copy_only=False)
+    ]
+    starts, places = np.searchsorted(of, np.arange(len(parts) + 1)), coded.indices.to_numpy()
+    lengths = np.diff(starts)[places]
+    first = lengths.cumsum() - lengths
+    where = np.repeat(starts[places] - first, lengths) + np.arange(lengths.sum())
+    rows = np.repeat(np.arange(len(texts), dtype=np.int32), pc.list_value_length(chunks).to_numpy())
+    numbers = pa.array(names.indices.to_numpy()[where])
+    return pa.DictionaryArray.from_arrays(numbers, names.dictionary), np.repeat(rows, lengths)
+
+
+def _small(texts: pa.Array) -> pa.Array:
+    return pc.utf8_lower(pc.utf8_normalize(texts, "NFKC"))
 
 
 def runs_of(
@@ -153,14 +174,13 @@ def fit_grams(texts: pa.ChunkedArray, unit: Unit, most: int) -> Grams:
     counted = _Counted()
     for part in windows(texts):
         units, rows = split_units(part, unit)
-        if not isinstance(units, pa.Array):
+        if isinstance(units, pa.DictionaryArray):
+            numbers, names = units.indices.to_numpy().astype(np.int64), units.dictionary
+        else:
             known, numbers = np.unique(units, return_inverse=True)
             names = pa.array([chr(code) for code in known], pa.large_string())
-        else:
-            coded = units.dictionary_encode()
-            numbers, names = coded.indices.to_numpy().astype(np.int64), coded.dictionary
         counted.add(names, _in_texts(numbers, rows, len(names)))
-    units = counted.commonest(min(most // 2, MOST_UNITS), but="")
+    units = counted.commonest(min(most // 2, MOST_UNITS))
     grams = Grams(unit, units, {})
     runs = {}
     for length in range(2, LONGEST[unit] + 1):
@@ -195,11 +215,9 @@ class _Counted:
         if self._table.num_rows > _PRUNED:
             self._table = _sorted(self._table).slice(0, _PRUNED // 2)
 
-    def commonest(self, most: int, but: str | None = None) -> pa.Array:
+    def commonest(self, most: int) -> pa.Array:
         """Those in most texts, at least in two where any is."""
         table = _sorted(self._table)
-        if but is not None:
-            table = table.filter(pc.not_equal(table["thing"], but))
         often = table.filter(pc.greater_equal(table["count"], 2))
         return (often if often.num_rows else table).slice(0, most)["thing"].combine_chunks()
 
