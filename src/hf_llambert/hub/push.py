@@ -205,7 +205,10 @@ class _Plan:
             if self.labels is not None:
                 configs["labels"]["partial"] = self.labels.partial
             return dataset_card(self.report, self.publication, configs)
-        return model_card(self.report, self.publication, "dataset" in self.kinds) if one.type == "model" else None
+        if one.type == "model":
+            names = {student.kind: student.repo_id for student in self.distilled}
+            return model_card(self.report, self.publication, "dataset" in self.kinds, names)
+        return None
 
 
 def _check_labels(student: Path, task: TaskSpec) -> None:
