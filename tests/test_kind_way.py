@@ -55,5 +55,6 @@ def test_three_questions_go_the_whole_way(student_dir, tmp_path):
     plan = _Plan.of(run, Publication("team/visits", "mit"), False, False, False)
     assert set(plan.configs) == {"annotations", "silver", "labels"}
     assert not {"tone", "quality", "topics"} & set(plan.configs["labels"].features)
-    assert "answers 3 questions" in plan.card("model")
-    assert "Spearman" in plan.card("dataset")
+    cards = {one.name: plan.card(one) for one in plan.repositories}
+    assert "answers 3 questions" in cards["model"]
+    assert "Spearman" in cards["dataset"]

@@ -1,6 +1,7 @@
 """The linear student: what it counts, what it learns, and that it is a labeler like any other."""
 
 import json
+import math
 import pickle
 from dataclasses import replace
 
@@ -12,6 +13,7 @@ import pytest
 import torch
 from datasets import ClassLabel, Dataset
 from safetensors.numpy import load_file, save_file
+from safetensors.torch import save_file as torch_file
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 
@@ -290,24 +292,174 @@ def test_choices_of_encoders_are_refused_for_a_linear_student(student):
         StudentLabeler(student).embed(["x"])
 
 
-def test_damaged_files_are_named(student):
-    path = student / "linear.safetensors"
-    arrays = load_file(path)
-    for damaged in ({**arrays, "idf": arrays["idf"][:-1]}, {k: v for k, v in arrays.items() if k != "bias"}):
-        save_file(damaged, path)
-        with pytest.raises(OSError, match=r"linear\.safetensors' is damaged .*features in vocabulary"):
-            LinearModel.load(student)
-    path.write_bytes(b"no tensors")
-    with pytest.raises(OSError, match="is damaged"):
+def _arrays(change):
+    return lambda folder: save_file(
+        {name: np.ascontiguousarray(one) for name, one in change(load_file(folder / "linear.safetensors")).items()},
+        folder / "linear.safetensors",
+    )
+
+
+def _note(name, change):
+    def rewrite(folder):
+        note = json.loads((folder / name).read_text())
+        (folder / name).write_text(json.dumps({**note, **change(note)}))
+
+    return rewrite
+
+
+def _vocabulary(change):
+    return _note("vocabulary.json", change)
+
+
+def _runs(change):
+    return _arrays(lambda found: {**found, "runs_of_2": change(found["runs_of_2"])})
+
+
+DAMAGE = {
+    "no arrays": (
+        lambda folder: (folder / "linear.safetensors").write_bytes(b"no tensors"),
+        "linear.safetensors' is damaged",
+    ),
+    "cut": (
+        lambda folder: (folder / "linear.safetensors").write_bytes((folder / "linear.safetensors").read_bytes()[:99]),
+        "linear.safetensors' is damaged",
+    ),
+    "no file": (lambda folder: (folder / "linear.safetensors").unlink(), "expected a .safetensors file in it"),
+    "no vocabulary": (lambda folder: (folder / "vocabulary.json").unlink(), "vocabulary.json"),
+    "bfloat16": (
+        lambda folder: torch_file({"bias": torch.zeros(2, dtype=torch.bfloat16)}, folder / "linear.safetensors"),
+        "linear.safetensors' is damaged .*bfloat16",
+    ),
+    "fewer idf": (_arrays(lambda found: {**found, "idf": found["idf"][:-1]}), "expected idf, weights and bias of the"),
+    "no bias": (
+        _arrays(lambda found: {k: v for k, v in found.items() if k != "bias"}),
+        "expected idf, weights and bias",
+    ),
+    "bias of no logits": (
+        _arrays(lambda found: {**found, "bias": found["bias"].sum()}),
+        "expected idf, weights and bias",
+    ),
+    "one more": (_arrays(lambda found: {**found, "code": found["bias"]}), "got bias float32 .*code float32"),
+    "another width": (
+        _arrays(lambda found: {**found, "weights": found["weights"].T}),
+        "expected idf, weights and bias",
+    ),
+    "NaN": (
+        _arrays(lambda found: {**found, "weights": found["weights"] * np.nan}),
+        "expected finite numbers in float32",
+    ),
+    "infinite": (
+        _arrays(lambda found: {**found, "bias": found["bias"] + np.inf}),
+        "expected finite numbers in float32",
+    ),
+    "float64": (
+        _arrays(lambda found: {**found, "weights": found["weights"].astype(np.float64)}),
+        "expected finite numbers in float32",
+    ),
+    "idf of zero": (_arrays(lambda found: {**found, "idf": found["idf"] * 0}), "idf from 1 to 100"),
+    "no pairs": (
+        _arrays(lambda found: {k: v for k, v in found.items() if k != "runs_of_2"}),
+        "expected runs of 2 to 2 words, got of none",
+    ),
+    "descending": (_runs(lambda keys: keys[::-1]), "expected runs of 2 words as ascending numbers, each once"),
+    "twice": (_runs(lambda keys: np.sort(np.append(keys[1:], keys[-1]))), "as ascending numbers, each once"),
+    "int32": (_runs(lambda keys: keys.astype(np.int32)), "as ascending numbers"),
+    "a table": (_runs(lambda keys: keys[:, None]), "as ascending numbers"),
+    "unknown words": (
+        _runs(lambda keys: np.append(keys[:-1], (9 << 16) | 60_000)),
+        "linear.safetensors.*of the 23 words, got some of others",
+    ),
+    "negative": (
+        _runs(lambda keys: np.append(np.int64(-1), keys[1:])),
+        "linear.safetensors.*of the 23 words, got some of others",
+    ),
+    "too long": (
+        _runs(lambda keys: np.append(keys[:-1], np.int64(1) << 40)),
+        "linear.safetensors.*of the 23 words, got some of others",
+    ),
+    "letters": (
+        _vocabulary(lambda note: {"unit": "letters"}),
+        "expected words or characters at 'unit', got 'letters'",
+    ),
+    "no words": (_vocabulary(lambda note: {"units": [*note["units"][1:], None]}), "expected a string at 'units"),
+    "a word twice": (
+        _vocabulary(lambda note: {"units": [*note["units"][1:], "film"]}),
+        "vocabulary.json.*got 23, 22 different",
+    ),
+    "an empty word": (_vocabulary(lambda note: {"units": [*note["units"][1:], ""]}), "none empty"),
+    "many words": (
+        _vocabulary(lambda note: {"units": [str(i) for i in range(60_000)]}),
+        "expected 50,000 words at most",
+    ),
+    "words as characters": (_vocabulary(lambda note: {"unit": "characters"}), "expected characters, got '"),
+    "half a character": (
+        _vocabulary(lambda note: {"units": [*note["units"][1:], "\ud800"]}),
+        "vocabulary.json' is damaged",
+    ),
+    "other questions": (
+        _note(
+            "training.json", lambda note: {"questions": [{**note["questions"][0], "labels": list("abc"), "size": 3}]}
+        ),
+        "its questions have 3 logits, the model 2",
+    ),
+    "no questions": (
+        _note("training.json", lambda note: {"questions": []}),
+        "expected a question at 'questions', got none",
+    ),
+    "another loss": (
+        _note(
+            "training.json", lambda note: {"questions": [{**note["questions"][0], "loss": "regression", "size": 1}]}
+        ),
+        "expected a kind and its loss, got 'choice' and 'regression'",
+    ),
+    "no width": (
+        _note(
+            "training.json",
+            lambda note: {
+                "questions": [
+                    {
+                        **note["questions"][0],
+                        "kind": "scale",
+                        "labels": ["1", "2"],
+                        "loss": "regression",
+                        "width": math.nan,
+                    }
+                ]
+            },
+        ),
+        "expected a finite mean, and width and spread above 0, got .1.0, nan",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGE)
+def test_damaged_and_hostile_files_are_refused_with_what_was_expected(name, student):
+    damage, said = DAMAGE[name]
+    damage(student)
+    with pytest.raises(OSError, match=said):
+        StudentLabeler(student).label(["a fine film"])
+
+
+def test_a_vocabulary_that_is_too_long_is_not_read(student):
+    with (student / "vocabulary.json").open("ab") as file:
+        file.truncate(1 << 27)
+    with pytest.raises(OSError, match="expected at most 67,108,864 bytes, got 134,217,728"):
         LinearModel.load(student)
-    note = json.loads((student / "vocabulary.json").read_text())
-    (student / "vocabulary.json").write_text(json.dumps({**note, "unit": "letters"}))
-    with pytest.raises(OSError, match="expected words or characters at 'unit'"):
-        LinearModel.load(student)
+
+
+def test_a_student_of_an_unknown_kind_is_named(student):
     training = json.loads((student / "training.json").read_text())
     (student / "training.json").write_text(json.dumps({**training, "kind": "quantum"}))
     with pytest.raises(ValueError, match="a student of kind 'quantum'; known are encoder, linear, static"):
         StudentLabeler(student).label(["x"])
+
+
+def test_logits_that_overflow_are_no_label(student):
+    _arrays(lambda found: {**found, "weights": np.sign(found["weights"]) * np.float32(3e38)})(student)
+    with pytest.warns(UserWarning, match="gave no numbers"):
+        found = StudentLabeler(student).label(["a fine and lovely day, what a fine film", "zzz"])
+    assert found["student_label"][0] == -1
+    assert found["student_label"][1] >= 0
 
 
 def test_an_encoder_is_measured_beside_the_linear_student_of_its_rows(student_dir, args, tmp_path):

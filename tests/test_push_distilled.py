@@ -127,6 +127,8 @@ def test_the_card_carries_what_was_measured_beside_the_encoder(kind, hub, pushed
     difference = one["difference"]
     assert f"{100 * difference['low']:+.1f} to {100 * difference['high']:+.1f} (paired bootstrap)" in text
     assert f"answer on {one['agreement']:.1%} of them" in text
+    encoder = hub.files("model", "tester/reviews")["README.md"].decode()
+    assert f"[tester/reviews-{kind}](https://huggingface.co/tester/reviews-{kind}) ({kind})" in encoder
     assert "- 10 texts of the pool that the encoder labelled" in text
     assert f'StudentLabeler("tester/reviews-{kind}")' in text
     assert ('StaticModel.from_pretrained("tester/reviews-static")' in text) is (kind == "static")

@@ -222,8 +222,9 @@ def test_train_says_a_line_for_each_question_and_status_knows_them(film, typed, 
         "--max_length", 16, "--report_to", "none",
     )  # fmt: skip
     for beginning in ("mood: accuracy ", "about: micro-F1 ", "stars: Spearman "):
-        (line,) = [line for line in shown.splitlines() if line.startswith(beginning)]
+        line, worth = [line for line in shown.splitlines() if line.startswith(beginning)]
         assert line.endswith("on 30 held-out texts")
+        assert "by counting words" in worth
     typed("label", "--student", film / "run", "--data", film / "rows.csv", "--output", film / "run")
     shown = typed("status", film / "run", expect=3)
     assert "held-out texts: mood accuracy " in shown

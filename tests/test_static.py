@@ -415,6 +415,28 @@ def test_a_quantised_model_of_model2vec_is_taken_with_its_weights(tmp_path):
     np.testing.assert_allclose(student.logits(pa.array(texts)), model.encode(texts), atol=2e-3)
 
 
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (
+            lambda found: {**found, "mapping": found["mapping"] + 9},
+            "expected 'mapping' to name rows, got .*mapping int64",
+        ),
+        (lambda found: {**found, "mapping": -1 - found["mapping"]}, "expected 'mapping' to name rows"),
+        (lambda found: {**found, "weights": found["weights"][1:]}, "expected a weight for each token"),
+        (lambda found: {**found, "weights": found["weights"] * np.nan}, "expected finite numbers"),
+    ],
+)
+def test_a_damaged_model_of_model2vec_is_refused(change, said, tmp_path):
+    tokenizer, size = word_pieces(), word_pieces().get_vocab_size()
+    places = np.arange(size) % 5
+    model = Model2Vec(np.ones((5, 4), np.float32), tokenizer, weights=np.ones(size, np.float32), token_mapping=places)
+    model.save_pretrained(tmp_path / "model")
+    _arrays(tmp_path / "model" / "model.safetensors", change)
+    with pytest.raises(OSError, match=said):
+        TokenVectors.load(tmp_path / "model")
+
+
 def test_a_model_that_is_not_there_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="'nobody/nothing' is not a directory here"):
         TokenVectors.load("nobody/nothing")
@@ -486,8 +508,23 @@ DAMAGE = {
         (lambda path: path.unlink(), "tokenizer.json"),
         (lambda path: path.write_text("{}"), "damaged"),
         (lambda path: path.write_bytes(b"\xff\xfe"), "damaged"),
+        (lambda path: path.write_text("[" * 100_000), "damaged"),
+        (lambda path: _rewrite(path, lambda note: _shifted(note["model"]["vocab"])), "numbers from 0 to"),
+        (lambda path: _rewrite(path, lambda note: _doubled(note["model"]["vocab"])), "numbers from 0 to"),
+        (lambda path: _rewrite(path, lambda note: note["model"].update(type="Gigram")), "damaged"),
     ],
 }
+
+
+def _shifted(vocabulary):
+    """The last token far behind the others: as many tokens as rows, and no row for it."""
+    vocabulary[list(vocabulary)[-1]] = 1_000_000
+
+
+def _doubled(vocabulary):
+    """Two tokens of one number."""
+    first, *_, last = vocabulary
+    vocabulary[last] = vocabulary[first]
 
 
 def _arrays(path, change):

@@ -29,6 +29,7 @@ from hf_llambert import (
     cascade_summary,
     choose_below,
     cli,
+    distill_student,
     label_pool,
     read_pool,
     train_fast,
@@ -533,11 +534,16 @@ def test_report_says_what_each_stage_answered_and_how_often_it_was_right(finishe
     assert len(found) == 2
     report = write_report(run)
     assert report["labels"]["by_stage"] == found
-    assert report["left_out"] == {}
+    assert list(report["left_out"]) == ["prevalence"]
+    assert report["prevalence"] is None
+    assert report["student"]["texts_per_second"] != report["labels"]["texts_per_second"]
+    with pytest.raises(ValueError, match="holds answers of a fast student too"):
+        distill_student(run, show_progress=False)
     pages = [(run / f"report.{end}").read_text() for end in ("md", "html")]
     for page in pages:
         assert f"the linear student answered {found['linear']} of 10 texts ({found['linear'] / 10:.1%})" in page
         assert f"the encoder answered {found['encoder']} of 10 texts" in page
+        assert "How common each class is in the pool is not told: a fast student answered some of it" in page
     assert "it and a fast student labelled 10 texts" in pages[1]
     teacher = LLMLabeler(make_cloze(), CountingTeacher(str(tmp_path / "asked")), tmp_path / "ledger")
     cascade(run / "labels", teacher, run / "cascade", below=1, max_asked=4, gold_column="label", show_progress=False)
@@ -577,3 +583,19 @@ def test_labels_of_two_students_are_told_from_those_of_the_encoder(students, tmp
     both, one = (read_labels(tmp_path / name) for name in ("both", "one"))
     assert both.student == one.student == one.made_by == encoder.identity
     assert both.made_by == f"{encoder.identity}, where linear student {fast.identity} is less sure than 0.75"
+
+
+def test_command_takes_a_threshold_for_each_question(of_several, tmp_path, capsys):
+    fast, encoder = of_several
+    below = {"mood": middle(fast, "mood"), "about": 0.0, "stars": 1.0}
+    pq.write_table(pa.table({"text": TEXTS}), tmp_path / "pool.parquet")
+    said = ",".join(f"{name}={one}" for name, one in below.items())
+    options = {"--student": encoder.student, "--first": fast.student, "--backend": "torch"}
+    call({**options, "--data": tmp_path / "pool.parquet", "--output": tmp_path / "run", "--encoder_below": said})
+    shown = capsys.readouterr().out
+    expected = StudentCascade(fast, encoder, below).label(TEXTS)
+    found = read_pool(tmp_path / "run" / "labels")
+    for name in below:
+        assert found[f"student_{name}_source"][:] == expected[f"student_{name}_source"]
+    assert "about: the linear student answered 80 of 80 texts (100.0%)" in shown
+    assert "stars: the encoder answered 80 of 80 texts (100.0%)" in shown

@@ -12,6 +12,7 @@ from typing_extensions import assert_type
 from hf_llambert import (
     ABSTAIN,
     Calibration,
+    ChosenBelow,
     EndpointTeacher,
     GateMissed,
     Guarantee,
@@ -24,6 +25,7 @@ from hf_llambert import (
     RecordedTeacher,
     Review,
     ReviewSession,
+    StudentCascade,
     StudentConfig,
     StudentLabeler,
     TaskSpec,
@@ -35,6 +37,7 @@ from hf_llambert import (
     calibrate,
     calibrate_cascade,
     cascade,
+    choose_below,
     label_pool,
     load_prices,
     load_task,
@@ -115,6 +118,12 @@ def labelling(pool: Dataset, student: StudentLabeler, labeler: LLMLabeler) -> No
     label_pool(pool, student, "run/labels", keep=["id"], on_shard=lambda path: path.unlink())
     label_pool(Path("pool.parquet"), student, "run/labels", process=(0, 2))
     label_pool(pool, labeler, "run/labels")  # type: ignore[arg-type]  # students only
+    chosen = choose_below(StudentLabeler("run/students/linear"), student, ["great"])
+    assert_type(chosen, ChosenBelow)
+    both = StudentCascade(StudentLabeler("run/students/linear"), student, chosen.below)
+    label_pool(pool, both, "run/labels")
+    StudentCascade(both, student, 0.9)  # type: ignore[arg-type]  # two students, not three
+    assert_type(calibrate_cascade(pool, both, labeler, target=0.9), Guarantee)
     promise = calibrate_cascade(pool, student, labeler, target=0.9)
     assert_type(promise, Guarantee)
     cascade("run/labels", labeler, "run/cascade", below=promise.threshold)

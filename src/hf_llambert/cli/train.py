@@ -24,6 +24,7 @@ from hf_llambert.cli.options import (
     TextColumn,
     Values,
     say,
+    values,
 )
 
 if TYPE_CHECKING:
@@ -31,12 +32,35 @@ if TYPE_CHECKING:
 
     from hf_llambert import StudentConfig, TaskSpec
 
+_ENCODER, _FAST = "encoder", ("linear", "static")
+_OF_ENCODERS = ("max_length", "head_share", "label_error_folds", "seeds", "curve", "baseline")
+_OF_LINEAR = (
+    *("soft_targets", "target_temperature", "weight_by_confidence", "gold_weight", "class_balanced"),
+    *("label_smoothing_factor", "loss", "scale_loss", "threshold_share", "dev_share"),
+    *("use_cpu", "disable_tqdm", "report_to"),  # which change nothing
+)
+"""Arguments of StudentConfig that a linear student takes; see [`train_fast`]."""
+
 
 def train(
     context: typer.Context,
     task: Task,
-    student: Annotated[str, typer.Option("--student", help="Hub id or directory of the encoder to start from.")],
     output: Output,
+    student: Annotated[
+        str | None,
+        typer.Option(
+            "--student",
+            help="Hub id or directory of the encoder to start from; for --kind static also of a static model.",
+        ),
+    ] = None,
+    kind: Annotated[
+        str,
+        typer.Option(
+            "--kind",
+            help="encoder; or one that labels hundreds of times as fast: linear (words; no --student), static (token vectors).",
+            autocompletion=values("encoder", *_FAST),
+        ),
+    ] = "encoder",
     silver: Annotated[str | None, typer.Option("--silver", help="Annotated dataset: a run's folder.")] = None,
     gold: Annotated[
         str | None,
@@ -91,11 +115,12 @@ def train(
     baseline: Baseline = True,
 ) -> None:
     """
-    Fine-tune a student on silver labels, gold labels or both.
+    Train a student on silver labels, gold labels or both: fine-tune an encoder, or fit a fast one (--kind).
 
     Takes every argument of StudentConfig too, that is those of transformers.TrainingArguments (--num_train_epochs 3
     --learning_rate 2e-5) and --mix, --silver_epochs, --gold_epochs, --gold_learning_rate, --loss, --soft_targets,
-    --weight_by_confidence, --gold_weight, --class_balanced, --freeze_encoder, --lora_rank, --dev_share.
+    --weight_by_confidence, --gold_weight, --class_balanced, --freeze_encoder, --lora_rank, --dev_share. A linear student takes
+    those that say what is learnt.
     """
     from hf_llambert import (
         StudentConfig,
@@ -117,7 +142,7 @@ def train(
     shown = spec.columns(text_column)
     reading_gold = gold_options(label_map, label_values, spec)
     refuse_unknown(context, lambda: [StudentConfig], "hf-llambert train --help and transformers.TrainingArguments")
-    args = training_arguments(context.args, output, seed)
+    args = _arguments_of(context, kind, student, output, seed)
     reading: dict = {
         "text_column": shown,
         "max_length": max_length,
@@ -138,7 +163,7 @@ def train(
             keep_share=keep_share,
             balance=balance,
         )
-        if label_error_folds:
+        if label_error_folds and student is not None:
             kwargs["silver"] = _without_label_errors(
                 kwargs["silver"], kwargs["selection"], spec, student, output, args, label_error_folds, reading
             )
@@ -156,6 +181,9 @@ def train(
         kwargs["eval_data"] = with_gold(rows, shown, column, spec, **reading_gold)
         source = Path(eval_data).name if Path(eval_data).exists() else eval_data
         kwargs["eval_name"] = f"{source}, {eval_split}" if eval_split else source
+    if kind != _ENCODER or student is None:
+        _train_fast(spec, kind, student, revision, output, args, kwargs)
+        return
     if curve:
         _train_curve(spec, student, output, args, kwargs)
     if seeds > 1:
@@ -163,10 +191,67 @@ def train(
         for line in seed_lines(summary, spec):
             say(line)
     results = train_student(spec, student, output / "student", args, **kwargs)
+    _say_results(results, spec)
+    for line in worth_lines(results, spec, output) if "eval" in results else ():
+        say(line)
+    say(f"written to {output / 'student'}")
+
+
+def _say_results(results: dict, spec: TaskSpec) -> None:
     say(f"trained on {results['train']['n']:,} labels in {results['train']['seconds']:.0f} s")
-    if "eval" in results:
-        for line in (*quality_lines(results["eval"], spec), *worth_lines(results, spec, output)):
-            say(line)
+    for line in quality_lines(results["eval"], spec) if "eval" in results else ():
+        say(line)
+
+
+def _arguments_of(context: typer.Context, kind: str, student: str | None, output: Path, seed: int) -> StudentConfig:
+    """The training arguments for a kind of student; what does not go with it is refused."""
+    if kind not in (_ENCODER, *_FAST):
+        raise ValueError(f"--kind must be {_ENCODER}, {' or '.join(_FAST)}; got {kind!r}.")
+    if kind == _ENCODER:
+        if student is None:
+            raise ValueError("--student is missing: an encoder to start from. Without one: --kind linear.")
+        return training_arguments(context.args, output, seed)
+    linear = kind == "linear"
+    if linear and student is not None:
+        raise ValueError(
+            f"A linear student starts from nothing. Leave --student {student} out, or pass --kind static."
+        )
+    if not linear and student is None:
+        raise ValueError(
+            "--student is missing: an encoder, or a static model, whose token vectors a static student takes."
+        )
+    options = [name for name in (*_OF_ENCODERS, *(("revision",) if linear else ())) if _is_stated(context, name)]
+    words = [word.partition("=")[0].removeprefix("--") for word in context.args if word.startswith("--")]
+    options += [word for word in words if linear and word not in _OF_LINEAR]
+    if options:
+        raise ValueError(
+            f"A {kind} student has no use for --{', --'.join(options)}. Leave that out, or train an encoder."
+        )
+    from hf_llambert import STATIC_DEFAULTS
+
+    return training_arguments(context.args, output, seed, **({} if linear else STATIC_DEFAULTS))
+
+
+def _is_stated(context: typer.Context, name: str) -> bool:
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
+
+
+def _train_fast(
+    spec: TaskSpec,
+    kind: str,
+    student: str | None,
+    revision: str | None,
+    output: Path,
+    args: StudentConfig,
+    kwargs: dict,
+) -> None:
+    from hf_llambert import TokenVectors, train_fast
+
+    shared = {name: value for name, value in kwargs.items() if name not in _OF_ENCODERS and name != "revision"}
+    vectors = None if student is None else TokenVectors.load(student, revision, keep=output)
+    results = train_fast(spec, kind, output / "student", args, **shared, vectors=vectors)  # type: ignore[arg-type]
+    _say_results(results, spec)
     say(f"written to {output / 'student'}")
 
 

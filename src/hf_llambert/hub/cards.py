@@ -109,13 +109,24 @@ def dataset_card(report: Mapping, publication: Publication, configs: Mapping[str
     return render("dataset.md.jinja", data, report, publication, configs=configs)
 
 
-def model_card(report: Mapping, publication: Publication, with_dataset: bool = True) -> str:
-    """The card of a published student; see [`dataset_card`]. `with_dataset`: whether the dataset is published too."""
+def model_card(
+    report: Mapping, publication: Publication, with_dataset: bool = True, distilled: Mapping[str, str] | None = None
+) -> str:
+    """
+    The card of a published student; see [`dataset_card`].
+
+    Args:
+        report (`Mapping`): What [`write_report`] found.
+        publication (`Publication`): Name, licence, languages.
+        with_dataset (`bool`, defaults to `True`): Whether the dataset is published too.
+        distilled (`Mapping[str, str]`, *optional*): By their kinds the names of the students that are published with it.
+    """
     train, kind = report["student"]["train"], student_kind(report)
     begun = train.get("vectors", train["student"]).partition("@")[0]
     base = publication.base_model or (begun if "/" in begun else None)
     data = model_data(report, publication, publication.repo_id, kind, with_dataset, base)
-    return render("model.md.jinja", data, report, publication, with_dataset=with_dataset, base=base)
+    more = {"with_dataset": with_dataset, "base": base, "distilled": distilled or {}}
+    return render("model.md.jinja", data, report, publication, **more)
 
 
 def model_data(

@@ -39,7 +39,7 @@ class DistilledStudent:
     @classmethod
     def all_of(cls, run: Path, kinds: Sequence[str], publication: Publication) -> tuple[DistilledStudent, ...]:
         """
-        Students of a run by their kinds, each once.
+        Students of a run by their kinds, each once, in the order of their names.
 
         Raises:
             ValueError: The run has no such student, or one of another encoder or task than it has now.
@@ -58,8 +58,7 @@ class DistilledStudent:
                 f"auto for each kind."
             )
         found = [
-            cls(kind, run / STUDENTS / kind, f"{publication.repo_id}-{kind}", there[kind])
-            for kind in dict.fromkeys(kinds)
+            cls(kind, run / STUDENTS / kind, f"{publication.repo_id}-{kind}", there[kind]) for kind in sorted({*kinds})
         ]
         for one in found:
             task = TaskSpec.from_dict(read_stage(run / "student" / STAGE_FILE, "student")["config"]["task"])

@@ -144,6 +144,8 @@ class _Plan:
             raise ValueError(f"Expected a name such as our-team/reviews, got '{publication.repo_id}'.")
         if space and student is None:
             raise ValueError(f"A demo needs a student, and '{run}' has none. Run hf-llambert train first.")
+        if space and student_kind(str(run / "student")) != ENCODER:
+            raise ValueError("A demo runs an encoder, and this run's student is none. Publish without one (--space).")
         if space and len(TaskSpec.from_dict(first["config"]["task"]).parts) > 1:
             raise ValueError("A demo asks one question, and this task has several. Publish without one (--space).")
         if space and len(column_names(first["config"]["text_column"])) > 1:
@@ -203,7 +205,10 @@ class _Plan:
             if self.labels is not None:
                 configs["labels"]["partial"] = self.labels.partial
             return dataset_card(self.report, self.publication, configs)
-        return model_card(self.report, self.publication, "dataset" in self.kinds) if one.type == "model" else None
+        if one.type == "model":
+            names = {student.kind: student.repo_id for student in self.distilled}
+            return model_card(self.report, self.publication, "dataset" in self.kinds, names)
+        return None
 
 
 def _check_labels(student: Path, task: TaskSpec) -> None:

@@ -18,7 +18,7 @@ from datasets import Dataset, Features, List, Value, concatenate_datasets
 from numpy.typing import NDArray
 
 from hf_llambert.data import check_column, draw_rows
-from hf_llambert.notes import read_stage
+from hf_llambert.notes import ENCODER, read_stage
 from hf_llambert.pool.distilled import DISTILLED_FILE, STUDENTS
 from hf_llambert.pool.labelled import Labels, run_labels, run_student
 from hf_llambert.pool.manifest import shard_files
@@ -31,7 +31,7 @@ from hf_llambert.tasks.texts import FIELD, TextColumn, column_names, row_texts, 
 from hf_llambert.training.backends import fastest_backend
 from hf_llambert.training.columns import own_features
 from hf_llambert.training.compared import EVALUATION_FILE, compare_rows, read_evaluation
-from hf_llambert.training.loading import student_heads
+from hf_llambert.training.loading import student_heads, student_kind
 from hf_llambert.training.students import StudentLabeler
 from hf_llambert.training.train import GOLD_FILE, SILVER_FILE
 from hf_llambert.training.train_fast import FAST_KINDS, METRICS_FILE, FastKind, fast_arguments, train_fast
@@ -157,6 +157,10 @@ class _Run:
         self.run, self.student = run, run / "student"
         if not (self.student / STAGE_FILE).is_file():
             raise FileNotFoundError(f"'{run}' has no student to distil. Run hf-llambert train --output {run} first.")
+        if (kind := student_kind(str(self.student))) != ENCODER:
+            raise ValueError(
+                f"The student of '{run}' is {kind}: as fast as what could be distilled. Distil a run's encoder."
+            )
         config = read_stage(self.student / STAGE_FILE, "student")["config"]
         self.task = TaskSpec.from_dict(config["task"])
         given = config["text_column"]
@@ -220,6 +224,11 @@ class _Run:
             )
         if labels.left_out is not None:
             raise ValueError(labels.left_out)
+        if labels.of_two:
+            raise ValueError(
+                f"'{labels.folder}' holds answers of a fast student too (label --first), and a student is distilled from the "
+                f"encoder's. Pass texts without labels (--pool)."
+            )
         columns = pq.read_schema(labels.shards()[0]).names
         wanted = [*column_names(self.column), *own_features(student_heads(str(self.student), None))]
         if lacking := [name for name in wanted if name not in columns]:

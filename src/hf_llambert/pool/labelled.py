@@ -45,6 +45,11 @@ class Labels:
         return self.note["config"].get("student")
 
     @property
+    def of_two(self) -> bool:
+        """Whether a fast student gave some of them, so that they are not all the student's."""
+        return "first" in self.note["config"]
+
+    @property
     def made_by(self) -> str | None:
         """What tells these labels from others of the same pool: the student or, of two, both and the threshold."""
         first = self.note["config"].get("first")

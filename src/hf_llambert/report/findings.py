@@ -90,13 +90,14 @@ def _of_question(
     out: dict = {"noise": _noise(usable, question, words), "pool": None, "prevalence": None}
     if pool:
         given = pool_answers(pool, question, name)
-        noted = read_stage(pool / STAGE_FILE, "labels")["results"]["n_labelled"]
+        note = read_stage(pool / STAGE_FILE, "labels")
+        noted = note["results"]["n_labelled"]
         n = texts_counted(given)
         if n != noted and not name:
             why = f"expected {n} rows with a label, as its shards have, at 'results.n_labelled'"
             raise damaged_note(pool / STAGE_FILE, f"{why}, got {noted}")
         out["pool"] = given
-        if of_student and len(of_student.gold) > 1 and n:
+        if of_student and len(of_student.gold) > 1 and n and "first" not in note["config"]:
             out |= prevalence_of(question, of_student.gold, of_student.answers, given)
     known = [k for k, row in enumerate(rows) if question.is_answer(row["teacher"]) and question.is_answer(row["gold"])]
     columns = {} if annotated is None else _columns(annotated.select(known), config, task)

@@ -152,7 +152,7 @@ def stage_figures(stages: Mapping[str, dict | None], task: TaskSpec) -> dict:
             **(student.get("eval") or {}),
             "train": student["train"],
         }
-        if labels:
+        if labels and "by_stage" not in labels:  # the speed of two students is not this one's
             out["student"]["texts_per_second"] = labels["texts_per_second"]
     if baseline:
         what = "baseline: the same student on gold labels"
@@ -176,7 +176,8 @@ def notes_of_student(run: Path) -> tuple[dict[str, dict | None], dict[str, str]]
         run (`Path`): Folder of the run.
 
     Returns:
-        `tuple[dict, dict]`: The notes of `labels` and `cascade`, or `None`; and by name why one that is there is left out.
+        `tuple[dict, dict]`: The notes of `labels` and `cascade`, or `None`; and by name why one that is there, or
+            `prevalence`, is left out.
     """
     found, cascade = run_labels(run), run / "cascade" / STAGE_FILE
     note = read_stage(cascade, "cascade") if cascade.is_file() else None
@@ -184,6 +185,11 @@ def notes_of_student(run: Path) -> tuple[dict[str, dict | None], dict[str, str]]
     if note and found is not None and (left_out or labels_identity(found.shards()) != note["config"].get("labels")):
         left_out["cascade"] = (
             "'cascade' is left out: it is of other labels. Run hf-llambert label with its options again."
+        )
+    if found is not None and found.of_two and "labels" not in left_out:
+        left_out["prevalence"] = (
+            "How common each class is in the pool is not told: a fast student answered some of it, and the held-out texts were "
+            "answered by the trained student alone."
         )
     notes = {"labels": found.note if found is not None else None, "cascade": note}
     return {name: None if name in left_out else one for name, one in notes.items()}, left_out

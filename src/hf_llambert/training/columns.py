@@ -47,7 +47,7 @@ def answer_columns(
     if long_texts != "truncate" and len(of_text):
         of_text, parts = np.unique(of_text, return_inverse=True)
         of_part = torch.tensor(parts)
-    nan = logits.isnan().any(-1).nonzero().flatten()
+    nan = (~logits.isfinite()).any(-1).nonzero().flatten()  # infinite ones become NaN
     lost = np.unique((nan if of_part is None else of_part[nan]).numpy())
     places = np.full(n_texts, -1)
     places[of_text] = np.arange(len(of_text))

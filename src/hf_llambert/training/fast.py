@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import ClassVar
@@ -13,12 +13,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
 
+from hf_llambert.notes import damaged_note
 from hf_llambert.tasks.texts import FIELD, HALF, why_unusable
 
 LONGEST_TEXT = 1_000_000
 """Characters of a text that are read; what is behind them is not."""
 _ROWS, _BYTES = 4096, 1 << 25  # that are computed at once
+_SHOWN = 8  # arrays that an error names
 _FEWEST = 256  # texts for which another thread is worth its while
 
 
@@ -27,6 +31,11 @@ class FastModel(ABC):
 
     kind: ClassVar[str]
     """What `training.json` calls it."""
+
+    @property
+    @abstractmethod
+    def size(self) -> int:
+        """How many logits a text has."""
 
     @abstractmethod
     def logits(self, texts: pa.Array) -> NDArray[np.float32]:
@@ -84,3 +93,22 @@ def _pieces(texts: pa.Array, rows: int) -> Iterator[pa.Array]:
         stop = min(start + min(rows, _ROWS), max(int(np.searchsorted(ends, limit, "right")), start + 1))
         yield texts.slice(start, stop - start)
         start = max(stop, 1)
+
+
+def read_arrays(path: Path, advice: str | None = None) -> dict[str, NDArray]:
+    """The arrays of a safetensors file. Raises `OSError` where it is not there, or damaged, or has types of no arrays."""
+    try:
+        return load_file(path)
+    except (SafetensorError, TypeError, AttributeError, ValueError) as error:  # the last ones: bfloat16 and the like
+        raise damaged_note(path, error, advice) from error
+
+
+def shapes_of(arrays: Mapping[str, NDArray]) -> str:
+    """What a file holds, for an error."""
+    shown = [f"{name[:40]} {array.dtype} {array.shape}" for name, array in sorted(arrays.items())]
+    return ", ".join(shown[:_SHOWN]) + (", ..." if len(shown) > _SHOWN else "") or "nothing"
+
+
+def are_finite(*arrays: NDArray) -> bool:
+    """Whether all numbers are finite float32."""
+    return all(array.dtype == np.float32 and bool(np.isfinite(array).all()) for array in arrays)

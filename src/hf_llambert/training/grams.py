@@ -20,6 +20,7 @@ LONGEST: Mapping[Unit, int] = {"words": 2, "characters": 4}
 MOST_UNITS = 50_000
 """Different words, or characters, that are known."""
 _BITS = 16  # of the number of a unit, in the number of a run of them
+_WIDTH = 64  # bits of the number of a run
 _BETWEEN_WORDS = r"[^\pL\pM\pN_]+"
 _SPACES = r"\s+"
 _WINDOW = 4096  # texts that are counted at once
@@ -46,6 +47,33 @@ class Grams:
     def size(self) -> int:
         """How many features."""
         return len(self.units) + sum(len(keys) for keys in self.runs.values())
+
+    def fault_of_units(self) -> str | None:
+        """What the units are not: what was expected, and what came; `None` where nothing is wrong."""
+        names = self.units.to_pylist()
+        different = len(set(names) - {""})
+        if len(names) > MOST_UNITS or different < len(names):
+            return (
+                f"expected {MOST_UNITS:,} {self.unit} at most, none empty or twice, got {len(names):,}, {different:,} "
+                f"different"
+            )
+        longer = [name for name in names if len(name) != 1] if self.unit == "characters" else []
+        if longer:
+            return f"expected characters, got {longer[0][:40]!r}"
+        return None
+
+    def fault_of_runs(self) -> str | None:
+        """The same of the runs."""
+        if set(self.runs) != set(range(2, LONGEST[self.unit] + 1)):
+            return f"expected runs of 2 to {LONGEST[self.unit]} {self.unit}, got of {', '.join(map(str, self.runs)) or 'none'}"
+        for length, keys in self.runs.items():
+            if keys.dtype != np.int64 or keys.ndim != 1 or (keys[1:] <= keys[:-1]).any():
+                return f"expected runs of {length} {self.unit} as ascending numbers, each once"
+            parts = [(keys >> (_BITS * place)) & ((1 << _BITS) - 1) for place in range(length)]
+            more = keys >> (_BITS * length) if length * _BITS < _WIDTH else keys[:0]
+            if more.any() or any((part >= len(self.units)).any() for part in parts):
+                return f"expected runs of {length} of the {len(self.units):,} {self.unit}, got some of others"
+        return None
 
     @property
     def documents(self) -> str:

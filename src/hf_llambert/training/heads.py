@@ -260,15 +260,15 @@ class Number(Head):
 
 
 _HEADS: Mapping[str, type[Head]] = {head.loss: head for head in (Levels, Labels, Number)}
-_LOSSES: Mapping[str, str] = {"choice": Levels.loss, "choices": Labels.loss, "scale": ""}
-"""The loss of each kind; that of a scale is what `scale_loss` says."""
+_LOSSES: Mapping[str, tuple[str, ...]] = {"choice": (Levels.loss,), "choices": (Labels.loss,), "scale": SCALE_LOSSES}
 
 
 def heads_of(task: TaskSpec, scale_loss: str = SCALE_LOSSES[0]) -> tuple[Head, ...]:
     """The heads of a student for a task, not trained; see [`StudentConfig`] for `scale_loss`."""
     heads: list[Head] = []
     for name, part in task.parts.items():
-        head = _HEADS[_LOSSES[part.question.kind] or scale_loss]
+        own = _LOSSES[part.question.kind]
+        head = _HEADS[scale_loss if scale_loss in own else own[0]]
         heads.append(head(name, part.question, sum(before.size for before in heads)))
     return tuple(heads)
 
@@ -353,12 +353,15 @@ def named_columns(name: str, columns: Mapping[str, _Value], owner: str = "studen
 
 def _agrees(note: Mapping) -> str | None:
     """Check a note of a head: what was expected, or `None`."""
-    if note["kind"] not in KINDS or note["loss"] not in _HEADS:
+    if note["loss"] not in _LOSSES.get(note["kind"], ()):
         return f"expected a kind and its loss, got {note['kind']!r} and {note['loss']!r}"
     if len(note.get("thresholds", note["labels"])) != len(note["labels"]) or len(note["labels"]) < 2:
         return "expected two labels or more, and a threshold for each"
     if not all(0 <= one <= 1 for one in note.get("thresholds", ())):  # NaN is no threshold
         return f"expected thresholds from 0 to 1, got {note['thresholds']}"
+    found = [note.get(name, 1.0) for name in ("mean", "width", "spread")]
+    if not all(map(math.isfinite, found)) or min(found[1:]) <= 0:
+        return f"expected a finite mean, and width and spread above 0, got {found}"
     return None
 
 

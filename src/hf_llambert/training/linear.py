@@ -13,13 +13,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import save_file
 from scipy import sparse
 from scipy.optimize import minimize
 
 from hf_llambert.notes import damaged_note, read_note
-from hf_llambert.training.fast import FastModel
+from hf_llambert.training.fast import FastModel, are_finite, read_arrays, shapes_of
 from hf_llambert.training.grams import LONGEST, Grams, Unit, fit_grams, split_units, windows
 from hf_llambert.training.heads import Head, summed_losses
 
@@ -27,6 +26,9 @@ WEIGHTS_FILE = "linear.safetensors"
 VOCABULARY_FILE = "vocabulary.json"
 _MOST_FEATURES = 200_000
 _MOST_WEIGHTS = 4_000_000  # of features times logits: 16 MB on the disk, some 500 MB while they are fitted
+_MOST_BYTES = 1 << 26  # of a vocabulary: 50,000 words of a thousand letters
+_MOST_IDF = 100  # of a word in one of more texts than there can be
+_AGAIN = "Restore it, or train the student again."
 _STEPS = 200
 STRENGTH = 10.0
 _TRIED = 2000  # texts by which the unit is chosen
@@ -54,6 +56,10 @@ class LinearModel(FastModel):
 
     kind: ClassVar[str] = "linear"
 
+    @property
+    def size(self) -> int:
+        return len(self.bias)
+
     def logits(self, texts: pa.Array) -> NDArray[np.float32]:
         return weighed(self.grams.count(texts), self.idf) @ self.weights + self.bias
 
@@ -68,23 +74,31 @@ class LinearModel(FastModel):
 
     @classmethod
     def load(cls, folder: Path) -> LinearModel:
-        note = read_note(folder / VOCABULARY_FILE, {"unit": str, "units": [str]})
-        path, unit = folder / WEIGHTS_FILE, note["unit"]
+        notes, path = folder / VOCABULARY_FILE, folder / WEIGHTS_FILE
+        if (size := notes.stat().st_size) > _MOST_BYTES:
+            raise damaged_note(notes, f"expected at most {_MOST_BYTES:,} bytes, got {size:,}", _AGAIN)
+        note = read_note(notes, {"unit": str, "units": [str]}, _AGAIN)
+        unit = note["unit"]
         if unit not in LONGEST:
-            raise damaged_note(folder / VOCABULARY_FILE, f"expected words or characters at 'unit', got {unit!r}")
-        try:
-            arrays = load_file(path)
-        except SafetensorError as error:
-            raise damaged_note(path, error) from error
-        runs = {length: arrays.pop(f"runs_of_{length}", None) for length in range(2, LONGEST[unit] + 1)}
-        grams = Grams(
-            unit, pa.array(note["units"], pa.large_string()), {n: k for n, k in runs.items() if k is not None}
-        )
+            raise damaged_note(notes, f"expected words or characters at 'unit', got {unit!r}", _AGAIN)
+        arrays = read_arrays(path, _AGAIN)
+        runs = {n: arrays.pop(name) for n in range(2, LONGEST[unit] + 1) if (name := f"runs_of_{n}") in arrays}
+        grams = Grams(unit, pa.array(note["units"], pa.large_string()), runs)
+        for file, fault in ((notes, grams.fault_of_units()), (path, grams.fault_of_runs())):
+            if fault is not None:
+                raise damaged_note(file, fault, _AGAIN)
         sizes = {name: array.shape for name, array in arrays.items()}
-        logits = sizes.get("bias", (0,))
-        expected = {"idf": (grams.size,), "weights": (grams.size, *logits), "bias": logits}
-        if len(grams.runs) != len(runs) or sizes != expected:
-            raise damaged_note(path, f"its arrays are not those of the {grams.size:,} features in {VOCABULARY_FILE}")
+        logits = sizes.get("bias", ())[:1]
+        if sizes != {"idf": (grams.size,), "weights": (grams.size, *logits), "bias": logits} or not logits:
+            raise damaged_note(
+                path,
+                f"expected idf, weights and bias of the {grams.size:,} features in {VOCABULARY_FILE}, got {shapes_of(arrays)}",
+                _AGAIN,
+            )
+        if not are_finite(*arrays.values()) or not ((arrays["idf"] >= 1) & (arrays["idf"] <= _MOST_IDF)).all():
+            raise damaged_note(
+                path, f"expected finite numbers in float32, and idf from 1 to {_MOST_IDF}, got others", _AGAIN
+            )
         return cls(grams, **arrays)
 
 

@@ -11,12 +11,21 @@ from huggingface_hub import snapshot_download
 from transformers import AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerBase
 
 from hf_llambert.models import cpu_computes
+from hf_llambert.notes import damaged_note
 from hf_llambert.tasks.budget import TokenBudget
 from hf_llambert.training.backends import Backend, Forward, onnx_forward, openvino_forward, torch_forward
 from hf_llambert.training.fast import FastModel
 from hf_llambert.training.inputs import TRAINING_FILE, Reading
 from hf_llambert.training.linear import LinearModel
-from hf_llambert.training.loading import SAFE, fit_pad_token, load_tokenizer, longest_input, noted_reading, positions
+from hf_llambert.training.loading import (
+    SAFE,
+    fit_pad_token,
+    load_tokenizer,
+    longest_input,
+    noted_reading,
+    positions,
+    student_heads,
+)
 from hf_llambert.training.static import StaticModel
 
 FAST: dict[str, type[FastModel]] = {kind.kind: kind for kind in (LinearModel, StaticModel)}
@@ -95,7 +104,14 @@ def load_fast(student: str, revision: str | None, kind: str) -> FastModel:
     folder = Path(student)
     if not folder.is_dir():
         folder = Path(snapshot_download(student, revision=revision, allow_patterns=["*.json", "*.safetensors"]))
-    return FAST[kind].load(folder)
+    model, noted = FAST[kind].load(folder), sum(head.size for head in student_heads(str(folder), None))
+    if model.size != noted:
+        raise damaged_note(
+            folder / TRAINING_FILE,
+            f"its questions have {noted} logits, the model {model.size}",
+            "Restore it, or train the student again.",
+        )
+    return model
 
 
 def _reading(

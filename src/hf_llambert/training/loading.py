@@ -278,6 +278,8 @@ def student_heads(student: str, revision: str | None) -> tuple[Head, ...]:
 
 
 def _heads_in(note: dict, path: Path, advice: str) -> tuple[Head, ...]:
+    if not note["questions"]:
+        raise damaged_note(path, "expected a question at 'questions', got none", advice)
     try:
         return noted_heads(note["questions"])
     except (ValueError, TypeError) as error:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
 from hf_llambert.notes import damaged_note, read_note
-from hf_llambert.training.fast import FastModel
+from hf_llambert.training.fast import FastModel, are_finite, read_arrays, shapes_of
 from hf_llambert.training.vectors import (
     CONFIG_FILE,
     MODEL_TYPE,
@@ -21,8 +21,6 @@ from hf_llambert.training.vectors import (
     TOKENIZER_FILE,
     Tokens,
     plain_tokenizer,
-    read_arrays,
-    shapes_of,
     write_table,
 )
 
@@ -45,6 +43,10 @@ class StaticModel(FastModel):
     tokens: Tokens
 
     kind: ClassVar[str] = "static"
+
+    @property
+    def size(self) -> int:
+        return self.table.shape[1]
 
     def logits(self, texts: pa.Array) -> NDArray[np.float32]:
         if self.tokens.by_words:  # a word that comes a thousand times is read once
@@ -81,15 +83,13 @@ class StaticModel(FastModel):
             given = f"{note['model_type']!r}{' that normalizes' if note['normalize'] else ''}"
             raise damaged_note(folder / CONFIG_FILE, f"expected {MODEL_TYPE!r} without normalize, got {given}", _AGAIN)
         path = folder / TABLE_FILE
-        arrays = read_arrays(path)
+        arrays = read_arrays(path, _AGAIN)
         table, bias = arrays.get("embeddings"), arrays.get("bias")
         if table is None or bias is None or table.ndim != 2 or bias.shape != table.shape[1:]:
             raise damaged_note(
                 path, f"expected embeddings (tokens, logits) and bias (logits,), got {shapes_of(arrays)}", _AGAIN
             )
-        if {table.dtype, bias.dtype} != {np.dtype(np.float32)} or not (
-            np.isfinite(table).all() and np.isfinite(bias).all()
-        ):
+        if not are_finite(table, bias):
             raise damaged_note(path, f"expected finite numbers in float32, got {shapes_of(arrays)}", _AGAIN)
         tokens, rows = plain_tokenizer(folder / TOKENIZER_FILE, table)
         return cls(rows, bias, tokens)

@@ -212,6 +212,7 @@ def _fit(
             "seed": args.seed,
             "student": kind,
             "selection": list(selection),
+            **({"vectors": vectors.source} if vectors else {}),
             **how,
         }
     }

@@ -16,14 +16,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from huggingface_hub import hf_hub_download
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import save_file
 from tokenizers import Tokenizer
 from transformers import AutoModel
 
 from hf_llambert.models import choose_device, content_id
 from hf_llambert.notes import damaged_note, read_note
 from hf_llambert.tasks.texts import FIELD
+from hf_llambert.training.fast import read_arrays, shapes_of
 from hf_llambert.training.loading import SAFE, load_tokenizer, quiet_transformers
 from hf_llambert.whole import whole_folder
 
@@ -193,15 +193,25 @@ class TokenVectors:
         """The vectors of a model of model2vec, in float32, their weights multiplied in. Raises `OSError` where damaged."""
         files = [_file(model, name, revision) for name in (CONFIG_FILE, TABLE_FILE, TOKENIZER_FILE)]
         read_note(files[0])
-        arrays = read_arrays(files[1])
+        arrays = read_arrays(files[1], _AGAIN)
         vectors = arrays.get("embeddings")
         if vectors is None or vectors.ndim != 2:
             raise damaged_note(files[1], f"expected a table 'embeddings', got {shapes_of(arrays)}", _AGAIN)
-        if "mapping" in arrays:
-            vectors = vectors[arrays["mapping"]]
+        if (mapping := arrays.get("mapping")) is not None:
+            if (
+                mapping.ndim != 1
+                or mapping.dtype.kind not in "iu"
+                or not ((mapping >= 0) & (mapping < len(vectors))).all()
+            ):
+                raise damaged_note(files[1], f"expected 'mapping' to name rows, got {shapes_of(arrays)}", _AGAIN)
+            vectors = vectors[mapping]
         vectors = vectors.astype(np.float32)
-        if "weights" in arrays:
-            vectors = vectors * arrays["weights"].astype(np.float32)[:, None]
+        if (weights := arrays.get("weights")) is not None:
+            if weights.shape != vectors.shape[:1]:
+                raise damaged_note(files[1], f"expected a weight for each token, got {shapes_of(arrays)}", _AGAIN)
+            vectors = vectors * weights.astype(np.float32)[:, None]
+        if not np.isfinite(vectors).all():
+            raise damaged_note(files[1], "expected finite numbers", _AGAIN)
         tokens, vectors = plain_tokenizer(files[2], vectors)
         return cls(vectors, tokens, content_id(str(model), revision))
 
@@ -271,7 +281,10 @@ def plain_tokenizer(path: Path, vectors: NDArray[np.float32]) -> tuple[Tokens, N
         raise damaged_note(path, f"{error!s:.200}", _AGAIN) from error
     if (size := tokenizer.get_vocab_size()) != len(vectors):
         raise damaged_note(path, f"expected {len(vectors):,} tokens, as many as vectors, got {size:,}", _AGAIN)
-    return _plain(tokenizer, vectors)
+    try:
+        return _plain(tokenizer, vectors)
+    except Exception as error:  # noqa: BLE001  (a vocabulary that contradicts its model)
+        raise damaged_note(path, f"{error!s:.200}", _AGAIN) from error
 
 
 def _plain(tokenizer: Tokenizer, vectors: NDArray[np.float32]) -> tuple[Tokens, NDArray[np.float32]]:
@@ -295,6 +308,9 @@ def _plain(tokenizer: Tokenizer, vectors: NDArray[np.float32]) -> tuple[Tokens, 
     plain = Tokenizer.from_str(json.dumps(note))
     places = tokenizer.get_vocab()
     names = sorted(own := plain.get_vocab(), key=own.__getitem__)
+    for numbers, size in ((places.values(), len(vectors)), (own.values(), len(own))):
+        if sorted(numbers) != list(range(size)):
+            raise ValueError(f"expected tokens with the numbers from 0 to {size - 1:,}, each once")
     rows = vectors[[places[name] for name in names]]
     return Tokens(plain, None if unknown is None else plain.token_to_id(unknown)), rows
 
@@ -311,19 +327,6 @@ def write_table(folder: Path, arrays: dict[str, NDArray[np.float32]], tokens: To
     (folder / CONFIG_FILE).write_text(json.dumps({**own, **note}, indent=2) + "\n", encoding="utf-8")
     (folder / TOKENIZER_FILE).write_text(tokens.to_json(), encoding="utf-8")
     save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, folder / TABLE_FILE)
-
-
-def read_arrays(path: Path) -> dict[str, NDArray]:
-    """The arrays of a safetensors file. Raises `OSError` where it is not there, or damaged."""
-    try:
-        return load_file(path)
-    except SafetensorError as error:
-        raise damaged_note(path, error, _AGAIN) from error
-
-
-def shapes_of(arrays: dict[str, NDArray]) -> str:
-    """What a file holds, for an error."""
-    return ", ".join(f"{name} {array.dtype} {array.shape}" for name, array in sorted(arrays.items())) or "nothing"
 
 
 def _file(model: str | Path, name: str, revision: str | None) -> Path:
