@@ -195,6 +195,9 @@ def test_a_static_student_is_distilled_from_the_encoders_own_vectors(run, tmp_pa
     found = distill_student(run, "static", num_rows=60)
     assert found["students"]["static"]["num_rows"] == 60
     assert len(list((run / "students").glob("vectors-*"))) == 1
+    both = distill_student(run, "linear", num_rows=60)
+    assert both["students"]["static"] == found["students"]["static"]
+    assert set(both["students"]) == {"linear", "static"}
     labeler = StudentLabeler(run / "students/static")
     assert (labeler.kind, labeler.labels) == ("static", ("negative", "positive"))
     label_pool(rows(90, 20), labeler, tmp_path / "labels", show_progress=False)

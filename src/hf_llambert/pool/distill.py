@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from hf_llambert.data import check_column, draw_rows
 from hf_llambert.notes import ENCODER, read_stage
-from hf_llambert.pool.distilled import DISTILLED_FILE, STUDENTS
+from hf_llambert.pool.distilled import DISTILLED_FILE, STUDENTS, read_distilled
 from hf_llambert.pool.labelled import Labels, run_labels, run_student
 from hf_llambert.pool.manifest import shard_files
 from hf_llambert.pool.shards import label_pool
@@ -130,6 +130,9 @@ def distill_student(
             curve.append(made)
             if flat:
                 break
+    before, _ = read_distilled(source.run)
+    for kind, one in (before or {"students": {}})["students"].items():
+        found.setdefault(kind, Distilled(**one))  # by an earlier call, from the same encoder
     results = {
         "students": {one.kind: asdict(one) for one in found.values()},
         "curve": [asdict(one) for one in curve],
@@ -139,7 +142,8 @@ def distill_student(
     }
     if process_state().is_main_process:
         for one in found.values():
-            _place(source.run / one.folder, folder / one.kind)
+            if one.kind in kinds:
+                _place(source.run / one.folder, folder / one.kind)
         write_whole(folder / DISTILLED_FILE, json.dumps(results, indent=2) + "\n")
     wait_for_everyone()
     return results
