@@ -140,21 +140,21 @@ def run_reading_and_writing(job: dict) -> dict:
 
 
 def run_model2vec(job: dict) -> dict:
-    from model2vec import StaticModel as Model
+    from model2vec import StaticModel
 
-    model, texts = Model.from_pretrained(job["student"]), texts_of(job).to_pylist()
+    model, texts = StaticModel.from_pretrained(job["student"]), texts_of(job).to_pylist()
     model.encode(texts[:8])
     return timed(lambda: model.encode(texts))
 
 
 def run_model2vec_pipeline(job: dict) -> dict:
     """model2vec's classifier as it is documented: the vectors of MiniLM's tokens and a linear head on top."""
-    from model2vec import StaticModel as Model
+    from model2vec import StaticModel
     from model2vec.inference import StaticModelPipeline
     from model2vec.inference.model import Activation, Layer, MLPHead
     from sklearn.linear_model import LogisticRegression
 
-    model, texts = Model.from_pretrained(job["vectors"]), texts_of(job).to_pylist()
+    model, texts = StaticModel.from_pretrained(job["vectors"]), texts_of(job).to_pylist()
     gold = pq.read_table(job["pool"], columns=["label"])["label"].to_pylist()
     head = LogisticRegression(max_iter=1000).fit(model.encode(texts[:2000]), gold[:2000])
     weights = np.concatenate([np.zeros_like(head.coef_), head.coef_]).astype(np.float32)

@@ -69,7 +69,7 @@ def test_unusable_texts_answer_nothing_and_keep_their_row(several):
         assert [out[name][i] for i in (1, 3)] == [missing] * 2
     assert all(out[name][1] is None for name in COLUMNS if name not in ANSWERS)
     assert all(value is not None for name in COLUMNS for i, value in enumerate(out[name]) if i not in (1, 3))
-    assert labeler.count_unusable(out) == 2
+    assert labeler.count_unusable(labeler.score(labeler.encode(TEXTS))) == 2
 
 
 def test_answers_do_not_depend_on_batches_and_pickle_to_a_configuration(several):

@@ -328,7 +328,7 @@ DAMAGE = {
     "no vocabulary": (lambda folder: (folder / "vocabulary.json").unlink(), "vocabulary.json"),
     "bfloat16": (
         lambda folder: torch_file({"bias": torch.zeros(2, dtype=torch.bfloat16)}, folder / "linear.safetensors"),
-        "linear.safetensors' is damaged .*bfloat16",
+        "linear.safetensors' is damaged",
     ),
     "fewer idf": (_arrays(lambda found: {**found, "idf": found["idf"][:-1]}), "expected idf, weights and bias of the"),
     "no bias": (

@@ -49,7 +49,7 @@ def worth_told(report: Mapping, advice: bool = True) -> list[str]:
     """
     out = []
     for name, seen in question_reports(report).items():
-        found = (seen["student"] or {}).get("linear")
+        found = (seen.get("student") or {}).get("linear")
         if found:
             said = found["sentence"] + (f": {found['advice']}" if advice and found["advice"] else "")
             said = f"{name}: {said}" if name else said
