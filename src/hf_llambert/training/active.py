@@ -176,7 +176,7 @@ def student_silver(labelled: Dataset, task: TaskSpec, min_confidence: float = 0.
 
 
 def _probabilities(question: Question, scores: Sequence[float]) -> list[float]:
-    return np.exp(scores).tolist() if question.kind == "choice" else question.probabilities([scores])[0].tolist()
+    return question.probabilities([scores])[0].tolist()
 
 
 def is_flat(curve: Sequence[float], patience: int = 2, min_gain: float = 0.005) -> bool:

@@ -93,6 +93,6 @@ def out_of_fold_parts(
         answers = Dataset.from_parquet(str(folder / EVALUATION_FILE))
         for name, part in task.parts.items():
             scores = np.array(answers[answer_column(name, "scores")][:], dtype=np.float64)
-            out[name][held] = np.exp(scores) if part.question.kind == "choice" else part.question.probabilities(scores)
+            out[name][held] = part.question.probabilities(scores)
         (folder / "model.safetensors").unlink(missing_ok=True)  # its answers are all that is needed
     return out

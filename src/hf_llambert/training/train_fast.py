@@ -7,6 +7,8 @@ import json
 import shutil
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -115,13 +117,13 @@ def train_fast(
             f"Expected vectors for a static student and for no other, got {'them' if vectors else 'none'} for a {kind} one. "
             f"Take them from an encoder: TokenVectors.load(...)."
         )
-    config = _config(task, kind, args, rows, eval_data, text_column) | ({"vectors": vectors.source} if vectors else {})
-    done = _noted(output, config)
+    training = _Training(task, kind, output, args, heads, rows, eval_data, text_column, selection, eval_name, vectors)
+    done = training.noted()
     wait_for_everyone()  # all have looked before one writes
     if done is None and process_state().is_main_process:
-        _make(task, kind, output, args, config, heads, rows, eval_data, text_column, selection, eval_name, vectors)
+        training.make()
     wait_for_everyone()
-    if (noted := done or _noted(output, config)) is None:
+    if (noted := done or training.noted()) is None:
         raise RuntimeError(f"The main process did not write '{output}'. Its error is above.")
     return noted
 
@@ -133,94 +135,99 @@ def fast_arguments(kind: FastKind, output_dir: str, **given: object) -> StudentC
     return make(output_dir, **given)  # type: ignore[arg-type]
 
 
-def _config(
-    task: TaskSpec,
-    kind: str,
-    args: StudentConfig,
-    rows: Mapping[str, Dataset],
-    eval_data: Dataset | None,
-    text_column: TextColumn,
-) -> dict:
-    """What decides the student."""
-    return {
-        "task": task.to_dict(),
-        "student": kind,
-        **{name: content_hash(rows[name]) if name in rows else None for name in ("silver", "gold")},
-        "eval_data": None if eval_data is None else content_hash(eval_data),
-        "text_column": text_column,
-        "arguments": decisive(args, {part.question.kind for part in task.parts.values()}),
-    }
+@dataclass(frozen=True)
+class _Training:
+    """The training of a fast student, with what [`train_fast`] was given; `rows` can be learnt from, `heads` are of the task."""
 
+    task: TaskSpec
+    kind: str
+    output: Path
+    args: StudentConfig
+    heads: tuple[Head, ...]
+    rows: Mapping[str, Dataset]
+    eval_data: Dataset | None
+    text_column: TextColumn
+    selection: Sequence[dict] = ()
+    eval_name: str = "held-out texts"
+    vectors: TokenVectors | None = None
 
-def _noted(output: Path, config: Mapping[str, object]) -> dict | None:
-    """The results of a student that is trained and measured."""
-    noted = stage_results(output, config, TRAINED)
-    return noted if (output / METRICS_FILE).is_file() else None
-
-
-def _make(
-    task: TaskSpec,
-    kind: str,
-    output: Path,
-    args: StudentConfig,
-    config: Mapping[str, object],
-    heads: tuple[Head, ...],
-    rows: Mapping[str, Dataset],
-    eval_data: Dataset | None,
-    text_column: TextColumn,
-    selection: Sequence[dict],
-    eval_name: str,
-    vectors: TokenVectors | None = None,
-) -> None:
-    """Fit and measure on one process; what was fitted already is only measured."""
-    if stage_results(output, config, TRAINED) is None:
-        _fit(task, kind, output, args, config, heads, rows, text_column, selection, vectors)
-    _measure(task, output, config, eval_data, text_column, eval_name)
-
-
-def _fit(
-    task: TaskSpec,
-    kind: str,
-    output: Path,
-    args: StudentConfig,
-    config: Mapping[str, object],
-    heads: tuple[Head, ...],
-    rows: Mapping[str, Dataset],
-    text_column: TextColumn,
-    selection: Sequence[dict],
-    vectors: TokenVectors | None,
-) -> None:
-    start = time.perf_counter()
-    rows, dev = kept_back(rows, args.dev_share or for_thresholds(heads, rows, args), args.seed, text_column)
-    heads = tuple(head.fitted(all_answers(rows.values(), head.name, head.question)) for head in heads)
-    model: FastModel
-    if vectors is None:
-        model, how = _linear(rows, heads, args, text_column)
-    else:
-        args = own_folder(args, config)
-        model, how = fit_static(vectors, task, heads, args, rows.get("silver"), rows.get("gold"), text_column, dev)
-        shutil.rmtree(str(args.output_dir), ignore_errors=True)
-    heads = _tuned(model, heads, dev, text_column)
-    counts = {head.name: count_answers(rows.values(), head.name, head.question) for head in heads}
-    results = {
-        "train": {
-            "n": sum(len(data) for data in rows.values()),
-            **{f"n_{source}": len(rows[source]) if source in rows else 0 for source in ("silver", "gold")},
-            "n_dev": sum(len(data) for data in dev.values()),
-            "per_label": counts if len(heads) > 1 else counts[""],
-            "seconds": time.perf_counter() - start,
-            "seed": args.seed,
-            "student": kind,
-            "selection": list(selection),
-            **({"vectors": vectors.source} if vectors else {}),
-            **how,
+    @cached_property
+    def config(self) -> dict:
+        """What decides the student."""
+        return {
+            "task": self.task.to_dict(),
+            "student": self.kind,
+            **{name: content_hash(self.rows[name]) if name in self.rows else None for name in ("silver", "gold")},
+            "eval_data": None if self.eval_data is None else content_hash(self.eval_data),
+            "text_column": self.text_column,
+            "arguments": decisive(self.args, {part.question.kind for part in self.task.parts.values()}),
+            **({"vectors": self.vectors.source} if self.vectors else {}),
         }
-    }
-    with whole_folder(output) as part:
-        model.save(part)
-        note = {"kind": kind, "reading": {"fields": list(task.fields)}, "questions": [head.note() for head in heads]}
-        save_notes(part, note, {"task": task.to_dict(), "arguments": {"seed": args.seed, "loss": args.loss}})
-        note_stage(part, config, results)
+
+    def noted(self) -> dict | None:
+        """The results of a student that is trained and measured."""
+        noted = stage_results(self.output, self.config, TRAINED)
+        return noted if (self.output / METRICS_FILE).is_file() else None
+
+    def make(self) -> None:
+        """Fit and measure on one process; what was fitted already is only measured."""
+        if stage_results(self.output, self.config, TRAINED) is None:
+            self._fit()
+        self._measure()
+
+    def _fit(self) -> None:
+        task, kind, output, args, config = self.task, self.kind, self.output, self.args, self.config
+        rows, heads, text_column, vectors, selection = (
+            self.rows, self.heads, self.text_column, self.vectors, self.selection
+        )  # fmt: skip
+        start = time.perf_counter()
+        rows, dev = kept_back(rows, args.dev_share or for_thresholds(heads, rows, args), args.seed, text_column)
+        heads = tuple(head.fitted(all_answers(rows.values(), head.name, head.question)) for head in heads)
+        model: FastModel
+        if vectors is None:
+            model, how = _linear(rows, heads, args, text_column)
+        else:
+            args = own_folder(args, config)
+            model, how = fit_static(vectors, task, heads, args, rows.get("silver"), rows.get("gold"), text_column, dev)
+            shutil.rmtree(str(args.output_dir), ignore_errors=True)
+        heads = _tuned(model, heads, dev, text_column)
+        counts = {head.name: count_answers(rows.values(), head.name, head.question) for head in heads}
+        results = {
+            "train": {
+                "n": sum(len(data) for data in rows.values()),
+                **{f"n_{source}": len(rows[source]) if source in rows else 0 for source in ("silver", "gold")},
+                "n_dev": sum(len(data) for data in dev.values()),
+                "per_label": counts if len(heads) > 1 else counts[""],
+                "seconds": time.perf_counter() - start,
+                "seed": args.seed,
+                "student": kind,
+                "selection": list(selection),
+                **({"vectors": vectors.source} if vectors else {}),
+                **how,
+            }
+        }
+        with whole_folder(output) as part:
+            model.save(part)
+            note = {
+                "kind": kind,
+                "reading": {"fields": list(task.fields)},
+                "questions": [head.note() for head in heads],
+            }
+            save_notes(part, note, {"task": task.to_dict(), "arguments": {"seed": args.seed, "loss": args.loss}})
+            note_stage(part, config, results)
+
+    def _measure(self) -> None:
+        """Measure a fast student on texts with gold labels; the notes of it come last."""
+        noted = stage_results(self.output, self.config, TRAINED) or {}
+        if self.eval_data is not None:
+            measured = evaluate_student(
+                StudentLabeler(self.output, self.text_column), self.eval_data, self.task, self.output
+            )
+            each = measured.items() if len(self.task.parts) > 1 else [("", measured)]
+            found = {name: {**quality, "source": self.eval_name} for name, quality in each}
+            noted = {**noted, "eval": found if len(self.task.parts) > 1 else found[""]}
+            note_stage(self.output, self.config, noted)
+        write_whole(self.output / METRICS_FILE, json.dumps(noted, indent=2) + "\n")
 
 
 def _linear(
@@ -253,25 +260,6 @@ def _tuned(
     return tuple(head.tuned(head.of(logits), answers_of(data, head.name, head.question)) for head in heads)
 
 
-def _measure(
-    task: TaskSpec,
-    output: Path,
-    config: Mapping[str, object],
-    eval_data: Dataset | None,
-    text_column: TextColumn,
-    eval_name: str,
-) -> None:
-    """Measure a fast student on texts with gold labels; the notes of it come last."""
-    noted = stage_results(output, config, TRAINED) or {}
-    if eval_data is not None:
-        measured = evaluate_student(StudentLabeler(output, text_column), eval_data, task, output)
-        each = measured.items() if len(task.parts) > 1 else [("", measured)]
-        found = {name: {**quality, "source": eval_name} for name, quality in each}
-        noted = {**noted, "eval": found if len(task.parts) > 1 else found[""]}
-        note_stage(output, config, noted)
-    write_whole(output / METRICS_FILE, json.dumps(noted, indent=2) + "\n")
-
-
 def words_baseline(
     task: TaskSpec,
     folder: Path,
@@ -299,10 +287,9 @@ def words_baseline(
     plain = copy.copy(args)
     plain.loss = "cross_entropy" if args.loss == "elr" else args.loss
     output, heads = folder / BASELINE, heads_of(task, plain.scale_loss)
-    config = _config(task, "linear", plain, rows, eval_data, text_column)
-    found = _noted(output, config)
-    if found is None:  # here and now: other processes do not wait for this
-        _make(task, "linear", output, plain, config, heads, rows, eval_data, text_column, (), "held-out texts")
-        found = _noted(output, config) or {}
+    training = _Training(task, "linear", output, plain, heads, rows, eval_data, text_column)
+    if training.noted() is None:
+        training.make()  # here and now: other processes do not wait for this
+    found = training.noted() or {}
     fitted = {name: found["train"][name] for name in ("unit", "features", "seconds")}
     return {**fitted, "eval": found["eval"], "difference": compare_rows(folder, output)}
