@@ -51,6 +51,13 @@ def large(bench: Bench) -> None:
     measure(bench, ours, "large", title, bench.rows(384, 4))
 
 
+def prompts_of(ours: TransformersTeacher, task: TaskSpec, texts: list[str]) -> tuple[list[list[int]], int]:
+    """The prompts about these texts, and how many tokens they share at the beginning."""
+    encoders, _, room = ours._encoding(ours._load(None), [task])
+    ids = [prompt for (prompt,) in ours._prompts(encoders, texts, room)[1]]
+    return ids, encoders[0].shared(ids)
+
+
 def measure(bench: Bench, ours: TransformersTeacher, key: str, title: str, count: int) -> None:
     """Score, generate and six questions of one teacher, each with its share of the floor."""
     engine, task = ours._load(None), load_task(QUESTION)
@@ -62,9 +69,7 @@ def measure(bench: Bench, ours: TransformersTeacher, key: str, title: str, count
     bench.note({**note, "value": rate / 1e12, "unit": "TFLOP/s"})
     texts = list(reviews(bench, count)["text"])
     encoders, tries, room = ours._encoding(engine, [task])
-    _, prompts, _, _ = ours._prompts(encoders, texts, room)
-    ids = [prompt for (prompt,) in prompts]
-    shared = encoders[0].shared(ids)
+    ids, shared = prompts_of(ours, task, texts)
     own = [n - shared for n in lengths_of(ids)]
     floor = model_flops(model, own, shared, causal=True, skipped=head) / rate
 
@@ -105,7 +110,7 @@ def measure(bench: Bench, ours: TransformersTeacher, key: str, title: str, count
 
 def vllm(bench: Bench) -> None:
     """SmolLM2-135M by vLLM, where it is installed."""
-    if importlib.util.find_spec("vllm") is None:
+    if not installed("vllm"):
         bench.note({"key": "vllm", "what": "vLLM", "missing": VLLM})
         return
     folder = bench.assets / TEACHER
@@ -113,17 +118,29 @@ def vllm(bench: Bench) -> None:
         folder = saved_teacher(bench)
     here = teacher(folder, max_text_tokens=TOKENS, device=str(bench.device), dtype=bench.dtype)
     texts, task = list(reviews(bench, bench.rows(4096, 8))["text"]), load_task(QUESTION)
-    few = texts[:64]
-    expected = {i: reply.scores for part in here.ask(task, few) for i, reply in part.items()}
+    expected = {i: reply.scores for part in here.ask(task, texts[:64]) for i, reply in part.items()}
+    ids, shared = prompts_of(here, task, texts)
+    model = here._load(None).model
+    head = [model.get_output_embeddings()]
+    rate = matmul_rate(
+        linear_shapes(model, head), bench.rows(here._budget(here._load(None)), 64), bench.device, model.dtype
+    )
+    floor = model_flops(model, [n - shared for n in lengths_of(ids)], shared, causal=True, skipped=head) / rate
+    del model, head
     free_models()  # the engine wants the GPU for itself
     served = VLLMTeacher(
-        str(folder), dtype=bench.dtype, gpu_memory_utilization=0.6, max_model_len=2048, max_text_tokens=TOKENS
+        str(folder), dtype=bench.dtype, gpu_memory_utilization=0.6, max_model_len=1024, max_text_tokens=TOKENS
     )
-    found = {i: reply.scores for part in served.ask(task, few) for i, reply in part.items()}
+    found = {i: reply.scores for part in served.ask(task, texts[:64]) for i, reply in part.items()}
     apart = max(abs(a - b) for i in expected for a, b in zip(expected[i] or (), found[i] or (), strict=True))
     seconds = seconds_of(lambda: list(served.ask(task, texts)), torch.device("cpu"))
     row = {"key": "vllm.score", "what": f"{TEACHER} by vLLM: score", "value": len(texts) / seconds, "unit": "texts/s"}
-    bench.note({**row, "max_logprob_difference": apart})
+    bench.note({**row, "share": floor / seconds, "max_logprob_difference": apart})
+
+
+def installed(name: str) -> bool:
+    """Whether a package is here."""
+    return importlib.util.find_spec(name) is not None
 
 
 def saved_teacher(bench: Bench) -> Path:

@@ -11,6 +11,8 @@ import pytest
 import torch
 from transformers import BertConfig, BertForSequenceClassification
 
+import fake_vllm
+
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 sys.path.append(str(BENCHMARKS))  # as a benchmark that is run sees its neighbours
 
@@ -18,6 +20,7 @@ import gpu  # noqa: E402
 import gpu_floor  # noqa: E402
 import gpu_models  # noqa: E402
 import gpu_student  # noqa: E402
+import gpu_teacher  # noqa: E402
 
 VLLM_MISSING = "vLLM is not installed (pip install 'hf-llambert[vllm]')"
 
@@ -170,6 +173,17 @@ def test_parts_run_with_tiny_models_and_are_not_run_twice(tmp_path, monkeypatch)
     assert "Tiny models, or no GPU" in (tmp_path / "gpu.md").read_text()
     monkeypatch.setattr(gpu, "load", None)
     assert gpu.main([*words, "--parts", *names]) == 0
+
+
+def test_vllm_is_compared_with_the_local_teacher_where_it_is_installed(tmp_path, monkeypatch):
+    fake_vllm.install(monkeypatch)
+    monkeypatch.setattr(gpu_teacher, "installed", lambda name: True)
+    gpu_models.tiny_assets(tmp_path / "assets")
+    rows = []
+    gpu_teacher.vllm(gpu_models.Bench(tmp_path / "assets", tmp_path / "work", True, rows.append))
+    assert [one["key"] for one in rows] == ["vllm.score"]
+    assert rows[0]["share"] > 0
+    assert rows[0]["max_logprob_difference"] < 0.02  # the stand-in computes in the bfloat16 that is stored
 
 
 @pytest.mark.slow
