@@ -187,8 +187,17 @@ def test_vllm_is_compared_with_the_local_teacher_where_it_is_installed(tmp_path,
 
 
 @pytest.mark.slow
-def test_every_part_runs_in_a_process_of_its_own(tmp_path):
-    words = ["--tiny", "--json", str(tmp_path / "gpu.json"), "--work", str(tmp_path / "work")]
+def test_parts_run_in_processes_of_their_own_and_two_processes_share_a_device(tmp_path):
+    words = [
+        "--tiny",
+        "--parts",
+        "distilbert",
+        "processes",
+        "--json",
+        str(tmp_path / "gpu.json"),
+        "--work",
+        str(tmp_path / "work"),
+    ]
     done = subprocess.run(
         [sys.executable, str(BENCHMARKS / "gpu.py"), *words],
         env={**os.environ, "OMP_NUM_THREADS": "1"},
@@ -198,6 +207,10 @@ def test_every_part_runs_in_a_process_of_its_own(tmp_path):
     )
     assert done.returncode == 0, done.stderr[-3000:]
     found = json.loads((tmp_path / "gpu.json").read_text())
-    assert {part["status"] for part in found["parts"].values()} == {"done"}
+    assert {name: part["status"] for name, part in found["parts"].items()} == {
+        "distilbert": "done",
+        "processes": "done",
+    }
+    assert "torch.compile" in {one["key"].partition(".")[2] for one in found["parts"]["distilbert"]["rows"]}
     (agreed, *_) = found["parts"]["processes"]["rows"]
     assert (agreed["key"], agreed["value"]) == ("processes.labels", 100)
