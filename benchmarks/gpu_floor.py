@@ -42,6 +42,11 @@ def linear_shapes(model: nn.Module, skipped: Sequence[nn.Module] = ()) -> Counte
     )
 
 
+def read_once(model: nn.Module) -> list[nn.Module]:
+    """The parts of a classifier that read one token of a text, by their names in transformers."""
+    return [module for name, module in model.named_modules() if any(part in name for part in ("pooler", "classifier"))]
+
+
 def flops_of(shapes: Counter[tuple[int, int]], tokens: int) -> int:
     """Operations of so many tokens in these matrices."""
     return 2 * tokens * sum(count * wide * out for (wide, out), count in shapes.items())

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 from datasets import Dataset
-from gpu_floor import linear_shapes, matmul_rate, model_flops, synchronize
+from gpu_floor import linear_shapes, matmul_rate, model_flops, read_once, synchronize
 from gpu_models import TEACHER, Bench, encoder, lengths_of, reviews, teacher
 from gpu_student import DISTIL, ours, trained
 from gpu_teacher import QUESTION
@@ -88,9 +88,12 @@ def training(bench: Bench) -> None:
     ids = Reading(LENGTH).encode(tokenizer, list(gold["text"]))
     data = Dataset.from_dict({"input_ids": ids, "label": gold["label"]})
     dtype = torch.bfloat16
-    rate = matmul_rate(linear_shapes(model), bench.rows(batch * LENGTH, 64), bench.device, dtype)
+    heads = read_once(model)
+    rate = matmul_rate(linear_shapes(model, heads), bench.rows(batch * LENGTH, 64), bench.device, dtype)
     lengths = lengths_of(ids)
-    flops = 3 * model_flops(model, lengths) / len(lengths) * batch  # backward takes twice as many as forward
+    flops = (
+        3 * model_flops(model, lengths, skipped=heads) / len(lengths) * batch
+    )  # backward takes twice as many as forward
 
     def run(kind: type[Trainer], precision: str) -> tuple[float, float]:
         """Seconds of a step, and the mean loss."""

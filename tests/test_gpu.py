@@ -36,7 +36,7 @@ def row(key: str, value: float, **more: object) -> dict:
 def test_floor_is_the_matrices_of_real_tokens_and_what_they_see():
     config = BertConfig(vocab_size=20, hidden_size=8, num_hidden_layers=3, num_attention_heads=2, intermediate_size=16)
     model = BertForSequenceClassification(config)
-    read_once = [model.bert.pooler.dense, model.classifier]
+    read_once = gpu_floor.read_once(model)
     one_layer = 2 * (5 + 2) * (4 * 8 * 8 + 2 * 8 * 16) + 4 * 8 * (5 * 5 + 2 * 2)
     assert gpu_floor.model_flops(model, [5, 2], skipped=read_once) == 3 * one_layer
     assert gpu_floor.linear_shapes(model, read_once) == {(8, 8): 12, (8, 16): 3, (16, 8): 3}
