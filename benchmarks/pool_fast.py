@@ -6,8 +6,9 @@ Labeling a pool with linear and static students: texts/s, memory and share of th
 
 Needs `make assets` and model2vec, for the encoder openvino; fastText is measured where `--fasttext DIR` has it (`pip install
 --target DIR fasttext-wheel`). The pool is IMDb's train reviews, again and again. The fast students learnt from these very
-reviews, so that their vocabulary is as large as it gets: the time counts here, not the labels. Every system runs in a process of its own, round by
-round; loading is not timed. `label_pool` goes from Parquet to Parquet; the others have the texts in memory and write nothing.
+reviews, so that their vocabulary is as large as it gets: the time counts here, not the labels. Every system runs in a process
+of its own, round by round; loading is not timed. `label_pool` goes from Parquet to Parquet; the others have the texts in memory
+and write nothing.
 
 Floors: the tokenizer alone over the same texts in memory, as the student reads them and on as many threads; and the columns of
 the labelled pool read and written into as many shards, with their sync and checksum. Share of floor: how much of the time of
