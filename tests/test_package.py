@@ -22,7 +22,7 @@ ORDER = [
 
 
 def test_importing_the_package_imports_nothing_heavy():
-    heavy = "torch transformers datasets evaluate sklearn matplotlib numpy yaml typer rich gradio"
+    heavy = "torch transformers datasets evaluate sklearn matplotlib numpy yaml typer rich gradio openai"
     code = f"import sys, hf_llambert; print(*[m for m in '{heavy}'.split() if m in sys.modules])"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == ""
