@@ -31,7 +31,7 @@ def task_names(incomplete: str) -> list[str]:
     return [name for name in builtin_tasks() if name.startswith(incomplete)]
 
 
-TEACHERS = values("transformers", "vllm", "endpoint", "recorded")
+TEACHERS = values("transformers", "vllm", "endpoint", "recorded", "batch")
 
 Task = Annotated[
     str,
@@ -125,7 +125,7 @@ Backend = Annotated[
     str,
     typer.Option(
         "--backend",
-        help="Who runs the teacher: transformers, vllm, endpoint or recorded.",
+        help="Who runs the teacher: transformers, vllm, endpoint, recorded, or batch (a batch service).",
         autocompletion=TEACHERS,
     ),
 ]

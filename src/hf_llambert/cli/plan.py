@@ -162,6 +162,9 @@ def _lines(plan: dict) -> list[str]:
         out.append(
             f"tokens {name}: {_range(part['input_tokens'], _counts)} in, {_range(part['output_tokens'], _counts)} out"
         )
+    if plan["by_batch"]:
+        some, every = (_range(plan["by_batch"][name], _moneys) for name in ("annotate", "teacher_for_all"))
+        out.append(f"by batch (--backend batch): {some} {plan['currency']} to annotate, {every} of the teacher alone")
     for what, unit in (("hours", "time"), ("money", "money")):
         if even is not None and even[what] is not None:
             out.append(f"in {unit} the student pays above {_range(even[what], _counts)} texts")

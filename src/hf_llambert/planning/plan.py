@@ -24,6 +24,7 @@ from hf_llambert.planning.prices import Price, PriceTable
 from hf_llambert.planning.student_speed import student_speed
 from hf_llambert.tasks.question import Question
 from hf_llambert.tasks.texts import row_texts, why_unusable
+from hf_llambert.teachers.base import asks_in_batches
 from hf_llambert.teachers.local import TransformersTeacher
 from hf_llambert.training.backends import Backend
 
@@ -101,8 +102,9 @@ def make_plan(
     Returns:
         `dict`: JSON-ready. `annotate`, `teacher_for_all`, `student` and `break_even` hold estimates, each a dict of `value`,
         `low`, `high` (95 %): `input_tokens`, `output_tokens`, `hours`, and `money` (`None` without a price). Also `texts`
-        (lengths, and how many are cut), `coverage`, `agreement` (Wilson intervals; `agreement_is` says what counts as right where
-        it is not the same label; of several questions also `questions`, those of each), and `notes` on what is not known.
+        (lengths, and how many are cut), `by_batch` (money where a batch service is asked, by the table; else `None`),
+        `coverage`, `agreement` (Wilson intervals; `agreement_is` says what counts as right where it is not the same label; of
+        several questions also `questions`, those of each), and `notes` on what is not known.
 
     Raises:
         BlockingIOError: Another process asks the same with the same ledger.
@@ -117,7 +119,8 @@ def make_plan(
         if number is not None and number < 1:
             raise ValueError(f"{name} must be a positive number, got {number}.")
     model = str(labeler.teacher.settings().get("model", "teacher"))
-    price = None if prices is None else prices.of(model)
+    price = None if prices is None else prices.of(model, asks_in_batches(labeler.teacher))
+    in_batch = None if price is None else price.in_batch
     student_price = None if prices is None or student is None else prices.find(student.student)
     _check_currency(price, student_price)
     if student_price is not None and student_price.by_token:
@@ -158,6 +161,12 @@ def make_plan(
         "texts": texts,
         "annotate": {"n": num_annotated, "n_asked": len(annotated), **annotating},
         "teacher_for_all": {"n": num_pool, **whole},
+        "by_batch": None
+        if in_batch is None or costs.tokens_unknown
+        else {
+            name: money_of(in_batch, part["hours"], part["input_tokens"], part["output_tokens"])
+            for name, part in (("annotate", annotating), ("teacher_for_all", whole))
+        },
         **found,
         "student": None,
         "break_even": None,

@@ -14,6 +14,9 @@ _FORM = (
     "or 'my-model: {per_hour: 2.5, currency: EUR}'"
 )
 
+_BY_TOKEN = ("input_per_million", "output_per_million")
+_BY_BATCH = ("batch_input_per_million", "batch_output_per_million")
+
 
 @dataclass(frozen=True)
 class Price:
@@ -27,6 +30,8 @@ class Price:
         per_hour (`float`, *optional*): Money for an hour of the machine.
         per_gpu_hour (`float`, *optional*): Money for an hour of one GPU.
         gpus (`int`, defaults to 1): GPUs that run the model, with `per_gpu_hour`.
+        batch_input_per_million (`float`, *optional*): Money for a million tokens read in a batch.
+        batch_output_per_million (`float`, *optional*): Money for a million tokens written in a batch.
 
     Raises:
         ValueError: A number is negative or none, or it is not clear what is paid for.
@@ -38,11 +43,13 @@ class Price:
     per_hour: float | None = None
     per_gpu_hour: float | None = None
     gpus: int = 1
+    batch_input_per_million: float | None = None
+    batch_output_per_million: float | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.currency, str) or not self.currency.strip():
             raise ValueError(f"currency must be a name such as EUR, got {self.currency!r}.")
-        for name in ("input_per_million", "output_per_million", "per_hour", "per_gpu_hour"):
+        for name in (*_BY_TOKEN, *_BY_BATCH, "per_hour", "per_gpu_hour"):
             value = getattr(self, name)
             if value is not None and not _is_amount(value):
                 raise ValueError(f"{name} must be a number of 0 or more, got {value!r}.")
@@ -50,8 +57,14 @@ class Price:
             raise ValueError(f"gpus must be a whole number of 1 or more, got {self.gpus!r}.")
         if self.gpus != 1 and self.per_gpu_hour is None:
             raise ValueError("gpus goes with per_gpu_hour. Drop it, or give the price of one GPU.")
+        by_token = any(getattr(self, name) is not None for name in _BY_TOKEN)
+        if not by_token and any(getattr(self, name) is not None for name in _BY_BATCH):
+            raise ValueError(
+                f"The prices of a batch ({', '.join(_BY_BATCH)}) stand beside input_per_million and output_per_million. Add "
+                f"these."
+            )
         ways = (
-            self.input_per_million is not None or self.output_per_million is not None,
+            by_token,
             self.per_hour is not None,
             self.per_gpu_hour is not None,
         )
@@ -65,6 +78,12 @@ class Price:
     def by_token(self) -> bool:
         """Whether tokens are paid for, not time."""
         return self.per_hour is None and self.per_gpu_hour is None
+
+    @property
+    def in_batch(self) -> Price | None:
+        """The price in a batch; `None` where that is not known."""
+        read, wrote = self.batch_input_per_million, self.batch_output_per_million
+        return None if read is None and wrote is None else Price(self.currency, read or 0.0, wrote or 0.0)
 
     def cost(self, seconds: float, input_tokens: float, output_tokens: float) -> float:
         """Money for so many seconds of work in which so many tokens were read and written."""
@@ -92,9 +111,13 @@ class PriceTable:
         """The price of a model by its whole name, or by the last part of a path; `None` when the table has neither."""
         return self.prices.get(model) or self.prices.get(Path(model).name)
 
-    def of(self, model: str) -> Price:
+    def of(self, model: str, in_batch: bool = False) -> Price:
         """
         The price of a model, as [`~PriceTable.find`].
+
+        Args:
+            model (`str`): The model's name.
+            in_batch (`bool`, defaults to `False`): Its price at a batch service.
 
         Raises:
             ValueError: The table does not have it; the message lists the models that it has.
@@ -106,7 +129,14 @@ class PriceTable:
                 f"'{Path(model).name}: {{input_per_million: ..., output_per_million: ..., currency: ...}}', or with per_hour "
                 f"for a machine of one's own."
             )
-        return price
+        if not in_batch:
+            return price
+        if price.in_batch is None:
+            raise ValueError(
+                f"{self.source} has no price of '{model}' in a batch, which differs from that of single requests. Add "
+                f"batch_input_per_million and batch_output_per_million to its line."
+            )
+        return price.in_batch
 
 
 def load_prices(path: str | Path) -> PriceTable:
@@ -117,6 +147,8 @@ def load_prices(path: str | Path) -> PriceTable:
     my-served-model:                # paid by the token: money for a million
       input_per_million: 0.10
       output_per_million: 0.40
+      batch_input_per_million: 0.05   # where there is a batch service: what it takes
+      batch_output_per_million: 0.20
       currency: EUR
     SmolLM2-135M-Instruct:          # runs on a machine that is paid by the hour
       per_hour: 0.08                # or per_gpu_hour, with gpus: 4
@@ -165,7 +197,11 @@ def run_cost(report: Mapping, table: PriceTable) -> dict:
     """
     teacher, student, labels = report["teacher"], report["student"], report["labels"]
     asked = (list(teacher["members"].values()) if teacher["mode"] == "jury" else [teacher]) if teacher else []
-    used = [(table.of(str(one["settings"].get("model"))), one) for one in asked]
+    used = [
+        (table.of(str(said.get("model")), said.get("teacher") == "batch"), one)
+        for one in asked
+        if (said := one["settings"])
+    ]
     out: dict = {"annotate": None, "train": None, "label": None}
     if used:
         out["annotate"] = sum(p.cost(one["seconds"], one["input_tokens"], one["output_tokens"]) for p, one in used)
