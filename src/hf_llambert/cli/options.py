@@ -118,7 +118,7 @@ Seed = Annotated[int, typer.Option("--seed", help="Seed of the sample and of the
 
 Prices = Annotated[
     Path | None,
-    typer.Option("--prices", help="YAML file with the prices of models, to count money by (docs/plan.md)."),
+    typer.Option("--prices", help="YAML file with the prices of models, or genai-prices (docs/plan.md)."),
 ]
 
 Backend = Annotated[

@@ -18,7 +18,7 @@ from hf_llambert.annotation.priors import Prior, prior_shares
 from hf_llambert.annotation.turns import asking_turn
 from hf_llambert.data import check_column, optional_gold
 from hf_llambert.gold import GoldColumns, LabelMap, Reading, gold_answers
-from hf_llambert.planning.costs import Answer, Costs, Lengths, money_of
+from hf_llambert.planning.costs import Answer, Costs, Lengths, cached_money, money_of
 from hf_llambert.planning.forecast import Estimate, Moments, break_even, scaled, share, summed
 from hf_llambert.planning.prices import Price, PriceTable
 from hf_llambert.planning.student_speed import student_speed
@@ -102,7 +102,8 @@ def make_plan(
     Returns:
         `dict`: JSON-ready. `annotate`, `teacher_for_all`, `student` and `break_even` hold estimates, each a dict of `value`,
         `low`, `high` (95 %): `input_tokens`, `output_tokens`, `hours`, and `money` (`None` without a price). Also `texts`
-        (lengths, and how many are cut), `by_batch` (money where a batch service is asked, by the table; else `None`),
+        (lengths, and how many are cut), `by_batch` (money where a batch service is asked, by the table; else `None`), `cached`
+        (likewise where beginnings are cached),
         `coverage`, `agreement` (Wilson intervals; `agreement_is` says what counts as right where it is not the same label; of
         several questions also `questions`, those of each), and `notes` on what is not known.
 
@@ -167,13 +168,13 @@ def make_plan(
             name: money_of(in_batch, part["hours"], part["input_tokens"], part["output_tokens"])
             for name, part in (("annotate", annotating), ("teacher_for_all", whole))
         },
+        "cached": _cached(costs, price, annotating, len(annotated), whole, num_pool * len(distinct) / len(counted)),
         **found,
         "student": None,
         "break_even": None,
         "notes": notes,
     }
-    if price is None:
-        notes.append("No price table was given, so there is no money in this plan.")
+    notes += _price_notes(prices, model)
     if student is None:
         notes.append("No student was given, so its speed was not measured and nothing can be said about a break-even.")
         return out
@@ -192,6 +193,21 @@ def make_plan(
     out["student"] = _student(student, speed, silver, num_pool, student_price, annotating)
     out["break_even"] = _break_even(out["student"], annotating, whole, num_pool)
     return out
+
+
+def _price_notes(prices: PriceTable | None, model: str) -> list[str]:
+    if prices is None:
+        return ["No price table was given, so there is no money in this plan."]
+    origin = prices.origin(model)
+    return [f"The price of {model} is a published one, from {origin}; yours may differ."] if origin else []
+
+
+def _cached(costs: Costs, price: Price | None, some: dict, asked: int, whole: dict, all_asked: float) -> dict | None:
+    """Money where a service reads from its cache what all prompts begin with; see [`cached_money`]."""
+    if price is None or (few := cached_money(some["money"], price, costs.shared_tokens, asked)) is None:
+        return None
+    every = cached_money(whole["money"], price, costs.shared_tokens, all_asked)
+    return {"shared_tokens": costs.shared_tokens, "annotate": few, "teacher_for_all": every}
 
 
 def _check_currency(first: Price | None, second: Price | None) -> None:
