@@ -264,8 +264,8 @@ def _noted(labeler: LLMLabeler) -> dict:
 def _check_columns(first: Path, labeler: LLMLabeler, gold_column: GoldColumns) -> None:
     if asks_in_batches(labeler.teacher):
         raise ValueError(
-            f"A cascade asks shard by shard, and {type(labeler.teacher).__name__} would make, and wait a day for, a batch of each. "
-            f"Use the endpoint of the same model."
+            f"A cascade asks shard by shard, and {type(labeler.teacher).__name__} would make, and wait a day for, a batch of "
+            f"each. Use the endpoint of the same model."
         )
     schema = pq.read_schema(first)
     wanted = [

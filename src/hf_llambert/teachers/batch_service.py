@@ -79,6 +79,7 @@ class Batches:
             self.teacher.timeout,
             first_wait=min(1.0, self.teacher.poll_seconds),
         )
+        self._check_that_labels_are_no_key()
         try:
             yield from self._run()
         except KeyboardInterrupt:
@@ -93,6 +94,18 @@ class Batches:
                     self.service.name,
                     f"{self.unasked:,}",
                 )
+
+    def _check_that_labels_are_no_key(self) -> None:
+        """Raise a `ValueError` where taking the key out of answers would take a label out of them."""
+        for task in dict.fromkeys(one for whole, _ in self.rows.values() for one in whole.parts.values()):
+            for number, label in enumerate(task.labels):
+                if any(self.wire.redact(word) != word for word in (label, *task.verbalizers[number])):
+                    variable = self.teacher.api_key_variable or self.service.variable or "api_key_variable"
+                    raise ValueError(
+                        f"The key in {variable} is, or stands in, a word of label {number + 1} of task "
+                        f"'{self.wire.redact(task.name)}' (id {number}), and every such answer would be kept as ***. Put the "
+                        f"right key there, or rename that label in the task; nothing was sent."
+                    )
 
     def _run(self) -> Iterator[dict[str, Reply]]:
         self._take_up()
@@ -223,19 +236,17 @@ class Batches:
                 note = replace(note, id=batch)
                 self.notes.put(note)
                 return note
-            except Unsure as error:
-                surely_not = surely_not and error.surely_not
-                try:
-                    self.wire.pause(error, attempt)
-                except ConnectionError:
-                    if surely_not:
-                        self.notes.drop(note)
-                    raise
-                if not surely_not:
-                    found = self._look_for(note)
-                    if found is not None:
-                        return found
-                    self.notes.put(note)  # it is sent again
+            except Unsure as error:  # it may have arrived
+                surely_not = False
+                self.wire.pause(error, attempt)
+                found = self._look_for(note)
+                if found is not None:
+                    return found
+                self.notes.put(note)  # it is sent again
+            except ConnectionError:
+                if surely_not:
+                    self.notes.drop(note)
+                raise
             except Refused as error:
                 self.notes.drop(note)
                 self._refuse_key(error)

@@ -96,14 +96,12 @@ class Service(ABC):
         """Write the answers at a place to a file."""
         wire.fetch(place, file, most)
 
-    def _listed(
-        self, wire: Wire, path: str, params: Mapping[str, str | int], mark: str, items: str = "data"
-    ) -> Iterator[dict]:
+    def _listed(self, wire: Wire, path: str, params: Mapping[str, str | int], mark: str) -> Iterator[dict]:
         """The batches that the service lists, page by page; the next begins after the last's id, under `mark`."""
         asked = dict(params)
         for _ in range(_PAGES):
             page = wire.get(path, asked)
-            found = [one for one in page.get(items) or [] if isinstance(one, dict)]
+            found = [one for one in page.get("data") or [] if isinstance(one, dict)]
             yield from found
             if not found or not page.get("has_more"):
                 return
@@ -125,7 +123,7 @@ class OpenAI(Service):
             "completion_window": "24h",
             "metadata": {_MARK: note.name},
         }
-        return _text(wire.once("POST", "/batches", json=asked), "id")
+        return _text(wire.carefully(lambda: wire.once("POST", "/batches", json=asked)), "id")
 
     def find(self, wire: Wire, note: Note, taken: Collection[str]) -> str | None:
         """See [`Service`]. By the note's name in the metadata; the newest are listed first."""
@@ -180,7 +178,7 @@ class Mistral(Service):
             "metadata": {_MARK: note.name},
             "timeout_hours": 24,
         }
-        return _text(wire.once("POST", "/batch/jobs", json=asked), "id")
+        return _text(wire.carefully(lambda: wire.once("POST", "/batch/jobs", json=asked)), "id")
 
     def find(self, wire: Wire, note: Note, taken: Collection[str]) -> str | None:
         """See [`Service`]. By the note's name in the metadata."""
@@ -230,7 +228,11 @@ class Anthropic(Service):
         """See [`Service`]. A batch has neither a name nor metadata here."""
         size = file.stat().st_size + len(b'{"requests":[]}') - 1  # of the last line's end nothing is sent
         headers = {"Content-Type": "application/json", "Content-Length": str(size)}
-        return _text(wire.once("POST", "/v1/messages/batches", content=_as_array(file), headers=headers), "id")
+
+        def send() -> dict:
+            return wire.once("POST", "/v1/messages/batches", content=_as_array(file), headers=headers)
+
+        return _text(wire.carefully(send), "id")
 
     def find(self, wire: Wire, note: Note, taken: Collection[str]) -> str | None:
         """See [`Service`]. The newest that came after the note with as many requests; its answers show whether it is this one."""
@@ -278,20 +280,24 @@ class Gemini(Service):
             "X-Goog-Upload-Header-Content-Length": size,
             "X-Goog-Upload-Header-Content-Type": "application/jsonl",
         }
-        asked = {"file": {"display_name": note.name}}
-        _, headers = wire.answer("POST", "/upload/v1beta/files", json=asked, headers=begin)
-        place = headers.get("X-Goog-Upload-URL")
-        if not place:
-            raise Unsure("no address to upload to came back")
         send = {"X-Goog-Upload-Offset": "0", "X-Goog-Upload-Command": "upload, finalize", "Content-Length": size}
-        with file.open("rb") as lines:
-            uploaded = wire.once("POST", place, content=lines, headers=send)
-        named = _text(uploaded.get("file") or {}, "name")
+
+        def start() -> str:
+            asked = {"file": {"display_name": note.name}}
+            place = wire.answer("POST", "/upload/v1beta/files", json=asked, headers=begin)[1].get("X-Goog-Upload-URL")
+            if not place:
+                raise Unsure("no address to upload to came back")
+            return place
+
+        def upload() -> str:
+            with file.open("rb") as lines:
+                return _text(wire.once("POST", place, content=lines, headers=send).get("file") or {}, "name")
+
+        place = wire.patiently(start)
+        named = wire.patiently(upload)
         batch = {"batch": {"display_name": note.name, "input_config": {"file_name": named}}}
-        return _text(
-            wire.once("POST", f"/v1beta/models/{model.removeprefix('models/')}:batchGenerateContent", json=batch),
-            "name",
-        )
+        path = f"/v1beta/models/{model.removeprefix('models/')}:batchGenerateContent"
+        return _text(wire.carefully(lambda: wire.once("POST", path, json=batch)), "name")
 
     def find(self, wire: Wire, note: Note, taken: Collection[str]) -> str | None:
         """See [`Service`]. By the note's name."""
@@ -345,10 +351,14 @@ def most_bytes_of(requests: int) -> int:
 
 
 def _upload(wire: Wire, note: Note, file: Path) -> str:
-    """Upload a file of requests, as OpenAI and Mistral take it; returns its id."""
-    with file.open("rb") as lines:
-        sent = {"file": (f"{note.name}.jsonl", lines, "application/jsonl")}
-        return _text(wire.once("POST", "/files", data={"purpose": "batch"}, files=sent), "id")
+    """Upload a file of requests, as OpenAI and Mistral take it; returns its id. A file alone is no batch: it may be repeated."""
+
+    def once() -> str:
+        with file.open("rb") as lines:
+            sent = {"file": (f"{note.name}.jsonl", lines, "application/jsonl")}
+            return _text(wire.once("POST", "/files", data={"purpose": "batch"}, files=sent), "id")
+
+    return wire.patiently(once)
 
 
 def _as_array(file: Path) -> Iterator[bytes]:

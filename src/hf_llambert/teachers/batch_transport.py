@@ -167,6 +167,28 @@ class Wire:
                 self.pause(error, attempt)
         raise RuntimeError("no attempt was allowed")
 
+    def carefully(self, once: Callable[[], T]) -> T:
+        """
+        The result of a request that must be carried out once; repeated while it surely was not.
+
+        Raises:
+            Unsure: Nobody knows whether it was carried out.
+            ConnectionError: It was not, and no attempt is left.
+        """
+
+        def surely() -> T | Unsure:
+            try:
+                return once()
+            except Unsure as error:
+                if error.surely_not:
+                    raise
+                return error
+
+        found = self.patiently(surely)
+        if isinstance(found, Unsure):
+            raise found
+        return found
+
     def pause(self, error: Unsure, attempt: int) -> None:
         """
         Wait before another attempt.
