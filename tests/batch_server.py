@@ -248,6 +248,8 @@ class _Handler(BaseHTTPRequestHandler):
         return self.say({"object": "list", "data": found, "has_more": after + 2 < len(newest)})
 
     def openai_cancel(self, number):
+        if self.server_state.ended(self.server_state.batches[number]):
+            return self.say({"error": {"message": "Cannot cancel a batch that has ended"}}, 409)
         self.server_state.batches[number]["cancelled"] = True
         return self.say(self.openai_batch(number, self.server_state.batches[number]))
 
@@ -380,7 +382,11 @@ class _Handler(BaseHTTPRequestHandler):
         if ended:
             out["done"] = True
         if word == "SUCCEEDED":
-            out["response"] = {"responsesFile": f"files/batch-{number}"}
+            place = {"responsesFile": f"files/batch-{number}"}
+            if number.endswith("1"):
+                out["response"] = place
+            else:
+                out["metadata"]["output"] = place
         elif ended and state.fail_all:
             out["error"] = {"code": 3, "message": state.fail_all}
         return out

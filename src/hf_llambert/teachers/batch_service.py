@@ -22,6 +22,7 @@ from hf_llambert.teachers.batch_services import State, most_bytes_of
 from hf_llambert.teachers.batch_transport import Refused, Unsure, Wire
 from hf_llambert.teachers.pacing import Budget
 from hf_llambert.teachers.protocol import request_body
+from hf_llambert.whole import scratch_folder
 
 if TYPE_CHECKING:
     from hf_llambert.teachers.batch import BatchTeacher
@@ -176,8 +177,8 @@ class Batches:
         """Submit what waits, in as many batches as it takes, as far as the caps allow."""
         submitted = []
         while self.waiting:
-            with tempfile.TemporaryDirectory(prefix="hf-llambert-batch-") as folder:
-                file = Path(folder) / "requests.jsonl"
+            with scratch_folder(self.notes.folder / "requests") as folder:  # what a kill leaves goes with the next run
+                file = folder / "requests.jsonl"
                 keys, size, reserved, too_long = self._write(file)
                 yield from self._given(too_long)
                 if not keys:

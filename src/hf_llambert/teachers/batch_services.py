@@ -319,7 +319,7 @@ class Gemini(Service):
         told = found.get("metadata") or found
         word = str(told.get("state") or "").rpartition("STATE_")[2]
         stats = told.get("batchStats") or {}
-        output = found.get("response") or told.get("output") or told.get("dest") or {}
+        output = {**(told.get("output") or {}), **(found.get("response") or {})}  # it has stood in either
         ended = bool(found.get("done")) or word in ("SUCCEEDED", "FAILED", "CANCELLED", "EXPIRED")
         fault = found.get("error") or {}
         why = "" if word == "SUCCEEDED" else f"{word.lower() or 'ended'} {fault.get('message') or ''}".strip()

@@ -237,7 +237,7 @@ class Wire:
                 f"followed, so that texts and key go nowhere else. If you trust that address, pass it as base_url."
             )
         said = one_line(self.redact(server_message(_bounded(response, strict=False))[0]))
-        if status in (408, 409, 425, 429) or status >= 500:
+        if status in (408, 425, 429) or status >= 500:
             pause = retry_after(response.headers.get("Retry-After"))
             return Unsure(f"{status} {said}".strip(), pause, surely_not=status in (425, 429, 503))
         return Refused(status, said)
