@@ -11,6 +11,7 @@ from scipy.stats import binom
 from conftest import make_reviews
 from fakes import CountingTeacher
 from hf_llambert import (
+    BatchTeacher,
     LLMLabeler,
     StudentLabeler,
     TaskSpec,
@@ -276,6 +277,9 @@ def test_labels_that_do_not_fit_are_refused_before_anybody_is_asked(labels, labe
     pq.write_table(pa.table({"text": ["a"]}), tmp_path / "plain" / "part-0.parquet")
     with pytest.raises(ValueError, match="Columns .*student_label.* not found"):
         run(tmp_path / "plain", labeler, tmp_path / "out", below=0.7)
+    by_batch = LLMLabeler(TASK, BatchTeacher("m", "openai"), tmp_path / "batches")
+    with pytest.raises(ValueError, match="BatchTeacher would make, and wait a day for, a batch of each"):
+        run(labels, by_batch, tmp_path / "out", below=0.7)
     assert teacher.asked() == []
 
 

@@ -91,6 +91,7 @@ from hf_llambert.tasks.spec import load_task as load_task
 from hf_llambert.tasks.texts import column_names as column_names
 from hf_llambert.tasks.texts import row_texts as row_texts
 from hf_llambert.tasks.texts import why_unusable as why_unusable
+from hf_llambert.teachers.batch import BatchTeacher as BatchTeacher
 from hf_llambert.teachers.batches import write_batch as write_batch
 from hf_llambert.teachers.endpoint import EndpointTeacher as EndpointTeacher
 from hf_llambert.teachers.kinds import load_teacher as load_teacher

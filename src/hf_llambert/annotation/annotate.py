@@ -43,6 +43,7 @@ from hf_llambert.progress import progress_bar
 from hf_llambert.tasks.questions import gold_reading
 from hf_llambert.tasks.spec import TaskSpec
 from hf_llambert.tasks.texts import column_names, row_texts
+from hf_llambert.teachers.base import asks_in_batches
 
 CalibrationMethod = Literal["none", "batch", "contextual", "fitted"]
 
@@ -283,9 +284,13 @@ def _begun(limits: Limits, data: Dataset, labelers: Mapping[str, LLMLabeler], ro
 
 
 def _ask(data: Dataset, labeler: LLMLabeler, rows: range, progress: Callable[[int], None], spending: Spending) -> None:
-    """Ask about these rows, window by window, so that memory does not grow with them. The replies are in the ledger."""
-    for start in range(rows.start, rows.stop, WINDOW):
-        texts = row_texts(data[start : min(start + WINDOW, rows.stop)], labeler.text_column)
+    """
+    Ask about these rows, window by window, so that memory does not grow with them; in batches all at once. The replies are in
+    the ledger.
+    """
+    window = max(len(rows), 1) if asks_in_batches(labeler.teacher) else WINDOW
+    for start in range(rows.start, rows.stop, window):
+        texts = row_texts(data[start : min(start + window, rows.stop)], labeler.text_column)
         told = 0
 
         def tell(count: int) -> None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from datasets import Dataset, Features, IterableDataset
 
 from hf_llambert import __version__
 from hf_llambert.annotation.asked import COMMON, Asked, calibrations_of, prefix, whole
+from hf_llambert.annotation.asking import Asking
 from hf_llambert.annotation.calibration import CONTENT_FREE, Calibration
 from hf_llambert.annotation.fields import refuse_unshown
 from hf_llambert.annotation.ledger import Ledger
@@ -22,7 +22,7 @@ from hf_llambert.shown import scrubbed
 from hf_llambert.tasks.logs import get_logger
 from hf_llambert.tasks.spec import TaskSpec
 from hf_llambert.tasks.texts import TextColumn, column_names, row_texts, why_unusable
-from hf_llambert.teachers.base import Reply, Teacher, ask_branches, asks_together
+from hf_llambert.teachers.base import Reply, Teacher, asks_in_batches
 
 logger = get_logger(__name__)
 
@@ -125,6 +125,12 @@ class LLMLabeler:
 
     def label(self, texts: Sequence[object], rank: int | None = None) -> dict[str, list]:
         """The columns for a list of texts; see [`row_texts`]."""
+        if asks_in_batches(self.teacher):
+            raise ValueError(
+                f"{type(self.teacher).__name__} is asked by annotate, which submits all rows together: map, and what else asks a "
+                f"few rows at a time, would make a batch of each few. Use annotate, then map over what it wrote, or the endpoint "
+                f"of the same model."
+            )
         return self._asked.columns(texts, self._replies(texts, rank), self.calibrations)
 
     def replies(
@@ -174,7 +180,7 @@ class LLMLabeler:
             progress(done)
         if groups:
             self.ledger.prepare()
-        asking = _Asking(self, rank, progress, spending, keys, known, len(usable), done)
+        asking = Asking(self, rank, progress, spending, keys, known, len(usable), done)
         for lacking, missing in groups.items():
             asking.about(missing, lacking)
         lost = [text for text, there in known.items() if len(there) < len(self._asked.requests)]
@@ -321,51 +327,3 @@ class LLMLabeler:
         replies.
         """
         return "+".join(self._asked.keys(self.task.filled("")))
-
-
-@dataclass
-class _Asking:
-    """Asks about texts that lack replies, and puts these into the ledger and into `known`."""
-
-    labeler: LLMLabeler
-    rank: int | None
-    progress: Callable[[int], None] | None
-    spending: Spending | None
-    keys: dict[str, tuple[str, ...]]
-    known: dict[str, dict[int, Reply]]
-    wanted: int
-    done: int
-
-    def about(self, texts: list[str], lacking: tuple[int, ...]) -> None:
-        """Ask what is `lacking`, by number of the request, about each text, until a cap is reached."""
-        left, spending = texts, self.spending
-        while left and (room := spending.room(len(left)) if spending else len(left)):
-            asked, left = left[:room], left[room:]
-            self._batch(asked, lacking)
-            if any(k not in self.known[text] for text in asked for k in lacking):
-                break
-
-    def _batch(self, texts: list[str], lacking: tuple[int, ...]) -> None:
-        labeler = self.labeler
-        # Asked one after the other, each reply is kept before the next request is asked about.
-        turns = [lacking] if asks_together(labeler.teacher) else [(k,) for k in lacking]
-        for turn in turns:
-            tasks = [labeler._asked.requests[k] for k in turn]
-            for part in ask_branches(labeler.teacher, tasks, texts, self.rank):
-                fresh = {texts[i]: dict(zip(turn, replies, strict=True)) for i, replies in part.items()}
-                kept = {self.keys[text][k]: reply for text, some in fresh.items() for k, reply in some.items()}
-                labeler.ledger.put(kept, labeler._identity)
-                if not self._goes_on(fresh):
-                    return
-
-    def _goes_on(self, fresh: dict[str, dict[int, Reply]]) -> bool:
-        for text, some in fresh.items():
-            self.known[text] |= some
-        done = sum(len(self.known[text]) == len(self.keys[text]) for text in fresh)
-        self.done += done
-        if self.progress and done:
-            self.progress(done)
-        if not self.spending:
-            return True
-        self.spending.add_batch([whole(tuple(some.values())) for some in fresh.values()])
-        return self.done >= self.wanted or not self.spending.over()

@@ -6,9 +6,11 @@ import math
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
+from typing import TypeGuard
 
 from hf_llambert.tasks.logs import get_logger
 from hf_llambert.teachers.base import Reply, Teacher
+from hf_llambert.teachers.batch import BatchTeacher
 from hf_llambert.teachers.endpoint import EndpointTeacher
 
 logger = get_logger(__name__)
@@ -155,12 +157,17 @@ class Spending:
             )
 
 
+def caps_itself(teacher: Teacher) -> TypeGuard[EndpointTeacher | BatchTeacher]:
+    """Whether a teacher counts what is under way against caps of its own."""
+    return isinstance(teacher, EndpointTeacher | BatchTeacher)
+
+
 def check_caps(limits: Limits, teachers: Iterable[Teacher]) -> None:
-    """Refuse to cap the money of an endpoint here: requests in flight would be paid and lost."""
+    """Refuse to cap the money of an endpoint or a batch service here: requests under way would be paid and lost."""
     for teacher in teachers:
-        if limits.max_cost is not None and isinstance(teacher, EndpointTeacher):
+        if limits.max_cost is not None and caps_itself(teacher):
             raise ValueError(
-                f"EndpointTeacher '{teacher.model}' has caps of its own, which count what is in flight. Pass max_cost, "
+                f"{type(teacher).__name__} '{teacher.model}' has caps of its own, which count what is in flight. Pass max_cost, "
                 f"price_input and price_output to it, not max_cost to annotate."
             )
 

@@ -108,7 +108,8 @@ def annotate(
 
     Takes every argument of the teacher's class too. transformers: --mode score|generate, --dtype, --quantization, --adapter,
     --gguf_file, --max_text_tokens, --batch_tokens, --max_new_tokens, --temperature, ... endpoint: --base_url, --mode,
-    --concurrency, --max_requests, ... vllm: --mode, --tensor_parallel_size, ... recorded: --path, --texts, ...
+    --concurrency, --max_requests, ... batch: --service openai|anthropic|mistral|gemini|openai-compatible, ... vllm: --mode,
+    --tensor_parallel_size, ... recorded: --path, --texts, ...
     All of them: docs/teachers.md.
     """
     from hf_llambert import LLMLabeler, load_prices, load_task
@@ -185,9 +186,12 @@ def _write_batch(
     parser.add_argument("--max_new_tokens", type=int, default=10)
     parser.add_argument("--top_logprobs", type=int, default=0)
     parser.add_argument("--structured", action="store_true")
+    parser.add_argument("--service", default="openai")
     given, rest = parser.parse_known_args(arguments)
     if rest:
-        raise ValueError(f"--write_batch takes --max_new_tokens, --top_logprobs and --structured, not {rest}.")
+        raise ValueError(
+            f"--write_batch takes --service, --max_new_tokens, --top_logprobs and --structured, not {rest}."
+        )
     written = write_batch(
         tasks[0],
         row_texts(data, text_column),
@@ -196,6 +200,7 @@ def _write_batch(
         max_tokens=given.max_new_tokens,
         top_logprobs=given.top_logprobs,
         structured=given.structured,
+        service=given.service,
     )
     say(
         f"{written.requests:,} requests in {len(written.files)} file(s), {written.prompt_characters:,} characters; "

@@ -31,7 +31,7 @@ def task_names(incomplete: str) -> list[str]:
     return [name for name in builtin_tasks() if name.startswith(incomplete)]
 
 
-TEACHERS = values("transformers", "vllm", "endpoint", "recorded")
+TEACHERS = values("transformers", "vllm", "endpoint", "recorded", "batch")
 
 Task = Annotated[
     str,
@@ -118,14 +118,14 @@ Seed = Annotated[int, typer.Option("--seed", help="Seed of the sample and of the
 
 Prices = Annotated[
     Path | None,
-    typer.Option("--prices", help="YAML file with the prices of models, to count money by (docs/plan.md)."),
+    typer.Option("--prices", help="YAML file with the prices of models, or genai-prices (docs/plan.md)."),
 ]
 
 Backend = Annotated[
     str,
     typer.Option(
         "--backend",
-        help="Who runs the teacher: transformers, vllm, endpoint or recorded.",
+        help="Who runs the teacher: transformers, vllm, endpoint, recorded, or batch (a batch service).",
         autocompletion=TEACHERS,
     ),
 ]

@@ -11,6 +11,7 @@ import typer
 
 from hf_llambert.cli.nearest import refuse_unknown
 from hf_llambert.tasks.texts import row_texts
+from hf_llambert.teachers.base import asks_in_batches
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -60,7 +61,7 @@ def prices_of(labelers: Mapping[str, LLMLabeler], table: PriceTable | None) -> d
     """
     if table is None:
         return None
-    found = {name: table.of(_model(one)) for name, one in labelers.items()}
+    found = {name: table.of(_model(one), asks_in_batches(one.teacher)) for name, one in labelers.items()}
     currencies = sorted({price.currency for price in found.values()})
     if len(currencies) > 1:
         raise ValueError(f"The teachers are priced in {' and '.join(currencies)}. Put them in one currency.")
@@ -75,14 +76,16 @@ def limits_of(
     prices: Mapping[str, Price] | None,
 ) -> Limits | None:
     """
-    The caps of a command line. An endpoint gets its own cap on money, less what earlier runs spent on these rows.
+    The caps of a command line. An endpoint, or a batch service, gets its own cap on money, less what earlier runs spent on
+    these rows.
 
     Raises:
         ValueError: The caps do not make sense, a price is missing, or several members would share an endpoint's cap.
     """
-    from hf_llambert import EndpointTeacher, Limits
+    from hf_llambert import Limits
+    from hf_llambert.annotation.limits import caps_itself
 
-    if max_cost is None or not any(isinstance(one.teacher, EndpointTeacher) for one in labelers.values()):
+    if max_cost is None or not any(caps_itself(one.teacher) for one in labelers.values()):
         if max_cost is not None and prices is None:
             models = " and ".join(_model(one) for one in labelers.values())
             raise ValueError(f"--max_cost needs --prices FILE with the price of {models}.")
@@ -93,7 +96,7 @@ def limits_of(
         return Limits(max_cost, costs if len(costs) > 1 else next(iter(costs.values()), None), max_hours, currency)
     if len(labelers) > 1:
         raise ValueError(
-            "--max_cost is of one endpoint. Of a jury give each teacher its own max_cost, in its YAML file."
+            "--max_cost is of one endpoint or batch service. Of a jury give each teacher its own max_cost, in its YAML file."
         )
     [(name, one)] = labelers.items()
     _cap(one, data, max_cost, None if prices is None else prices[name])
@@ -101,18 +104,18 @@ def limits_of(
 
 
 def _cap(labeler: LLMLabeler, data: Dataset, max_cost: float, price: Price | None) -> None:
-    """Give the labeler's endpoint its price and what is left of its money."""
-    from hf_llambert import EndpointTeacher
+    """Give the labeler's endpoint, or batch service, its price and what is left of its money."""
+    from hf_llambert.annotation.limits import caps_itself
 
     teacher = labeler.teacher
-    if not isinstance(teacher, EndpointTeacher):
+    if not caps_itself(teacher):
         return
     if not max_cost > 0:
         raise ValueError(f"max_cost must be a positive number, got {max_cost!r}.")
     if price is not None:
         if not price.by_token:
             raise ValueError(
-                f"--max_cost of an endpoint is by the token, the price of '{teacher.model}' is by the hour."
+                f"--max_cost of an endpoint or batch service is by the token, the price of '{teacher.model}' is by the hour."
             )
         if teacher.price_input or teacher.price_output:
             raise ValueError("Give the price once: in --prices, or as --price_input and --price_output.")

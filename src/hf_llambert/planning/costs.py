@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,6 +17,8 @@ from hf_llambert.teachers.endpoint import EndpointTeacher
 from hf_llambert.teachers.local import TransformersTeacher
 
 _FEW_BATCHES = 4
+CACHED_FROM = 1024
+"""Tokens from which on services cache the beginning of a prompt."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,10 @@ class Costs:
         self.seconds = Forecast(sizes, seconds, batches)
         self.input = Forecast(sizes, [answer.input_tokens for answer in answers])
         self.output = Forecast(sizes, [answer.output_tokens for answer in answers])
+        prompts = ["".join(turn["content"] for turn in lengths.task.messages(answer.text)) for answer in answers]
+        alike = len(os.path.commonprefix(prompts)) if len(set(prompts)) > 1 else 0
+        self.shared_tokens = alike * sum(answer.input_tokens for answer in answers) / max(sum(map(len, prompts)), 1)
+        """About how many tokens all prompts begin with."""
         self.tokens_unknown = not any(answer.input_tokens or answer.output_tokens for answer in answers)
         # Requests of an endpoint are in flight together: their seconds add up to more than passed.
         self.at_once, self.most_at_once = 1.0, 1.0
@@ -96,7 +103,7 @@ class Costs:
                 f"full a long run is faster. The interval of the hours reaches that far."
             )
         elif not sum(seconds):
-            notes.append("The teacher's answers took no time that is known (they are recorded): hours are 0.")
+            notes.append("The teacher's answers took no time that is known (recorded, or a batch's): hours are 0.")
         elif batches is None and len(seconds) > 1:
             notes.append(
                 "The sample filled one batch: how far the hours may be off is not known, and full batches may be "
@@ -121,6 +128,15 @@ class Costs:
             "hours": hours,
             "money": money_of(price, hours, read, written),
         }
+
+
+def cached_money(money: Estimate | None, price: Price, shared_tokens: float, requests: float) -> Estimate | None:
+    """Money where all requests but the first read from a cache what they begin with; `None` where nothing says so."""
+    if money is None or price.cached_input_per_million is None or shared_tokens < CACHED_FROM:
+        return None
+    saved = max(requests - 1, 0) * shared_tokens
+    saved *= max((price.input_per_million or 0.0) - price.cached_input_per_million, 0.0) / 1e6
+    return {end: max(money[end] - saved, 0.0) for end in ("value", "low", "high")}
 
 
 def money_of(price: Price | None, hours: Estimate, read: Estimate, written: Estimate) -> Estimate | None:

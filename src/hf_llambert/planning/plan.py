@@ -18,12 +18,13 @@ from hf_llambert.annotation.priors import Prior, prior_shares
 from hf_llambert.annotation.turns import asking_turn
 from hf_llambert.data import check_column, optional_gold
 from hf_llambert.gold import GoldColumns, LabelMap, Reading, gold_answers
-from hf_llambert.planning.costs import Answer, Costs, Lengths, money_of
+from hf_llambert.planning.costs import Answer, Costs, Lengths, cached_money, money_of
 from hf_llambert.planning.forecast import Estimate, Moments, break_even, scaled, share, summed
 from hf_llambert.planning.prices import Price, PriceTable
 from hf_llambert.planning.student_speed import student_speed
 from hf_llambert.tasks.question import Question
 from hf_llambert.tasks.texts import row_texts, why_unusable
+from hf_llambert.teachers.base import asks_in_batches
 from hf_llambert.teachers.local import TransformersTeacher
 from hf_llambert.training.backends import Backend
 
@@ -101,8 +102,10 @@ def make_plan(
     Returns:
         `dict`: JSON-ready. `annotate`, `teacher_for_all`, `student` and `break_even` hold estimates, each a dict of `value`,
         `low`, `high` (95 %): `input_tokens`, `output_tokens`, `hours`, and `money` (`None` without a price). Also `texts`
-        (lengths, and how many are cut), `coverage`, `agreement` (Wilson intervals; `agreement_is` says what counts as right where
-        it is not the same label; of several questions also `questions`, those of each), and `notes` on what is not known.
+        (lengths, and how many are cut), `by_batch` (money where a batch service is asked, by the table; else `None`), `cached`
+        (likewise where beginnings are cached),
+        `coverage`, `agreement` (Wilson intervals; `agreement_is` says what counts as right where it is not the same label; of
+        several questions also `questions`, those of each), and `notes` on what is not known.
 
     Raises:
         BlockingIOError: Another process asks the same with the same ledger.
@@ -117,7 +120,8 @@ def make_plan(
         if number is not None and number < 1:
             raise ValueError(f"{name} must be a positive number, got {number}.")
     model = str(labeler.teacher.settings().get("model", "teacher"))
-    price = None if prices is None else prices.of(model)
+    price = None if prices is None else prices.of(model, asks_in_batches(labeler.teacher))
+    in_batch = None if price is None else price.in_batch
     student_price = None if prices is None or student is None else prices.find(student.student)
     _check_currency(price, student_price)
     if student_price is not None and student_price.by_token:
@@ -158,13 +162,19 @@ def make_plan(
         "texts": texts,
         "annotate": {"n": num_annotated, "n_asked": len(annotated), **annotating},
         "teacher_for_all": {"n": num_pool, **whole},
+        "by_batch": None
+        if in_batch is None or costs.tokens_unknown
+        else {
+            name: money_of(in_batch, part["hours"], part["input_tokens"], part["output_tokens"])
+            for name, part in (("annotate", annotating), ("teacher_for_all", whole))
+        },
+        "cached": _cached(costs, price, annotating, len(annotated), whole, num_pool * len(distinct) / len(counted)),
         **found,
         "student": None,
         "break_even": None,
         "notes": notes,
     }
-    if price is None:
-        notes.append("No price table was given, so there is no money in this plan.")
+    notes += _price_notes(prices, model)
     if student is None:
         notes.append("No student was given, so its speed was not measured and nothing can be said about a break-even.")
         return out
@@ -183,6 +193,21 @@ def make_plan(
     out["student"] = _student(student, speed, silver, num_pool, student_price, annotating)
     out["break_even"] = _break_even(out["student"], annotating, whole, num_pool)
     return out
+
+
+def _price_notes(prices: PriceTable | None, model: str) -> list[str]:
+    if prices is None:
+        return ["No price table was given, so there is no money in this plan."]
+    origin = prices.origin(model)
+    return [f"The price of {model} is a published one, from {origin}; yours may differ."] if origin else []
+
+
+def _cached(costs: Costs, price: Price | None, some: dict, asked: int, whole: dict, all_asked: float) -> dict | None:
+    """Money where a service reads from its cache what all prompts begin with; see [`cached_money`]."""
+    if price is None or (few := cached_money(some["money"], price, costs.shared_tokens, asked)) is None:
+        return None
+    every = cached_money(whole["money"], price, costs.shared_tokens, all_asked)
+    return {"shared_tokens": costs.shared_tokens, "annotate": few, "teacher_for_all": every}
 
 
 def _check_currency(first: Price | None, second: Price | None) -> None:

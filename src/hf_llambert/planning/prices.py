@@ -1,4 +1,4 @@
-"""Prices of models, from a table that the user writes. None is shipped, since prices differ by contract and change."""
+"""Prices of models, from a table that the user writes. None is shipped: prices differ by contract, and change."""
 
 from __future__ import annotations
 
@@ -9,10 +9,18 @@ from pathlib import Path
 
 import yaml
 
+from hf_llambert.planning.public_prices import NAME as PUBLIC
+from hf_llambert.planning.public_prices import public_price, public_source, require_public_prices
+
 _FORM = (
     "a mapping from model to its price, such as 'my-model: {input_per_million: 0.1, output_per_million: 0.4, currency: EUR}' "
     "or 'my-model: {per_hour: 2.5, currency: EUR}'"
 )
+
+_BY_TOKEN = ("input_per_million", "output_per_million")
+_BY_BATCH = ("batch_input_per_million", "batch_output_per_million", "batch_cached_input_per_million")
+_BESIDE = ("cached_input_per_million", *_BY_BATCH)
+_OTHERS = "others"
 
 
 @dataclass(frozen=True)
@@ -27,6 +35,11 @@ class Price:
         per_hour (`float`, *optional*): Money for an hour of the machine.
         per_gpu_hour (`float`, *optional*): Money for an hour of one GPU.
         gpus (`int`, defaults to 1): GPUs that run the model, with `per_gpu_hour`.
+        batch_input_per_million (`float`, *optional*): Money for a million tokens read in a batch.
+        batch_output_per_million (`float`, *optional*): Money for a million tokens written in a batch.
+        cached_input_per_million (`float`, *optional*): Money for a million tokens that the service reads from its cache. Plans
+            say what that may save; caps count all that is read in full.
+        batch_cached_input_per_million (`float`, *optional*): The same in a batch.
 
     Raises:
         ValueError: A number is negative or none, or it is not clear what is paid for.
@@ -38,11 +51,15 @@ class Price:
     per_hour: float | None = None
     per_gpu_hour: float | None = None
     gpus: int = 1
+    batch_input_per_million: float | None = None
+    batch_output_per_million: float | None = None
+    cached_input_per_million: float | None = None
+    batch_cached_input_per_million: float | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.currency, str) or not self.currency.strip():
             raise ValueError(f"currency must be a name such as EUR, got {self.currency!r}.")
-        for name in ("input_per_million", "output_per_million", "per_hour", "per_gpu_hour"):
+        for name in (*_BY_TOKEN, *_BESIDE, "per_hour", "per_gpu_hour"):
             value = getattr(self, name)
             if value is not None and not _is_amount(value):
                 raise ValueError(f"{name} must be a number of 0 or more, got {value!r}.")
@@ -50,8 +67,11 @@ class Price:
             raise ValueError(f"gpus must be a whole number of 1 or more, got {self.gpus!r}.")
         if self.gpus != 1 and self.per_gpu_hour is None:
             raise ValueError("gpus goes with per_gpu_hour. Drop it, or give the price of one GPU.")
+        by_token = any(getattr(self, name) is not None for name in _BY_TOKEN)
+        if not by_token and any(getattr(self, name) is not None for name in _BESIDE):
+            raise ValueError(f"{', '.join(_BESIDE)} stand beside input_per_million and output_per_million. Add these.")
         ways = (
-            self.input_per_million is not None or self.output_per_million is not None,
+            by_token,
             self.per_hour is not None,
             self.per_gpu_hour is not None,
         )
@@ -65,6 +85,14 @@ class Price:
     def by_token(self) -> bool:
         """Whether tokens are paid for, not time."""
         return self.per_hour is None and self.per_gpu_hour is None
+
+    @property
+    def in_batch(self) -> Price | None:
+        """The price in a batch; `None` where that is not known."""
+        read, wrote = self.batch_input_per_million, self.batch_output_per_million
+        cached = self.batch_cached_input_per_million
+        both = read is None and wrote is None
+        return None if both else Price(self.currency, read or 0.0, wrote or 0.0, cached_input_per_million=cached)
 
     def cost(self, seconds: float, input_tokens: float, output_tokens: float) -> float:
         """Money for so many seconds of work in which so many tokens were read and written."""
@@ -83,18 +111,33 @@ class PriceTable:
     Args:
         prices (`Mapping[str, Price]`): By the model's name.
         source (`str`, defaults to `"prices"`): Where they are from, for errors.
+        public (`bool`, defaults to `False`): Whether other models have the price that the package genai-prices has.
     """
 
     prices: Mapping[str, Price]
     source: str = "prices"
+    public: bool = False
 
     def find(self, model: str) -> Price | None:
         """The price of a model by its whole name, or by the last part of a path; `None` when the table has neither."""
-        return self.prices.get(model) or self.prices.get(Path(model).name)
+        own = self.prices.get(model) or self.prices.get(Path(model).name)
+        if own is not None or not self.public:
+            return own
+        found = public_price(model)
+        return None if found is None else Price(**found)  # type: ignore[arg-type]
 
-    def of(self, model: str) -> Price:
+    def origin(self, model: str) -> str | None:
+        """Where the price of a model is from, if it is no line of the table itself."""
+        own = model in self.prices or Path(model).name in self.prices
+        return None if own or not self.public or self.find(model) is None else public_source()
+
+    def of(self, model: str, in_batch: bool = False) -> Price:
         """
         The price of a model, as [`~PriceTable.find`].
+
+        Args:
+            model (`str`): The model's name.
+            in_batch (`bool`, defaults to `False`): Its price at a batch service.
 
         Raises:
             ValueError: The table does not have it; the message lists the models that it has.
@@ -106,7 +149,14 @@ class PriceTable:
                 f"'{Path(model).name}: {{input_per_million: ..., output_per_million: ..., currency: ...}}', or with per_hour "
                 f"for a machine of one's own."
             )
-        return price
+        if not in_batch:
+            return price
+        if price.in_batch is None:
+            raise ValueError(
+                f"{self.source} has no price of '{model}' in a batch, which differs from that of single requests. Add "
+                f"batch_input_per_million and batch_output_per_million to its line."
+            )
+        return price.in_batch
 
 
 def load_prices(path: str | Path) -> PriceTable:
@@ -117,24 +167,39 @@ def load_prices(path: str | Path) -> PriceTable:
     my-served-model:                # paid by the token: money for a million
       input_per_million: 0.10
       output_per_million: 0.40
+      batch_input_per_million: 0.05   # where there is a batch service: what it takes
+      batch_output_per_million: 0.20
       currency: EUR
     SmolLM2-135M-Instruct:          # runs on a machine that is paid by the hour
       per_hour: 0.08                # or per_gpu_hour, with gpus: 4
       currency: EUR
+    others: genai-prices            # published prices of models that are not above: pip install 'hf-llambert[prices]'
     ```
+
+    `genai-prices` in place of a file stands for published prices alone.
 
     Raises:
         ValueError: There is no such file, it is no YAML, or an entry has an unknown key or a number that cannot be a price.
     """
+    if str(path) == PUBLIC and not Path(path).exists():
+        require_public_prices()
+        return PriceTable({}, public_source(), public=True)
     try:
         found = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ValueError(f"The price table '{path}' cannot be read: {error}") from error
     if not isinstance(found, Mapping) or not found:
         raise ValueError(f"{path}: expected {_FORM}; got {found!r}.")
+    public = isinstance(found.get(_OTHERS), str)
+    if public:
+        if found[_OTHERS] != PUBLIC:
+            raise ValueError(f"{path}: {_OTHERS} must be {PUBLIC}, got {found[_OTHERS]!r}.")
+        require_public_prices()
     known = [field.name for field in fields(Price)]
     prices = {}
     for model, entry in found.items():
+        if public and model == _OTHERS:
+            continue
         if not isinstance(model, str) or not isinstance(entry, Mapping):
             raise ValueError(f"{path}: expected {_FORM}; got {model!r}: {entry!r}.")
         unknown = [str(name) for name in entry if name not in known]
@@ -146,7 +211,7 @@ def load_prices(path: str | Path) -> PriceTable:
             prices[model] = Price(**entry)
         except ValueError as error:
             raise ValueError(f"{path}: the price of '{model}': {error}") from error
-    return PriceTable(prices, str(path))
+    return PriceTable(prices, str(path), public)
 
 
 def run_cost(report: Mapping, table: PriceTable) -> dict:
@@ -165,7 +230,11 @@ def run_cost(report: Mapping, table: PriceTable) -> dict:
     """
     teacher, student, labels = report["teacher"], report["student"], report["labels"]
     asked = (list(teacher["members"].values()) if teacher["mode"] == "jury" else [teacher]) if teacher else []
-    used = [(table.of(str(one["settings"].get("model"))), one) for one in asked]
+    used = [
+        (table.of(str(said.get("model")), said.get("teacher") == "batch"), one)
+        for one in asked
+        if (said := one["settings"])
+    ]
     out: dict = {"annotate": None, "train": None, "label": None}
     if used:
         out["annotate"] = sum(p.cost(one["seconds"], one["input_tokens"], one["output_tokens"]) for p, one in used)

@@ -27,6 +27,7 @@ from hf_llambert.progress import progress_bar
 from hf_llambert.tasks.questions import gold_reading
 from hf_llambert.tasks.spec import TaskSpec
 from hf_llambert.tasks.texts import column_names
+from hf_llambert.teachers.base import asks_in_batches
 
 _STUDENT = ("confidence", "scores")  # beside the answers
 
@@ -261,6 +262,11 @@ def _noted(labeler: LLMLabeler) -> dict:
 
 
 def _check_columns(first: Path, labeler: LLMLabeler, gold_column: GoldColumns) -> None:
+    if asks_in_batches(labeler.teacher):
+        raise ValueError(
+            f"A cascade asks shard by shard, and {type(labeler.teacher).__name__} would make, and wait a day for, a batch of "
+            f"each. Use the endpoint of the same model."
+        )
     schema = pq.read_schema(first)
     wanted = [
         f"{student_prefix(part)}_{end}"

@@ -91,6 +91,11 @@ def asks_together(teacher: Teacher) -> bool:
     return getattr(teacher, "ask_branches", None) is not None
 
 
+def asks_in_batches(teacher: Teacher) -> bool:
+    """Whether a teacher wants all rows together and notes what it was given; see [`BatchTeacher`]."""
+    return getattr(teacher, "ask_noted", None) is not None
+
+
 def ask_branches(
     teacher: Teacher, tasks: Sequence[TaskSpec], texts: Sequence[str], rank: int | None = None
 ) -> Iterator[dict[int, tuple[Reply, ...]]]:

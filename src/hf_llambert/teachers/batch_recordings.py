@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from hf_llambert.tasks.spec import CUT, TaskSpec
+from hf_llambert.teachers.batch_forms import FORMS, form_of
 from hf_llambert.teachers.batches import custom_id, messages_id
 from hf_llambert.teachers.logprobs import first_tokens
 from hf_llambert.teachers.protocol import (
@@ -24,13 +25,14 @@ from hf_llambert.teachers.recordings import Answer, Index, clean, name_hash
 _MOST_TOKENS = 2**40
 _ROUNDING = 1e-3  # a probability of 1 may come as a little more
 _DAMAGED = "\0damaged"  # no key of a service
-_CUSTOM_ID = re.compile(r'"custom_id"\s*:\s*("(?:[^"\\]|\\.){0,500}")')
+_CUSTOM_ID = re.compile(r'"(?:custom_id|key)"\s*:\s*("(?:[^"\\]|\\.){0,500}")')
 _UNREADABLE = (KeyError, IndexError, TypeError, AttributeError, ValueError, OverflowError, RecursionError)
 
 
 class BatchRecording:
     """
-    What a batch service answered: lines with `custom_id`, `response` and `error`.
+    What a batch service answered, in OpenAI's form (`custom_id`, `response`, `error`; Mistral's too), Anthropic's (`custom_id`,
+    `result`) or Gemini's (`key`, `response`, `error`).
 
     Args:
         files (`Sequence[Path]`): The output files; error files too.
@@ -49,7 +51,8 @@ class BatchRecording:
                 self._structured.add(name)
         hashes, self._starts = [], []
         for number, file in enumerate(files):
-            for start, row, line in json_lines(file):
+            for start, row, said in json_lines(file):
+                line = _in_openais_form(said, row, file)
                 hashes.append(name_hash(self._name_of(line)))
                 self._starts.append((number, start, row))
         self.index = Index(hashes)
@@ -67,7 +70,8 @@ class BatchRecording:
                     if self._starts[place][0] == number:
                         _, start, row = self._starts[place]
                         file.seek(start)
-                        line = _json_line(file.readline(), row, self._files[number])
+                        said = _json_line(file.readline(), row, self._files[number])
+                        line = _in_openais_form(said, row, self._files[number])
                         name = self._name_of(line)
                         out[place] = (
                             name,
@@ -120,14 +124,27 @@ def _json_line(line: bytes, number: int, file: Path) -> dict:
     return value if damage is None else {**value, "response": None, _DAMAGED: damage}
 
 
+def _in_openais_form(line: dict, number: int, file: Path) -> dict:
+    """An answer in OpenAI's words; a line that is none stays as it is, and one whose answer is misshapen says so."""
+    if _DAMAGED in line:
+        return {**line, "custom_id": line.get("custom_id", line.get("key"))}
+    form = form_of(line, f"Line {number:,} of '{file}'")
+    if form is None:
+        return line
+    try:
+        return form.answer(line)
+    except _UNREADABLE:
+        return {"custom_id": line.get(form.id_field), "response": {"status_code": 200, "body": None}}
+
+
 def _asked(requests: Sequence[Path]) -> Iterator[tuple[str, str, bool]]:
     """Of each request the name there, the name that [`write_batch`] gives it, and whether it asks for one of the labels."""
     for file in requests:
         for _, number, line in json_lines(file):
             try:
-                body = line.get("body") or {}
-                messages = body.get("messages") or [{"role": "user", "content": body.get("prompt")}]
-                yield str(line.get("custom_id")), messages_id(messages), _wants_label(body.get("response_format"))
+                form = FORMS["anthropic" if "params" in line else "gemini" if "request" in line else "openai"]
+                messages, wanted = form.question(line)
+                yield str(line.get(form.id_field)), messages_id(messages), _wants_label(wanted)
             except (AttributeError, TypeError, ValueError, RecursionError) as error:
                 raise ValueError(f"Line {number:,} of '{file}' is no request with a body: {error}") from error
 

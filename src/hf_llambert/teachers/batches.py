@@ -1,4 +1,4 @@
-"""Requests for a batch service (OpenAI's format, which vLLM's `run-batch` and many others read), written to files."""
+"""Requests for a batch service, written to files: OpenAI's format, which vLLM's `run-batch` and many read, and others'."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ from pathlib import Path
 from hf_llambert.tasks.requests import tokens_for
 from hf_llambert.tasks.spec import TaskSpec
 from hf_llambert.tasks.texts import why_unusable
+from hf_llambert.teachers.base import check
+from hf_llambert.teachers.batch_forms import Form
+from hf_llambert.teachers.batch_services import SERVICES
 from hf_llambert.teachers.protocol import response_format
 from hf_llambert.whole import scratch_folder, sync
 
@@ -60,14 +63,15 @@ def write_batch(
     seed: int | None = 42,
     top_logprobs: int = 0,
     structured: bool = False,
-    max_requests: int = 50_000,
-    max_bytes: int = 200_000_000,
+    max_requests: int | None = None,
+    max_bytes: int | None = None,
+    service: str = "openai",
 ) -> BatchFiles:
     """
     Write a request about each text for a batch service. [`RecordedTeacher`] reads what the service answers.
 
     A chat task asks `/v1/chat/completions`, a plain one `/v1/completions`, at temperature 0. A request is named by what
-    it asks, so its answer finds its text again without this file.
+    it asks, so its answer finds its text again without this file. `annotate` with a [`BatchTeacher`] does all of it.
 
     Args:
         task (`TaskSpec`): What to ask.
@@ -82,15 +86,21 @@ def write_batch(
             for `RecordedTeacher(mode="score")`. OpenAI allows 5 for a plain task.
         structured (`bool`, defaults to `False`): Ask for JSON with one of the labels, or with the answers to all questions, by
             a schema (`response_format`). Give that of labels more tokens: `{"label": "..."}` is longer than the label.
-        max_requests (`int`, defaults to 50000): Most requests of one file.
-        max_bytes (`int`, defaults to 200 million): Largest file.
+        max_requests (`int`, *optional*): Most requests of one file. Defaults to what the service takes (OpenAI: 50,000).
+        max_bytes (`int`, *optional*): Largest file. Defaults to what the service takes (OpenAI: 200 million).
+        service (`str`, defaults to `"openai"`): Whose format: `openai`, `openai-compatible`, `anthropic`, `mistral` or `gemini`.
 
     Raises:
         FileExistsError: A file of that name is there.
         ValueError: The path or a number does not make sense, no text is usable, or the task cannot be asked that way.
     """
     path = Path(path)
+    check(service in SERVICES, "service", f"one of {', '.join(SERVICES)}", service)
+    protocol = SERVICES[service]
+    protocol.form.check(task, bool(top_logprobs))
     _check(task, path, max_tokens, top_logprobs, structured)
+    max_requests = protocol.most_requests if max_requests is None else max_requests
+    max_bytes = protocol.most_bytes if max_bytes is None else max_bytes
     if min(max_requests, max_bytes) < 1:
         raise ValueError(f"max_requests and max_bytes must be positive, got {max_requests} and {max_bytes}.")
     for there in (path, path.with_name(f"{path.stem}-00001.jsonl")):  # before hours of work, not only at the end
@@ -107,7 +117,12 @@ def write_batch(
     left_out: Counter[str] = Counter()
     with scratch_folder(path) as folder:
         parts = _write(
-            folder, _requests(task, texts, body, counts, left_out), max_requests, max_bytes, left_out, counts
+            folder,
+            _requests(task, texts, body, protocol.form, counts, left_out),
+            max_requests,
+            max_bytes,
+            left_out,
+            counts,
         )
         if not parts:
             raise ValueError(f"No text can be asked about: {dict(left_out) or 'there is none'}.")
@@ -142,7 +157,12 @@ def _check(task: TaskSpec, path: Path, max_tokens: int, top_logprobs: int, struc
 
 
 def _requests(
-    task: TaskSpec, texts: Iterable[object], body: dict[str, object], counts: Counter[str], left_out: Counter[str]
+    task: TaskSpec,
+    texts: Iterable[object],
+    body: dict[str, object],
+    form: Form,
+    counts: Counter[str],
+    left_out: Counter[str],
 ) -> Iterator[tuple[bytes, int]]:
     """A line for each text that can be asked about, and the characters of its prompt."""
     seen: set[bytes] = set()
@@ -158,8 +178,7 @@ def _requests(
         seen.add(digest)
         messages = task.messages(text)
         asked: dict[str, object] = {"messages": messages} if task.chat else {"prompt": messages[0]["content"]}
-        url = "/v1/chat/completions" if task.chat else "/v1/completions"
-        line = {"custom_id": name, "method": "POST", "url": url, "body": {**body, **asked}}
+        line = form.line(name, {**body, **asked}, task.chat)
         yield json.dumps(line, ensure_ascii=False).encode() + b"\n", sum(len(m["content"]) for m in messages)
 
 

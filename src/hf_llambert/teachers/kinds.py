@@ -19,6 +19,7 @@ KINDS = {
     "vllm": "vllm.VLLMTeacher",
     "endpoint": "endpoint.EndpointTeacher",
     "recorded": "recorded.RecordedTeacher",
+    "batch": "batch.BatchTeacher",
 }
 
 

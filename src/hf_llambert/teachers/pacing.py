@@ -125,6 +125,18 @@ class Budget:
         self._add(1, *need)
         return need
 
+    def take(self, requests: int, reserved: tuple[float, float]) -> None:
+        """Count requests that an earlier run has sent, whatever the caps say."""
+        self._add(requests, *reserved)
+
+    def over(self) -> bool:
+        """Whether more is used, or reserved, than a cap allows."""
+        used = (self.used_requests, self.used_tokens, self.used_cost)
+        return any(
+            cap is not None and now > cap
+            for cap, now in zip((self.requests, self.tokens, self.cost), used, strict=True)
+        )
+
     def settle(self, reserved: tuple[float, float], size: int, counted: tuple[int, int] | None) -> None:
         """Replace a reservation by what was counted; without a count (the request failed) nothing was billed."""
         self._add(0, -reserved[0], -reserved[1])

@@ -55,8 +55,8 @@ class RecordedTeacher:
     Answers read from a file, so that labels made elsewhere go the same way as all others: parsed, kept in the ledger,
     calibrated, published.
 
-    The file is one of two kinds, told apart by its first line. *A batch's output* (OpenAI's format, vLLM's `run-batch`
-    and others): JSONL with `custom_id` and `response`; [`write_batch`] makes the requests. *A table* that
+    The file is one of two kinds, told apart by its first line. *A batch's output* (of OpenAI, vLLM's `run-batch`, Mistral,
+    Anthropic, Gemini): JSONL with `custom_id` or `key`; [`write_batch`] makes the requests. *A table* that
     [`load_data`] reads, with the texts (matched exactly) or with row numbers or ids that `texts` resolves.
 
     A text that the file does not have, or on which its maker failed, comes back as failed, with the reason. A recorded

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from hf_llambert.tasks.label_names import written
 from hf_llambert.tasks.questions import parse_label_map
+from hf_llambert.teachers.batch_forms import form_of
 from hf_llambert.teachers.batch_recordings import json_lines
 
 
@@ -64,8 +65,8 @@ def batch_files(place: str) -> list[Path]:
     files = [file for file in files_of(place) if file.stat().st_size]
     if not files:
         return []
-    _, _, line = next(json_lines(files[0]), (0, 0, {}))
-    return files if "custom_id" in line and ("response" in line or "error" in line) else []
+    _, number, line = next(json_lines(files[0]), (0, 0, {}))
+    return files if form_of(line, f"Line {number:,} of '{files[0]}'") is not None else []
 
 
 def digest_of(files: Sequence[Path]) -> str:

@@ -1,0 +1,399 @@
+"""The protocols of batch services: how each takes a batch, says how far it is, gives its answers, and ends it."""
+
+from __future__ import annotations
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import IO
+
+from hf_llambert.teachers.batch_forms import FORMS, Form
+from hf_llambert.teachers.batch_notes import Note
+from hf_llambert.teachers.batch_transport import MOST_RESULT_BYTES, Unsure, Wire
+from hf_llambert.teachers.transport import MOST_BYTES, one_line
+
+_MARK = "hf_llambert"
+_CLOCKS = 3600.0  # seconds that two clocks may differ
+_PAGES = 200
+_WORD = re.compile(r"[\w./:-]{1,200}", re.ASCII)
+
+
+@dataclass(frozen=True)
+class State:
+    """
+    How far a batch is.
+
+    Args:
+        said (`str`): In the service's words.
+        ended (`bool`): Whether it will change no more.
+        begun (`bool`): Whether the service has begun with it.
+        done (`int`): Requests that are answered or have failed.
+        places (`tuple[str, ...]`): Where its answers are, once it has ended.
+        why (`str`): Why it ended, where that was not because all was answered.
+        inline (`tuple[dict, ...]`): Answers that came with the state.
+    """
+
+    said: str
+    ended: bool
+    begun: bool
+    done: int
+    places: tuple[str, ...] = ()
+    why: str = ""
+    inline: tuple[dict, ...] = ()
+
+
+class Service(ABC):
+    """
+    One service's protocol. All methods may raise what [`Wire`] raises.
+
+    A submission that may have arrived, though no answer did, is looked for by [`~Service.find`] before another is sent.
+    """
+
+    name = ""
+    address: str | None = None
+    """Where it is, unless the user says otherwise."""
+    variable: str | None = None
+    """The environment variable that has the key for that address."""
+    most_requests = 50_000
+    most_bytes = 200_000_000
+    like_endpoint = True
+    """Whether a request has the words that an endpoint at the same address gets."""
+
+    @property
+    def form(self) -> Form:
+        """How its lines are written."""
+        return FORMS[self.name]
+
+    def headers(self, key: str) -> dict[str, str]:
+        """What names the key."""
+        return {"Authorization": f"Bearer {key}"}
+
+    @abstractmethod
+    def submit(self, wire: Wire, note: Note, file: Path, model: str, chat: bool) -> str:
+        """Give it a file of requests; returns the batch's id."""
+
+    @abstractmethod
+    def find(self, wire: Wire, note: Note, taken: Collection[str]) -> str | None:
+        """
+        The id of a batch that was submitted under a note, if it was; not one of those `taken`.
+
+        Raises:
+            Refused: The service does not list batches.
+        """
+
+    @abstractmethod
+    def state(self, wire: Wire, batch: str) -> State:
+        """How far a batch is."""
+
+    @abstractmethod
+    def cancel(self, wire: Wire, batch: str) -> None:
+        """End a batch; what is answered already stays."""
+
+    def fetch(self, wire: Wire, place: str, file: IO[bytes], most: int) -> None:
+        """Write the answers at a place to a file."""
+        wire.fetch(place, file, most)
+
+    def _listed(self, wire: Wire, path: str, params: Mapping[str, str | int], mark: str) -> Iterator[dict]:
+        """The batches that the service lists, page by page; the next begins after the last's id, under `mark`."""
+        asked = dict(params)
+        for _ in range(_PAGES):
+            page = wire.get(path, asked)
+            found = [one for one in page.get("data") or [] if isinstance(one, dict)]
+            yield from found
+            if not found or not page.get("has_more"):
+                return
+            asked[mark] = str(found[-1].get("id"))
+
+
+class OpenAI(Service):
+    """Files and batches, as of OpenAI's API reference."""
+
+    name = "openai"
+    address: str | None = "https://api.openai.com/v1"
+    variable: str | None = "OPENAI_API_KEY"
+
+    def submit(self, wire: Wire, note: Note, file: Path, model: str, chat: bool) -> str:
+        """See [`Service`]. The batch has its note's name as metadata."""
+        asked = {
+            "input_file_id": _upload(wire, note, file),
+            "endpoint": "/v1/chat/completions" if chat else "/v1/completions",
+            "completion_window": "24h",
+            "metadata": {_MARK: note.name},
+        }
+        return _text(wire.carefully(lambda: wire.once("POST", "/batches", json=asked)), "id")
+
+    def find(self, wire: Wire, note: Note, taken: Collection[str]) -> str | None:
+        """See [`Service`]. By the note's name in the metadata; the newest are listed first."""
+        for one in self._listed(wire, "/batches", {"limit": 100}, "after"):
+            if _named(one) == note.name and one.get("id") not in taken:
+                return _text(one, "id")
+            if _number(one.get("created_at")) and _number(one["created_at"]) < note.noted_at - _CLOCKS:
+                return None
+        return None
+
+    def state(self, wire: Wire, batch: str) -> State:
+        """See [`Service`]."""
+        found = wire.get(f"/batches/{batch}")
+        said = _text(found, "status")
+        counts = found.get("request_counts") or {}
+        ended = said in ("completed", "failed", "expired", "cancelled")
+        places = [found.get("output_file_id"), found.get("error_file_id")] if ended else []
+        faults = (found.get("errors") or {}).get("data") or []
+        fault = next((f": {one.get('code')} {one.get('message')}" for one in faults if isinstance(one, dict)), "")
+        return State(
+            said,
+            ended,
+            said != "validating",
+            _number(counts.get("completed")) + _number(counts.get("failed")),
+            tuple(f"/files/{place}/content" for place in places if isinstance(place, str) and place),
+            "" if said == "completed" else one_line(wire.redact(said + fault)),
+        )
+
+    def cancel(self, wire: Wire, batch: str) -> None:
+        """See [`Service`]."""
+        wire.patiently(lambda: wire.once("POST", f"/batches/{batch}/cancel"))
+
+
+class Compatible(OpenAI):
+    """A server of one's own that has OpenAI's files and batches."""
+
+    name, address, variable = "openai-compatible", None, None
+
+
+class Mistral(Service):
+    """Files and batch jobs, as of Mistral's API reference."""
+
+    name, address, variable = "mistral", "https://api.mistral.ai/v1", "MISTRAL_API_KEY"
+    most_requests, most_bytes = 100_000, 500_000_000
+
+    def submit(self, wire: Wire, note: Note, file: Path, model: str, chat: bool) -> str:
+        """See [`Service`]. The job has its note's name as metadata."""
+        asked = {
+            "input_files": [_upload(wire, note, file)],
+            "model": model,
+            "endpoint": "/v1/chat/completions",
+            "metadata": {_MARK: note.name},
+            "timeout_hours": 24,
+        }
+        return _text(wire.carefully(lambda: wire.once("POST", "/batch/jobs", json=asked)), "id")
+
+    def find(self, wire: Wire, note: Note, taken: Collection[str]) -> str | None:
+        """See [`Service`]. By the note's name in the metadata."""
+        for page in range(_PAGES):
+            found = wire.get("/batch/jobs", {"page": page, "page_size": 100}).get("data") or []
+            for one in found:
+                if isinstance(one, dict) and _named(one) == note.name and one.get("id") not in taken:
+                    return _text(one, "id")
+            if not found:
+                return None
+        return None
+
+    def state(self, wire: Wire, batch: str) -> State:
+        """See [`Service`]."""
+        found = wire.get(f"/batch/jobs/{batch}")
+        said = _text(found, "status")
+        ended = said in ("SUCCESS", "FAILED", "TIMEOUT_EXCEEDED", "CANCELLED")
+        places = [found.get("output_file"), found.get("error_file")] if ended else []
+        faults = found.get("errors") or []
+        fault = next((f": {one.get('message')}" for one in faults if isinstance(one, dict)), "")
+        return State(
+            said,
+            ended,
+            said != "QUEUED",
+            _number(found.get("completed_requests")),
+            tuple(f"/files/{place}/content" for place in places if isinstance(place, str) and place),
+            "" if said == "SUCCESS" else one_line(wire.redact(said.lower() + fault)),
+        )
+
+    def cancel(self, wire: Wire, batch: str) -> None:
+        """See [`Service`]."""
+        wire.patiently(lambda: wire.once("POST", f"/batch/jobs/{batch}/cancel"))
+
+
+class Anthropic(Service):
+    """Message batches, as of Anthropic's API reference."""
+
+    name, address, variable = "anthropic", "https://api.anthropic.com", "ANTHROPIC_API_KEY"
+    most_requests, most_bytes = 100_000, 250_000_000
+    like_endpoint = False
+
+    def headers(self, key: str) -> dict[str, str]:
+        """See [`Service`]."""
+        return {"x-api-key": key, "anthropic-version": "2023-06-01"}
+
+    def submit(self, wire: Wire, note: Note, file: Path, model: str, chat: bool) -> str:
+        """See [`Service`]. A batch has neither a name nor metadata here."""
+        size = file.stat().st_size + len(b'{"requests":[]}') - 1  # of the last line's end nothing is sent
+        headers = {"Content-Type": "application/json", "Content-Length": str(size)}
+
+        def send() -> dict:
+            return wire.once("POST", "/v1/messages/batches", content=_as_array(file), headers=headers)
+
+        return _text(wire.carefully(send), "id")
+
+    def find(self, wire: Wire, note: Note, taken: Collection[str]) -> str | None:
+        """See [`Service`]. The newest that came after the note with as many requests; its answers show whether it is this one."""
+        for one in self._listed(wire, "/v1/messages/batches", {"limit": 100}, "after_id"):
+            if _seconds(one.get("created_at")) < note.noted_at - _CLOCKS:
+                return None
+            counts = one.get("request_counts") or {}
+            if sum(map(_number, counts.values())) == note.requests and one.get("id") not in taken:
+                return _text(one, "id")
+        return None
+
+    def state(self, wire: Wire, batch: str) -> State:
+        """See [`Service`]."""
+        found = wire.get(f"/v1/messages/batches/{batch}")
+        said, counts = _text(found, "processing_status"), found.get("request_counts") or {}
+        place = found.get("results_url")
+        done = sum(_number(counts.get(name)) for name in ("succeeded", "errored", "canceled", "expired"))
+        ended = said == "ended"
+        lost = [name for name in ("canceled", "expired") if _number(counts.get(name))]
+        places = (place,) if ended and isinstance(place, str) else ()
+        return State(said, ended, done > 0, done, places, " and ".join(lost))
+
+    def cancel(self, wire: Wire, batch: str) -> None:
+        """See [`Service`]."""
+        wire.patiently(lambda: wire.once("POST", f"/v1/messages/batches/{batch}/cancel"))
+
+
+class Gemini(Service):
+    """Files and batches, as of the Gemini API's reference."""
+
+    name, address, variable = "gemini", "https://generativelanguage.googleapis.com", "GEMINI_API_KEY"
+    most_requests, most_bytes = 100_000, 1_900_000_000
+    like_endpoint = False
+
+    def headers(self, key: str) -> dict[str, str]:
+        """See [`Service`]."""
+        return {"x-goog-api-key": key}
+
+    def submit(self, wire: Wire, note: Note, file: Path, model: str, chat: bool) -> str:
+        """See [`Service`]. The batch has its note's name."""
+        size = str(file.stat().st_size)
+        begin = {
+            "X-Goog-Upload-Protocol": "resumable",
+            "X-Goog-Upload-Command": "start",
+            "X-Goog-Upload-Header-Content-Length": size,
+            "X-Goog-Upload-Header-Content-Type": "application/jsonl",
+        }
+        send = {"X-Goog-Upload-Offset": "0", "X-Goog-Upload-Command": "upload, finalize", "Content-Length": size}
+
+        def start() -> str:
+            asked = {"file": {"display_name": note.name}}
+            place = wire.answer("POST", "/upload/v1beta/files", json=asked, headers=begin)[1].get("X-Goog-Upload-URL")
+            if not place:
+                raise Unsure("no address to upload to came back")
+            return place
+
+        def upload() -> str:
+            with file.open("rb") as lines:
+                return _text(wire.once("POST", place, content=lines, headers=send).get("file") or {}, "name")
+
+        place = wire.patiently(start)
+        named = wire.patiently(upload)
+        batch = {"batch": {"display_name": note.name, "input_config": {"file_name": named}}}
+        path = f"/v1beta/models/{model.removeprefix('models/')}:batchGenerateContent"
+        return _text(wire.carefully(lambda: wire.once("POST", path, json=batch)), "name")
+
+    def find(self, wire: Wire, note: Note, taken: Collection[str]) -> str | None:
+        """See [`Service`]. By the note's name."""
+        asked: dict[str, str | int] = {"pageSize": 100}
+        for _ in range(_PAGES):
+            page = wire.get("/v1beta/batches", asked)
+            for one in page.get("operations") or page.get("batches") or []:
+                told = one.get("metadata") or one
+                if told.get("displayName") == note.name and one.get("name") not in taken:
+                    return _text(one, "name")
+            if not page.get("nextPageToken"):
+                return None
+            asked["pageToken"] = str(page["nextPageToken"])
+        return None
+
+    def state(self, wire: Wire, batch: str) -> State:
+        """See [`Service`]."""
+        found = wire.get(f"/v1beta/{batch}")
+        told = found.get("metadata") or found
+        word = str(told.get("state") or "").rpartition("STATE_")[2]
+        stats = told.get("batchStats") or {}
+        output = {**(told.get("output") or {}), **(found.get("response") or {})}  # it has stood in either
+        ended = bool(found.get("done")) or word in ("SUCCEEDED", "FAILED", "CANCELLED", "EXPIRED")
+        fault = found.get("error") or {}
+        why = "" if word == "SUCCEEDED" else f"{word.lower() or 'ended'} {fault.get('message') or ''}".strip()
+        inline = output.get("inlinedResponses") or {}
+        inline = inline.get("inlinedResponses") or [] if isinstance(inline, dict) else inline
+        place = output.get("responsesFile")
+        return State(
+            word.lower(),
+            ended,
+            word != "PENDING",
+            _number(stats.get("successfulRequestCount")) + _number(stats.get("failedRequestCount")),
+            (f"/download/v1beta/{place}:download?alt=media",) if ended and isinstance(place, str) else (),
+            one_line(wire.redact(why)),
+            tuple(inline) if ended else (),
+        )
+
+    def cancel(self, wire: Wire, batch: str) -> None:
+        """See [`Service`]."""
+        wire.patiently(lambda: wire.once("POST", f"/v1beta/{batch}:cancel"))
+
+
+SERVICES: dict[str, Service] = {one.name: one for one in (OpenAI(), Anthropic(), Mistral(), Gemini(), Compatible())}
+"""By name."""
+
+
+def most_bytes_of(requests: int) -> int:
+    """Most bytes of the answers to so many requests."""
+    return min(MOST_RESULT_BYTES, requests * MOST_BYTES)
+
+
+def _upload(wire: Wire, note: Note, file: Path) -> str:
+    """Upload a file of requests, as OpenAI and Mistral take it; returns its id. A file alone is no batch: it may be repeated."""
+
+    def once() -> str:
+        with file.open("rb") as lines:
+            sent = {"file": (f"{note.name}.jsonl", lines, "application/jsonl")}
+            return _text(wire.once("POST", "/files", data={"purpose": "batch"}, files=sent), "id")
+
+    return wire.patiently(once)
+
+
+def _as_array(file: Path) -> Iterator[bytes]:
+    """The lines of a file as a JSON array in an object, piece by piece."""
+    yield b'{"requests":['
+    with file.open("rb") as lines:
+        for number, line in enumerate(lines):
+            yield b"," * bool(number) + line.rstrip(b"\n")
+    yield b"]}"
+
+
+def _text(found: Mapping, name: str) -> str:
+    """An id or a state. It becomes a part of addresses, so it is one word, with slashes at most."""
+    value = found.get(name)
+    if not isinstance(value, str) or not _WORD.fullmatch(value) or ".." in value:
+        raise Unsure(f"the answer has no {name}")
+    return value
+
+
+def _named(batch: Mapping) -> object:
+    metadata = batch.get("metadata")
+    return metadata.get(_MARK) if isinstance(metadata, Mapping) else None
+
+
+def _number(value: object) -> int:
+    number = isinstance(value, int | float | str) and not isinstance(value, bool)
+    try:
+        return max(int(value), 0) if number else 0  # type: ignore[call-overload]  # Gemini's are strings
+    except (ValueError, OverflowError):
+        return 0
+
+
+def _seconds(said: object) -> float:
+    """Seconds since 1970 of an RFC 3339 time; infinity where it is none."""
+    try:
+        return datetime.fromisoformat(str(said).replace("Z", "+00:00")).timestamp()
+    except ValueError:
+        return float("inf")
