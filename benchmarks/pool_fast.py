@@ -5,9 +5,10 @@ Labeling a pool with linear and static students: texts/s, memory and share of th
     OMP_NUM_THREADS=2 python benchmarks/pool_fast.py --keep DIR --json fast.json            # half an hour on two free cores
 
 Needs `make assets` and model2vec, for the encoder openvino; fastText is measured where `--fasttext DIR` has it (`pip install
---target DIR fasttext-wheel`). The pool is IMDb's train reviews. The fast students learnt from these very reviews, so that their
-vocabulary is as large as it gets: the time counts here, not the labels. Every system runs in a process of its own, round by
-round; loading is not timed. `label_pool` goes from Parquet to Parquet; the others have the texts in memory and write nothing.
+--target DIR fasttext-wheel`). The pool is IMDb's train reviews, again and again. The fast students learnt from these very
+reviews, so that their vocabulary is as large as it gets: the time counts here, not the labels. Every system runs in a process
+of its own, round by round; loading is not timed. `label_pool` goes from Parquet to Parquet; the others have the texts in memory
+and write nothing.
 
 Floors: the tokenizer alone over the same texts in memory, as the student reads them and on as many threads; and the columns of
 the labelled pool read and written into as many shards, with their sync and checksum. Share of floor: how much of the time of
@@ -248,16 +249,21 @@ class Kept:
         return found
 
 
+def reviews(rows: int) -> Dataset:
+    """So many reviews in a drawn order; where there are fewer, from the first on again."""
+    data = Dataset.from_parquet(str(REVIEWS)).shuffle(seed=42)
+    return data.select([row % len(data) for row in range(rows)])
+
+
 def make_students(keep: Path, learn: int, kinds: list[str], quick: bool) -> dict[str, str]:
     """The folders of the students, made once."""
     folders = {kind: keep / f"students-{learn}" / kind for kind in kinds}
-    data = Dataset.from_parquet(str(REVIEWS)).shuffle(seed=42)
     if "encoder" in folders:
         folders["encoder"] = keep / f"encoder-{240 if quick else 800}" / "student"
         if not (folders["encoder"] / "stage.json").is_file():
             make_student(folders["encoder"], 240 if quick else 800)
     task = load_task("imdb")
-    gold = data.select(range(learn)).cast_column("label", ClassLabel(names=list(task.labels)))
+    gold = reviews(learn).cast_column("label", ClassLabel(names=list(task.labels)))
     for kind in (kind for kind in FAST_KINDS if kind in folders):
         args = fast_arguments(kind, str(keep / "checkpoints"), num_train_epochs=1)
         vectors = TokenVectors.load(ENCODER, keep=keep) if kind == "static" else None
@@ -268,10 +274,9 @@ def make_students(keep: Path, learn: int, kinds: list[str], quick: bool) -> dict
 def compare(kept: Kept, students: dict[str, str], arguments: argparse.Namespace) -> dict[str, dict]:
     """Medians of the rates over the rounds, of each system on the same reviews."""
     rows, learn = arguments.rows, arguments.learn
-    data = Dataset.from_parquet(str(REVIEWS)).shuffle(seed=42)
     pools = {"all": kept.work / "pool.parquet", "fewer": kept.work / "pool-encoder.parquet"}
-    data.select(range(rows)).to_parquet(str(pools["all"]))
-    data.select(range(arguments.encoder_rows)).to_parquet(str(pools["fewer"]))
+    reviews(rows).to_parquet(str(pools["all"]))
+    reviews(arguments.encoder_rows).to_parquet(str(pools["fewer"]))
     peers = [name for name, (_, need) in PEERS.items() if need and importlib.util.find_spec(need)]
     peers = [name for name in peers if "static" in students or PEERS[name][1] == "sklearn"]
     peers += ["fastText predict"] if arguments.fasttext else []
@@ -330,11 +335,10 @@ def line(runs: list[dict], encoder: list[dict] | None) -> dict:
 def processes(kept: Kept, students: dict[str, str], arguments: argparse.Namespace) -> dict:
     """One process on one core against two on one core each, at the same time; the slower of the two counts."""
     once, pool, out = kept.work / "shared.parquet", kept.work / "shared", {}
-    data = Dataset.from_parquet(str(REVIEWS)).shuffle(seed=42)
-    data.select(range(arguments.rows)).to_parquet(str(once))
+    reviews(arguments.rows).to_parquet(str(once))
     shutil.rmtree(pool, ignore_errors=True)
     pool.mkdir()
-    for part in range(4):  # of three shards or one each: both processes have as many rows
+    for part in range(4):  # both processes have as many rows
         os.link(once, pool / f"{part}.parquet")
     for kind in (kind for kind in FAST_KINDS if kind in students):
         ratios = []
@@ -356,8 +360,7 @@ def growth(kept: Kept, students: dict[str, str], arguments: argparse.Namespace) 
     """Time and memory from 10,000 rows to a million: the same reviews again and again."""
     sizes = sorted({min(10_000, arguments.grown), arguments.grown})
     once, folder, out = kept.work / "once.parquet", kept.work / "grown", {}
-    data = Dataset.from_parquet(str(REVIEWS)).shuffle(seed=42)
-    data.select(range(sizes[0])).to_parquet(str(once))
+    reviews(sizes[0]).to_parquet(str(once))
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     for part in range(-(-sizes[-1] // sizes[0])):
@@ -402,7 +405,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--keep", type=Path, help="folder of the students, the vectors and what is found")
     parser.add_argument("--quick", action="store_true", help="fewer rows, one round: to see it work")
-    parser.add_argument("--rows", type=int, default=24_000)
+    parser.add_argument("--rows", type=int, default=100_000)
     parser.add_argument("--encoder_rows", type=int, default=1000)
     parser.add_argument("--learn", type=int, default=24_000, help="reviews that the fast students learn from")
     parser.add_argument("--grown", type=int, default=1_000_000, help="rows of the large pool")

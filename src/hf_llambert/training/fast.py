@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 from typing import ClassVar
 
@@ -24,6 +25,7 @@ LONGEST_TEXT = 1_000_000
 _ROWS, _BYTES = 4096, 1 << 25  # that are computed at once
 _SHOWN = 8  # arrays that an error names
 _FEWEST = 256  # texts for which another thread is worth its while
+_KEPT = (1 << 25) - (1 << 16)  # bytes: the largest array that glibc learns from
 
 
 class FastModel(ABC):
@@ -75,6 +77,7 @@ def usable_strings(texts: Sequence[object] | pa.Array) -> tuple[pa.Array, NDArra
 
 def in_threads(logits: Callable[[pa.Array], NDArray[np.float32]], texts: pa.Array) -> NDArray[np.float32]:
     """The logits of texts, computed in pieces, on as many threads as PyTorch may use; at least one piece."""
+    _keep_freed_memory()
     if len(texts) and pc.max(pc.utf8_length(texts)).as_py() > LONGEST_TEXT:
         texts = pc.utf8_slice_codeunits(texts, 0, LONGEST_TEXT)
     threads = max(min(torch.get_num_threads(), len(texts) // _FEWEST), 1)
@@ -83,6 +86,16 @@ def in_threads(logits: Callable[[pa.Array], NDArray[np.float32]], texts: pa.Arra
         return np.concatenate([logits(piece) for piece in pieces])
     with ThreadPoolExecutor(threads, thread_name_prefix="fast student") as pool:  # of its own: a fork may follow
         return np.concatenate(list(pool.map(logits, pieces)))
+
+
+@cache
+def _keep_freed_memory() -> None:
+    """
+    Let arrays of a window be made of the memory of those before. glibc gives what is freed back to the system, which fills it
+    with zeros when it is asked for again: a quarter of the time of a linear student. It keeps as much as twice the largest
+    array that was freed, up to 32 MB; other allocators do not mind.
+    """
+    np.empty(_KEPT, np.uint8)
 
 
 def _pieces(texts: pa.Array, rows: int) -> Iterator[pa.Array]:

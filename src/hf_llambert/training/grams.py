@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Literal
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
@@ -87,15 +88,14 @@ class Grams:
         first = len(self.units)
         for length, known in self.runs.items():
             keys, where = runs_of(numbers, rows, length)
-            places = pc.fill_null(pc.index_in(pa.array(keys), pa.array(known)), -1).to_numpy()
+            places = self._places[length].get_indexer(keys)
             features.append(places[places >= 0] + first)
             of.append(where[places >= 0])
             first += len(known)
         columns = np.concatenate(features).astype(np.int32)
         ones = np.ones(len(columns), dtype=np.float32)
-        counts = sparse.coo_matrix((ones, (np.concatenate(of), columns)), shape=(len(texts), self.size)).tocsr()
-        counts.sum_duplicates()
-        return counts
+        counts = sparse.coo_matrix((ones, (np.concatenate(of), columns)), shape=(len(texts), self.size))
+        return counts.tocsc().tocsr()  # adds up what stands twice; half the time of sorting each row
 
     def _numbers(self, texts: pa.Array) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
         """The number of each unit in its order, -1 for an unknown one, and which text it stands in."""
@@ -104,6 +104,14 @@ class Grams:
             known = pc.fill_null(pc.index_in(units.dictionary, self.units), -1).to_numpy().astype(np.int64)
             return known[units.indices.to_numpy()], rows
         return self._of_characters[units], rows
+
+    @cached_property
+    def _places(self) -> Mapping[int, pd.Index]:
+        """The known runs by their length, in tables that are whole before another thread can see them."""
+        out = {length: pd.Index(known) for length, known in self.runs.items()}
+        for table in out.values():
+            table.get_indexer(table[:1])
+        return out
 
     @cached_property
     def _of_characters(self) -> NDArray[np.int64]:
