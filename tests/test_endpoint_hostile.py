@@ -1,5 +1,6 @@
 """What a hostile or odd server sends, over real HTTP, and what becomes of it."""
 
+import asyncio
 import base64
 import gzip
 import json
@@ -7,6 +8,9 @@ import math
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import anyio
+import httpx2
+import openai
 import pytest
 
 from hf_llambert import EndpointTeacher, LLMLabeler, TaskSpec
@@ -17,7 +21,7 @@ from hf_llambert.teachers.base import Reply
 from hf_llambert.teachers.keys import endpoint_key, is_private, redactor
 from hf_llambert.teachers.logprobs import label_log_probabilities
 from hf_llambert.teachers.protocol import retry_after
-from hf_llambert.teachers.transport import MOST_BYTES
+from hf_llambert.teachers.transport import MOST_BYTES, post
 
 TASK = TaskSpec("t", ("negative", "positive"), "Positive or negative?\n{text}")
 SECRET = "sk-Very+secret/0123"
@@ -827,6 +831,16 @@ def test_only_a_token_of_the_hub_goes_to_the_hub(hub, monkeypatch):
         assert server.bodies == []
         ask_hub(api_key_variable="MINE")
     assert [headers["Authorization"] for headers in server.headers] == ["Bearer hf_" + "m1" * 10]
+
+
+def test_break_that_no_library_names_is_a_broken_connection():
+    def end(request):
+        raise anyio.EndOfStream  # what anyio says where TLS ends early
+
+    http = httpx2.AsyncClient(transport=httpx2.MockTransport(end))
+    client = openai.AsyncOpenAI(api_key="x", base_url="http://h/v1", max_retries=0, http_client=http)
+    with pytest.raises(httpx2.ReadError):
+        asyncio.run(post(client, "/completions", {}))
 
 
 def test_no_cookie_is_kept():

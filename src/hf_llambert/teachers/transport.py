@@ -74,7 +74,7 @@ async def post(client: AsyncOpenAI, place: str, body: object) -> httpx2.Response
     Raises:
         TooLong: The body of a good answer is too long. The rest of it was not read.
         ValueError: It is packed in a way that was not asked for and is not gzip.
-        httpx2.HTTPError: The connection failed.
+        httpx2.HTTPError, OSError: The connection failed.
     """
     import httpx2
     from openai import APIConnectionError, APIStatusError
@@ -84,7 +84,9 @@ async def post(client: AsyncOpenAI, place: str, body: object) -> httpx2.Response
     except APIStatusError as error:
         return error.response
     except APIConnectionError as error:
-        raise error.__cause__ or error from None
+        cause = error.__cause__
+        known = isinstance(cause, httpx2.HTTPError | OSError | ValueError | TooLong)
+        raise cause if cause and known else httpx2.ReadError(str(error)) from None
 
 
 async def _bound(response: httpx2.Response) -> None:
