@@ -334,6 +334,16 @@ def test_money_is_counted_before_submission_and_by_what_was_counted_after(server
     assert 0 < spent <= 250
 
 
+def test_tokens_read_from_a_cache_count_at_their_price(server, tmp_path):
+    """Of each answer's tokens the stand-in of Anthropic has read two from its cache."""
+    prices = {"price_input": 1e6, "price_cached_input": 0.0, "max_cost": 1e6}
+    replies = ask(server, "anthropic", tmp_path, **prices)
+    (budget,) = batch_service._BUDGETS.values()
+    assert budget.used_cost == sum(reply.input_tokens for reply in replies.values()) - 2 * len(TEXTS)
+    with pytest.raises(ValueError, match="price_cached_input must be from 0 to price_input"):
+        BatchTeacher("m", "openai", price_input=1.0, price_cached_input=2.0)
+
+
 def test_batches_not_begun_are_cancelled_where_the_cap_is_passed(server, tmp_path, caplog):
     """An earlier run submitted more than this one may have."""
     server.never = True

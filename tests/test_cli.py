@@ -298,7 +298,7 @@ def test_endpoint_is_asked_from_the_command_line(question, data_file, reviews, t
         (["--teacher", "x.yaml"], "The teacher's file 'x.yaml' cannot be read"),
         (["--jury", "vote", "--teacher", "other"], "jury must be dawid_skene, majority, mace or mean, got 'vote'"),
         (["--teacher", "a/b"], "Two members of the jury have one name"),
-        (["--write_batch", "x.jsonl", "--path", "y"], "--write_batch takes --max_new_tokens"),
+        (["--write_batch", "x.jsonl", "--path", "y"], "--write_batch takes --service, --max_new_tokens"),
         (["--backend", "endpoint", "--max_cost", "3"], "max_cost needs price_input"),
         (["--backend", "recorded"], "arguments are required: --path"),
     ],

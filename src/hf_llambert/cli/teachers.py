@@ -105,6 +105,7 @@ def limits_of(
 
 def _cap(labeler: LLMLabeler, data: Dataset, max_cost: float, price: Price | None) -> None:
     """Give the labeler's endpoint, or batch service, its price and what is left of its money."""
+    from hf_llambert import BatchTeacher
     from hf_llambert.annotation.limits import caps_itself
 
     teacher = labeler.teacher
@@ -122,6 +123,8 @@ def _cap(labeler: LLMLabeler, data: Dataset, max_cost: float, price: Price | Non
         teacher = dataclasses.replace(
             teacher, price_input=price.input_per_million or 0.0, price_output=price.output_per_million or 0.0
         )
+        if isinstance(teacher, BatchTeacher):
+            teacher = dataclasses.replace(teacher, price_cached_input=price.cached_input_per_million)
     _, (read, written) = labeler.spent(row_texts(data, labeler.text_column))
     spent = (read * teacher.price_input + written * teacher.price_output) / 1e6
     labeler.teacher = dataclasses.replace(teacher, max_cost=max(max_cost - spent, _NOTHING))

@@ -38,7 +38,7 @@ class Price:
         batch_input_per_million (`float`, *optional*): Money for a million tokens read in a batch.
         batch_output_per_million (`float`, *optional*): Money for a million tokens written in a batch.
         cached_input_per_million (`float`, *optional*): Money for a million tokens that the service reads from its cache. Plans
-            say what that may save; caps count all that is read in full.
+            say what that may save; the cap of a batch service counts it.
         batch_cached_input_per_million (`float`, *optional*): The same in a batch.
 
     Raises:

@@ -51,6 +51,8 @@ class BatchTeacher:
         max_cost (`float`, *optional*): Cap on money; needs the prices.
         price_input (`float`, defaults to 0): Money for a million tokens in, in a batch.
         price_output (`float`, defaults to 0): Money for a million tokens out, in a batch.
+        price_cached_input (`float`, *optional*): Money for a million tokens in that the service reads from its cache. Defaults
+            to `price_input`.
     """
 
     model: str
@@ -73,6 +75,7 @@ class BatchTeacher:
     max_cost: float | None = None
     price_input: float = 0.0
     price_output: float = 0.0
+    price_cached_input: float | None = None
 
     overlaps = False
 
@@ -80,6 +83,8 @@ class BatchTeacher:
         check(self.service in SERVICES, "service", f"one of {', '.join(get_args(ServiceName))}", self.service)
         if self.base_url is None and self.protocol.address is None:
             raise ValueError(f"The service '{self.service}' has no address of its own. Pass base_url.")
+        cached = self.price_cached_input
+        check(cached is None or 0 <= cached <= self.price_input, "price_cached_input", "from 0 to price_input", cached)
         for name in ("poll_seconds", "max_wait_hours"):
             check(getattr(self, name) > 0, name, "more than 0", getattr(self, name))
         check(

@@ -27,12 +27,14 @@ class Found:
         replies (`dict[str, Reply]`): By key, of the rows that are wanted.
         ours (`int`): Lines about rows of this batch.
         unasked (`int`): Lines about rows that the batch did not ask about, or about none.
+        cached (`int`): Tokens in that the service read from its cache.
         why (`str`): Why some are missing.
     """
 
     replies: dict[str, Reply]
     ours: int
     unasked: int
+    cached: int = 0
     why: str = ""
 
 
@@ -56,7 +58,7 @@ def read_results(
         redact (`Callable[[str], str]`): Takes the key out of an answer.
     """
     replies: dict[str, Reply] = {}
-    ours = unasked = 0
+    ours = unasked = cached = 0
     while line := file.readline(MOST_BYTES + 1):
         if len(line) > MOST_BYTES:  # the rest of it is passed over
             while line and not line.endswith(b"\n"):
@@ -75,7 +77,8 @@ def read_results(
             if reply.response is not None:
                 reply = replace(reply, response=redact(reply.response))
             replies[name] = _better(replies.get(name), reply)
-    return Found(replies, ours, unasked)
+            cached += min(_cached(said, form), reply.input_tokens)
+    return Found(replies, ours, unasked, cached)
 
 
 def _line(line: bytes, form: Form) -> tuple[str, dict]:
@@ -109,6 +112,15 @@ def _reply(said: dict, form: Form, teacher: Served, task: TaskSpec) -> Reply:
         return Reply(error=one_line(str(error)))
     except _BAD as error:
         return Reply(error=f"the answer cannot be read: {type(error).__name__}")
+
+
+def _cached(said: dict, form: Form) -> int:
+    """Tokens that were read from a cache, as the service counts them; 0 where it does not say."""
+    try:
+        count = form.answer(said)["response"]["body"]["usage"]["prompt_tokens_details"]["cached_tokens"]
+    except _BAD:
+        return 0
+    return count if isinstance(count, int) and count > 0 else 0
 
 
 def _better(before: Reply | None, now: Reply) -> Reply:

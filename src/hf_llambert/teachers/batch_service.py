@@ -308,12 +308,12 @@ class Batches:
         why = _SPENT if note.name in self.cancelled else f"batch {note.id} ended without an answer about this text"
         why += "" if note.name in self.cancelled or not (state.why or found.why) else f" ({found.why or state.why})"
         replies = {key: found.replies.get(key) or Reply(error=why) for key in wanted}
-        self._count(note, list(replies.values()))
+        self._count(note, list(replies.values()), found.cached)
         yield from self._given(replies)
         left = tuple(key for key in note.keys if key not in self.rows)  # of a larger sample: they stay to be fetched
         self.notes.put(replace(note, keys=left, done=not left))
 
-    def _count(self, note: Note, replies: list[Reply]) -> None:
+    def _count(self, note: Note, replies: list[Reply], cached: int) -> None:
         """Count what a batch took, in place of what was reserved for it."""
         counted = [(reply.input_tokens, reply.output_tokens) for reply in replies if reply.input_tokens]
         took = sum(read for read, _ in counted), sum(wrote for _, wrote in counted)
@@ -324,6 +324,8 @@ class Batches:
             self.budget.settle(reserved, 0, None)
             self.budget.take(0, took)
         # a service that counts nothing took what was reserved
+        if self.teacher.price_cached_input is not None:
+            self.budget.used_cost -= cached * (self.teacher.price_input - self.teacher.price_cached_input) / 1e6
 
     def _not_ours(self, note: Note) -> Iterator[dict[str, Reply]]:
         """Look for another batch that may be a note's; submit its rows where there is none."""
