@@ -146,12 +146,14 @@ def run_ours(name: str, job: dict) -> dict:
 def run_pipeline(job: dict) -> dict:
     from transformers import pipeline
 
-    pipe = pipeline("text-classification", model=job["student"], device="cpu", trust_remote_code=False)
+    dtype, length = getattr(torch, job.get("dtype", "float32")), job.get("length", LENGTH)
+    place = job.get("device", "cpu")
+    pipe = pipeline("text-classification", model=job["student"], device=place, dtype=dtype, trust_remote_code=False)
     best: dict = {}
     for size in job["sizes"]:
-        pipe(job["texts"][:2], batch_size=size, truncation=True, max_length=LENGTH)
+        pipe(job["texts"][:2], batch_size=size, truncation=True, max_length=length)
         start = time.perf_counter()
-        out = pipe(job["texts"], batch_size=size, truncation=True, max_length=LENGTH)
+        out = pipe(job["texts"], batch_size=size, truncation=True, max_length=length)
         seconds = time.perf_counter() - start
         if not best or seconds < best["seconds"]:
             ids = pipe.model.config.label2id
@@ -164,12 +166,14 @@ def run_map(job: dict) -> dict:
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(job["student"], trust_remote_code=False)
-    model = AutoModelForSequenceClassification.from_pretrained(job["student"], **SAFE).eval()
+    dtype, length = getattr(torch, job.get("dtype", "float32")), job.get("length", LENGTH)
+    model = AutoModelForSequenceClassification.from_pretrained(job["student"], dtype=dtype, **SAFE).eval()
+    model.to(job.get("device", "cpu"))
 
     @torch.inference_mode()
     def score(batch: dict) -> dict:
-        inputs = tokenizer(batch["text"], return_tensors="pt", padding="longest", truncation=True, max_length=LENGTH)
-        return {"label": model(**inputs).logits.argmax(-1).tolist()}
+        inputs = tokenizer(batch["text"], return_tensors="pt", padding="longest", truncation=True, max_length=length)
+        return {"label": model(**inputs.to(model.device)).logits.argmax(-1).tolist()}
 
     data = Dataset.from_dict({"text": job["texts"]})
     score(data[:2])

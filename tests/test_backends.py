@@ -6,7 +6,7 @@ import shutil
 import pytest
 import torch
 from datasets import Dataset
-from transformers import AutoModel, AutoModelForSequenceClassification
+from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer
 
 from hf_llambert import StudentLabeler, fastest_backend, label_pool
 from hf_llambert.training import backends, students
@@ -208,3 +208,14 @@ def test_the_middle_of_an_endless_text_is_never_tokenised(student_dir, monkeypat
     )
     labeler.label(["a " * 1_000_000])
     assert max(seen) < 20_000
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_rows_are_padded_as_the_tokenizer_pads_them(student_dir, side):
+    tokenizer = AutoTokenizer.from_pretrained(student_dir, trust_remote_code=False, padding_side=side)
+    rows = [[2, 7, 8, 9, 3], [2, 3], [2, 7, 3]]
+    expected = tokenizer.pad({"input_ids": rows}, return_tensors="pt")
+    ids, mask = backends.padded(tokenizer, rows)
+    assert ids.dtype == mask.dtype == torch.int64
+    assert ids.tolist() == expected["input_ids"].tolist()
+    assert mask.tolist() == expected["attention_mask"].tolist()

@@ -8,9 +8,11 @@ import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel, PreTrainedTokenizerBase
@@ -67,6 +69,20 @@ def torch_forward(model: PreTrainedModel, separator: int | None = None) -> Forwa
         return model(**{name: tensor.to(model.device) for name, tensor in given.items()}).logits.float()
 
     return forward
+
+
+def padded(tokenizer: PreTrainedTokenizerBase, rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+    """
+    Token ids and attention mask of rows, padded to the longest on the tokenizer's side. Its own `pad`, which gives the same,
+    takes about 20 times as long.
+    """
+    lengths = np.array([len(row) for row in rows])
+    columns = np.arange(lengths.max())
+    left = tokenizer.padding_side == "left"
+    own = (columns[::-1] if left else columns) < lengths[:, None]
+    ids = np.full(own.shape, tokenizer.pad_token_id, np.int64)
+    ids[own] = np.fromiter(chain.from_iterable(rows), np.int64, int(lengths.sum()))
+    return torch.from_numpy(ids), torch.from_numpy(own.astype(np.int64))
 
 
 def types_of(ids: Tensor, mask: Tensor, separator: int | None) -> dict[str, Tensor]:

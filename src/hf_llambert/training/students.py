@@ -26,6 +26,7 @@ from hf_llambert.training.backends import (
     DTYPES,
     Backend,
     mean_hidden,
+    padded,
 )
 from hf_llambert.training.columns import answer_columns, own_features
 from hf_llambert.training.fast import FastModel, in_threads, usable_strings
@@ -190,8 +191,7 @@ class StudentLabeler(Labeler):
         budget = self.batch_tokens or (_CPU_BATCH if self._place(rank) == "cpu" else _GPU_BATCH)
 
         def logits(batch: list[int]) -> Tensor:
-            inputs = loaded.tokenizer.pad({"input_ids": [encoded.rows[i] for i in batch]}, return_tensors="pt")
-            return loaded.forward(inputs["input_ids"], inputs["attention_mask"])
+            return loaded.forward(*padded(loaded.tokenizer, [encoded.rows[i] for i in batch]))
 
         lengths = [len(row) for row in encoded.rows]
         for batch, found in loaded.budget.compute(lengths, budget, logits):
