@@ -601,3 +601,23 @@ def test_form_that_cannot_ask_a_task_refuses_it(tmp_path):
         write_batch(TASK, TEXTS, tmp_path / "a.jsonl", "m", service="mistral", top_logprobs=5)
     with pytest.raises(ValueError, match="service must be one of openai"):
         write_batch(TASK, TEXTS, tmp_path / "a.jsonl", "m", service="azure")
+
+
+def test_batch_service_is_asked_from_the_command_line(server, tmp_path, typed):
+    (tmp_path / "task.yaml").write_text("name: t\nlabels: [negative, positive]\ninstruction: 'Which?\n\n  {text}'\n")
+    Dataset.from_dict({"text": TEXTS, "label": ["negative", "positive"] * 3}).to_csv(str(tmp_path / "data.csv"))
+    line = "{input_per_million: 2, output_per_million: 2, currency: EUR"
+    command = [
+        "annotate", "--task", tmp_path / "task.yaml", "--data", tmp_path / "data.csv", "--backend", "batch", "--service",
+        "mistral", "--teacher", "m", "--base_url", server.at("mistral"), "--api_key_variable", "BATCH_KEY",
+        "--poll_seconds", 0.001, "--prices", tmp_path / "prices.yaml", "--max_cost", 1, "--output", tmp_path / "run",
+    ]  # fmt: skip
+    (tmp_path / "prices.yaml").write_text(f"m: {line}}}\n")
+    assert "has no price of 'm' in a batch" in typed(*command, expect=1)
+    assert not server.calls
+    (tmp_path / "prices.yaml").write_text(f"m: {line}, batch_input_per_million: 1, batch_output_per_million: 1}}\n")
+    shown = typed(*command)
+    assert "6 texts: 6 ok" in shown
+    assert "agreement with gold 100.0%" in shown
+    words = sum(len(f"Which?\n{text}".split()) + 1 for text in TEXTS)
+    assert f"cost of these replies: {words / 1e6:,.4g} EUR" in shown
