@@ -28,14 +28,15 @@ VLLM = {  # vLLM on a CPU: 1 GB for what it remembers of prompts, no binding of 
 
 def program(engine: str, name: str = "python") -> str:
     """
-    A program of an engine's environment.
+    A program of an engine's environment, its Python by default.
 
     Raises:
         FileNotFoundError: It is not installed.
     """
     path = ENGINES / engine / "bin" / name
     if not (ENGINES / engine / ".installed").exists():
-        raise FileNotFoundError(f"The engine '{engine}' is not under {ENGINES}. Run: make engine-{engine}")
+        mark = (ENGINES / engine / ".installed").relative_to(ROOT)
+        raise FileNotFoundError(f"The engine '{engine}' is not under {ENGINES}. Run: make {mark}")
     return str(path)
 
 

@@ -10,7 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from hf_llambert import TaskSpec, TransformersTeacher, load_task
+from hf_llambert import TaskSpec, load_task
 from hf_llambert.tasks.kinds import Choice, Choices, Scale
 from hf_llambert.teachers.base import Reply, Teacher
 
@@ -57,12 +57,16 @@ def replies(teacher: Teacher, task: TaskSpec, texts: Sequence[str] = REVIEWS) ->
 @lru_cache
 def expected(task: TaskSpec) -> list[Reply]:
     """What `TransformersTeacher` scores in float32."""
+    from hf_llambert import TransformersTeacher  # the Pythons of the engines have not all that it needs
+
     return replies(TransformersTeacher(MODEL, dtype="float32"), task)
 
 
 @lru_cache
 def written(task: TaskSpec, tokens: int) -> list[str | None]:
     """What `TransformersTeacher` writes in float32."""
+    from hf_llambert import TransformersTeacher
+
     teacher = TransformersTeacher(MODEL, dtype="float32", mode="generate", max_new_tokens=tokens)
     return [reply.response for reply in replies(teacher, task)]
 
