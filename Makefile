@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: help install assets quickstart cards pages quality style test test-slow clean
+.PHONY: help install assets quickstart cards pages quality style test test-slow engines clean
 PAGES ?= build/pages
 SITE ?= build/site
 
@@ -54,6 +54,22 @@ test: quality assets ## quality, then the tests, the real packaged models includ
 
 test-slow: assets ## the tests that start many processes or train for long
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m slow
+
+ENGINES := build/engines
+NOT_BESIDE_TORCH := torchvision torchaudio torchcodec  # come with vLLM; its text models need none, and these do not load
+
+engines: engine-llamacpp engine-vllm engine-transformers ## real engines in environments of their own, and tests/engines; 5 GB
+
+engine-%: assets $(ENGINES)/%/.installed
+	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -p no:xdist tests/engines/test_engine_$*.py
+
+$(ENGINES)/%/.installed: requirements/engines-%.txt
+	$(PYTHON) -m venv $(ENGINES)/$*
+	$(ENGINES)/$*/bin/python -m pip --disable-pip-version-check install --quiet --no-compile --requirement $<
+	$(if $(filter vllm,$*),$(ENGINES)/$*/bin/python -m pip uninstall --quiet --yes $(NOT_BESIDE_TORCH))
+	@touch $@
+
+.PRECIOUS: $(ENGINES)/%/.installed
 
 clean: ## remove the environment, assets and runs
 	rm -rf $(VENV) assets build runs

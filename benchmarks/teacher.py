@@ -4,6 +4,7 @@ The teacher's speed: the paper's protocol, pipeline("text-generation") and this 
     OMP_NUM_THREADS=2 python benchmarks/teacher.py --json teacher.json            # about ten minutes on 2 cores
     OMP_NUM_THREADS=2 python benchmarks/teacher.py --quick --json teacher.json    # within six minutes
     OMP_NUM_THREADS=1 python benchmarks/teacher.py --questions 6                  # several questions against one
+    OMP_NUM_THREADS=2 python benchmarks/teacher.py --rivals rivals.json           # llama.cpp, vLLM, OpenVINO: see rivals.py
 
 Needs `make assets`. The floor of a text is 2 × the model's parameters outside its embeddings × its tokens that no other
 text shares, over the rate of a 2048³ matrix product measured between the runs, on the same device and in the same type.
@@ -25,6 +26,7 @@ from dataclasses import replace
 from pathlib import Path
 from statistics import median
 
+import rivals
 import torch
 import transformers
 from datasets import load_dataset
@@ -287,12 +289,23 @@ def main() -> None:
     parser.add_argument(
         "--questions", type=int, help="measure so many questions about a text against one, nothing else"
     )
+    parser.add_argument(
+        "--rivals", type=Path, help="measure other engines into this file, where it lacks them, nothing else"
+    )
+    parser.add_argument("--num_texts", type=int, default=120, help="texts that each of the rivals is asked about")
+    parser.add_argument("--parts", type=lambda names: names.split(","), help="which of the rivals, in their order")
+    parser.add_argument("--llama_server", help="a llama-server to measure in place of the wheel's")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--memory", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     rows = {name: n * arguments.rows for name, n in ROWS.items()}
+    if arguments.rivals:
+        arguments.threads = torch.get_num_threads()
+        bench = Bench(TEACHER, {"score": arguments.num_texts + rivals.WARM}, None, "float32")
+        sys.stdout.write(rivals.table(rivals.measure(bench, arguments)) + "\n")
+        return
     bench = Bench(arguments.model, rows, arguments.batch_tokens, arguments.dtype)
     if arguments.memory:
         for _ in bench.teacher.ask(bench.tasks["2shot"], bench.texts):

@@ -88,6 +88,7 @@ class LLM:
         self, model, *, tokenizer=None, trust_remote_code=False, tensor_parallel_size=1, dtype="auto", quantization=None,
         revision=None, tokenizer_revision=None, seed=0, gpu_memory_utilization=0.92, max_model_len=None,
         enable_prefix_caching=None, logprobs_mode="raw_logprobs", enable_lora=False, max_lora_rank=16,
+        enforce_eager=False,
     ):  # fmt: skip
         self.arguments = {k: v for k, v in locals().items() if k != "self"}
         self._model = AutoModelForCausalLM.from_pretrained(model).eval()

@@ -352,6 +352,17 @@ def test_answer_that_begins_with_a_thought_has_no_scores(token):
     assert good.scores[1] == pytest.approx(-0.1)
 
 
+@pytest.mark.parametrize("name", ["reasoning_content", "reasoning"])
+def test_no_score_is_read_in_a_thought_that_the_template_opened(name):
+    """As llama.cpp and vLLM answer: the first token is of the thought, and no mark of one stands in it."""
+    bad = json.loads(scored({"The": -0.1, "negative": -3, "positive": -4}))
+    bad["choices"][0]["message"] = {"role": "assistant", "content": "", name: "The"}
+    with HostileServer({"bad": json.dumps(bad).encode(), "good": scored({"positive": -0.1, "x": -3})}) as server:
+        bad, good = ask(server, ["bad", "good"], mode="score")
+    assert (bad.scores, good.scores[1]) == (None, pytest.approx(-0.1))
+    assert "begins with a thought, 'The'" in bad.error
+
+
 def test_text_refused_with_structured_output_is_asked_again_alone(caplog):
     def plan(body):
         if "response_format" not in body:

@@ -140,6 +140,17 @@ def test_missing_vllm_names_the_extra(monkeypatch, teacher_dir, cloze):
         asked(VLLMTeacher(teacher_dir), cloze)
 
 
+def test_vllm_from_before_chosen_tokens_is_told_apart(vllm, monkeypatch, teacher_dir, cloze):
+    monkeypatch.delattr(vllm.SamplingParams, "logprob_token_ids")
+    with pytest.raises(ImportError, match="logprob_token_ids.*pip install --upgrade vllm"):
+        asked(VLLMTeacher(teacher_dir), cloze)
+
+
+def test_engine_starts_without_compiling_where_asked(vllm, teacher_dir, cloze):
+    asked(VLLMTeacher(teacher_dir, enforce_eager=True), cloze)
+    assert vllm.ENGINES[0].arguments["enforce_eager"]
+
+
 def test_machine_without_a_gpu_is_told_so(monkeypatch, teacher_dir, cloze):
     fake_vllm.install(monkeypatch, device_type="")
     with pytest.raises(RuntimeError, match="no GPU"):
@@ -161,7 +172,14 @@ def test_prompt_that_leaves_no_room_is_refused(vllm, teacher_dir, question):
 
 def test_identity_is_what_decides_a_reply(teacher_dir):
     teacher = VLLMTeacher(teacher_dir)
-    same = {"tensor_parallel_size": 4, "gpu_memory_utilization": 0.5, "chunk": 7, "seed": 1, "max_new_tokens": 3}
+    same = {
+        "tensor_parallel_size": 4,
+        "gpu_memory_utilization": 0.5,
+        "enforce_eager": True,
+        "chunk": 7,
+        "seed": 1,
+        "max_new_tokens": 3,
+    }
     for name, value in same.items():
         assert dataclasses.replace(teacher, **{name: value}).identity() == teacher.identity()
     for name, value in {"dtype": "float16", "quantization": "fp8", "max_model_len": 64, "mode": "generate"}.items():

@@ -68,7 +68,12 @@ def _log_sum(one: float, two: float) -> float:
 
 
 def scored(
-    task: TaskSpec, likeliest: Mapping[str, float], content: str | None, tokens: tuple[int, int], greedy: bool = False
+    task: TaskSpec,
+    likeliest: Mapping[str, float],
+    content: str | None,
+    tokens: tuple[int, int],
+    greedy: bool = False,
+    thought: str = "",
 ) -> Reply:
     """
     The reply that says what first tokens say about the labels.
@@ -80,6 +85,7 @@ def scored(
         tokens (`tuple[int, int]`): Tokens in and out.
         greedy (`bool`, defaults to `False`): Whether the likeliest token was asked for: then a text that is another label's
             contradicts the log-probabilities.
+        thought (`str`, defaults to `""`): What the server took for a thought; then the first token is of that.
 
     Raises:
         NoLogprobs: There are none.
@@ -87,10 +93,10 @@ def scored(
     if not likeliest:
         raise NoLogprobs("The endpoint gives no logprobs, which mode='score' reads. Use mode='generate'.")
     first = max(likeliest, key=likeliest.__getitem__)
-    if _THOUGHT.match(first.lstrip(_BLANKS)):
+    if thought.strip() or _THOUGHT.match(first.lstrip(_BLANKS)):
         return Reply(
-            error=f"the model begins with a thought, '{one_line(first)[:40]}', not with the answer; turn that off with "
-            f"chat_template_kwargs, such as '{{\"enable_thinking\": false}}', or use mode='generate'"
+            error=f"the model begins with a thought, '{one_line(thought or first)[:40]}', not with the answer; turn that off "
+            f"with chat_template_kwargs, such as '{{\"enable_thinking\": false}}', or use mode='generate'"
         )
     words = _words(task.verbalizers)
     says, means = (_owners(normalize(one.lstrip(_BLANKS)), words) for one in (content or "", first))

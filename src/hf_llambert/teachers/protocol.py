@@ -175,7 +175,7 @@ def read_answer_body(teacher: Served, task: TaskSpec, body: object, structured: 
     if broken:
         raise Again("the server broke the answer off", billed=True)
     if teacher.mode == "score" and finish != "content_filter":
-        return scored(task, likeliest, content, tokens, greedy=teacher.greedy())
+        return scored(task, likeliest, content, tokens, teacher.greedy(), thought_of(choice))
     if finish not in ("length", "content_filter") and not (content and content.strip()):
         raise Again("the answer is empty", billed=True)
     if task.is_json and not task.chat and (ended := first_object(content or "")) is not None:
@@ -193,6 +193,13 @@ def written(choice: Mapping) -> str | None:
     message = choice["message"]
     content = _text(message.get("content"))
     return content or _text(message.get("refusal")) or content
+
+
+def thought_of(choice: Mapping) -> str:
+    """The thought that a server keeps apart from the answer, `""` where there is none: a template may have opened it."""
+    message = choice.get("message")
+    said = [message.get(name) for name in ("reasoning_content", "reasoning")] if isinstance(message, Mapping) else []
+    return next((_text(one) or "" for one in said if _text(one)), "")
 
 
 def _text(content: object) -> str | None:

@@ -39,7 +39,7 @@ class VLLMTeacher:
     """
     A causal language model asked through vLLM's offline engine, in this process.
 
-    Written against vLLM 0.33 and tested against a stand-in with its interface; not run against vLLM itself.
+    Written against vLLM 0.33 and run on vLLM 0.32 for CPUs (`make engine-vllm`); not run on a GPU.
 
     *Score* mode reads the log-probabilities of exactly the label words' tokens. Where words have several tokens, each
     further one is a request of its own whose prompt is the text's prompt and the word so far, which the engine has in
@@ -67,6 +67,7 @@ class VLLMTeacher:
         head_share (`float`, defaults to 0.5): Share of a cut text taken from its beginning.
         max_new_tokens (`int`, defaults to 64): Longest answer in generate mode. A longer one is cut, and is no label. An
             answer in JSON (several questions, or `choices`) may always have as many as the longest that answers.
+        enforce_eager (`bool`, defaults to `False`): Start without compiling, which takes minutes on a CPU; slower on a GPU.
         chunk (`int`, defaults to 512): Texts handed to the engine at a time. They are in the ledger before the next
             chunk begins, so a kill costs one chunk at most.
         seed (`int`, defaults to 42): Seed of the engine.
@@ -86,6 +87,7 @@ class VLLMTeacher:
     quantization: str | None = None
     tensor_parallel_size: int = 1
     gpu_memory_utilization: float = 0.9
+    enforce_eager: bool = False
     max_model_len: int | None = None
     max_text_tokens: int | None = None
     head_share: float = 0.5
@@ -134,7 +136,15 @@ class VLLMTeacher:
 
     def settings(self) -> dict[str, object]:
         """The arguments that make this teacher elsewhere. See [`Teacher`]."""
-        here = ("model", "revision", "adapter", "tensor_parallel_size", "gpu_memory_utilization", "chunk")
+        here = (
+            "model",
+            "revision",
+            "adapter",
+            "tensor_parallel_size",
+            "gpu_memory_utilization",
+            "enforce_eager",
+            "chunk",
+        )
         fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in here}
         out: dict[str, object] = {**fields, "teacher": "vllm"}
         for name in ("model", "adapter"):
@@ -347,12 +357,16 @@ class VLLMTeacher:
     def _engine(self) -> LLM:
         """The engine, started once in each process."""
         try:
-            from vllm import LLM
+            from vllm import LLM, SamplingParams
             from vllm.platforms import current_platform
         except ImportError as error:
             raise ImportError(
                 "VLLMTeacher needs vLLM, which is not installed. Run: pip install 'hf-llambert[vllm]'"
             ) from error
+        if not hasattr(SamplingParams, "logprob_token_ids"):
+            raise ImportError(
+                "This vLLM cannot give the probabilities of chosen tokens (logprob_token_ids). Run: pip install --upgrade vllm"
+            )
         arguments: dict[str, object] = {
             "model": self.model,
             "revision": self.revision,
@@ -361,6 +375,7 @@ class VLLMTeacher:
             "quantization": self.quantization,
             "tensor_parallel_size": self.tensor_parallel_size,
             "gpu_memory_utilization": self.gpu_memory_utilization,
+            "enforce_eager": self.enforce_eager,
             "max_model_len": self.max_model_len,
             "seed": self.seed,
             "trust_remote_code": False,
