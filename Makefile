@@ -56,7 +56,7 @@ test-slow: assets ## the tests that start many processes or train for long
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m slow
 
 ENGINES := build/engines
-NOT_BESIDE_TORCH := torchvision torchaudio torchcodec  # come with vLLM; its text models need none, and these do not load
+NOT_BESIDE_TORCH := torchvision torchaudio torchcodec  # text models need none, and these do not load
 
 engines: engine-llamacpp engine-vllm engine-transformers ## real engines in environments of their own, and tests/engines; 5 GB
 
@@ -66,7 +66,7 @@ engine-%: assets $(ENGINES)/%/.installed
 $(ENGINES)/%/.installed: requirements/engines-%.txt
 	$(PYTHON) -m venv $(ENGINES)/$*
 	$(ENGINES)/$*/bin/python -m pip --disable-pip-version-check install --quiet --no-compile --requirement $<
-	$(if $(filter vllm,$*),$(ENGINES)/$*/bin/python -m pip uninstall --quiet --yes $(NOT_BESIDE_TORCH))
+	$(if $(filter vllm openvino,$*),$(ENGINES)/$*/bin/python -m pip uninstall --quiet --yes $(NOT_BESIDE_TORCH))
 	@touch $@
 
 .PRECIOUS: $(ENGINES)/%/.installed
