@@ -314,6 +314,31 @@ def test_a_file_that_breaks_off_keeps_the_shards_before_the_break(labeler, tmp_p
     assert read_pool(tmp_path / "labels")["text"][:] == [f"text {i}" for i in range(8000)]
 
 
+def test_a_row_group_of_many_shards_is_read_once(labeler, tmp_path, monkeypatch):
+    pq.write_table(pa.table({"text": [f"a good film {i}" for i in range(10)]}), tmp_path / "one.parquet")
+    starts = []
+    read = sources.read_parquet
+    monkeypatch.setattr(sources, "read_parquet", lambda *given: starts.append(given[1]) or read(*given))
+    found = label(tmp_path / "one.parquet", labeler, tmp_path / "labels", rows_per_shard=4)
+    assert (starts, found["n_labelled"]) == ([0], 10)
+    (tmp_path / "labels" / shard_names(tmp_path / "labels")[1]).unlink()
+    label(tmp_path / "one.parquet", labeler, tmp_path / "labels", rows_per_shard=4)
+    assert starts == [0, 4]
+
+
+def test_shards_behind_a_damaged_row_group_are_labelled(labeler, tmp_path):
+    file = tmp_path / "damaged.parquet"
+    texts = [f"a good film, {i} of them " + "x" * 200 for i in range(12)]
+    pq.write_table(pa.table({"text": texts}), file, row_group_size=4, compression="none", use_dictionary=False)
+    column = pq.ParquetFile(file).metadata.row_group(1).column(0)
+    with file.open("r+b") as damaged:
+        damaged.seek(column.data_page_offset)
+        damaged.write(b"\xff" * 40)
+    with pytest.raises(RuntimeError, match="'damaged.parquet' cannot be read: .* The 4 rows of the rest"):
+        label(file, labeler, tmp_path / "labels", rows_per_shard=4)
+    assert read_pool(tmp_path / "labels")["text"][:] == texts[8:]
+
+
 def test_bad_texts_are_unusable_and_nothing_else(labeler, tmp_path):
     texts = [None, "", " \n", "fine", "x" * 10_000_000, "good film " * 1_000_000]
     path = tmp_path / "bad.parquet"

@@ -146,12 +146,23 @@ class Share:
         """Everything that this process has to compute, in order. Runs in the reading thread."""
         for p, piece in enumerate(self.manifest.pieces):
             missing = [chunk for chunk in self.manifest.missing(p) if self._is_mine(p, chunk)]
-            passes = [missing] if p in self.owners else [[chunk] for chunk in missing]
+            passes = [missing] if p in self.owners else _in_a_row(missing)
             for chunks in filter(None, passes):
-                try:
-                    yield from self._rows(p, piece, chunks)
-                except Exception as error:  # noqa: BLE001  (whatever a file may hold)
-                    yield _Item(p, error=error)
+                yield from self._pass(p, piece, chunks)
+
+    def _pass(self, p: int, piece: Piece, chunks: list[int]) -> Iterator[_Item]:
+        """These chunks in one pass. Where it breaks off, those that are not done are read each by itself."""
+        left = chunks
+        try:
+            for item in self._rows(p, piece, chunks):
+                if item.ends:
+                    left = [chunk for chunk in left if chunk > item.chunk]
+                yield item
+        except Exception as error:  # noqa: BLE001  (whatever a file may hold)
+            yield _Item(p, error=error)
+            if len(chunks) > 1 and p not in self.owners:
+                for chunk in left:
+                    yield from self._pass(p, piece, [chunk])
 
     def _read(self, piece: Piece, start: int) -> Iterator[pa.Table]:
         """The rows of a piece from a row on, in the columns that are needed."""
@@ -180,6 +191,17 @@ class Share:
         if stop is not None:
             raise ValueError(f"it ended at row {at:,}, expected {stop:,}")
         yield _Item(p, at // size, at, ends=True, last=True)
+
+
+def _in_a_row(chunks: Sequence[int]) -> list[list[int]]:
+    """The same chunks, those that follow one another together: a row group of Parquet is read once for all of them."""
+    out: list[list[int]] = []
+    for chunk in chunks:
+        if out and chunk == out[-1][-1] + 1:
+            out[-1].append(chunk)
+        else:
+            out.append([chunk])
+    return out
 
 
 def _owners(pieces: Sequence[Piece], count: int) -> dict[int, int]:
