@@ -18,8 +18,13 @@ from hf_llambert import (
     read_pool,
     train_student,
 )
+from hf_llambert.annotation.turns import one_at_a_time
 from hf_llambert.pool import distill
+from hf_llambert.tasks.texts import FIELD
 from hf_llambert.training.compared import read_evaluation
+from hf_llambert.training.train_fast import fast_arguments
+from hf_llambert.training.vectors import TokenVectors
+from hf_llambert.whole import DiskFull
 from test_linear import BAD, GOOD, MOOD
 
 TASK = replace(MOOD, labels=("negative", "positive"))
@@ -100,6 +105,49 @@ def test_other_texts_make_another_student(run):
     assert json.loads((run / "students/linear/stage.json").read_text())["results"]["train"]["n_silver"] == 42
 
 
+def test_as_many_other_texts_or_other_arguments_make_another_student(run):
+    first = distill_student(run, num_rows=60)
+    other = distill_student(run, num_rows=60, seed=7)
+    stage = json.loads((run / "students/linear/stage.json").read_text())
+    assert stage["config"]["arguments"]["seed"] == 7
+    assert other["students"]["linear"]["num_rows"] == first["students"]["linear"]["num_rows"] == 60
+    softer = {"linear": fast_arguments("linear", str(run / "c"), target_temperature=2.0)}
+    distill_student(run, num_rows=60, args=softer, seed=7)
+    stage = json.loads((run / "students/linear/stage.json").read_text())
+    assert stage["config"]["arguments"]["target_temperature"] == 2.0
+
+
+def test_a_damaged_student_is_put_there_anew(run):
+    distill_student(run, num_rows=60)
+    file = run / "students/linear/linear.safetensors"
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-1] + b"x")
+    distill_student(run, num_rows=60)
+    assert file.read_bytes() == whole
+
+
+def test_a_full_disk_is_one_sentence_where_a_student_is_put(run, monkeypatch):
+    def full(source, target, **given):
+        raise shutil.Error([(str(source), str(target), "[Errno 28] No space left on device: 'a' -> 'b'")])
+
+    monkeypatch.setattr(distill.shutil, "copytree", full)
+    with pytest.raises(DiskFull, match="students/linear' cannot be written: No space left on device. Make room"):
+        distill_student(run, num_rows=60)
+    assert not (run / "students/linear").exists()
+
+
+def test_two_that_distil_a_run_at_once_are_refused(run):
+    with one_at_a_time(run / "students"), pytest.raises(BlockingIOError, match="this very process"):
+        distill_student(run, num_rows=60)
+
+
+def test_a_held_out_text_with_the_sign_between_fields_is_one_text(run):
+    table = read_evaluation(run / "student").to_pandas()
+    table.loc[0, "text"] += FIELD
+    table.to_parquet(run / "student/evaluation.parquet")
+    assert distill_student(run, num_rows=60)["students"]["linear"]["difference"]["n"] == 30
+
+
 def test_auto_doubles_the_texts_until_the_curve_is_flat(run, monkeypatch):
     monkeypatch.setattr(distill, "_FIRST", 12)
     found = distill_student(run, "auto", num_rows=1000, within=0.99)
@@ -131,7 +179,7 @@ def test_nothing_is_recommended_that_may_be_worse(run, monkeypatch):
         ({"num_rows": 0}, "Expected num_rows of 1 or more, and within from 0 to 1; got 0"),
         ({"within": 1.5}, "got 20000 and 1.5"),
         ({"pool": rows(60, 30)}, "The pool has no text that the student was not trained or measured on"),
-        ({"pool": rows(0, 9).rename_column("text", "body")}, "Column 'text' not found"),
+        ({"pool": rows(0, 9).rename_column("text", "body")}, "Column 'text' not found in .* Rename the pool's column"),
     ],
 )
 def test_what_cannot_be_distilled_is_refused(asked, message, run):
@@ -145,6 +193,15 @@ def test_a_run_without_a_measured_student_is_refused(run):
         distill_student(run)
     shutil.rmtree(run / "student")
     with pytest.raises(FileNotFoundError, match="has no student to distil"):
+        distill_student(run)
+
+
+def test_a_measurement_that_was_killed_is_none(run):
+    note = json.loads((run / "student/stage.json").read_text())
+    del note["results"]["eval"]
+    (run / "student/stage.json").write_text(json.dumps(note))
+    (run / "student/evaluation.parquet").write_bytes(b"PAR1")
+    with pytest.raises(FileNotFoundError, match="was not measured"):
         distill_student(run)
 
 
@@ -195,6 +252,7 @@ def test_a_static_student_is_distilled_from_the_encoders_own_vectors(run, tmp_pa
     found = distill_student(run, "static", num_rows=60)
     assert found["students"]["static"]["num_rows"] == 60
     assert len(list((run / "students").glob("vectors-*"))) == 1
+    shutil.rmtree(run / "students/static-60")  # what lies in students/static is enough
     both = distill_student(run, "linear", num_rows=60)
     assert both["students"]["static"] == found["students"]["static"]
     assert set(both["students"]) == {"linear", "static"}
@@ -206,8 +264,23 @@ def test_a_static_student_is_distilled_from_the_encoders_own_vectors(run, tmp_pa
     )
 
 
+def test_a_tokenizer_that_cannot_be_taken_is_told_before_texts_are_labelled(run, monkeypatch):
+    def refuse(*args, **given):
+        raise ValueError("model2vec cannot take the tokenizer.")
+
+    monkeypatch.setattr(TokenVectors, "load", refuse)
+    with pytest.raises(
+        ValueError, match=r"cannot take the tokenizer. Or distil it into a linear student \(--to linear\)"
+    ):
+        distill_student(run, "auto", num_rows=60, pool=rows(100, 80))
+    assert not (run / "students/labelled").exists()
+
+
 def test_the_command_says_what_came_and_what_to_use(run, typed):
     out = typed("distill", run, "--num_rows", "60", "--within", "50")
     assert "linear, from 60 texts: " in out
     assert "use linear: the fastest that is certainly within 50 points of the best" in out
+    assert "--within takes points, from 0 to less than 100; got -1.0" in typed(
+        "distill", run, "--within", "-1", expect=1
+    )
     assert "--split and --config are of --pool" in typed("distill", run, "--split", "train", expect=1)

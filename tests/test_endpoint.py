@@ -114,6 +114,7 @@ def test_row_that_fails_for_good_fails_alone_and_is_asked_again(tmp_path):
         labeler = LLMLabeler(TASK, teacher, tmp_path / "ledger")
         assert set(labeler({"text": TEXTS})["llm_status"]) == {"failed"}
         server.fault_share = 0.0
+        labeler = LLMLabeler(TASK, EndpointTeacher("m", server.url), tmp_path / "ledger")
         again = labeler({"text": TEXTS})
     assert set(again["llm_status"]) == {"ok"}
     assert len(labeler.ledger) == 20

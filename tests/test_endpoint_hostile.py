@@ -1,5 +1,6 @@
 """What a hostile or odd server sends, over real HTTP, and what becomes of it."""
 
+import asyncio
 import base64
 import gzip
 import json
@@ -7,7 +8,9 @@ import math
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import anyio
 import httpx2
+import openai
 import pytest
 
 from hf_llambert import EndpointTeacher, LLMLabeler, TaskSpec
@@ -18,7 +21,7 @@ from hf_llambert.teachers.base import Reply
 from hf_llambert.teachers.keys import endpoint_key, is_private, redactor
 from hf_llambert.teachers.logprobs import label_log_probabilities
 from hf_llambert.teachers.protocol import retry_after
-from hf_llambert.teachers.transport import MOST_BYTES, make_client
+from hf_llambert.teachers.transport import MOST_BYTES, post
 
 TASK = TaskSpec("t", ("negative", "positive"), "Positive or negative?\n{text}")
 SECRET = "sk-Very+secret/0123"
@@ -29,7 +32,7 @@ class HostileServer:
     """Answers a text with what the plan has for it: bytes, or (status, headers, bytes)."""
 
     def __init__(self, plan):
-        self.bodies = []
+        self.bodies, self.headers = [], []
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -39,6 +42,7 @@ class HostileServer:
             def do_POST(self):
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
                 outer.bodies.append(body)
+                outer.headers.append(dict(self.headers))
                 text = body["messages"][-1]["content"].split("\n")[-1]
                 answer = plan(body) if callable(plan) else plan.get(text, chat("positive"))
                 status, headers, data = answer if isinstance(answer, tuple) else (200, {}, answer)
@@ -580,6 +584,11 @@ def test_host_that_another_reader_may_take_for_another_is_refused_and_gets_no_ke
     assert EndpointTeacher("m", "http://my_gpu-box:8000/v1").settings()["base_url_is_local"]
 
 
+def test_address_of_no_host_is_said_before_anything_is_sent():
+    with pytest.raises(ConnectionError, match=r"'http://999.1.1.1/v1' is no address: .*Check base_url"):
+        [*EndpointTeacher("m", "http://999.1.1.1/v1").ask(TASK, ["x"])]
+
+
 @pytest.mark.parametrize("place", ["127.0.0.1:99999", "127.0.0.1:0", "127.0.0.1:x", "127.0.0.1:-1", "[::1", "[x]"])
 def test_address_that_is_none_is_said_at_once(place):
     with pytest.raises(ValueError, match="base_url must"):
@@ -774,89 +783,96 @@ def test_key_in_base64_is_starred(user):
         assert sure not in shown
 
 
-async def in_pieces(body):
-    for start in range(0, len(body), 60_000):
-        yield body[start : start + 60_000]
-
-
 @pytest.fixture
 def hub(monkeypatch):
-    """Requests to the Hub's providers, answered here: gives a function that sets the answer, and the requests."""
-    requests = []
-
-    def answers(status=200, headers=None, body=None):
-        def handle(request):
-            requests.append(request)
-            return httpx2.Response(status, headers=headers or {}, content=in_pieces(body or chat("positive")))
-
-        real = make_client
-
-        def made(key, timeout, url=None):
-            client = real(key, timeout, url)
-            client._transport, client._mounts = httpx2.MockTransport(handle), {}
-            return client
-
-        monkeypatch.setattr(asking, "make_client", made)
-        return requests
-
-    monkeypatch.setattr("huggingface_hub.get_token", lambda: "hf_" + "t" * 20)
-    return answers
+    """The Hub's router is the given server, and the Hub's token one that looks like one."""
+    monkeypatch.setattr("huggingface_hub.get_token", lambda: HUB_TOKEN)
+    return lambda server: monkeypatch.setattr("hf_llambert.teachers.server.ROUTER", server.url)
 
 
-def ask_hub(text="a text", **options):
-    [part] = EndpointTeacher("org/model", **{**QUICK, **options}).ask(TASK, [text])
-    return part[0]
+HUB_TOKEN = "hf_" + "t" * 20
 
 
-def test_providers_of_the_hub_are_asked_by_the_bounded_transport(hub):
-    requests = hub()
-    assert ask_hub().response == "positive"
-    assert str(requests[0].url) == "https://router.huggingface.co/v1/chat/completions"
-    assert requests[0].headers["Authorization"] == "Bearer hf_" + "t" * 20
-    body = json.loads(requests[0].content)
-    assert (body["model"], body["max_tokens"]) == ("org/model", 16)
-    assert body["messages"][-1]["content"].endswith("a text")
-    hub(body=b" " * MOST_BYTES + chat("positive"))
-    assert f"longer than {MOST_BYTES:,} bytes" in ask_hub("long").error
-    requests = hub(307, {"Location": "https://evil.example/x"})
-    before = len(requests)
-    with pytest.raises(ConnectionError, match=r"sends the request on to 'evil\.example'"):
-        ask_hub("redirected")
-    assert len(requests) == before + 1
+def ask_hub(*texts, **options):
+    replies = {}
+    for part in EndpointTeacher("org/model", concurrency=1, **{**QUICK, **options}).ask(TASK, texts or ("a text",)):
+        replies |= part
+    return [replies[i] for i in range(len(replies))]
 
 
-def test_token_of_the_hub_goes_to_its_hosts_alone(hub, monkeypatch):
-    from huggingface_hub.hf_api import InferenceProviderMapping
-
-    row = {"hf_model_id": "org/model", "providerId": "their-model", "task": "conversational", "status": "live"}
-    mapped = [InferenceProviderMapping(provider="together", **row)]
-    monkeypatch.setattr(
-        "huggingface_hub.inference._providers._common._fetch_inference_provider_mapping", lambda _: mapped
-    )
-    requests = hub()
-    assert ask_hub(provider="together").response == "positive"
-    assert str(requests[-1].url) == "https://router.huggingface.co/together/v1/chat/completions"
-    assert json.loads(requests[-1].content)["model"] == "their-model"
-    before = len(requests)
-    monkeypatch.setattr("huggingface_hub.get_token", lambda: "eyJ.a.token.of.another.form.1")
-    with pytest.raises(PermissionError, match="The Hub's token does not go to 'api.together.xyz'"):
-        ask_hub(provider="together")
-    with pytest.raises(ValueError, match="The Hub cannot have 'org/model' answered by provider 'groq'"):
-        ask_hub(provider="groq")
-    monkeypatch.setattr("huggingface_hub.get_token", lambda: None)
-    with pytest.raises(PermissionError, match="need a token"):
-        ask_hub()
-    assert len(requests) == before
-    monkeypatch.setenv("THEIRS", SECRET)  # a provider's own key goes to that provider
-    assert ask_hub(provider="together", api_key_variable="THEIRS").response == "positive"
-    assert str(requests[-1].url) == "https://api.together.xyz/v1/chat/completions"
+def test_providers_of_the_hub_are_asked_through_its_router_by_the_same_client(hub):
+    assert EndpointTeacher("org/model").address == "https://router.huggingface.co/v1"
+    plan = {"long": b" " * MOST_BYTES + chat("positive")}
+    with HostileServer(plan) as server:
+        hub(server)
+        short, long = ask_hub("a text", "long")
+        (named,), _ = ask_hub(provider="together"), ask_hub(provider="auto")
+        plan["redirected"] = (307, {"Location": "https://evil.example/x"}, b"")
+        with pytest.raises(ConnectionError, match=r"'the Hub' sends the request on to 'evil\.example'"):
+            ask_hub("redirected")
+    assert (short.response, named.response) == ("positive", "positive")
+    assert f"longer than {MOST_BYTES:,} bytes" in long.error
+    assert [body["model"] for body in server.bodies] == ["org/model"] * 2 + ["org/model:together"] + ["org/model"] * 2
+    assert {headers["Authorization"] for headers in server.headers} == {f"Bearer {HUB_TOKEN}"}
+    assert server.bodies[0]["max_tokens"] == 16
+    assert server.bodies[0]["messages"][-1]["content"].endswith("a text")
 
 
-def test_no_cookie_is_kept(hub):
-    requests = hub(headers={"Set-Cookie": "a=b"})
-    for _ in EndpointTeacher("org/model", concurrency=1, **QUICK).ask(TASK, ["one", "two"]):
-        pass
-    assert ["cookie" in request.headers for request in requests] == [False, False]
+def test_only_a_token_of_the_hub_goes_to_the_hub(hub, monkeypatch):
+    monkeypatch.setenv("THEIRS", SECRET)
+    monkeypatch.setenv("MINE", "hf_" + "m1" * 10)
+    with HostileServer({}) as server:
+        hub(server)
+        with pytest.raises(PermissionError, match="THEIRS holds no token of the Hub .*provider's base_url"):
+            ask_hub(provider="together", api_key_variable="THEIRS")
+        monkeypatch.setattr("huggingface_hub.get_token", lambda: None)
+        with pytest.raises(PermissionError, match="need a token"):
+            ask_hub()
+        assert server.bodies == []
+        ask_hub(api_key_variable="MINE")
+    assert [headers["Authorization"] for headers in server.headers] == ["Bearer hf_" + "m1" * 10]
+
+
+def test_break_that_no_library_names_is_a_broken_connection():
+    def end(request):
+        raise anyio.EndOfStream  # what anyio says where TLS ends early
+
+    http = httpx2.AsyncClient(transport=httpx2.MockTransport(end))
+    client = openai.AsyncOpenAI(api_key="x", base_url="http://h/v1", max_retries=0, http_client=http)
+    with pytest.raises(httpx2.ReadError):
+        asyncio.run(post(client, "/completions", {}))
+
+
+def test_no_cookie_is_kept():
+    with HostileServer(lambda body: (200, {"Set-Cookie": "a=b"}, chat("positive"))) as server:
+        ask(server, ("one", "two"), concurrency=1)
+    assert ["cookie" in headers for headers in server.headers] == [False, False]
+
+
+def test_nothing_that_the_client_finds_in_the_environment_is_sent(monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", SECRET)
+    monkeypatch.setenv("OPENAI_ADMIN_KEY", SECRET)
+    monkeypatch.setenv("OPENAI_ORG_ID", "org-mine")
+    monkeypatch.setenv("OPENAI_PROJECT_ID", "proj-mine")
+    monkeypatch.setenv("OPENAI_CUSTOM_HEADERS", f"X-Mine: {SECRET}\nAuthorization: Bearer {SECRET}\nHost: h")
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:9/v1")
+    with HostileServer({}) as server:
+        assert ask(server)[0].response == "positive"
+    (headers,) = server.headers
+    assert headers.pop("User-Agent")
+    assert headers == {
+        "Host": server.url.split("/")[2], "Content-Length": headers["Content-Length"],
+        "Authorization": "Bearer -", "Content-Type": "application/json", "Accept": "application/json",
+        "Accept-Encoding": "identity",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("charset", ["bz2", "zlib", "idna", "utf-7", "no-such", "rot13"])
+def test_error_in_a_charset_of_the_servers_choice_is_read_as_utf_8(charset):
+    headers = {"Content-Type": f"application/json; charset={charset}"}
+    with HostileServer(lambda body: (400, headers, '{"error": "caf\u00e9"}'.encode())) as server:
+        (reply,) = ask(server)
+    assert reply.error == "refused: 400 caf\u00e9"
 
 
 @pytest.mark.parametrize(

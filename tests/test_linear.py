@@ -1,5 +1,6 @@
 """The linear student: what it counts, what it learns, and that it is a labeler like any other."""
 
+import errno
 import json
 import math
 import pickle
@@ -29,11 +30,13 @@ from hf_llambert import (
     train_fast,
     train_student,
 )
+from hf_llambert.annotation.turns import one_at_a_time
 from hf_llambert.training import fast
 from hf_llambert.training.fast import usable_strings
-from hf_llambert.training.grams import fit_grams, split_units
+from hf_llambert.training.grams import fit_grams, split_units, windows
 from hf_llambert.training.heads import heads_of
 from hf_llambert.training.linear import LinearModel, choose_unit, fit_linear, weighed
+from hf_llambert.whole import DiskFull
 
 MOOD = TaskSpec("mood", ("bad", "good"), "{text} Good or bad?")
 GOOD, BAD = (
@@ -188,8 +191,8 @@ def test_what_is_behind_the_longest_text_is_not_read(student, monkeypatch):
 def test_pieces_are_bounded_by_rows_and_bytes(monkeypatch):
     monkeypatch.setattr(fast, "_BYTES", 10)
     texts = strings(["aaaa", "bbbb", "c" * 30, "d", "e"])
-    assert [piece.to_pylist() for piece in fast._pieces(texts, 2)] == [["aaaa", "bbbb"], ["c" * 30], ["d", "e"]]
-    assert [piece.to_pylist() for piece in fast._pieces(strings([]), 2)] == [[]]
+    assert [piece.to_pylist() for piece in fast.pieces(texts, 2)] == [["aaaa", "bbbb"], ["c" * 30], ["d", "e"]]
+    assert [piece.to_pylist() for piece in fast.pieces(strings([]), 2)] == [[]]
 
 
 def test_several_questions_of_all_kinds_are_learnt(args, tmp_path):
@@ -251,6 +254,45 @@ def test_the_vocabulary_is_bounded():
     assert len(grams.units) == 500
     assert grams.size <= 1000
     assert fit_grams(pa.chunked_array([strings(["one two"])]), "words", 10).units.to_pylist() == ["one", "two"]
+
+
+def test_what_is_no_word_is_not_learnt_however_often_it_comes():
+    texts = pa.chunked_array([strings([f"{'x' * 257} {'ä' * 128} fine"] * 2)])
+    assert fit_grams(texts, "words", 10).units.to_pylist() == ["fine", "ä" * 128]
+
+
+def test_a_student_learns_what_it_will_read_in_pieces_of_bounded_bytes(monkeypatch):
+    whole = pa.chunked_array([strings([f"{text} more" for text in TEXTS])])
+    asked = fit_grams(pa.chunked_array([strings([text[:12] for text in TEXTS])]), "words", 100)
+    monkeypatch.setattr(fast, "LONGEST_TEXT", 12)
+    monkeypatch.setattr(fast, "_BYTES", 40)
+    grams = fit_grams(whole, "words", 100)
+    assert grams.units.equals(asked.units)
+    assert grams.runs[2].tolist() == asked.runs[2].tolist()
+    assert {len(part) for part in windows(whole)} == {3}
+
+
+def test_texts_learnt_and_measured_on_are_told(args, tmp_path, caplog):
+    held = mood_rows().select(range(5))
+    train_fast(MOOD, "linear", tmp_path / "linear", args, gold=mood_rows(), eval_data=held)
+    assert "5 of 72 gold texts to train on are also measured on: the figures will flatter" in caplog.text
+
+
+def test_a_student_of_other_rows_is_replaced_only_where_it_may_be(student, args, tmp_path):
+    before = (student / "linear.safetensors").read_bytes()
+    fewer = {"gold": mood_rows().select(range(30)), "eval_data": mood_rows()}
+    with pytest.raises(FileExistsError, match="holds the results of another run"):
+        train_fast(MOOD, "linear", student, args, **fewer)
+    assert (student / "linear.safetensors").read_bytes() == before
+    assert train_fast(MOOD, "linear", student, args, **fewer, overwrite=True)["train"]["n_gold"] == 30
+    (tmp_path / "mine").mkdir()
+    with pytest.raises(FileExistsError, match="was not made by hf-llambert"):
+        train_fast(MOOD, "linear", tmp_path / "mine", args, **fewer, overwrite=True)
+
+
+def test_two_that_train_the_same_student_at_once_are_refused(args, tmp_path):
+    with one_at_a_time(tmp_path / "linear"), pytest.raises(BlockingIOError, match="this very process"):
+        train_fast(MOOD, "linear", tmp_path / "linear", args, gold=mood_rows())
 
 
 def test_the_same_rows_give_the_same_student_byte_for_byte(args, tmp_path):
@@ -460,6 +502,21 @@ def test_logits_that_overflow_are_no_label(student):
         found = StudentLabeler(student).label(["a fine and lovely day, what a fine film", "zzz"])
     assert found["student_label"][0] == -1
     assert found["student_label"][1] >= 0
+
+
+def test_a_file_that_is_missing_is_named_with_what_to_do(student):
+    (student / "vocabulary.json").unlink()
+    with pytest.raises(FileNotFoundError, match="is a linear student without vocabulary.json. Restore it, or train"):
+        StudentLabeler(student).label(["fine"])
+
+
+def test_a_full_disk_is_one_sentence_where_a_student_is_measured(args, tmp_path, monkeypatch):
+    def full(*given):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("hf_llambert.training.train_fast.evaluate_student", full)
+    with pytest.raises(DiskFull, match="linear' cannot be written: No space left on device. Make room"):
+        train_fast(MOOD, "linear", tmp_path / "linear", args, gold=mood_rows(), eval_data=mood_rows())
 
 
 def test_an_encoder_is_measured_beside_the_linear_student_of_its_rows(student_dir, args, tmp_path):

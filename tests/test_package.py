@@ -1,5 +1,5 @@
 import ast
-import importlib
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -11,6 +11,7 @@ import pytest
 import hf_llambert
 
 SOURCE = Path(hf_llambert.__file__).parent
+ROOT = Path(__file__).parent.parent
 MODULES = sorted(path for path in SOURCE.rglob("*.py") if "templates" not in path.parts)
 # A module imports only from what stands before it. Within a folder anything goes but circles.
 ORDER = [
@@ -22,7 +23,7 @@ ORDER = [
 
 
 def test_importing_the_package_imports_nothing_heavy():
-    heavy = "torch transformers datasets evaluate sklearn matplotlib numpy yaml typer rich gradio"
+    heavy = "torch transformers datasets evaluate sklearn matplotlib numpy yaml typer rich gradio openai"
     code = f"import sys, hf_llambert; print(*[m for m in '{heavy}'.split() if m in sys.modules])"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == ""
@@ -77,3 +78,34 @@ def test_every_module_imports_by_itself():
     for path in MODULES:
         name = ".".join(("hf_llambert", *path.relative_to(SOURCE).with_suffix("").parts)).removesuffix(".__init__")
         importlib.import_module(name)
+
+
+@pytest.fixture
+def extras_script():
+    """.github/extras.py, and what pyproject.toml says."""
+    tomllib = pytest.importorskip("tomllib")
+    spec = importlib.util.spec_from_file_location("extras", ROOT / ".github" / "extras.py")
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    return script, tomllib.loads((ROOT / "pyproject.toml").read_text())
+
+
+def test_extras_that_exclude_each_other_are_told_and_the_rest_is_held_together(extras_script, monkeypatch):
+    script, project = extras_script
+    pairs = [{one["extra"] for one in group} for group in project["tool"]["uv"]["conflicts"]]
+    assert set.union(*pairs) <= set(project["project"]["optional-dependencies"])
+    assert "`[vllm]` and `[review]` exclude each other" in (ROOT / "docs" / "quickstart.md").read_text()
+    asked = []
+
+    def resolve(extras, python):
+        asked.append(set(extras))
+        return not any(pair <= set(extras) for pair in pairs), "no"
+
+    monkeypatch.setattr(script, "resolve", resolve)
+    assert script.check(project, "3.12") == []
+    assert all({extra} in asked for extra in project["project"]["optional-dependencies"])
+    assert set.union(*pairs) <= set.union(*[extras for extras in asked if len(extras) > 2])
+    monkeypatch.setattr(script, "resolve", lambda extras, python: (True, ""))
+    assert all("Take them out of tool.uv.conflicts" in said for said in script.check(project, "3.12"))
+    monkeypatch.setattr(script, "resolve", lambda extras, python: (len(extras) < 2, "because"))
+    assert {said.split(". ")[-1] for said in script.check(project, "3.12")} == {"because"}

@@ -363,6 +363,11 @@ def test_texts_without_a_known_token_are_refused_and_adapters_too(vectors, tmp_p
         fit(vectors, tmp_path, gold=make_reviews(8), lora_rank=4)
 
 
+def test_a_training_that_goes_astray_is_refused(vectors, tmp_path):
+    with pytest.raises(RuntimeError, match="have no numbers.* Nothing was saved. Train with a smaller learning_rate"):
+        fit(vectors, tmp_path, gold=make_reviews(20), learning_rate=1e38)
+
+
 def test_defaults_of_static_students_leave_those_of_encoders_alone(tmp_path):
     before = StudentConfig(str(tmp_path), report_to=[])
     own = static_arguments(str(tmp_path), report_to=[], learning_rate=0.5)
@@ -469,6 +474,29 @@ def test_a_static_student_is_a_model_to_begin_with(vectors, tmp_path):
     assert begin.vectors.tobytes() == student.table.tobytes()
     again, _ = fit(begin, tmp_path, gold=make_reviews(20))
     assert again.table.shape == student.table.shape
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        models.WordLevel({one: i for i, one in enumerate(WORDS)}, unk_token="[UNK]"),
+        models.Unigram([("▁a", -1.0), ("b", -2.0), ("▁", -3.0)]),
+    ],
+    ids=lambda model: type(model).__name__,
+)
+def test_a_tokenizer_without_the_unknown_token_that_it_needs_is_refused(model, tmp_path):
+    tokenizer = Tokenizer(model)
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    size = tokenizer.get_vocab_size()
+    Model2Vec(np.ones((size, 2), np.float32), tokenizer).save_pretrained(tmp_path / "static")
+    with pytest.raises(OSError, match=r"(?i)tokenizer.json' is damaged \(.*unk"):
+        TokenVectors.read(tmp_path / "static")
+    shape = {"num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 8}
+    encoder = transformers.BertModel(transformers.BertConfig(vocab_size=size, hidden_size=8, **shape))
+    encoder.save_pretrained(tmp_path / "encoder")
+    transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer).save_pretrained(tmp_path / "encoder")
+    with pytest.raises(ValueError, match="model2vec cannot take the tokenizer of .* Take another encoder"):
+        distill(str(tmp_path / "encoder"))
 
 
 def test_a_slow_tokenizer_is_refused_by_name(tmp_path):

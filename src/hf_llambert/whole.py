@@ -32,8 +32,8 @@ def room_needed(path: Path) -> Iterator[None]:
     except DiskFull:
         raise
     except (OSError, SafetensorError) as error:
-        said = re.search(r"os error (\d+)", str(error))
-        number = error.errno if isinstance(error, OSError) else int(said[1]) if said else None
+        said = re.search(r"(?:os error |\[Errno )(\d+)", str(error))  # of safetensors; of a folder that was copied
+        number = getattr(error, "errno", None) or (int(said[1]) if said else None)
         if number not in (errno.ENOSPC, errno.EDQUOT):
             raise
         full = DiskFull(

@@ -51,6 +51,8 @@ def distill(
         "linear": training_arguments(context.args, place, seed),
         "static": training_arguments(context.args, place, seed, **STATIC_DEFAULTS),
     }
+    if not 0 <= within < 100:
+        raise ValueError(f"--within takes points, from 0 to less than 100; got {within}.")
     texts = None
     if pool is not None:
         texts = load_data(pool, split, encoding=encoding, delimiter=delimiter, config=config)

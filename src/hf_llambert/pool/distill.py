@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+import filecmp
 import json
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +19,8 @@ import pyarrow.parquet as pq
 from datasets import Dataset, Features, List, Value, concatenate_datasets
 from numpy.typing import NDArray
 
-from hf_llambert.data import check_column, draw_rows
+from hf_llambert.annotation.turns import one_at_a_time
+from hf_llambert.data import draw_rows
 from hf_llambert.notes import ENCODER, read_stage
 from hf_llambert.pool.distilled import DISTILLED_FILE, STUDENTS, read_distilled
 from hf_llambert.pool.labelled import Labels, run_labels, run_student
@@ -107,6 +110,7 @@ def distill_student(
         fastest that is certainly `within` of the best, or `encoder`; also written to `RUN/students/distilled.json`.
 
     Raises:
+        BlockingIOError: Another process distils the same run.
         FileNotFoundError: The run has no student, was not measured, or has no labelled pool and none is given.
         ValueError: An argument makes no sense, or the pool has too few texts.
     """
@@ -116,37 +120,43 @@ def distill_student(
     if num_rows < 1 or not 0 <= within < 1:
         raise ValueError(f"Expected num_rows of 1 or more, and within from 0 to 1; got {num_rows} and {within}.")
     source = _Run(Path(run))
-    texts = source.texts(pool, num_rows, seed, show_progress)
     folder = source.run / STUDENTS
-    found: dict[str, Distilled] = {}
-    curve: list[Distilled] = []
-    for kind in kinds:
-        for rows in _points(len(texts)) if to == "auto" else [len(texts)]:
-            mine = copy.copy((args or {}).get(kind) or fast_arguments(kind, str(folder / "checkpoints")))
-            mine.soft_targets, mine.seed = True, seed
-            made = source.distilled(kind, texts.select(range(rows)), mine, folder / f"{kind}-{rows}")
-            flat = kind in found and made.right - found[kind].right < _FLAT
-            found[kind] = made
-            curve.append(made)
-            if flat:
-                break
-    before, _ = read_distilled(source.run)
-    for kind, one in (before or {"students": {}})["students"].items():
-        found.setdefault(kind, Distilled(**one))  # by an earlier call, from the same encoder
-    results = {
-        "students": {one.kind: asdict(one) for one in found.values()},
-        "curve": [asdict(one) for one in curve],
-        "within": within,
-        "from": run_student(source.run),
-        "chosen": source.chosen(list(found.values()), within),
-    }
-    if process_state().is_main_process:
-        for one in found.values():
-            if one.kind in kinds:
-                _place(source.run / one.folder, folder / one.kind)
-        write_whole(folder / DISTILLED_FILE, json.dumps(results, indent=2) + "\n")
-    wait_for_everyone()
-    return results
+    with one_at_a_time(folder) if process_state().is_main_process else nullcontext():
+        if "static" in kinds:
+            source.need_vectors()  # before texts are labelled
+        texts = source.texts(pool, num_rows, seed, show_progress)
+        found: dict[str, Distilled] = {}
+        curve: list[Distilled] = []
+        for kind in kinds:
+            for rows in _points(len(texts)) if to == "auto" else [len(texts)]:
+                mine = copy.copy((args or {}).get(kind) or fast_arguments(kind, str(folder / "checkpoints")))
+                mine.soft_targets, mine.seed = True, seed
+                made = source.distilled(kind, texts.select(range(rows)), mine, folder / f"{kind}-{rows}")
+                flat = kind in found and made.right - found[kind].right < _FLAT
+                found[kind] = made
+                curve.append(made)
+                if flat:
+                    break
+        before, _ = read_distilled(source.run)
+        for kind, one in (before or {"students": {}})["students"].items():
+            if (folder / kind / METRICS_FILE).is_file():  # by an earlier call, from the same encoder
+                found.setdefault(kind, Distilled(**one))
+        if process_state().is_main_process:
+            for one in found.values():
+                if one.kind in kinds:
+                    _place(source.run / one.folder, folder / one.kind)
+        wait_for_everyone()
+        results = {
+            "students": {one.kind: asdict(one) for one in found.values()},
+            "curve": [asdict(one) for one in curve],
+            "within": within,
+            "from": run_student(source.run),
+            "chosen": source.chosen(list(found.values()), within),
+        }
+        if process_state().is_main_process:
+            write_whole(folder / DISTILLED_FILE, json.dumps(results, indent=2) + "\n")
+        wait_for_everyone()
+        return results
 
 
 def _points(rows: int) -> list[int]:
@@ -165,18 +175,19 @@ class _Run:
             raise ValueError(
                 f"The student of '{run}' is {kind}: as fast as what could be distilled. Distil a run's encoder."
             )
-        config = read_stage(self.student / STAGE_FILE, "student")["config"]
+        stage = read_stage(self.student / STAGE_FILE, "student")
+        config, results = stage["config"], stage["results"]
         self.task = TaskSpec.from_dict(config["task"])
         given = config["text_column"]
         self.column: TextColumn = tuple(given) if isinstance(given, list) else given
-        if not (self.student / EVALUATION_FILE).is_file():
+        if "eval" not in results or not (self.student / EVALUATION_FILE).is_file():
             raise FileNotFoundError(
                 f"The student of '{run}' was not measured, so nothing that is distilled from it could be compared with it. "
                 f"Train it with texts that people labelled (--eval_data)."
             )
         self.measured = read_evaluation(self.student)
-        noted = read_stage(self.student / STAGE_FILE, "student")["results"]["eval"]
-        self.speed = (noted if len(self.task.parts) == 1 else next(iter(noted.values())))["texts_per_second"]
+        noted = results["eval"] if len(self.task.parts) == 1 else next(iter(results["eval"].values()))
+        self.speed = noted["texts_per_second"]
         self.held_out = self._held_out()
         self.learnt = {
             name: Dataset.from_parquet(str(self.student / file))
@@ -186,7 +197,8 @@ class _Run:
 
     def _held_out(self) -> Dataset:
         """The texts that the encoder was measured on, with people's answers."""
-        shown = [text.split(FIELD) for text in self.measured["text"][:]]
+        one = isinstance(self.column, str)
+        shown = [[text] if one else text.split(FIELD) for text in self.measured["text"][:]]
         rows = Dataset.from_dict(
             dict(zip(column_names(self.column), map(list, zip(*shown, strict=True)), strict=True))
         )
@@ -201,6 +213,13 @@ class _Run:
         """The vectors of the encoder's tokens; made once, which takes a minute for a small encoder."""
         return TokenVectors.load(self.student, keep=self.run / STUDENTS)
 
+    def need_vectors(self) -> None:
+        """Raise an `ImportError` or a `ValueError` where there can be no static student."""
+        try:
+            _ = self.vectors
+        except (ImportError, ValueError) as error:
+            raise type(error)(f"{error} Or distil it into a linear student (--to linear).") from error
+
     def texts(self, pool: Dataset | None, num_rows: int, seed: int, show_progress: bool) -> Dataset:
         """So many texts of the pool with the encoder's answers and probabilities, as [`train_fast`] takes silver."""
         known = {text for data in (self.held_out, *self.learnt.values()) for text in row_texts(data, self.column)}
@@ -208,15 +227,24 @@ class _Run:
             labels = self._labels()
             most = min(labels.rows, num_rows + len(known))
             places = np.random.default_rng(seed).permutation(labels.rows)[:most]
-            return self._answers(_fresh(_rows_at(labels, places), known, self.column, num_rows))
-        check_column(pool, self.column, "text_column")
-        pool = pool.select_columns(column_names(self.column))
+            drawn = _rows_at(labels, places, self._read())
+            return self._answers(_fresh(drawn, known, self.column, num_rows))
+        names = column_names(self.column)
+        if lacking := [name for name in names if name not in pool.column_names]:
+            raise ValueError(
+                f"Column '{lacking[0]}' not found in {pool.column_names}, and the student reads it. Rename the pool's column."
+            )
+        pool = pool.select_columns(names)
         drawn = draw_rows(pool, min(len(pool), num_rows + len(known)), seed)
         drawn = _fresh(drawn, known, self.column, num_rows)
         folder = self.run / STUDENTS / "labelled"
         labeler = StudentLabeler(self.student, self.column, backend=fastest_backend())
         label_pool(drawn, labeler, folder, show_progress=show_progress, task=self.task, overwrite=True)
         return self._answers(Dataset.from_parquet([str(path) for path in shard_files(folder)]))
+
+    def _read(self) -> list[str]:
+        """The columns of a labelled pool that are read."""
+        return [*column_names(self.column), *own_features(student_heads(str(self.student), None))]
 
     def _labels(self) -> Labels:
         """The labelled pool of the run."""
@@ -234,8 +262,7 @@ class _Run:
                 f"encoder's. Pass texts without labels (--pool)."
             )
         columns = pq.read_schema(labels.shards()[0]).names
-        wanted = [*column_names(self.column), *own_features(student_heads(str(self.student), None))]
-        if lacking := [name for name in wanted if name not in columns]:
+        if lacking := [name for name in self._read() if name not in columns]:
             raise ValueError(
                 f"'{labels.folder}' has no column {', '.join(lacking)}. Label the pool so that its texts are kept, or pass texts "
                 f"without labels (--pool)."
@@ -272,6 +299,7 @@ class _Run:
             text_column=self.column,
             eval_name=f"the held-out texts of {self.run.name}",
             vectors=self.vectors if kind == "static" else None,
+            overwrite=True,
         )
         mine = read_evaluation(folder)
         of_part = found["eval"] if len(self.task.parts) > 1 else {"": found["eval"]}
@@ -308,25 +336,26 @@ class _Run:
     def chosen(self, found: Sequence[Distilled], within: float) -> str:
         """The fastest student that is certainly within so much of the best; see [`distill_student`]."""
         best = max(found, key=lambda one: one.right)
-        folder = self.run / best.folder if best.right > best.encoder else self.student
+        folder = self.run / STUDENTS / best.kind if best.right > best.encoder else self.student
         for one in sorted(found, key=lambda one: -one.texts_per_second):
-            if self.run / one.folder == folder:
+            mine = self.run / STUDENTS / one.kind
+            if mine == folder:
                 return one.kind
-            difference = compare_rows(self.run / one.folder, folder)
+            difference = compare_rows(mine, folder)
             each = [difference] if "low" in difference else list(difference.values())
             if min(part["low"] for part in each) >= -within:
                 return one.kind
         return "encoder"
 
 
-def _rows_at(labels: Labels, places: NDArray[np.int64]) -> Dataset:
-    """Rows of a labelled pool by their numbers, in that order; only files that have one are read."""
+def _rows_at(labels: Labels, places: NDArray[np.int64], columns: Sequence[str]) -> Dataset:
+    """Those columns of rows of a labelled pool by their numbers, in that order; only files that have one are read."""
     order, tables, start = np.sort(places), [], 0
     for path in labels.shards():
         rows = pq.read_metadata(path).num_rows
         mine = order[(order >= start) & (order < start + rows)] - start
         if len(mine):
-            tables.append(pq.read_table(path).take(pa.array(mine)))
+            tables.append(pq.read_table(path, columns=list(columns)).take(pa.array(mine)))
         start += rows
     return Dataset(pa.concat_tables(tables)).select(np.searchsorted(order, places))
 
@@ -354,10 +383,9 @@ def _alike(silver: Dataset, features: Features) -> Dataset:
 
 
 def _place(made: Path, target: Path) -> None:
-    """Copy a student to where it is looked for."""
-    if (target / METRICS_FILE).is_file() and (target / METRICS_FILE).read_bytes() == (
-        made / METRICS_FILE
-    ).read_bytes():
+    """Copy a student to where it is looked for, unless it is there."""
+    names = sorted(path.name for path in made.iterdir())
+    if target.is_dir() and filecmp.cmpfiles(made, target, names, shallow=False)[0] == names:
         return
     shutil.rmtree(target, ignore_errors=True)
     with whole_folder(target) as part:

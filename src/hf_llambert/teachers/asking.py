@@ -8,9 +8,10 @@ import json
 import queue
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from itertools import chain
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from hf_llambert.processes import world_size
@@ -19,7 +20,6 @@ from hf_llambert.tasks.requests import tokens_for
 from hf_llambert.tasks.spec import TaskSpec
 from hf_llambert.tasks.texts import GAP
 from hf_llambert.teachers.base import Reply
-from hf_llambert.teachers.hub_route import hub_request
 from hf_llambert.teachers.keys import redactor
 from hf_llambert.teachers.logprobs import NoLogprobs
 from hf_llambert.teachers.pacing import Budget, Pacer, backoff
@@ -39,6 +39,9 @@ from hf_llambert.teachers.protocol import (
 )
 from hf_llambert.teachers.server import Served
 from hf_llambert.teachers.transport import TooLong, make_client, one_line, post
+
+if TYPE_CHECKING:
+    import httpx2
 
 logger = get_logger(__name__)
 
@@ -83,7 +86,7 @@ class Asking:
             self.key = teacher.key()
             self.redact = redactor(self.key)
             self._check_that_labels_are_no_key()
-            async with make_client(self.key, teacher.timeout, teacher.url) as self.client:
+            async with make_client(self.key, teacher.address) as self.client:
                 self.pacer = Pacer(most)
                 positions: Iterator[int] = iter(range(len(self.texts)))
                 while (error := await self._ask_until_it_fails(positions, most)) is not None:
@@ -257,15 +260,14 @@ class Asking:
             raise ConnectionError(
                 "HF_HUB_OFFLINE is set, and with it no endpoint is asked, not even a local one. Unset it."
             )
-        if teacher.url is None:
-            url, content = await asyncio.to_thread(hub_request, teacher, payload, self.key)
-        else:
-            place = "chat/completions" if self.task.chat else "completions"
-            url, content = f"{teacher.url}/{place}", {"model": teacher.model, **payload}
+        place, content = (
+            "/chat/completions" if self.task.chat else "/completions",
+            {"model": teacher.served_model, **payload},
+        )
         try:
-            answer = await asyncio.wait_for(post(self.client, url, content), teacher.timeout)
-            if 200 <= answer.status < 300:
-                return read_json(answer.body)
+            answer = await asyncio.wait_for(post(self.client, place, content), teacher.timeout)
+            if answer.is_success:
+                return read_json(answer.content)
         except TooLong as error:
             raise RowError(str(error), 0, billed=True) from None
         except Unreadable as error:
@@ -274,18 +276,17 @@ class Asking:
             raise RowError("the answer is nested too deeply", 0, billed=True) from None
         except (TimeoutError, asyncio.TimeoutError):
             raise Again(f"no answer within {teacher.timeout:g} s", billed=True) from None
-        except httpx2.InvalidURL as error:
-            raise ConnectionError(f"'{teacher.url}' is no address: {one_line(str(error))}. Check base_url.") from None
         except (httpx2.HTTPError, OSError) as error:
             if isinstance(error, httpx2.ConnectError):
                 raise Again(f"'{teacher.url or 'the Hub'}' {_UNREACHABLE}") from None
             raise Again(f"the connection broke: {type(error).__name__}", billed=True) from None
         except (ValueError, TypeError, KeyError, AttributeError, IndexError):
             raise Again("the answer is not the JSON of a completion", billed=True) from None
-        raise self._refusal(answer.status, answer.body, answer.headers)
+        raise self._refusal(answer)
 
-    def _refusal(self, status: int, body: bytes, headers: Mapping[str, str]) -> Exception:
-        said, parameter = server_message(body)
+    def _refusal(self, answer: httpx2.Response) -> Exception:
+        status, headers = answer.status_code, answer.headers
+        said, parameter = server_message(answer.content)
         hint = refused_parameter(self.teacher, said, parameter) if status in (400, 422) else None
         said = one_line(self.redact(said))
         if 300 <= status < 400:

@@ -26,7 +26,7 @@ class EndpointTeacher(Served):
     Args:
         model (`str`): The model's name there.
         base_url (`str`, *optional*): Such as `http://localhost:8000/v1`. Defaults to the Hub's Inference Providers.
-        provider (`str`, *optional*): Which of the Hub's providers. Defaults to the Hub's choice.
+        provider (`str`, *optional*): Which of the Hub's providers its router is to ask. Defaults to the Hub's choice.
         api_key_variable (`str`, *optional*): The environment variable that holds the key. Without it `OPENAI_API_KEY` goes
             to api.openai.com and the Hub's token to the Hub, and nothing to any other server.
         mode (`"generate"` or `"score"`, defaults to `"generate"`): Parse what the model writes; or read the probabilities

@@ -82,6 +82,15 @@ def endpoint_key(variable: str | None, url: str | None) -> str:
             f"{source} holds no key: keys are printable ASCII without blanks, and this one has a blank, a line break or another "
             f"character in it, or around it. Was it copied with its line's end?"
         )
+    if url is None and key == NO_KEY:
+        raise PermissionError(
+            "The Hub's providers need a token. Log in with hf auth login, set HF_TOKEN, or pass base_url for another server."
+        )
+    if url is None and variable and not key.startswith("hf_"):
+        raise PermissionError(
+            f"{source} holds no token of the Hub (hf_...), and no other key is sent to the Hub. For a provider's own key pass "
+            f"that provider's base_url and its name of the model."
+        )
     if key == NO_KEY or is_private(host):
         return key
     if url and urlsplit(url).scheme.lower() != "https":

@@ -12,6 +12,9 @@ from hf_llambert.teachers.base import Mode
 from hf_llambert.teachers.keys import endpoint_key, is_plain_host
 from hf_llambert.teachers.transport import CONNECTIONS
 
+ROUTER = "https://router.huggingface.co/v1"
+"""The Hub's Inference Providers, which speak OpenAI's protocol."""
+
 _FIXED = ("model", "messages", "prompt")
 _ONE = {"n": 1, "stream": False}  # one answer, whole
 
@@ -77,6 +80,16 @@ class Served:
     def url(self) -> str | None:
         """Where requests go, without a slash at the end; `None` for the Hub."""
         return self.base_url.rstrip("/") if self.base_url else None
+
+    @property
+    def address(self) -> str:
+        """Where requests go, the Hub's too."""
+        return self.url or ROUTER
+
+    @property
+    def served_model(self) -> str:
+        """The model's name there: the Hub's router reads the provider behind it."""
+        return self.model if self.provider in (None, "auto") else f"{self.model}:{self.provider}"
 
     def extra(self) -> dict:
         """More parameters of every request."""

@@ -78,14 +78,12 @@ def usable_strings(texts: Sequence[object] | pa.Array) -> tuple[pa.Array, NDArra
 def in_threads(logits: Callable[[pa.Array], NDArray[np.float32]], texts: pa.Array) -> NDArray[np.float32]:
     """The logits of texts, computed in pieces, on as many threads as PyTorch may use; at least one piece."""
     _keep_freed_memory()
-    if len(texts) and pc.max(pc.utf8_length(texts)).as_py() > LONGEST_TEXT:
-        texts = pc.utf8_slice_codeunits(texts, 0, LONGEST_TEXT)
     threads = max(min(torch.get_num_threads(), len(texts) // _FEWEST), 1)
-    pieces = list(_pieces(texts, -(-len(texts) // threads)))
-    if threads == 1 or len(pieces) == 1:
-        return np.concatenate([logits(piece) for piece in pieces])
+    parts = list(pieces(texts, -(-len(texts) // threads)))
+    if threads == 1 or len(parts) == 1:
+        return np.concatenate([logits(part) for part in parts])
     with ThreadPoolExecutor(threads, thread_name_prefix="fast student") as pool:  # of its own: a fork may follow
-        return np.concatenate(list(pool.map(logits, pieces)))
+        return np.concatenate(list(pool.map(logits, parts)))
 
 
 @cache
@@ -98,8 +96,10 @@ def _keep_freed_memory() -> None:
     np.empty(_KEPT, np.uint8)
 
 
-def _pieces(texts: pa.Array, rows: int) -> Iterator[pa.Array]:
-    """The texts in pieces of bounded rows and bytes."""
+def pieces(texts: pa.Array, rows: int) -> Iterator[pa.Array]:
+    """What is read of texts, in pieces of bounded rows and bytes; one at least."""
+    if len(texts) and pc.max(pc.utf8_length(texts)).as_py() > LONGEST_TEXT:
+        texts = pc.utf8_slice_codeunits(texts, 0, LONGEST_TEXT)
     ends, start = np.cumsum(pc.binary_length(texts).to_numpy()), 0
     while start < len(texts) or not start:
         limit = _BYTES + (ends[start - 1] if start else 0)

@@ -14,6 +14,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from scipy import sparse
 
+from hf_llambert.training.fast import pieces
+
 Unit = Literal["words", "characters"]
 
 LONGEST: Mapping[Unit, int] = {"words": 2, "characters": 4}
@@ -26,6 +28,7 @@ _BETWEEN_WORDS = r"[^\pL\pM\pN_]+"
 _SPACES = r"\s+"
 _WINDOW = 4096  # texts that are counted at once
 _PRUNED = 2_000_000  # different runs in memory while they are counted
+_LONGEST_WORD = 256  # bytes: what is longer is no word, and a few thousand of them would fill the memory
 
 
 @dataclass(frozen=True)
@@ -172,7 +175,7 @@ def runs_of(
 def fit_grams(texts: pa.ChunkedArray, unit: Unit, most: int) -> Grams:
     """
     The grams that are in most of the texts, in two of them at least where there are enough; of equally many the first in
-    order. Memory is bounded by the number of features, whatever the texts.
+    order. Words of more than 256 bytes are passed over. Memory is bounded by the number of features, whatever the texts.
 
     Args:
         texts (`pa.ChunkedArray`): Strings without nulls.
@@ -184,10 +187,13 @@ def fit_grams(texts: pa.ChunkedArray, unit: Unit, most: int) -> Grams:
         units, rows = split_units(part, unit)
         if isinstance(units, pa.DictionaryArray):
             numbers, names = units.indices.to_numpy().astype(np.int64), units.dictionary
+            short = pc.less_equal(pc.binary_length(names), _LONGEST_WORD)
+            counts = _in_texts(numbers, rows, len(names))[short.to_numpy(zero_copy_only=False)]
+            counted.add(names.filter(short), counts)
         else:
             known, numbers = np.unique(units, return_inverse=True)
             names = pa.array([chr(code) for code in known], pa.large_string())
-        counted.add(names, _in_texts(numbers, rows, len(names)))
+            counted.add(names, _in_texts(numbers, rows, len(names)))
     units = counted.commonest(min(most // 2, MOST_UNITS))
     grams = Grams(unit, units, {})
     runs = {}
@@ -203,9 +209,9 @@ def fit_grams(texts: pa.ChunkedArray, unit: Unit, most: int) -> Grams:
 
 
 def windows(texts: pa.ChunkedArray) -> Iterator[pa.Array]:
-    """The same texts in pieces small enough to be counted at once."""
+    """What is read of the texts, in pieces small enough to be counted at once."""
     for start in range(0, len(texts), _WINDOW):
-        yield texts.slice(start, _WINDOW).combine_chunks()
+        yield from pieces(texts.slice(start, _WINDOW).combine_chunks(), _WINDOW)
 
 
 class _Counted:

@@ -104,7 +104,14 @@ def load_fast(student: str, revision: str | None, kind: str) -> FastModel:
     folder = Path(student)
     if not folder.is_dir():
         folder = Path(snapshot_download(student, revision=revision, allow_patterns=["*.json", "*.safetensors"]))
-    model, noted = FAST[kind].load(folder), sum(head.size for head in student_heads(str(folder), None))
+    try:
+        model = FAST[kind].load(folder)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            f"'{student}' is a {kind} student without {Path(error.filename or '').name or error}. Restore it, or train the "
+            f"student again."
+        ) from error
+    noted = sum(head.size for head in student_heads(str(folder), None))
     if model.size != noted:
         raise damaged_note(
             folder / TRAINING_FILE,

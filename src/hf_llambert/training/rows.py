@@ -241,7 +241,7 @@ def warn_of_shared_texts(
     rows: Mapping[str, Dataset], dev: Mapping[str, Dataset], eval_rows: Dataset, text_column: TextColumn
 ) -> None:
     """Say which texts are both learnt from, or choose the epoch, and measured on."""
-    held = set(row_texts(eval_rows, text_column))
+    held = {text for text in row_texts(eval_rows, text_column) if why_unusable(text) is None}
     for parts, use in ((rows, "to train on"), (dev, "that choose the epoch")):
         for name, data in parts.items():
             shared = sum(text in held for text in row_texts(data, text_column))

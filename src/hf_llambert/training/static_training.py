@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,12 +24,14 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 
 from hf_llambert.tasks.spec import TaskSpec
 from hf_llambert.tasks.texts import TextColumn, row_texts
+from hf_llambert.training.ending import refuse_lost
 from hf_llambert.training.evaluation import CHOSEN_BY, scalar_metrics
 from hf_llambert.training.heads import Head, begin_at_priors, is_plain, label_names
 from hf_llambert.training.rows import all_answers, measured_labels, training_rows
 from hf_llambert.training.static import StaticModel
 from hf_llambert.training.trainer import StudentConfig, StudentTrainer
 from hf_llambert.training.vectors import TokenVectors
+from hf_llambert.whole import room_needed
 
 STATIC_DEFAULTS: Mapping[str, object] = {
     "num_train_epochs": 5,
@@ -156,6 +159,7 @@ def fit_static(
 
     Raises:
         ValueError: An argument that a static student does not take, or texts without a token that the tokenizer knows.
+        RuntimeError: Training ended in weights that are no numbers.
     """
     if args.lora_rank:
         raise ValueError("A static student has no layers for adapters. Leave lora_rank out.")
@@ -192,8 +196,10 @@ def fit_static(
         compute_metrics=scalar_metrics(heads),
         callbacks=[args.mix_callback(*(len(rows.get(source, ())) for source in ("silver", "gold")))],
     )
-    trainer.train(resume_from_checkpoint=args.resume_from_checkpoint)
+    with room_needed(Path(str(args.output_dir))):
+        trainer.train(resume_from_checkpoint=args.resume_from_checkpoint)
     trained: Averages = trainer.accelerator.unwrap_model(trainer.model)
+    refuse_lost(trained)
     table, bias = begin.folded(trained, vectors.vectors)
     noted = {
         "seconds": time.perf_counter() - start,

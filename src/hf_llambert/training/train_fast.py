@@ -16,9 +16,11 @@ import pyarrow as pa
 import torch
 from datasets import Dataset
 
-from hf_llambert.data import content_hash, note_stage, stage_results, whole_folder, write_whole
+from hf_llambert.annotation.turns import one_at_a_time
+from hf_llambert.data import check_column, content_hash, note_stage, stage_results, whole_folder, write_whole
 from hf_llambert.notes import TRAINED
 from hf_llambert.processes import process_state, wait_for_everyone
+from hf_llambert.stages import STAGE_FILE
 from hf_llambert.tasks.spec import TaskSpec
 from hf_llambert.tasks.texts import TextColumn, row_texts
 from hf_llambert.training.compared import compare_rows
@@ -38,11 +40,13 @@ from hf_llambert.training.rows import (
     kept_back,
     labelled_rows,
     training_rows,
+    warn_of_shared_texts,
 )
 from hf_llambert.training.static_training import fit_static, static_arguments
 from hf_llambert.training.students import StudentLabeler
 from hf_llambert.training.trainer import StudentConfig
 from hf_llambert.training.vectors import TokenVectors
+from hf_llambert.whole import room_needed, scratch_folder
 
 FastKind = Literal["linear", "static"]
 METRICS_FILE = "metrics.json"
@@ -65,6 +69,7 @@ def train_fast(
     selection: Sequence[dict] = (),
     eval_name: str = "held-out texts",
     vectors: TokenVectors | None = None,
+    overwrite: bool = False,
 ) -> dict:
     """
     Fit a student that labels hundreds of times as many texts a second as an encoder, and measure it like one.
@@ -92,13 +97,16 @@ def train_fast(
         selection (`Sequence[dict]`, *optional*): The counts of [`select_silver`], noted for the report.
         eval_name (`str`, defaults to `"held-out texts"`): What `eval_data` is.
         vectors (`TokenVectors`, *optional*): Where a static student begins; see [`TokenVectors.load`].
+        overwrite (`bool`, defaults to `False`): Replace a student of other rows or arguments.
 
     Returns:
         `dict`: As of [`train_student`].
 
     Raises:
+        BlockingIOError: Another process writes `output`.
         FileExistsError: `output` holds the results of another run.
         ValueError: No such kind, no column, no usable row, fewer than two labels, or an argument that it cannot take.
+        RuntimeError: A static student's training ended in weights that are no numbers; nothing was saved.
     """
     if kind not in FAST_KINDS:
         raise ValueError(f"kind must be one of {', '.join(FAST_KINDS)}, got {kind!r}.")
@@ -117,11 +125,17 @@ def train_fast(
             f"Expected vectors for a static student and for no other, got {'them' if vectors else 'none'} for a {kind} one. "
             f"Take them from an encoder: TokenVectors.load(...)."
         )
-    training = _Training(task, kind, output, args, heads, rows, eval_data, text_column, selection, eval_name, vectors)
+    training = _Training(
+        task, kind, output, args, heads, rows, eval_data, text_column, selection, eval_name, vectors, overwrite
+    )
     done = training.noted()
     wait_for_everyone()  # all have looked before one writes
     if done is None and process_state().is_main_process:
-        training.make()
+        if eval_data is not None:
+            check_column(eval_data, text_column, "text_column")
+            warn_of_shared_texts(rows, {}, eval_data, text_column)
+        with one_at_a_time(output):
+            training.make()
     wait_for_everyone()
     if (noted := done or training.noted()) is None:
         raise RuntimeError(f"The main process did not write '{output}'. Its error is above.")
@@ -150,6 +164,7 @@ class _Training:
     selection: Sequence[dict] = ()
     eval_name: str = "held-out texts"
     vectors: TokenVectors | None = None
+    overwrite: bool = False
 
     @cached_property
     def config(self) -> dict:
@@ -166,14 +181,27 @@ class _Training:
 
     def noted(self) -> dict | None:
         """The results of a student that is trained and measured."""
-        noted = stage_results(self.output, self.config, TRAINED)
-        return noted if (self.output / METRICS_FILE).is_file() else None
+        fitted = self._fitted()
+        return fitted if (self.output / METRICS_FILE).is_file() else None
+
+    def _fitted(self) -> dict | None:
+        """The results of a student that is trained."""
+        try:
+            return stage_results(self.output, self.config, TRAINED)
+        except FileExistsError:
+            if self.overwrite and (self.output / STAGE_FILE).is_file():
+                return None  # of other rows or arguments
+            raise
 
     def make(self) -> None:
         """Fit and measure on one process; what was fitted already is only measured."""
-        if stage_results(self.output, self.config, TRAINED) is None:
+        if self._fitted() is None:
+            if self.output.exists():
+                with scratch_folder(self.output) as part:  # a kill leaves all of it or nothing
+                    self.output.rename(part / "another")
             self._fit()
-        self._measure()
+        with room_needed(self.output):
+            self._measure()
 
     def _fit(self) -> None:
         task, kind, output, args, config = self.task, self.kind, self.output, self.args, self.config

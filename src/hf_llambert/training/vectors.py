@@ -36,6 +36,7 @@ SIF = 1e-4
 
 _PIECE = 1 << 20  # characters that are tokenised at once: about 0.1 GB of memory while it lasts
 _JOINED, _LONG_WORD = 1000, 500  # words that are tokenised as one text, and characters of the longest that is
+_STRANGE = "\ua66e \U00013000"  # a letter of one old book, and a hieroglyph
 _BETWEEN = "\u00a6\u00a7\u00ac|~^#*"  # signs that a BERT reads as tokens of their own, wherever they stand
 
 
@@ -262,9 +263,11 @@ def distill(encoder: str, revision: str | None = None, dimensions: int = DIMENSI
                 sif_coefficient=SIF,
                 quantize_to="float32",
             )
-    except (ValueError, KeyError, TypeError, NotImplementedError) as error:
+        tokens, vectors = _plain(found.tokenizer, found.embedding.astype(np.float32))
+    except Exception as error:  # tokenizers raises nothing narrower
+        if isinstance(error, (OSError, MemoryError, RuntimeError)) and not isinstance(error, NotImplementedError):
+            raise  # the machine's
         raise ValueError(f"model2vec cannot take the tokenizer of '{encoder}': {error!s:.300}. {instead}") from error
-    tokens, vectors = _plain(found.tokenizer, found.embedding.astype(np.float32))
     return TokenVectors(vectors, tokens, content_id(encoder, revision))
 
 
@@ -311,6 +314,7 @@ def _plain(tokenizer: Tokenizer, vectors: NDArray[np.float32]) -> tuple[Tokens, 
     for numbers, size in ((places.values(), len(vectors)), (own.values(), len(own))):
         if sorted(numbers) != list(range(size)):
             raise ValueError(f"expected tokens with the numbers from 0 to {size - 1:,}, each once")
+    plain.encode(_STRANGE)  # fails where an unknown token is wanted and there is none: not in the middle of a pool
     rows = vectors[[places[name] for name in names]]
     return Tokens(plain, None if unknown is None else plain.token_to_id(unknown)), rows
 
