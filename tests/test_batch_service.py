@@ -23,6 +23,7 @@ from hf_llambert import (
 from hf_llambert.teachers import batch_service
 from hf_llambert.teachers.batch_notes import BatchNotes
 from hf_llambert.teachers.batch_services import OpenAI
+from hf_llambert.teachers.batch_transport import Unsure, Wire, _pieces
 
 TASK = TaskSpec("t", ("negative", "positive"), "Positive or negative?\n{text}", system="One word.")
 TEXTS = [f"{'good' if i % 2 else 'bad'} film number {i}" for i in range(6)]
@@ -192,6 +193,100 @@ def test_batch_of_another_that_looks_alike_is_not_taken(server, tmp_path):
     (note,) = BatchNotes(tmp_path / "ledger" / "batches").all()
     assert note.done
     assert stranger not in (note.id,)
+
+
+def unfinished(server, service, folder, **more):
+    """A run that ends while its batches are under way."""
+    server.never = True
+    with pytest.raises(TimeoutError):
+        ask(server, service, folder, max_wait_hours=1e-9, **more)
+    server.never = False
+
+
+def test_key_of_another_account_loses_no_batch(server, tmp_path):
+    unfinished(server, "openai", tmp_path)
+    server.faults.append(lambda handler: handler.say({"error": {"message": "no such batch"}}, 404))
+    with pytest.raises(ConnectionError, match="too young to be gone. Run again with the key of the account that subm"):
+        ask(server, "openai", tmp_path)
+    assert labels(ask(server, "openai", tmp_path)) == EXPECTED
+    assert set(server.asked.values()) == {1}
+
+
+def test_batch_that_is_listed_late_is_submitted_once(server, tmp_path):
+    server.lose = 1
+    none_yet = {"object": "list", "data": [], "has_more": False}
+    server.faults.extend([None, None, *[lambda handler: handler.say(none_yet)] * 3])
+    assert labels(ask(server, "openai", tmp_path)) == EXPECTED
+    assert set(server.asked.values()) == {1}
+
+
+def test_endless_list_of_batches_leaves_the_choice(server, service, tmp_path, monkeypatch):
+    monkeypatch.setattr("hf_llambert.teachers.batch_services._PAGES", 0)
+    server.lose = 1
+    with pytest.raises(ValueError, match="does not say whether it has it .*more than 0 pages"):
+        ask(server, service, tmp_path)
+    assert set(server.asked.values()) == {1}
+
+
+def test_gateway_that_is_unavailable_may_have_submitted(server, tmp_path):
+    """Its batch is looked for; that of an overloaded service is sent again at once."""
+
+    def taken(status):
+        return lambda handler: handler.say({"error": {"message": "upstream reset"}}, status)
+
+    server.faults.extend([None, taken(503)])
+    ask(server, "openai", tmp_path)
+    assert "GET /v1/batches" in server.calls
+    server.faults.append(taken(529))
+    ask(server, "anthropic", tmp_path)
+    assert "GET /v1/messages/batches" not in server.calls
+
+
+def test_second_call_in_one_process_reserves_nothing_twice(server, tmp_path):
+    for _ in range(3):
+        unfinished(server, "openai", tmp_path, max_requests=6)
+        list(server.batches.values())[0]["polls"] = 0
+    (budget,) = batch_service._BUDGETS.values()
+    assert budget.used_requests == budget.used_tokens == 0
+    assert [batch["cancelled"] for batch in server.batches.values()] == [False]
+
+
+def test_batch_that_may_be_anothers_is_not_cancelled(server, tmp_path):
+    stranger = server.begin("anthropic", [(f"{k:064x}", "good") for k in range(6)])
+    server.dead = 1
+    unfinished(server, "anthropic", tmp_path)
+    replies = ask(server, "anthropic", tmp_path, max_requests=2)
+    assert not server.batches[stranger]["cancelled"]
+    assert [reply.error is None for reply in replies.values()] == [True] * 2 + [False] * 4
+
+
+ODD = {"id": "x", "status": "running", "processing_status": "in_progress", "request_counts": [1], "errors": [1]}
+
+
+@pytest.mark.parametrize("odd", [{}, {**ODD, "metadata": "m", "error": "e", "batchStats": 3, "response": [2]}])
+def test_odd_state_of_a_batch_is_asked_again(server, service, tmp_path, odd):
+    submitted = {"openai": 2, "mistral": 2, "anthropic": 1, "gemini": 3}[service]
+    server.faults.extend([None] * submitted + [lambda handler: handler.say(odd)])
+    assert labels(ask(server, service, tmp_path)) == EXPECTED
+
+
+@pytest.mark.parametrize("place", ["@evil.example/x", ".evil.example/x", "https://[", "http://api.anthropic.com/x"])
+def test_address_that_leads_elsewhere_is_refused(place):
+    wire = Wire("anthropic", "https://api.anthropic.com", {}, KEY)
+    with pytest.raises(ConnectionError, match="key and texts go to 'api.anthropic.com' alone"):
+        wire.url(place)
+    same = "https://api.anthropic.com:443/x"
+    assert wire.url(same) == same
+
+
+def test_answer_that_trickles_in_is_given_up():
+    class Trickle:
+        def iter_raw(self, size):
+            while True:
+                yield b"x"
+
+    with pytest.raises(Unsure, match="comes at less than 1,000 bytes a second"):
+        list(_pieces(Trickle(), -1.0))
 
 
 def test_service_that_lists_no_batches_leaves_the_choice(server, tmp_path, monkeypatch):
@@ -371,7 +466,8 @@ def test_rows_of_a_larger_sample_stay_to_be_fetched(server, tmp_path):
     assert set(server.asked.values()) == {1}
 
 
-def test_answers_that_the_service_has_no_more_are_asked_for_again(server, tmp_path):
+def test_answers_that_the_service_has_no_more_are_asked_for_again(server, tmp_path, monkeypatch):
+    monkeypatch.setattr(batch_service, "_KEPT", 0)
     server.never = True
     with pytest.raises(TimeoutError):
         ask(server, "openai", tmp_path, max_wait_hours=1e-9)

@@ -31,6 +31,8 @@ logger = get_logger(__name__)
 
 _REFUSED_KEY = (401, 402, 403)
 _GONE = (404, 410)
+_KEPT = 28 * 86400.0  # seconds that services keep a batch and its answers, at least
+_LOOKS, _RECENT = 5, 3600.0  # looks for a batch submitted within so many seconds: lists lag behind
 _SLOWEST = 20  # times the first pause
 _AT_ONCE = 1000  # replies that are handed over together
 _SPENT = "the budget is spent: raise max_requests, max_tokens or max_cost, and run again"
@@ -88,6 +90,9 @@ class Batches:
                 logger.warning("%s goes on at the service; the same command fetches the answers.", self._named())
             raise
         finally:
+            for note in self.open:  # the next call in this process reserves it anew
+                if note.name not in self.cancelled:
+                    self.budget.take(-note.requests, (-note.reserved[0], -note.reserved[1]))
             self.wire.close()
             if self.unasked:
                 logger.warning(
@@ -157,8 +162,13 @@ class Batches:
     def _look_for(self, note: Note) -> Note | None:
         """The note with the id that the service gave its batch; `None`, and no note any more, where it has none such."""
         taken = {one.id for one in self.notes.all() if one.id is not None} | set(note.others)
+        looks = _LOOKS if time.time() - note.noted_at < _RECENT else 1
         try:
-            found = self.service.find(self.wire, note, taken)
+            for look in range(1, looks + 1):
+                found = self.wire.patiently(lambda: self.service.find(self.wire, note, taken))
+                if found is not None or look == looks:
+                    break
+                time.sleep(self.wire.first_wait * 2**look)
         except Refused as error:
             self._refuse_key(error)
             raise ValueError(
@@ -265,13 +275,19 @@ class Batches:
     def _poll(self, note: Note) -> State:
         """How far a batch is; ended where the service has it no more."""
         try:
-            state = self.service.state(self.wire, str(note.id))
+            state = self.wire.patiently(lambda: self.service.state(self.wire, str(note.id)))
         except Refused as error:
             self._refuse_key(error)
             if error.status not in _GONE:
                 raise ConnectionError(
                     f"The service '{self.service.name}' says nothing about batch {note.id}: {error}. Run again later: it is "
                     f"noted."
+                ) from None
+            if time.time() - note.noted_at < _KEPT:
+                raise ConnectionError(
+                    f"The service '{self.service.name}' knows no batch {note.id} ({error}), which is too young to be gone. Run "
+                    f"again with the key of the account that submitted it; its answers are paid for. If it was removed there, "
+                    f"remove '{self.notes.path(note)}'."
                 ) from None
             state = State("gone", True, True, 0, why=f"the service has it no more: {error}")
         self.states[note.name] = state
@@ -285,7 +301,8 @@ class Batches:
         for note in reversed(self.open):
             if not self.budget.over():
                 return
-            if note.name in self.cancelled or self._poll(note).begun:
+            perhaps_anothers = note.found and not self.service.names
+            if perhaps_anothers or note.name in self.cancelled or self._poll(note).begun:
                 continue
             try:
                 self.service.cancel(self.wire, str(note.id))
