@@ -671,7 +671,7 @@ def held_back(monkeypatch):
             stopping.set()
 
     monkeypatch.setattr(
-        asking.Asking, "stopping", property(lambda self: vars(self)["is_stopping"], note), raising=False
+        asking.Requests, "stopping", property(lambda self: vars(self)["is_stopping"], note), raising=False
     )
 
     def made(plan):

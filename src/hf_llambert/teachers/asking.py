@@ -61,8 +61,8 @@ class _KeyRefused(PermissionError):
     """The endpoint refused the key before it answered anything."""
 
 
-class Asking:
-    """One call of `ask`: the state of its requests."""
+class Requests:
+    """The requests of one call of `ask`, and their state."""
 
     def __init__(self, teacher: Served, task: TaskSpec, texts: Sequence[str]) -> None:
         self.teacher, self.task, self.texts = teacher, task, texts
@@ -331,14 +331,14 @@ class Asking:
         return RowError(said, status) if self.answered else ConnectionError(said)
 
 
-def stream(asking: Asking) -> Iterator[dict[int, Reply]]:
+def stream(requests: Requests) -> Iterator[dict[int, Reply]]:
     """Run the requests in a thread with a loop of its own (a notebook's runs already) and give what comes back."""
     loop = asyncio.new_event_loop()
     running: list[asyncio.Task] = []
 
     def work() -> None:
         asyncio.set_event_loop(loop)
-        running.append(loop.create_task(asking.run()))
+        running.append(loop.create_task(requests.run()))
         try:
             loop.run_until_complete(running[0])
         finally:
@@ -348,9 +348,9 @@ def stream(asking: Asking) -> Iterator[dict[int, Reply]]:
     thread.start()
     try:
         while True:
-            items = [asking.done.get()]
-            while not asking.done.empty():
-                items.append(asking.done.get())
+            items = [requests.done.get()]
+            while not requests.done.empty():
+                items.append(requests.done.get())
             if part := dict(item for item in items if isinstance(item, tuple)):
                 yield part
             if isinstance(items[-1], BaseException):
