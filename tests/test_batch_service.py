@@ -220,6 +220,26 @@ def test_batch_that_is_listed_late_is_submitted_once(server, tmp_path):
     assert set(server.asked.values()) == {1}
 
 
+def test_refusal_after_a_submission_that_may_have_arrived_forgets_nothing(server, tmp_path):
+    server.lose = 1
+    none_yet = {"object": "list", "data": [], "has_more": False}
+    refused = {"error": {"message": "billing limit"}}
+    server.faults.extend([None, None, *[lambda handler: handler.say(none_yet)] * 5])
+    server.faults.append(lambda handler: handler.say(refused, 400))
+    with pytest.raises(ValueError, match="billing limit"):
+        ask(server, "openai", tmp_path)
+    assert labels(ask(server, "openai", tmp_path)) == EXPECTED
+    assert set(server.asked.values()) == {1}
+
+
+def test_answers_that_are_refused_for_now_stay_to_be_fetched(server, tmp_path):
+    server.faults.extend([None] * 3 + [lambda handler: handler.say({"error": {"message": "not now"}}, 400)])
+    with pytest.raises(ConnectionError, match="refuses the answers of batch openai-1: 400 not now"):
+        ask(server, "openai", tmp_path)
+    assert labels(ask(server, "openai", tmp_path)) == EXPECTED
+    assert set(server.asked.values()) == {1}
+
+
 def test_endless_list_of_batches_leaves_the_choice(server, service, tmp_path, monkeypatch):
     monkeypatch.setattr("hf_llambert.teachers.batch_services._PAGES", 0)
     server.lose = 1

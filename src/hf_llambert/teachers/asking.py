@@ -20,7 +20,7 @@ from hf_llambert.tasks.requests import tokens_for
 from hf_llambert.tasks.spec import TaskSpec
 from hf_llambert.tasks.texts import GAP
 from hf_llambert.teachers.base import Reply
-from hf_llambert.teachers.keys import redactor
+from hf_llambert.teachers.keys import check_labels, redactor
 from hf_llambert.teachers.logprobs import NoLogprobs
 from hf_llambert.teachers.pacing import Budget, Pacer, backoff
 from hf_llambert.teachers.protocol import (
@@ -85,7 +85,7 @@ class Requests:
             most = max(1, teacher.concurrency // world_size())
             self.key = teacher.key()
             self.redact = redactor(self.key)
-            self._check_that_labels_are_no_key()
+            check_labels(self.task.parts.values(), self.redact, teacher.api_key_variable)
             async with make_client(self.key, teacher.address) as self.client:
                 self.pacer = Pacer(most)
                 positions: Iterator[int] = iter(range(len(self.texts)))
@@ -106,19 +106,6 @@ class Requests:
             self.done.put(None)
         except BaseException as error:  # noqa: BLE001  (goes to the thread that waits)
             self.done.put(error)
-
-    def _check_that_labels_are_no_key(self) -> None:
-        """Raise a `ValueError` where taking the key out of answers would take a label out of them."""
-        for task in self.task.parts.values():
-            for number, label in enumerate(task.labels):
-                names = (question.name for question in task.questions)
-                if any(self.redact(word) != word for word in (*names, label, *task.verbalizers[number])):
-                    variable = self.teacher.api_key_variable
-                    raise ValueError(
-                        f"The key{f' in {variable}' if variable else ''} is, or stands in, a word of label {number + 1} of "
-                        f"task '{self.redact(task.name)}' (id {number}), and every such answer would be kept as "
-                        f"***. Put the right key there, or rename that label in the task; nothing was sent."
-                    )
 
     async def _ask_until_it_fails(self, positions: Iterator[int], most: int) -> Exception | None:
         """

@@ -20,6 +20,7 @@ from hf_llambert.teachers.batch_notes import BatchNotes, Note
 from hf_llambert.teachers.batch_results import Found, read_results
 from hf_llambert.teachers.batch_services import State, most_bytes_of
 from hf_llambert.teachers.batch_transport import Refused, Unsure, Wire
+from hf_llambert.teachers.keys import check_labels
 from hf_llambert.teachers.pacing import Budget
 from hf_llambert.teachers.protocol import request_body
 from hf_llambert.whole import scratch_folder
@@ -82,7 +83,8 @@ class Batches:
             self.teacher.timeout,
             first_wait=min(1.0, self.teacher.poll_seconds),
         )
-        self._check_that_labels_are_no_key()
+        tasks = dict.fromkeys(one for whole, _ in self.rows.values() for one in whole.parts.values())
+        check_labels(tasks, self.wire.redact, self.teacher.api_key_variable or self.service.variable)
         try:
             yield from self._run()
         except KeyboardInterrupt:
@@ -100,18 +102,6 @@ class Batches:
                     self.service.name,
                     f"{self.unasked:,}",
                 )
-
-    def _check_that_labels_are_no_key(self) -> None:
-        """Raise a `ValueError` where taking the key out of answers would take a label out of them."""
-        for task in dict.fromkeys(one for whole, _ in self.rows.values() for one in whole.parts.values()):
-            for number, label in enumerate(task.labels):
-                if any(self.wire.redact(word) != word for word in (label, *task.verbalizers[number])):
-                    variable = self.teacher.api_key_variable or self.service.variable or "api_key_variable"
-                    raise ValueError(
-                        f"The key in {variable} is, or stands in, a word of label {number + 1} of task "
-                        f"'{self.wire.redact(task.name)}' (id {number}), and every such answer would be kept as ***. Put the "
-                        f"right key there, or rename that label in the task; nothing was sent."
-                    )
 
     def _run(self) -> Iterator[dict[str, Reply]]:
         self._take_up()
@@ -259,7 +249,8 @@ class Batches:
                     self.notes.drop(note)
                 raise
             except Refused as error:
-                self.notes.drop(note)
+                if surely_not:  # else an earlier attempt may have arrived, and the next run looks for it
+                    self.notes.drop(note)
                 self._refuse_key(error)
                 if error.status in (404, 405):
                     raise ConnectionError(
@@ -367,6 +358,11 @@ class Batches:
                     self.service.fetch(self.wire, place, file, most_bytes_of(note.requests) - file.tell())
                 except Refused as error:
                     self._refuse_key(error)
+                    if error.status not in _GONE:
+                        raise ConnectionError(
+                            f"The service '{self.service.name}' refuses the answers of batch {note.id}: {error}. Run again: they "
+                            f"are noted, and paid for."
+                        ) from None
                     why = f"the service gives its answers no more: {error}"
                 if file.tell() and place != state.places[-1]:
                     file.write(b"\n")
