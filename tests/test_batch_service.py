@@ -420,6 +420,27 @@ def test_batch_that_fails_whole_says_why(server, tmp_path):
         assert all("token_limit_exceeded" in reply.error for reply in replies.values())
 
 
+def test_batches_beyond_what_an_account_may_have_under_way_wait_for_others(server, tmp_path, caplog):
+    server.room = 4
+    assert labels(ask(server, "openai", tmp_path / "some", batch_requests=2)) == EXPECTED
+    assert "openai-3 is submitted again when others have ended: failed: token_limit_exceeded" in caplog.text
+    assert len(server.batches) == 4
+    server.room = 1
+    replies = ask(server, "openai", tmp_path / "none", batch_requests=2)
+    assert all("token_limit_exceeded" in reply.error for reply in replies.values())
+    assert len(server.batches) == 7
+
+
+def test_broken_upload_begins_anew_at_gemini(server, tmp_path):
+    def broken(handler):
+        handler.connection.close()
+        handler.close_connection = True
+
+    server.faults.extend([None, broken])
+    assert labels(ask(server, "gemini", tmp_path)) == EXPECTED
+    assert server.calls.count("POST /upload/v1beta/files") == 2
+
+
 def test_neither_key_nor_text_is_written_into_notes(server, service, tmp_path):
     ask(server, service, tmp_path)
     for file in (tmp_path / "ledger").rglob("*"):

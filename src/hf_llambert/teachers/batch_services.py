@@ -31,6 +31,7 @@ class State:
         places (`tuple[str, ...]`): Where its answers are, once it has ended.
         why (`str`): Why it ended, where that was not because all was answered.
         inline (`tuple[dict, ...]`): Answers that came with the state.
+        full (`bool`): Whether it ended because the account has as much under way as it may have.
     """
 
     said: str
@@ -40,6 +41,7 @@ class State:
     places: tuple[str, ...] = ()
     why: str = ""
     inline: tuple[dict, ...] = ()
+    full: bool = False
 
 
 class Service(ABC):
@@ -151,6 +153,7 @@ class OpenAI(Service):
             number_of(counts.get("completed")) + number_of(counts.get("failed")),
             tuple(f"/files/{place}/content" for place in places if isinstance(place, str) and place),
             "" if said == "completed" else one_line(wire.redact(said + fault)),
+            full=any(one.get("code") == "token_limit_exceeded" for one in faults),
         )
 
     def cancel(self, wire: Wire, batch: str) -> None:
@@ -282,6 +285,8 @@ class Gemini(Service):
         }
         send = {"X-Goog-Upload-Offset": "0", "X-Goog-Upload-Command": "upload, finalize", "Content-Length": size}
 
+        place = ""
+
         def start() -> str:
             asked = {"file": {"display_name": note.name}}
             place = wire.answer("POST", "/upload/v1beta/files", json=asked, headers=begin)[1].get("X-Goog-Upload-URL")
@@ -290,10 +295,16 @@ class Gemini(Service):
             return place
 
         def upload() -> str:
-            with file.open("rb") as lines:
-                return id_of(part(wire.once("POST", place, content=lines, headers=send), "file"), "name")
+            nonlocal place
+            place = place or wire.patiently(start)
+            try:
+                with file.open("rb") as lines:
+                    return id_of(part(wire.once("POST", place, content=lines, headers=send), "file"), "name")
+            except Unsure as error:
+                if not error.surely_not:  # a part may have arrived, and offset 0 is refused there
+                    place = ""
+                raise
 
-        place = wire.patiently(start)
         uploaded = wire.patiently(upload)
         batch = {"batch": {"display_name": note.name, "input_config": {"file_name": uploaded}}}
         path = f"/v1beta/models/{model.removeprefix('models/')}:batchGenerateContent"
