@@ -116,17 +116,16 @@ class Requests:
         workers = [asyncio.ensure_future(self._work(positions)) for _ in range(min(most, len(self.texts)))]
         try:
             done, pending = await asyncio.wait(workers, return_when=asyncio.FIRST_EXCEPTION)
-            errors = [error for one in done if (error := one.exception()) is not None]
-            self.stopping = bool(errors)
+            self.stopping = any(one.exception() is not None for one in done)
             for worker in pending - self.sending:
                 worker.cancel()
-            await asyncio.gather(*workers, return_exceptions=True)
+            ended = await asyncio.gather(*workers, return_exceptions=True)
         finally:
             for worker in workers:
                 worker.cancel()
             await asyncio.gather(*workers, return_exceptions=True)
-        others = [error for error in errors if not isinstance(error, _KeyRefused)]
-        return next((error for error in [*others, *errors] if isinstance(error, Exception)), None)
+        errors = [error for error in ended if isinstance(error, Exception)]
+        return next((error for error in errors if not isinstance(error, _KeyRefused)), errors[0] if errors else None)
 
     async def _work(self, positions: Iterator[int]) -> None:
         for position in positions:
