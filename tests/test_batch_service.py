@@ -566,6 +566,13 @@ def test_annotate_by_batch_is_annotate(server, service, tmp_path):
     assert sum(server.asked.values()) == 7
 
 
+def test_rows_that_are_asked_about_in_the_same_words_share_a_request(server, tmp_path):
+    task = TaskSpec("t", ("negative", "positive"), "{title} {text}")
+    labeler = LLMLabeler(task, teacher_at(server, "openai"), tmp_path, ("title", "text"))
+    assert labels(labeler.replies(["good old\ufdd1film", "good\ufdd1old film"])) == ["positive"] * 2
+    assert list(server.asked.values()) == [1]
+
+
 def test_several_questions_asked_apart_share_batches(server, tmp_path):
     questions = [
         {"name": name, "kind": "choice", "ask": f"Is it {name}?", "labels": ["negative", "positive"]}
