@@ -34,6 +34,7 @@ class BatchServer:
         self.dead = 0  # so many are not taken, and the connection closed
         self.lists = True
         self.fail_all = None  # why batches fail whole
+        self.room = None  # requests that may be under way at OpenAI; a batch beyond fails
         self.files, self.batches, self.calls, self.asked = {}, {}, [], collections.Counter()
         self.lock, self.long_waited = threading.Lock(), threading.Event()
 
@@ -59,16 +60,18 @@ class BatchServer:
     def begin(self, service, requests, name=None, model=None):
         """Take a batch of (id, text) and give its number."""
         number = f"{service}-{len(self.batches) + 1}"
+        under_way = sum(len(one["requests"]) for one in self.batches.values() if not self.ended(one))
         self.batches[number] = {
             "service": service, "requests": requests, "name": name, "model": model, "polls": 0, "made": time.time(),
             "cancelled": False, "expired": False,
+            "full": self.room is not None and under_way + len(requests) > self.room,
         }  # fmt: skip
         for _, text in requests:
             self.asked[text] += 1
         return number
 
     def ended(self, batch):
-        return batch["cancelled"] or (not self.never and batch["polls"] >= self.polls)
+        return batch["cancelled"] or batch["full"] or (not self.never and batch["polls"] >= self.polls)
 
     def poll(self, batch):
         batch["polls"] += 1
@@ -210,12 +213,13 @@ class _Handler(BaseHTTPRequestHandler):
     def openai_batch(self, number, batch):
         state = self.server_state
         ended, begun = state.ended(batch), batch["polls"] > 1
-        answers = state.answers(batch) if ended and not state.fail_all else []
+        fail = "token_limit_exceeded" if batch["full"] else state.fail_all
+        answers = state.answers(batch) if ended and not fail else []
         failed = [one for one in answers if one[2] in ("failed", "expired", "cancelled")]
         status = "in_progress" if begun else "validating"
         if ended:
             status = "expired" if any(one[2] == "expired" for one in answers) else "completed"
-            status = "cancelled" if batch["cancelled"] else "failed" if state.fail_all else status
+            status = "cancelled" if batch["cancelled"] else "failed" if fail else status
         out = {
             "id": number, "object": "batch", "status": status, "created_at": int(batch["made"]), "output_file_id": None,
             "error_file_id": None, "metadata": {"hf_llambert": batch["name"]} if batch["name"] else None, "errors": None,
@@ -223,8 +227,8 @@ class _Handler(BaseHTTPRequestHandler):
                 "total": len(batch["requests"]), "completed": min(batch["polls"] - 1, len(batch["requests"])), "failed": 0,
             },
         }  # fmt: skip
-        if ended and state.fail_all:
-            out["errors"] = {"object": "list", "data": [{"code": state.fail_all, "message": "see there"}]}
+        if ended and fail:
+            out["errors"] = {"object": "list", "data": [{"code": fail, "message": "see there"}]}
         if len(failed) < len(answers):
             out["output_file_id"] = f"{number}_output"
         if failed:

@@ -51,6 +51,9 @@ def test_table_without_a_price_of_a_batch_is_refused(tmp_path):
         prices_of({"llm": labeler_of(tmp_path / "ledger")}, table)
     with pytest.raises(ValueError, match="stand beside input_per_million and output_per_million"):
         table_of(tmp_path, "m: {per_hour: 1, batch_input_per_million: 1, currency: EUR}")
+    for half in BATCH:
+        with pytest.raises(ValueError, match="batch_input_per_million and batch_output_per_million go together"):
+            table_of(tmp_path, f"m: {TOKENS | {half: 1.0}}".replace("'", ""))
 
 
 def test_cost_of_a_run_by_batch_is_that_of_a_batch():

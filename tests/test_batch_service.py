@@ -23,6 +23,7 @@ from hf_llambert import (
 from hf_llambert.teachers import batch_service
 from hf_llambert.teachers.batch_notes import BatchNotes
 from hf_llambert.teachers.batch_services import OpenAI
+from hf_llambert.teachers.batch_transport import Unsure, Wire, _pieces
 
 TASK = TaskSpec("t", ("negative", "positive"), "Positive or negative?\n{text}", system="One word.")
 TEXTS = [f"{'good' if i % 2 else 'bad'} film number {i}" for i in range(6)]
@@ -194,6 +195,120 @@ def test_batch_of_another_that_looks_alike_is_not_taken(server, tmp_path):
     assert stranger not in (note.id,)
 
 
+def unfinished(server, service, folder, **more):
+    """A run that ends while its batches are under way."""
+    server.never = True
+    with pytest.raises(TimeoutError):
+        ask(server, service, folder, max_wait_hours=1e-9, **more)
+    server.never = False
+
+
+def test_key_of_another_account_loses_no_batch(server, tmp_path):
+    unfinished(server, "openai", tmp_path)
+    server.faults.append(lambda handler: handler.say({"error": {"message": "no such batch"}}, 404))
+    with pytest.raises(ConnectionError, match="too young to be gone. Run again with the key of the account that subm"):
+        ask(server, "openai", tmp_path)
+    assert labels(ask(server, "openai", tmp_path)) == EXPECTED
+    assert set(server.asked.values()) == {1}
+
+
+def test_batch_that_is_listed_late_is_submitted_once(server, tmp_path):
+    server.lose = 1
+    none_yet = {"object": "list", "data": [], "has_more": False}
+    server.faults.extend([None, None, *[lambda handler: handler.say(none_yet)] * 3])
+    assert labels(ask(server, "openai", tmp_path)) == EXPECTED
+    assert set(server.asked.values()) == {1}
+
+
+def test_refusal_after_a_submission_that_may_have_arrived_forgets_nothing(server, tmp_path):
+    server.lose = 1
+    none_yet = {"object": "list", "data": [], "has_more": False}
+    refused = {"error": {"message": "billing limit"}}
+    server.faults.extend([None, None, *[lambda handler: handler.say(none_yet)] * 5])
+    server.faults.append(lambda handler: handler.say(refused, 400))
+    with pytest.raises(ValueError, match="billing limit"):
+        ask(server, "openai", tmp_path)
+    assert labels(ask(server, "openai", tmp_path)) == EXPECTED
+    assert set(server.asked.values()) == {1}
+
+
+def test_answers_that_are_refused_for_now_stay_to_be_fetched(server, tmp_path):
+    server.faults.extend([None] * 3 + [lambda handler: handler.say({"error": {"message": "not now"}}, 400)])
+    with pytest.raises(ConnectionError, match="refuses the answers of batch openai-1: 400 not now"):
+        ask(server, "openai", tmp_path)
+    assert labels(ask(server, "openai", tmp_path)) == EXPECTED
+    assert set(server.asked.values()) == {1}
+
+
+def test_endless_list_of_batches_leaves_the_choice(server, service, tmp_path, monkeypatch):
+    monkeypatch.setattr("hf_llambert.teachers.batch_services._PAGES", 0)
+    server.lose = 1
+    with pytest.raises(ValueError, match="does not say whether it has it .*more than 0 pages"):
+        ask(server, service, tmp_path)
+    assert set(server.asked.values()) == {1}
+
+
+def test_gateway_that_is_unavailable_may_have_submitted(server, tmp_path):
+    """Its batch is looked for; that of an overloaded service is sent again at once."""
+
+    def taken(status):
+        return lambda handler: handler.say({"error": {"message": "upstream reset"}}, status)
+
+    server.faults.extend([None, taken(503)])
+    ask(server, "openai", tmp_path)
+    assert "GET /v1/batches" in server.calls
+    server.faults.append(taken(529))
+    ask(server, "anthropic", tmp_path)
+    assert "GET /v1/messages/batches" not in server.calls
+
+
+def test_second_call_in_one_process_reserves_nothing_twice(server, tmp_path):
+    for _ in range(3):
+        unfinished(server, "openai", tmp_path, max_requests=6)
+        list(server.batches.values())[0]["polls"] = 0
+    (budget,) = batch_service._BUDGETS.values()
+    assert budget.used_requests == budget.used_tokens == 0
+    assert [batch["cancelled"] for batch in server.batches.values()] == [False]
+
+
+def test_batch_that_may_be_anothers_is_not_cancelled(server, tmp_path):
+    stranger = server.begin("anthropic", [(f"{k:064x}", "good") for k in range(6)])
+    server.dead = 1
+    unfinished(server, "anthropic", tmp_path)
+    replies = ask(server, "anthropic", tmp_path, max_requests=2)
+    assert not server.batches[stranger]["cancelled"]
+    assert [reply.error is None for reply in replies.values()] == [True] * 2 + [False] * 4
+
+
+ODD = {"id": "x", "status": "running", "processing_status": "in_progress", "request_counts": [1], "errors": [1]}
+
+
+@pytest.mark.parametrize("odd", [{}, {**ODD, "metadata": "m", "error": "e", "batchStats": 3, "response": [2]}])
+def test_odd_state_of_a_batch_is_asked_again(server, service, tmp_path, odd):
+    submitted = {"openai": 2, "mistral": 2, "anthropic": 1, "gemini": 3}[service]
+    server.faults.extend([None] * submitted + [lambda handler: handler.say(odd)])
+    assert labels(ask(server, service, tmp_path)) == EXPECTED
+
+
+@pytest.mark.parametrize("place", ["@evil.example/x", ".evil.example/x", "https://[", "http://api.anthropic.com/x"])
+def test_address_that_leads_elsewhere_is_refused(place):
+    wire = Wire("anthropic", "https://api.anthropic.com", {}, KEY)
+    with pytest.raises(ConnectionError, match="key and texts go to 'api.anthropic.com' alone"):
+        wire.url(place)
+    same = "https://api.anthropic.com:443/x"
+    assert wire.url(same) == same
+
+
+def test_answer_that_trickles_in_is_given_up():
+    class Trickle:
+        def iter_raw(self, size):
+            while True:
+                yield b"x"
+
+    with pytest.raises(Unsure, match="comes at less than 1,000 bytes a second"):
+        list(_pieces(Trickle(), -1.0))
+
+
 def test_service_that_lists_no_batches_leaves_the_choice(server, tmp_path, monkeypatch):
     kill_after(monkeypatch, OpenAI, "submit")
     with pytest.raises(Killed):
@@ -305,8 +420,29 @@ def test_batch_that_fails_whole_says_why(server, tmp_path):
         assert all("token_limit_exceeded" in reply.error for reply in replies.values())
 
 
+def test_batches_beyond_what_an_account_may_have_under_way_wait_for_others(server, tmp_path, caplog):
+    server.room = 4
+    assert labels(ask(server, "openai", tmp_path / "some", batch_requests=2)) == EXPECTED
+    assert "openai-3 is submitted again when others have ended: failed: token_limit_exceeded" in caplog.text
+    assert len(server.batches) == 4
+    server.room = 1
+    replies = ask(server, "openai", tmp_path / "none", batch_requests=2)
+    assert all("token_limit_exceeded" in reply.error for reply in replies.values())
+    assert len(server.batches) == 7
+
+
+def test_broken_upload_begins_anew_at_gemini(server, tmp_path):
+    def broken(handler):
+        handler.connection.close()
+        handler.close_connection = True
+
+    server.faults.extend([None, broken])
+    assert labels(ask(server, "gemini", tmp_path)) == EXPECTED
+    assert server.calls.count("POST /upload/v1beta/files") == 2
+
+
 def test_neither_key_nor_text_is_written_into_notes(server, service, tmp_path):
-    ask(server, service, tmp_path)
+    unfinished(server, service, tmp_path)  # of one that has ended the keys of rows are gone, too
     for file in (tmp_path / "ledger").rglob("*"):
         held = file.read_bytes() if file.is_file() else b""
         assert KEY.encode() not in held
@@ -371,7 +507,8 @@ def test_rows_of_a_larger_sample_stay_to_be_fetched(server, tmp_path):
     assert set(server.asked.values()) == {1}
 
 
-def test_answers_that_the_service_has_no_more_are_asked_for_again(server, tmp_path):
+def test_answers_that_the_service_has_no_more_are_asked_for_again(server, tmp_path, monkeypatch):
+    monkeypatch.setattr(batch_service, "_KEPT", 0)
     server.never = True
     with pytest.raises(TimeoutError):
         ask(server, "openai", tmp_path, max_wait_hours=1e-9)
@@ -427,6 +564,13 @@ def test_annotate_by_batch_is_annotate(server, service, tmp_path):
     annotate(data, labeler, tmp_path / "out", gold_column="label", show_progress=False)
     assert load_data(tmp_path / "out")["llm_label"][:6] == [0, 1] * 3
     assert sum(server.asked.values()) == 7
+
+
+def test_rows_that_are_asked_about_in_the_same_words_share_a_request(server, tmp_path):
+    task = TaskSpec("t", ("negative", "positive"), "{title} {text}")
+    labeler = LLMLabeler(task, teacher_at(server, "openai"), tmp_path, ("title", "text"))
+    assert labels(labeler.replies(["good old\ufdd1film", "good\ufdd1old film"])) == ["positive"] * 2
+    assert list(server.asked.values()) == [1]
 
 
 def test_several_questions_asked_apart_share_batches(server, tmp_path):

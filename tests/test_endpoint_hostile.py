@@ -682,7 +682,7 @@ def held_back(monkeypatch):
             stopping.set()
 
     monkeypatch.setattr(
-        asking.Asking, "stopping", property(lambda self: vars(self)["is_stopping"], note), raising=False
+        asking.Requests, "stopping", property(lambda self: vars(self)["is_stopping"], note), raising=False
     )
 
     def made(plan):
@@ -707,6 +707,13 @@ def test_refusal_about_one_text_fails_that_text_alone(status, held_back):
     assert f"{status} moderated" in first[0].error
     assert [reply.response for reply in later] == ["positive", "positive", None, "positive"]
     assert later[2].error == f"refused: {status} moderated"
+
+
+def test_error_of_a_request_under_way_stops_the_run_too(held_back):
+    answers = {"bad": (401, {}, b'{"error": "moderated"}'), "slow unpaid": (402, {}, b'{"error": "no money left"}')}
+    plan = held_back(lambda text: answers.get(text) or chat("positive"))
+    with HostileServer(plan) as server, pytest.raises(PermissionError, match="402 no money left"):
+        ask(server, ("bad", "slow 1", "slow unpaid"), concurrency=3)
 
 
 def test_key_that_is_withdrawn_stops_the_run():

@@ -44,8 +44,11 @@ class Asking:
     def _noted(self, texts: list[str], lacking: tuple[int, ...]) -> None:
         """Ask about all texts together, with notes beside the ledger on what was submitted."""
         labeler, shown = self.labeler, 0
-        places = {self.keys[text][k]: (text, k) for text in texts for k in lacking}
-        rows = {key: (labeler._asked.requests[k], text) for key, (text, k) in places.items()}
+        places: dict[str, list[tuple[str, int]]] = {}  # texts of several fields may be asked about in the same words
+        for text in texts:
+            for k in lacking:
+                places.setdefault(self.keys[text][k], []).append((text, k))
+        rows = {key: (labeler._asked.requests[k], text) for key, [(text, k), *_] in places.items()}
 
         def tell(requests: int) -> bool:
             nonlocal shown
@@ -59,8 +62,8 @@ class Asking:
         for replies in labeler.teacher.ask_noted(rows, notes, tell):  # type: ignore[attr-defined]
             labeler.ledger.put(replies, labeler._identity)
             for key, reply in replies.items():
-                text, k = places[key]
-                self.known[text][k] = reply
+                for text, k in places[key]:
+                    self.known[text][k] = reply
             if self.spending:
                 self.spending.add_batch(list(replies.values()))
         whole_ones = sum(len(self.known[text]) == len(self.keys[text]) for text in texts)

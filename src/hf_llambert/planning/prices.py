@@ -36,7 +36,7 @@ class Price:
         per_gpu_hour (`float`, *optional*): Money for an hour of one GPU.
         gpus (`int`, defaults to 1): GPUs that run the model, with `per_gpu_hour`.
         batch_input_per_million (`float`, *optional*): Money for a million tokens read in a batch.
-        batch_output_per_million (`float`, *optional*): Money for a million tokens written in a batch.
+        batch_output_per_million (`float`, *optional*): Money for a million tokens written in a batch. Both or none.
         cached_input_per_million (`float`, *optional*): Money for a million tokens that the service reads from its cache. Plans
             say what that may save; the cap of a batch service counts it.
         batch_cached_input_per_million (`float`, *optional*): The same in a batch.
@@ -70,6 +70,10 @@ class Price:
         by_token = any(getattr(self, name) is not None for name in _BY_TOKEN)
         if not by_token and any(getattr(self, name) is not None for name in _BESIDE):
             raise ValueError(f"{', '.join(_BESIDE)} stand beside input_per_million and output_per_million. Add these.")
+        if (self.batch_input_per_million is None) != (self.batch_output_per_million is None):
+            raise ValueError(
+                "batch_input_per_million and batch_output_per_million go together. Give both, 0 where it is free."
+            )
         ways = (
             by_token,
             self.per_hour is not None,
@@ -91,8 +95,7 @@ class Price:
         """The price in a batch; `None` where that is not known."""
         read, wrote = self.batch_input_per_million, self.batch_output_per_million
         cached = self.batch_cached_input_per_million
-        both = read is None and wrote is None
-        return None if both else Price(self.currency, read or 0.0, wrote or 0.0, cached_input_per_million=cached)
+        return None if read is None else Price(self.currency, read, wrote, cached_input_per_million=cached)
 
     def cost(self, seconds: float, input_tokens: float, output_tokens: float) -> float:
         """Money for so many seconds of work in which so many tokens were read and written."""

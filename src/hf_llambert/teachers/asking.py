@@ -20,7 +20,7 @@ from hf_llambert.tasks.requests import tokens_for
 from hf_llambert.tasks.spec import TaskSpec
 from hf_llambert.tasks.texts import GAP
 from hf_llambert.teachers.base import Reply
-from hf_llambert.teachers.keys import redactor
+from hf_llambert.teachers.keys import check_labels, redactor
 from hf_llambert.teachers.logprobs import NoLogprobs
 from hf_llambert.teachers.pacing import Budget, Pacer, backoff
 from hf_llambert.teachers.protocol import (
@@ -61,8 +61,8 @@ class _KeyRefused(PermissionError):
     """The endpoint refused the key before it answered anything."""
 
 
-class Asking:
-    """One call of `ask`: the state of its requests."""
+class Requests:
+    """The requests of one call of `ask`, and their state."""
 
     def __init__(self, teacher: Served, task: TaskSpec, texts: Sequence[str]) -> None:
         self.teacher, self.task, self.texts = teacher, task, texts
@@ -85,7 +85,7 @@ class Asking:
             most = max(1, teacher.concurrency // world_size())
             self.key = teacher.key()
             self.redact = redactor(self.key)
-            self._check_that_labels_are_no_key()
+            check_labels(self.task.parts.values(), self.redact, teacher.api_key_variable)
             async with make_client(self.key, teacher.address) as self.client:
                 self.pacer = Pacer(most)
                 positions: Iterator[int] = iter(range(len(self.texts)))
@@ -107,19 +107,6 @@ class Asking:
         except BaseException as error:  # noqa: BLE001  (goes to the thread that waits)
             self.done.put(error)
 
-    def _check_that_labels_are_no_key(self) -> None:
-        """Raise a `ValueError` where taking the key out of answers would take a label out of them."""
-        for task in self.task.parts.values():
-            for number, label in enumerate(task.labels):
-                names = (question.name for question in task.questions)
-                if any(self.redact(word) != word for word in (*names, label, *task.verbalizers[number])):
-                    variable = self.teacher.api_key_variable
-                    raise ValueError(
-                        f"The key{f' in {variable}' if variable else ''} is, or stands in, a word of label {number + 1} of "
-                        f"task '{self.redact(task.name)}' (id {number}), and every such answer would be kept as "
-                        f"***. Put the right key there, or rename that label in the task; nothing was sent."
-                    )
-
     async def _ask_until_it_fails(self, positions: Iterator[int], most: int) -> Exception | None:
         """
         Ask until all is answered or an error stops the run, and return that error. Requests under way then are waited
@@ -129,17 +116,16 @@ class Asking:
         workers = [asyncio.ensure_future(self._work(positions)) for _ in range(min(most, len(self.texts)))]
         try:
             done, pending = await asyncio.wait(workers, return_when=asyncio.FIRST_EXCEPTION)
-            errors = [error for one in done if (error := one.exception()) is not None]
-            self.stopping = bool(errors)
+            self.stopping = any(one.exception() is not None for one in done)
             for worker in pending - self.sending:
                 worker.cancel()
-            await asyncio.gather(*workers, return_exceptions=True)
+            ended = await asyncio.gather(*workers, return_exceptions=True)
         finally:
             for worker in workers:
                 worker.cancel()
             await asyncio.gather(*workers, return_exceptions=True)
-        others = [error for error in errors if not isinstance(error, _KeyRefused)]
-        return next((error for error in [*others, *errors] if isinstance(error, Exception)), None)
+        errors = [error for error in ended if isinstance(error, Exception)]
+        return next((error for error in errors if not isinstance(error, _KeyRefused)), errors[0] if errors else None)
 
     async def _work(self, positions: Iterator[int]) -> None:
         for position in positions:
@@ -331,14 +317,14 @@ class Asking:
         return RowError(said, status) if self.answered else ConnectionError(said)
 
 
-def stream(asking: Asking) -> Iterator[dict[int, Reply]]:
+def stream(requests: Requests) -> Iterator[dict[int, Reply]]:
     """Run the requests in a thread with a loop of its own (a notebook's runs already) and give what comes back."""
     loop = asyncio.new_event_loop()
     running: list[asyncio.Task] = []
 
     def work() -> None:
         asyncio.set_event_loop(loop)
-        running.append(loop.create_task(asking.run()))
+        running.append(loop.create_task(requests.run()))
         try:
             loop.run_until_complete(running[0])
         finally:
@@ -348,9 +334,9 @@ def stream(asking: Asking) -> Iterator[dict[int, Reply]]:
     thread.start()
     try:
         while True:
-            items = [asking.done.get()]
-            while not asking.done.empty():
-                items.append(asking.done.get())
+            items = [requests.done.get()]
+            while not requests.done.empty():
+                items.append(requests.done.get())
             if part := dict(item for item in items if isinstance(item, tuple)):
                 yield part
             if isinstance(items[-1], BaseException):

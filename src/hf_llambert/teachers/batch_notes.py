@@ -13,6 +13,7 @@ from pathlib import Path
 from hf_llambert.whole import write_whole
 
 _KEY = re.compile(r"[0-9a-f]{64}")
+_SHOWN = 5  # ids in a message
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,12 @@ class BatchNotes:
         except OSError:
             files = []
         return sorted((_read(file) for file in files), key=lambda note: note.noted_at)
+
+
+def shown(notes: Sequence[Note]) -> str:
+    """Batches in a message: the ids of the first, and how many more."""
+    more = f" and {len(notes) - _SHOWN:,} more" if len(notes) > _SHOWN else ""
+    return f"batch {', '.join(str(note.id) for note in notes[:_SHOWN])}{more}"
 
 
 def _read(path: Path) -> Note:

@@ -16,10 +16,11 @@ from hf_llambert.tasks.logs import get_logger
 from hf_llambert.tasks.requests import tokens_for
 from hf_llambert.tasks.spec import TaskSpec
 from hf_llambert.teachers.base import Reply
-from hf_llambert.teachers.batch_notes import BatchNotes, Note
+from hf_llambert.teachers.batch_notes import BatchNotes, Note, shown
 from hf_llambert.teachers.batch_results import Found, read_results
 from hf_llambert.teachers.batch_services import State, most_bytes_of
 from hf_llambert.teachers.batch_transport import Refused, Unsure, Wire
+from hf_llambert.teachers.keys import check_labels
 from hf_llambert.teachers.pacing import Budget
 from hf_llambert.teachers.protocol import request_body
 from hf_llambert.whole import scratch_folder
@@ -31,10 +32,11 @@ logger = get_logger(__name__)
 
 _REFUSED_KEY = (401, 402, 403)
 _GONE = (404, 410)
+_KEPT = 28 * 86400.0  # seconds that services keep a batch and its answers, at least
+_LOOKS, _RECENT = 5, 3600.0  # looks for a batch submitted within so many seconds: lists lag behind
 _SLOWEST = 20  # times the first pause
 _AT_ONCE = 1000  # replies that are handed over together
 _SPENT = "the budget is spent: raise max_requests, max_tokens or max_cost, and run again"
-_SHOWN = 5  # ids in a message
 
 
 class Batches:
@@ -58,6 +60,7 @@ class Batches:
         self.cancelled: set[str] = set()
         self.given = 0
         self.unasked = 0
+        self.full = False  # as much is under way as the account may have
 
     def run(self) -> Iterator[dict[str, Reply]]:
         """See [`BatchTeacher.ask_noted`]."""
@@ -80,14 +83,17 @@ class Batches:
             self.teacher.timeout,
             first_wait=min(1.0, self.teacher.poll_seconds),
         )
-        self._check_that_labels_are_no_key()
+        tasks = dict.fromkeys(one for whole, _ in self.rows.values() for one in whole.parts.values())
+        check_labels(tasks, self.wire.redact, self.teacher.api_key_variable or self.service.variable)
         try:
             yield from self._run()
         except KeyboardInterrupt:
             if self.open:
-                logger.warning("%s goes on at the service; the same command fetches the answers.", self._named())
+                logger.warning("%s goes on at the service; the same command fetches the answers.", shown(self.open))
             raise
         finally:
+            for note in self.open:  # the next call in this process reserves it anew
+                self._release(note)
             self.wire.close()
             if self.unasked:
                 logger.warning(
@@ -96,26 +102,16 @@ class Batches:
                     f"{self.unasked:,}",
                 )
 
-    def _check_that_labels_are_no_key(self) -> None:
-        """Raise a `ValueError` where taking the key out of answers would take a label out of them."""
-        for task in dict.fromkeys(one for whole, _ in self.rows.values() for one in whole.parts.values()):
-            for number, label in enumerate(task.labels):
-                if any(self.wire.redact(word) != word for word in (label, *task.verbalizers[number])):
-                    variable = self.teacher.api_key_variable or self.service.variable or "api_key_variable"
-                    raise ValueError(
-                        f"The key in {variable} is, or stands in, a word of label {number + 1} of task "
-                        f"'{self.wire.redact(task.name)}' (id {number}), and every such answer would be kept as ***. Put the "
-                        f"right key there, or rename that label in the task; nothing was sent."
-                    )
-
     def _run(self) -> Iterator[dict[str, Reply]]:
         self._take_up()
         begun = time.monotonic()
         pause = self.teacher.poll_seconds
         while self.waiting or self.open:
-            yield from self._submit_all()
+            if not (self.full and self.open):
+                yield from self._submit_all()
             self._cancel_what_is_forbidden()
             ended = [note for note in list(self.open) if self._poll(note).ended]
+            ended.sort(key=lambda note: not self._state(note).full)  # while those that made room are counted as open
             for note in ended:
                 yield from self._settle(note)
             if ended:
@@ -124,11 +120,11 @@ class Batches:
             if not self.open:
                 break
             if not self.tell(self.given + sum(min(self._state(n).done, len(n.keys)) for n in self.open)):
-                logger.warning("%s goes on at the service; the same command fetches the answers.", self._named())
+                logger.warning("%s goes on at the service; the same command fetches the answers.", shown(self.open))
                 return
             if time.monotonic() - begun + pause > self.teacher.max_wait_hours * 3600:
                 raise TimeoutError(
-                    f"{self._named()} has not ended within max_wait_hours {self.teacher.max_wait_hours:g}. It goes on at the "
+                    f"{shown(self.open)} has not ended within max_wait_hours {self.teacher.max_wait_hours:g}. It goes on at the "
                     f"service: the same command waits for it again, and submits nothing twice. What was answered is kept."
                 )
             time.sleep(pause)
@@ -152,13 +148,18 @@ class Batches:
             known |= set(note.keys)
         self.waiting.extend(key for key in self.rows if key not in known)
         if self.open:
-            logger.warning("Going on with %s, submitted by an earlier run.", self._named())
+            logger.warning("Going on with %s, submitted by an earlier run.", shown(self.open))
 
     def _look_for(self, note: Note) -> Note | None:
         """The note with the id that the service gave its batch; `None`, and no note any more, where it has none such."""
         taken = {one.id for one in self.notes.all() if one.id is not None} | set(note.others)
+        looks = _LOOKS if time.time() - note.noted_at < _RECENT else 1
         try:
-            found = self.service.find(self.wire, note, taken)
+            for look in range(1, looks + 1):
+                found = self.wire.patiently(lambda: self.service.find(self.wire, note, taken))
+                if found is not None or look == looks:
+                    break
+                time.sleep(self.wire.first_wait * 2**look)
         except Refused as error:
             self._refuse_key(error)
             raise ValueError(
@@ -193,7 +194,7 @@ class Batches:
                 "goes on from here and submits nothing twice.",
                 f"{sum(note.requests for note in submitted):,}",
                 self.service.name,
-                self._named(submitted),
+                shown(submitted),
             )
 
     def _write(self, file: Path) -> tuple[list[str], int, tuple[float, float], dict[str, Reply]]:
@@ -249,7 +250,8 @@ class Batches:
                     self.notes.drop(note)
                 raise
             except Refused as error:
-                self.notes.drop(note)
+                if surely_not:  # else an earlier attempt may have arrived, and the next run looks for it
+                    self.notes.drop(note)
                 self._refuse_key(error)
                 if error.status in (404, 405):
                     raise ConnectionError(
@@ -265,13 +267,19 @@ class Batches:
     def _poll(self, note: Note) -> State:
         """How far a batch is; ended where the service has it no more."""
         try:
-            state = self.service.state(self.wire, str(note.id))
+            state = self.wire.patiently(lambda: self.service.state(self.wire, str(note.id)))
         except Refused as error:
             self._refuse_key(error)
             if error.status not in _GONE:
                 raise ConnectionError(
                     f"The service '{self.service.name}' says nothing about batch {note.id}: {error}. Run again later: it is "
                     f"noted."
+                ) from None
+            if time.time() - note.noted_at < _KEPT:
+                raise ConnectionError(
+                    f"The service '{self.service.name}' knows no batch {note.id} ({error}), which is too young to be gone. Run "
+                    f"again with the key of the account that submitted it; its answers are paid for. If it was removed there, "
+                    f"remove '{self.notes.path(note)}'."
                 ) from None
             state = State("gone", True, True, 0, why=f"the service has it no more: {error}")
         self.states[note.name] = state
@@ -281,11 +289,11 @@ class Batches:
         return self.states.get(note.name) or State("unknown", False, True, 0)
 
     def _cancel_what_is_forbidden(self) -> None:
-        """Where more is used, or under way, than the caps allow: cancel what the service has not begun with, the last first."""
+        """Where more is used, or under way, than the caps allow: cancel what is surely ours and not begun, the last first."""
         for note in reversed(self.open):
             if not self.budget.over():
                 return
-            if note.name in self.cancelled or self._poll(note).begun:
+            if (note.found and not self.service.names) or note.name in self.cancelled or self._poll(note).begun:
                 continue
             try:
                 self.service.cancel(self.wire, str(note.id))
@@ -298,11 +306,19 @@ class Batches:
     def _settle(self, note: Note) -> Iterator[dict[str, Reply]]:
         """Fetch the answers of a batch that has ended, and hand them over; its note is done when they are on the disk."""
         state = self._state(note)
+        self.full = state.full and any(not self._state(other).full for other in self.open)
+        if self.full:
+            logger.warning("Batch %s is submitted again when others have ended: %s.", note.id, state.why)
+            self.open.remove(note)
+            self._release(note)
+            self.notes.drop(note)
+            self.waiting.extend(key for key in note.keys if key in self.rows)
+            return
         wanted = {key: self.rows[key][0] for key in note.keys if key in self.rows}
         found = self._fetch(note, state, wanted)
         self.open.remove(note)
         if note.found and found.unasked and not found.ours:
-            yield from self._not_ours(note)
+            self._not_ours(note)
             return
         self.unasked += found.unasked
         why = _SPENT if note.name in self.cancelled else f"batch {note.id} ended without an answer about this text"
@@ -312,6 +328,11 @@ class Batches:
         yield from self._given(replies)
         left = tuple(key for key in note.keys if key not in self.rows)  # of a larger sample: they stay to be fetched
         self.notes.put(replace(note, keys=left, done=not left))
+
+    def _release(self, note: Note) -> None:
+        """Reserve nothing for a batch any more."""
+        if note.name not in self.cancelled:
+            self.budget.take(-note.requests, (-note.reserved[0], -note.reserved[1]))
 
     def _count(self, note: Note, replies: list[Reply], cached: int) -> None:
         """Count what a batch took, in place of what was reserved for it."""
@@ -327,9 +348,9 @@ class Batches:
         if self.teacher.price_cached_input is not None:
             self.budget.used_cost -= cached * (self.teacher.price_input - self.teacher.price_cached_input) / 1e6
 
-    def _not_ours(self, note: Note) -> Iterator[dict[str, Reply]]:
+    def _not_ours(self, note: Note) -> None:
         """Look for another batch that may be a note's; submit its rows where there is none."""
-        self.budget.take(-note.requests, (-note.reserved[0], -note.reserved[1]))
+        self._release(note)
         again = replace(note, id=None, found=False, others=(*note.others, str(note.id)))
         self.notes.put(again)
         found = self._look_for(again)
@@ -338,7 +359,6 @@ class Batches:
         else:
             self.open.append(found)
             self.budget.take(found.requests, found.reserved)
-        yield from ()
 
     def _fetch(self, note: Note, state: State, wanted: Mapping[str, TaskSpec]) -> Found:
         with tempfile.TemporaryFile(prefix="hf-llambert-batch-") as file:
@@ -350,6 +370,11 @@ class Batches:
                     self.service.fetch(self.wire, place, file, most_bytes_of(note.requests) - file.tell())
                 except Refused as error:
                     self._refuse_key(error)
+                    if error.status not in _GONE:
+                        raise ConnectionError(
+                            f"The service '{self.service.name}' refuses the answers of batch {note.id}: {error}. Run again: they "
+                            f"are noted, and paid for."
+                        ) from None
                     why = f"the service gives its answers no more: {error}"
                 if file.tell() and place != state.places[-1]:
                     file.write(b"\n")
@@ -369,12 +394,6 @@ class Batches:
         if error.status in _REFUSED_KEY:
             variable = self.teacher.api_key_variable or self.service.variable or "the key (api_key_variable)"
             raise PermissionError(f"The service '{self.service.name}' refuses: {error}. Check {variable}.") from None
-
-    def _named(self, notes: list[Note] | None = None) -> str:
-        notes = self.open if notes is None else notes
-        shown = ", ".join(str(note.id) for note in notes[:_SHOWN])
-        more = f" and {len(notes) - _SHOWN:,} more" if len(notes) > _SHOWN else ""
-        return f"batch {shown}{more}"
 
 
 _BUDGETS: dict[BatchTeacher, Budget] = {}

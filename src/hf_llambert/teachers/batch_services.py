@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import re
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import IO
 
+from hf_llambert.teachers.batch_fields import MARK, each, id_of, named, number_of, part, seconds_of
 from hf_llambert.teachers.batch_forms import FORMS, Form
 from hf_llambert.teachers.batch_notes import Note
-from hf_llambert.teachers.batch_transport import MOST_RESULT_BYTES, Unsure, Wire
+from hf_llambert.teachers.batch_transport import MOST_RESULT_BYTES, Refused, Unsure, Wire
 from hf_llambert.teachers.transport import MOST_BYTES, one_line
 
-_MARK = "hf_llambert"
 _CLOCKS = 3600.0  # seconds that two clocks may differ
 _PAGES = 200
-_WORD = re.compile(r"[\w./:-]{1,200}", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -34,6 +31,7 @@ class State:
         places (`tuple[str, ...]`): Where its answers are, once it has ended.
         why (`str`): Why it ended, where that was not because all was answered.
         inline (`tuple[dict, ...]`): Answers that came with the state.
+        full (`bool`): Whether it ended because the account has as much under way as it may have.
     """
 
     said: str
@@ -43,6 +41,7 @@ class State:
     places: tuple[str, ...] = ()
     why: str = ""
     inline: tuple[dict, ...] = ()
+    full: bool = False
 
 
 class Service(ABC):
@@ -61,6 +60,9 @@ class Service(ABC):
     most_bytes = 200_000_000
     like_endpoint = True
     """Whether a request has the words that an endpoint at the same address gets."""
+
+    names = True
+    """Whether a batch has its note's name there, so that one that is found is surely the note's."""
 
     @property
     def form(self) -> Form:
@@ -101,11 +103,12 @@ class Service(ABC):
         asked = dict(params)
         for _ in range(_PAGES):
             page = wire.get(path, asked)
-            found = [one for one in page.get("data") or [] if isinstance(one, dict)]
+            found = each(page.get("data"))
             yield from found
             if not found or not page.get("has_more"):
                 return
             asked[mark] = str(found[-1].get("id"))
+        raise _too_many()
 
 
 class OpenAI(Service):
@@ -121,35 +124,36 @@ class OpenAI(Service):
             "input_file_id": _upload(wire, note, file),
             "endpoint": "/v1/chat/completions" if chat else "/v1/completions",
             "completion_window": "24h",
-            "metadata": {_MARK: note.name},
+            "metadata": {MARK: note.name},
         }
-        return _text(wire.carefully(lambda: wire.once("POST", "/batches", json=asked)), "id")
+        return id_of(wire.carefully(lambda: wire.once("POST", "/batches", json=asked)), "id")
 
     def find(self, wire: Wire, note: Note, taken: Collection[str]) -> str | None:
         """See [`Service`]. By the note's name in the metadata; the newest are listed first."""
         for one in self._listed(wire, "/batches", {"limit": 100}, "after"):
-            if _named(one) == note.name and one.get("id") not in taken:
-                return _text(one, "id")
-            if _number(one.get("created_at")) and _number(one["created_at"]) < note.noted_at - _CLOCKS:
+            if named(one) == note.name and one.get("id") not in taken:
+                return id_of(one, "id")
+            if number_of(one.get("created_at")) and number_of(one["created_at"]) < note.noted_at - _CLOCKS:
                 return None
         return None
 
     def state(self, wire: Wire, batch: str) -> State:
         """See [`Service`]."""
         found = wire.get(f"/batches/{batch}")
-        said = _text(found, "status")
-        counts = found.get("request_counts") or {}
+        said = id_of(found, "status")
+        counts = part(found, "request_counts")
         ended = said in ("completed", "failed", "expired", "cancelled")
         places = [found.get("output_file_id"), found.get("error_file_id")] if ended else []
-        faults = (found.get("errors") or {}).get("data") or []
-        fault = next((f": {one.get('code')} {one.get('message')}" for one in faults if isinstance(one, dict)), "")
+        faults = each(part(found, "errors").get("data"))
+        fault = next((f": {one.get('code')} {one.get('message')}" for one in faults), "")
         return State(
             said,
             ended,
             said != "validating",
-            _number(counts.get("completed")) + _number(counts.get("failed")),
+            number_of(counts.get("completed")) + number_of(counts.get("failed")),
             tuple(f"/files/{place}/content" for place in places if isinstance(place, str) and place),
             "" if said == "completed" else one_line(wire.redact(said + fault)),
+            full=any(one.get("code") == "token_limit_exceeded" for one in faults),
         )
 
     def cancel(self, wire: Wire, batch: str) -> None:
@@ -175,35 +179,34 @@ class Mistral(Service):
             "input_files": [_upload(wire, note, file)],
             "model": model,
             "endpoint": "/v1/chat/completions",
-            "metadata": {_MARK: note.name},
+            "metadata": {MARK: note.name},
             "timeout_hours": 24,
         }
-        return _text(wire.carefully(lambda: wire.once("POST", "/batch/jobs", json=asked)), "id")
+        return id_of(wire.carefully(lambda: wire.once("POST", "/batch/jobs", json=asked)), "id")
 
     def find(self, wire: Wire, note: Note, taken: Collection[str]) -> str | None:
         """See [`Service`]. By the note's name in the metadata."""
         for page in range(_PAGES):
-            found = wire.get("/batch/jobs", {"page": page, "page_size": 100}).get("data") or []
+            found = each(wire.get("/batch/jobs", {"page": page, "page_size": 100}).get("data"))
             for one in found:
-                if isinstance(one, dict) and _named(one) == note.name and one.get("id") not in taken:
-                    return _text(one, "id")
+                if named(one) == note.name and one.get("id") not in taken:
+                    return id_of(one, "id")
             if not found:
                 return None
-        return None
+        raise _too_many()
 
     def state(self, wire: Wire, batch: str) -> State:
         """See [`Service`]."""
         found = wire.get(f"/batch/jobs/{batch}")
-        said = _text(found, "status")
+        said = id_of(found, "status")
         ended = said in ("SUCCESS", "FAILED", "TIMEOUT_EXCEEDED", "CANCELLED")
         places = [found.get("output_file"), found.get("error_file")] if ended else []
-        faults = found.get("errors") or []
-        fault = next((f": {one.get('message')}" for one in faults if isinstance(one, dict)), "")
+        fault = next((f": {one.get('message')}" for one in each(found.get("errors"))), "")
         return State(
             said,
             ended,
             said != "QUEUED",
-            _number(found.get("completed_requests")),
+            number_of(found.get("completed_requests")),
             tuple(f"/files/{place}/content" for place in places if isinstance(place, str) and place),
             "" if said == "SUCCESS" else one_line(wire.redact(said.lower() + fault)),
         )
@@ -218,7 +221,7 @@ class Anthropic(Service):
 
     name, address, variable = "anthropic", "https://api.anthropic.com", "ANTHROPIC_API_KEY"
     most_requests, most_bytes = 100_000, 250_000_000
-    like_endpoint = False
+    like_endpoint = names = False
 
     def headers(self, key: str) -> dict[str, str]:
         """See [`Service`]."""
@@ -232,26 +235,26 @@ class Anthropic(Service):
         def send() -> dict:
             return wire.once("POST", "/v1/messages/batches", content=_as_array(file), headers=headers)
 
-        return _text(wire.carefully(send), "id")
+        return id_of(wire.carefully(send), "id")
 
     def find(self, wire: Wire, note: Note, taken: Collection[str]) -> str | None:
         """See [`Service`]. The newest that came after the note with as many requests; its answers show whether it is this one."""
         for one in self._listed(wire, "/v1/messages/batches", {"limit": 100}, "after_id"):
-            if _seconds(one.get("created_at")) < note.noted_at - _CLOCKS:
+            if seconds_of(one.get("created_at")) < note.noted_at - _CLOCKS:
                 return None
-            counts = one.get("request_counts") or {}
-            if sum(map(_number, counts.values())) == note.requests and one.get("id") not in taken:
-                return _text(one, "id")
+            counts = part(one, "request_counts")
+            if sum(map(number_of, counts.values())) == note.requests and one.get("id") not in taken:
+                return id_of(one, "id")
         return None
 
     def state(self, wire: Wire, batch: str) -> State:
         """See [`Service`]."""
         found = wire.get(f"/v1/messages/batches/{batch}")
-        said, counts = _text(found, "processing_status"), found.get("request_counts") or {}
+        said, counts = id_of(found, "processing_status"), part(found, "request_counts")
         place = found.get("results_url")
-        done = sum(_number(counts.get(name)) for name in ("succeeded", "errored", "canceled", "expired"))
+        done = sum(number_of(counts.get(name)) for name in ("succeeded", "errored", "canceled", "expired"))
         ended = said == "ended"
-        lost = [name for name in ("canceled", "expired") if _number(counts.get(name))]
+        lost = [name for name in ("canceled", "expired") if number_of(counts.get(name))]
         places = (place,) if ended and isinstance(place, str) else ()
         return State(said, ended, done > 0, done, places, " and ".join(lost))
 
@@ -282,6 +285,8 @@ class Gemini(Service):
         }
         send = {"X-Goog-Upload-Offset": "0", "X-Goog-Upload-Command": "upload, finalize", "Content-Length": size}
 
+        place = ""
+
         def start() -> str:
             asked = {"file": {"display_name": note.name}}
             place = wire.answer("POST", "/upload/v1beta/files", json=asked, headers=begin)[1].get("X-Goog-Upload-URL")
@@ -290,50 +295,56 @@ class Gemini(Service):
             return place
 
         def upload() -> str:
-            with file.open("rb") as lines:
-                return _text(wire.once("POST", place, content=lines, headers=send).get("file") or {}, "name")
+            nonlocal place
+            place = place or wire.patiently(start)
+            try:
+                with file.open("rb") as lines:
+                    return id_of(part(wire.once("POST", place, content=lines, headers=send), "file"), "name")
+            except Unsure as error:
+                if not error.surely_not:  # a part may have arrived, and offset 0 is refused there
+                    place = ""
+                raise
 
-        place = wire.patiently(start)
-        named = wire.patiently(upload)
-        batch = {"batch": {"display_name": note.name, "input_config": {"file_name": named}}}
+        uploaded = wire.patiently(upload)
+        batch = {"batch": {"display_name": note.name, "input_config": {"file_name": uploaded}}}
         path = f"/v1beta/models/{model.removeprefix('models/')}:batchGenerateContent"
-        return _text(wire.carefully(lambda: wire.once("POST", path, json=batch)), "name")
+        return id_of(wire.carefully(lambda: wire.once("POST", path, json=batch)), "name")
 
     def find(self, wire: Wire, note: Note, taken: Collection[str]) -> str | None:
         """See [`Service`]. By the note's name."""
         asked: dict[str, str | int] = {"pageSize": 100}
         for _ in range(_PAGES):
             page = wire.get("/v1beta/batches", asked)
-            for one in page.get("operations") or page.get("batches") or []:
-                told = one.get("metadata") or one
+            for one in each(page.get("operations") or page.get("batches")):
+                told = part(one, "metadata") or one
                 if told.get("displayName") == note.name and one.get("name") not in taken:
-                    return _text(one, "name")
+                    return id_of(one, "name")
             if not page.get("nextPageToken"):
                 return None
             asked["pageToken"] = str(page["nextPageToken"])
-        return None
+        raise _too_many()
 
     def state(self, wire: Wire, batch: str) -> State:
         """See [`Service`]."""
         found = wire.get(f"/v1beta/{batch}")
-        told = found.get("metadata") or found
+        told = part(found, "metadata") or found
         word = str(told.get("state") or "").rpartition("STATE_")[2]
-        stats = told.get("batchStats") or {}
-        output = {**(told.get("output") or {}), **(found.get("response") or {})}  # it has stood in either
+        stats = part(told, "batchStats")
+        output = {**part(told, "output"), **part(found, "response")}  # it has stood in either
         ended = bool(found.get("done")) or word in ("SUCCEEDED", "FAILED", "CANCELLED", "EXPIRED")
-        fault = found.get("error") or {}
+        fault = part(found, "error")
         why = "" if word == "SUCCEEDED" else f"{word.lower() or 'ended'} {fault.get('message') or ''}".strip()
         inline = output.get("inlinedResponses") or {}
-        inline = inline.get("inlinedResponses") or [] if isinstance(inline, dict) else inline
+        inline = inline.get("inlinedResponses") if isinstance(inline, dict) else inline
         place = output.get("responsesFile")
         return State(
             word.lower(),
             ended,
             word != "PENDING",
-            _number(stats.get("successfulRequestCount")) + _number(stats.get("failedRequestCount")),
+            number_of(stats.get("successfulRequestCount")) + number_of(stats.get("failedRequestCount")),
             (f"/download/v1beta/{place}:download?alt=media",) if ended and isinstance(place, str) else (),
             one_line(wire.redact(why)),
-            tuple(inline) if ended else (),
+            tuple(each(inline)) if ended else (),
         )
 
     def cancel(self, wire: Wire, batch: str) -> None:
@@ -356,7 +367,7 @@ def _upload(wire: Wire, note: Note, file: Path) -> str:
     def once() -> str:
         with file.open("rb") as lines:
             sent = {"file": (f"{note.name}.jsonl", lines, "application/jsonl")}
-            return _text(wire.once("POST", "/files", data={"purpose": "batch"}, files=sent), "id")
+            return id_of(wire.once("POST", "/files", data={"purpose": "batch"}, files=sent), "id")
 
     return wire.patiently(once)
 
@@ -370,30 +381,5 @@ def _as_array(file: Path) -> Iterator[bytes]:
     yield b"]}"
 
 
-def _text(found: Mapping, name: str) -> str:
-    """An id or a state. It becomes a part of addresses, so it is one word, with slashes at most."""
-    value = found.get(name)
-    if not isinstance(value, str) or not _WORD.fullmatch(value) or ".." in value:
-        raise Unsure(f"the answer has no {name}")
-    return value
-
-
-def _named(batch: Mapping) -> object:
-    metadata = batch.get("metadata")
-    return metadata.get(_MARK) if isinstance(metadata, Mapping) else None
-
-
-def _number(value: object) -> int:
-    number = isinstance(value, int | float | str) and not isinstance(value, bool)
-    try:
-        return max(int(value), 0) if number else 0  # type: ignore[call-overload]  # Gemini's are strings
-    except (ValueError, OverflowError):
-        return 0
-
-
-def _seconds(said: object) -> float:
-    """Seconds since 1970 of an RFC 3339 time; infinity where it is none."""
-    try:
-        return datetime.fromisoformat(str(said).replace("Z", "+00:00")).timestamp()
-    except ValueError:
-        return float("inf")
+def _too_many() -> Refused:
+    return Refused(200, f"it lists more than {_PAGES} pages of batches")

@@ -25,6 +25,8 @@ MOST_PAUSE = 3600.0
 """Longest pause that a service may ask for, in seconds."""
 
 _PIECE = 1 << 16
+_SLOWEST = 1000  # bytes a second, of an answer that takes longer than the timeout
+_OVERLOADED = 529  # Anthropic's; a 503 may be a gateway's, behind which the request was carried out
 T = TypeVar("T")
 _LONGEST_WAIT = 60.0
 
@@ -85,11 +87,15 @@ class Wire:
         Raises:
             ConnectionError: It is on another host than the service.
         """
-        if "://" not in path:
+        if path.startswith("/"):
             return self.address + path
-        own, given = urlsplit(self.address), urlsplit(path)
-        if (given.scheme, given.hostname, given.port) != (own.scheme, own.hostname, own.port):
-            host = one_line(self.redact(given.hostname or "an address that is none"))
+        try:
+            given, there = urlsplit(path).hostname or "an address that is none", _place(path)
+        except ValueError:
+            given, there = "an address that is none", None
+        own = urlsplit(self.address)
+        if there != _place(self.address):
+            host = one_line(self.redact(given))
             raise ConnectionError(
                 f"The service '{self.service}' sends to '{host}', and key and texts go to '{own.hostname}' alone. If you "
                 f"trust that address, pass it as base_url."
@@ -114,7 +120,7 @@ class Wire:
     def answer(self, method: str, path: str, **sent: object) -> tuple[dict, Mapping[str, str]]:
         """As [`~Wire.once`], with the headers of the answer."""
         with self._sent(method, path, **sent) as response:
-            body = _bounded(response)
+            body = _bounded(response, self.timeout)
             headers = response.headers
         try:
             value = read_json(body) if body.strip() else {}
@@ -139,7 +145,7 @@ class Wire:
             file.truncate()
             with self._sent("GET", path, params=params) as response:
                 size = 0
-                for piece in response.iter_raw(_PIECE):
+                for piece in _pieces(response, self.timeout):
                     size += len(piece)
                     if size > most:
                         raise ValueError(
@@ -236,11 +242,17 @@ class Wire:
                 f"'{self.address}' sends the request on to '{one_line(self.redact(host))}' ({status}), and no redirect is "
                 f"followed, so that texts and key go nowhere else. If you trust that address, pass it as base_url."
             )
-        said = one_line(self.redact(server_message(_bounded(response, strict=False))[0]))
+        said = one_line(self.redact(server_message(_bounded(response, self.timeout, strict=False))[0]))
         if status in (408, 425, 429) or status >= 500:
             pause = retry_after(response.headers.get("Retry-After"))
-            return Unsure(f"{status} {said}".strip(), pause, surely_not=status in (425, 429, 503))
+            return Unsure(f"{status} {said}".strip(), pause, surely_not=status in (425, 429, _OVERLOADED))
         return Refused(status, said)
+
+
+def _place(address: str) -> tuple[str, str | None, int | None]:
+    """Scheme, host and port of an address."""
+    parts = urlsplit(address)
+    return parts.scheme, parts.hostname, parts.port or {"http": 80, "https": 443}.get(parts.scheme)
 
 
 def _client(headers: Mapping[str, str], timeout: float, address: str) -> httpx2.Client:
@@ -260,9 +272,19 @@ def _client(headers: Mapping[str, str], timeout: float, address: str) -> httpx2.
     )
 
 
-def _bounded(response: httpx2.Response, strict: bool = True) -> bytes:
-    body = bytearray()
+def _pieces(response: httpx2.Response, timeout: float) -> Iterator[bytes]:
+    """The pieces of an answer, as long as they come at a pace that ends some day."""
+    begun, size = time.monotonic(), 0
     for piece in response.iter_raw(_PIECE):
+        size += len(piece)
+        yield piece
+        if time.monotonic() - begun > timeout + size / _SLOWEST:
+            raise Unsure(f"the answer comes at less than {_SLOWEST:,} bytes a second")
+
+
+def _bounded(response: httpx2.Response, timeout: float, strict: bool = True) -> bytes:
+    body = bytearray()
+    for piece in _pieces(response, timeout):
         body += piece
         if len(body) > MOST_BYTES:
             if strict:

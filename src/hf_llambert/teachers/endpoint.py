@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from hf_llambert.tasks.spec import TaskSpec
-from hf_llambert.teachers.asking import Asking, stream
+from hf_llambert.teachers.asking import Requests, stream
 from hf_llambert.teachers.base import Reply, ask_apart, check_branch
 from hf_llambert.teachers.keys import is_private
 from hf_llambert.teachers.server import Served
@@ -92,7 +92,7 @@ class EndpointTeacher(Served):
             ConnectionError: There is no such endpoint or model, before any text was answered.
         """
         self._check(task)
-        return stream(Asking(self, task, texts))
+        return stream(Requests(self, task, texts))
 
     def ask_branches(
         self, tasks: Sequence[TaskSpec], texts: Sequence[str], rank: int | None = None

@@ -6,8 +6,12 @@ import base64
 import ipaddress
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
+
+if TYPE_CHECKING:
+    from hf_llambert.tasks.spec import TaskSpec
 
 NO_KEY = "-"
 """Sent where no key is meant to go: without one, huggingface_hub would send the Hub's token to any server."""
@@ -118,6 +122,29 @@ def redactor(key: str) -> Callable[[str], str]:
     forms = [key, *_base64_forms(key)]
     found = re.compile("|".join(map(_any_spelling, forms)), re.IGNORECASE)
     return lambda text: found.sub("***", text)
+
+
+def check_labels(tasks: Iterable[TaskSpec], redact: Callable[[str], str], variable: str | None) -> None:
+    """
+    Refuse a key that, taken out of answers, would take a label out of them.
+
+    Args:
+        tasks (`Iterable[TaskSpec]`): What is asked.
+        redact (`Callable[[str], str]`): From [`redactor`].
+        variable (`str`, *optional*): The environment variable that holds the key.
+
+    Raises:
+        ValueError: A label, a word of one or a question's name holds the key.
+    """
+    for task in tasks:
+        for number, label in enumerate(task.labels):
+            names = (question.name for question in task.questions)
+            if any(redact(word) != word for word in (*names, label, *task.verbalizers[number])):
+                raise ValueError(
+                    f"The key{f' in {variable}' if variable else ''} is, or stands in, a word of label {number + 1} of task "
+                    f"'{redact(task.name)}' (id {number}), and every such answer would be kept as ***. Put the right key "
+                    f"there, or rename that label in the task; nothing was sent."
+                )
 
 
 def _base64_forms(key: str) -> Iterator[str]:
