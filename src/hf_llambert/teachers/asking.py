@@ -116,7 +116,8 @@ class Requests:
         workers = [asyncio.ensure_future(self._work(positions)) for _ in range(min(most, len(self.texts)))]
         try:
             done, pending = await asyncio.wait(workers, return_when=asyncio.FIRST_EXCEPTION)
-            self.stopping = any(one.exception() is not None for one in done)
+            first = [one.exception() for one in done]
+            self.stopping = any(error is not None for error in first)
             for worker in pending - self.sending:
                 worker.cancel()
             ended = await asyncio.gather(*workers, return_exceptions=True)
@@ -124,7 +125,7 @@ class Requests:
             for worker in workers:
                 worker.cancel()
             await asyncio.gather(*workers, return_exceptions=True)
-        errors = [error for error in ended if isinstance(error, Exception)]
+        errors = [error for error in [*first, *ended] if isinstance(error, Exception)]
         return next((error for error in errors if not isinstance(error, _KeyRefused)), errors[0] if errors else None)
 
     async def _work(self, positions: Iterator[int]) -> None:
