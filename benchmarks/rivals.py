@@ -116,11 +116,15 @@ def openvino(dtype: str, tasks: dict[str, Any], texts: Sequence[str], _: argpars
     from hf_llambert.teachers.prompting import PromptEncoder
 
     model = OVModelForCausalLM.from_pretrained(
-        TEACHER, export=True, load_in_8bit=dtype == "int8", ov_config={"INFERENCE_PRECISION_HINT": "f32"}
+        TEACHER,
+        export=True,
+        load_in_8bit=dtype == "int8",
+        ov_config={"INFERENCE_PRECISION_HINT": "f32"},
+        trust_remote_code=False,
     )
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(TEACHER)
+    tokenizer = AutoTokenizer.from_pretrained(TEACHER, trust_remote_code=False)
     tokenizer.padding_side = "left"
 
     for task in tasks.values():

@@ -78,7 +78,7 @@ def test_command_of_a_page_exists_with_its_options(command):
         found = found.commands[words.pop(0)]
     options = {option for parameter in found.params for option in parameter.opts}
     if found.context_settings.get("allow_extra_args"):  # the arguments of a teacher's class or of the student's
-        kinds = [teacher_class(kind) for kind in ("transformers", "vllm", "endpoint", "recorded")]
+        kinds = [teacher_class(kind) for kind in ("transformers", "vllm", "endpoint", "recorded", "batch")]
         options |= {f"--{name}" for kind in (*kinds, StudentConfig) for name in kind.__dataclass_fields__}
     assert {word for word in words if word.startswith("--")} <= options
 

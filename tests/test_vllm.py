@@ -142,7 +142,7 @@ def test_missing_vllm_names_the_extra(monkeypatch, teacher_dir, cloze):
 
 def test_vllm_from_before_chosen_tokens_is_told_apart(vllm, monkeypatch, teacher_dir, cloze):
     monkeypatch.delattr(vllm.SamplingParams, "logprob_token_ids")
-    with pytest.raises(ImportError, match="logprob_token_ids.*pip install --upgrade vllm"):
+    with pytest.raises(ImportError, match="logprob_token_ids.*pip install -U vllm"):
         asked(VLLMTeacher(teacher_dir), cloze)
 
 

@@ -162,10 +162,10 @@ def _lines(plan: dict) -> list[str]:
         out.append(
             f"tokens {name}: {_range(part['input_tokens'], _counts)} in, {_range(part['output_tokens'], _counts)} out"
         )
-    if plan["by_batch"]:
+    if plan.get("by_batch"):  # plans of earlier versions lack these two
         some, every = (_range(plan["by_batch"][name], _moneys) for name in ("annotate", "teacher_for_all"))
         out.append(f"by batch (--backend batch): {some} {plan['currency']} to annotate, {every} of the teacher alone")
-    if plan["cached"]:
+    if plan.get("cached"):
         some, every = (_range(plan["cached"][name], _moneys) for name in ("annotate", "teacher_for_all"))
         out.append(
             f"if the {plan['cached']['shared_tokens']:,.0f} tokens that all prompts begin with are read from a cache: "

@@ -365,7 +365,7 @@ class VLLMTeacher:
             ) from error
         if not hasattr(SamplingParams, "logprob_token_ids"):
             raise ImportError(
-                "This vLLM cannot give the probabilities of chosen tokens (logprob_token_ids). Run: pip install --upgrade vllm"
+                "This vLLM cannot give the probabilities of chosen tokens (logprob_token_ids). Upgrade it: pip install -U vllm"
             )
         arguments: dict[str, object] = {
             "model": self.model,
