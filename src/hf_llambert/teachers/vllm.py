@@ -137,13 +137,8 @@ class VLLMTeacher:
     def settings(self) -> dict[str, object]:
         """The arguments that make this teacher elsewhere. See [`Teacher`]."""
         here = (
-            "model",
-            "revision",
-            "adapter",
-            "tensor_parallel_size",
-            "gpu_memory_utilization",
-            "enforce_eager",
-            "chunk",
+            *("model", "revision", "adapter", "chunk"),
+            *("tensor_parallel_size", "gpu_memory_utilization", "enforce_eager"),
         )
         fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in here}
         out: dict[str, object] = {**fields, "teacher": "vllm"}

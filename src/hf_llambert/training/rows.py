@@ -95,7 +95,18 @@ def measured_labels(data: Dataset, heads: Sequence[Head]) -> list:
     return torch.cat(found, dim=1).tolist()
 
 
-def count_answers(data: Iterable[Dataset], name: str, question: Question) -> dict[str, int]:
+def rows_note(rows: Mapping[str, Dataset], dev: Mapping[str, Dataset], heads: Sequence[Head]) -> dict[str, object]:
+    """What `metrics.json` says of the rows that a student learnt from: how many, by source, and how often each label."""
+    counts = {head.name: _count_answers(rows.values(), head.name, head.question) for head in heads}
+    return {
+        "n": sum(len(data) for data in rows.values()),
+        **{f"n_{source}": len(rows[source]) if source in rows else 0 for source in ("silver", "gold")},
+        "n_dev": sum(len(data) for data in dev.values()),
+        "per_label": counts if len(heads) > 1 else counts[""],
+    }
+
+
+def _count_answers(data: Iterable[Dataset], name: str, question: Question) -> dict[str, int]:
     """How often each label of a question is given; of a scale the nearest level."""
     counts = dict.fromkeys(question.labels, 0)
     for rows in data:

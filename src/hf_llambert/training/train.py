@@ -38,11 +38,11 @@ from hf_llambert.training.rows import (
     all_answers,
     check_arguments,
     check_variety,
-    count_answers,
     for_thresholds,
     kept_back,
     labelled_rows,
     measured_labels,
+    rows_note,
     training_rows,
     warn_of_shared_texts,
 )
@@ -214,13 +214,9 @@ def _train(
     refuse_lost(trainer.accelerator.unwrap_model(trainer.model))
     heads = tuned(trainer, encoded, heads, dev)
     name = Path(student).name if Path(student).is_dir() else student
-    counts = {head.name: count_answers(rows.values(), head.name, head.question) for head in heads}
     results = {
         "train": {
-            "n": sum(len(data) for data in rows.values()),
-            **{f"n_{source}": len(rows[source]) if source in rows else 0 for source in ("silver", "gold")},
-            "n_dev": sum(len(data) for data in dev.values()),
-            "per_label": counts if len(heads) > 1 else counts[""],
+            **rows_note(rows, dev, heads),
             "seconds": time.perf_counter() - start,
             "seed": args.seed,
             "epochs": round(trainer.state.epoch or 0, 2),

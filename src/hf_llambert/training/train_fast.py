@@ -35,10 +35,10 @@ from hf_llambert.training.rows import (
     answers_of,
     check_arguments,
     check_variety,
-    count_answers,
     for_thresholds,
     kept_back,
     labelled_rows,
+    rows_note,
     training_rows,
     warn_of_shared_texts,
 )
@@ -219,13 +219,9 @@ class _Training:
             model, how = fit_static(vectors, task, heads, args, rows.get("silver"), rows.get("gold"), text_column, dev)
             shutil.rmtree(str(args.output_dir), ignore_errors=True)
         heads = _tuned(model, heads, dev, text_column)
-        counts = {head.name: count_answers(rows.values(), head.name, head.question) for head in heads}
         results = {
             "train": {
-                "n": sum(len(data) for data in rows.values()),
-                **{f"n_{source}": len(rows[source]) if source in rows else 0 for source in ("silver", "gold")},
-                "n_dev": sum(len(data) for data in dev.values()),
-                "per_label": counts if len(heads) > 1 else counts[""],
+                **rows_note(rows, dev, heads),
                 "seconds": time.perf_counter() - start,
                 "seed": args.seed,
                 "student": kind,
