@@ -22,6 +22,7 @@ from hf_llambert import (
 )
 from hf_llambert.teachers import batch_service
 from hf_llambert.teachers.batch_notes import BatchNotes
+from hf_llambert.teachers.batch_service import Batches
 from hf_llambert.teachers.batch_services import OpenAI
 from hf_llambert.teachers.batch_transport import Unsure, Wire, _pieces
 
@@ -183,6 +184,16 @@ def test_submission_that_arrived_without_an_answer_is_found(server, service, tmp
 def test_submission_that_did_not_arrive_is_sent_again(server, service, tmp_path):
     server.dead = 1
     assert labels(ask(server, service, tmp_path)) == EXPECTED
+    assert set(server.asked.values()) == {1}
+
+
+def test_kill_before_it_is_sent_again_leaves_its_note(server, tmp_path, monkeypatch):
+    server.dead = 1
+    kill_after(monkeypatch, Batches, "_look_for")
+    with pytest.raises(Killed):
+        ask(server, "openai", tmp_path)
+    assert [note.id for note in BatchNotes(tmp_path / "ledger" / "batches").all()] == [None]
+    assert labels(ask(server, "openai", tmp_path)) == EXPECTED
     assert set(server.asked.values()) == {1}
 
 

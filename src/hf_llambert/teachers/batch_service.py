@@ -140,8 +140,9 @@ class Batches:
                 continue
             if note.id is None:
                 found = self._look_for(note)
-                if found is None:
-                    continue  # it never arrived
+                if found is None:  # it never arrived
+                    self.notes.drop(note)
+                    continue
                 note = found  # noqa: PLW2901
             self.open.append(note)
             self.budget.take(note.requests, note.reserved)
@@ -151,7 +152,7 @@ class Batches:
             logger.warning("Going on with %s, submitted by an earlier run.", shown(self.open))
 
     def _look_for(self, note: Note) -> Note | None:
-        """The note with the id that the service gave its batch; `None`, and no note any more, where it has none such."""
+        """The note with the id that the service gave its batch; `None` where it has none such."""
         taken = {one.id for one in self.notes.all() if one.id is not None} | set(note.others)
         looks = _LOOKS if time.time() - note.noted_at < _RECENT else 1
         try:
@@ -168,7 +169,6 @@ class Batches:
                 f'\'{self.notes.path(note)}\' ("id": "..."); if not, remove that file. Then run again.'
             ) from None
         if found is None:
-            self.notes.drop(note)
             return None
         note = replace(note, id=found, found=True)
         self.notes.put(note)
@@ -244,7 +244,6 @@ class Batches:
                 found = self._look_for(note)
                 if found is not None:
                     return found
-                self.notes.put(note)  # it is sent again
             except ConnectionError:
                 if surely_not:
                     self.notes.drop(note)
@@ -355,6 +354,7 @@ class Batches:
         self.notes.put(again)
         found = self._look_for(again)
         if found is None:
+            self.notes.drop(again)
             self.waiting.extend(key for key in note.keys if key in self.rows)
         else:
             self.open.append(found)
