@@ -26,6 +26,7 @@ from hf_llambert import (
     RecordedTeacher,
     StudentConfig,
     TaskSpec,
+    TokenVectors,
     TransformersTeacher,
     VLLMTeacher,
     annotate,
@@ -39,9 +40,14 @@ from hf_llambert import (
     row_texts,
     saved_calibration,
     select_silver,
+    static_arguments,
+    train_fast,
     train_student,
     with_gold,
 )
+
+FAST = ("linear", "static")
+"""Students that are no encoders."""
 
 Teacher = TransformersTeacher | EndpointTeacher | RecordedTeacher | VLLMTeacher
 
@@ -58,7 +64,12 @@ class RunArguments:
     teacher: str = field(
         metadata={"help": "Hub id or directory of a language model, or a YAML file of any kind of teacher."}
     )
-    student: list[str] = field(metadata={"help": "Hub ids or directories of the encoders to start from."})
+    student: list[str] = field(
+        metadata={
+            "help": "Hub ids or directories of the encoders to start from; in experiments linear and static too, which count "
+            "words and average the first encoder's token vectors."
+        }
+    )
     data_split: str | None = field(default=None, metadata={"help": "Split of the data to learn from."})
     eval_split: str | None = field(
         default=None, metadata={"help": "Split to hold out. Without it num_held_out rows of the data are."}
@@ -171,15 +182,22 @@ def read_data(arguments: RunArguments, task: TaskSpec, split: str | None, what: 
     return concatenate_datasets([gold, data.select_columns(others)], axis=1) if others else gold
 
 
-def split_rows(arguments: RunArguments, task: TaskSpec) -> tuple[Dataset, Dataset]:
+def split_rows(arguments: RunArguments, task: TaskSpec, fold: int = 0, num_folds: int = 1) -> tuple[Dataset, Dataset]:
     """
     The texts held out and all others, shuffled and disjoint, with gold as of `with_gold`.
 
     A text that is also held out, or comes twice, is not among the others, so that nothing held out is learnt from.
+
+    Args:
+        fold (`int`): Of several folds, the one that is held out, from 0 on.
+        num_folds (`int`): Parts into which the shuffled data are cut, each as large as the others or a row smaller.
     """
     data = read_data(arguments, task, arguments.data_split, "the data").shuffle(seed=arguments.split_seed)
     column = task.columns(arguments.text_column)
-    if arguments.eval_split is None:
+    if num_folds > 1:
+        rows = np.array_split(np.arange(len(data)), num_folds)
+        held_out, rest = data.select(rows.pop(fold)), data.select(np.concatenate(rows))
+    elif arguments.eval_split is None:
         cut = arguments.num_held_out or 0
         if not 0 < cut < len(data):
             raise ValueError(
@@ -278,13 +296,29 @@ def learn(
         baseline (`bool`): Fit a linear student on the same rows too; see [`train_student`].
         kwargs: `silver`, `gold` and other arguments of [`train_student`].
     """
-    reading = {"max_length": arguments.max_length, "head_share": arguments.head_share}
-    given = {"text_column": arguments.text_column, "baseline": baseline, **reading, **kwargs}
-    train_student(task, student, folder, training, eval_data=eval_data, **given)  # type: ignore[arg-type]
-    if not keep and training.process_index == 0:
-        (folder / "model.safetensors").unlink(missing_ok=True)
+    given = {"text_column": arguments.text_column, "eval_data": eval_data, **kwargs}
+    if student in FAST:
+        _learn_fast(task, student, folder, training, arguments, given)
+    else:
+        reading = {"max_length": arguments.max_length, "head_share": arguments.head_share}
+        train_student(task, student, folder, training, baseline=baseline, **reading, **given)  # type: ignore[arg-type]
+        if not keep and training.process_index == 0:
+            (folder / "model.safetensors").unlink(missing_ok=True)
     found = read_evaluation(folder)
     return np.array(found["student_label"][:]) == np.array(found["gold"][:])
+
+
+def _learn_fast(
+    task: TaskSpec, kind: str, folder: Path, training: StudentConfig, arguments: RunArguments, given: dict
+) -> None:
+    """Fit a student of words, which has training arguments of its own; it needs no more of `training` than its seed."""
+    own = {"seed": training.seed, "use_cpu": True, "report_to": [], "disable_tqdm": training.disable_tqdm}
+    if kind == "linear":
+        train_fast(task, "linear", folder, StudentConfig(training.output_dir, **own), **given)  # type: ignore[arg-type]
+    else:
+        encoder = next(one for one in arguments.student if one not in FAST)
+        vectors = TokenVectors.load(encoder, keep=Path(arguments.run) / "vectors")
+        train_fast(task, "static", folder, static_arguments(training.output_dir, **own), vectors=vectors, **given)  # type: ignore[arg-type]
 
 
 def seeded(training: StudentConfig, seed: int, **changes: object) -> StudentConfig:

@@ -8,19 +8,16 @@ Stopped and started again, it goes on where it stopped; with several processes e
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+import dataclasses
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
 
 import numpy as np
-import yaml
 from accelerate import PartialState
 from datasets import Dataset, Value, concatenate_datasets
-from scipy.stats import binomtest
 
-from common import RunArguments, learn, make_teacher, run_recipe, seeded, short_name, split_rows
+from common import FAST, RunArguments, learn, make_teacher, run_recipe, seeded, short_name, split_rows
 from hf_llambert import (
     ABSTAIN,
     LLMLabeler,
@@ -38,7 +35,6 @@ from hf_llambert import (
     load_data,
     load_gate,
     load_task,
-    paired_bootstrap,
     push_run,
     row_texts,
     saved_calibration,
@@ -49,7 +45,7 @@ from hf_llambert import (
     why_unusable,
     write_report,
 )
-from table import draw_table, show_table, table_lines
+from table import Measured, make_table, published, write_table
 
 COLUMNS: dict[str, tuple[tuple[str, ...], bool]] = {
     "gold": ((), True),
@@ -84,6 +80,13 @@ class ExperimentArguments(RunArguments):
     num_labelled: int | None = field(
         default=None, metadata={"help": "Texts for the student to label; 0 for none. Default: all that are left."}
     )
+    num_folds: int = field(
+        default=1,
+        metadata={
+            "help": "In place of num_held_out: each of so many parts of the data is held out in turn, in a run of its own below "
+            "run, and the table is of all of them."
+        },
+    )
     num_compared: int = field(
         default=0, metadata={"help": "Held-out texts that the teacher labels too, to compare it with its students."}
     )
@@ -111,6 +114,17 @@ class ExperimentArguments(RunArguments):
         names = [short_name(student) for student in self.student]
         if len(set(names)) < len(names):
             raise ValueError(f"Two students have one name: {names}. Run them one by one.")
+        if not names or self.student[0] in FAST:
+            raise ValueError(f"The first student is the run's own and must be an encoder; got {self.student}.")
+        of_one_split = (
+            "num_held_out", "eval_split", "num_labelled", "num_compared", "publish_as", "gate", "distill_to",
+        )  # fmt: skip
+        given = [name for name in of_one_split if getattr(self, name)]
+        if self.num_folds < 1 or self.num_folds > 1 and given:
+            raise ValueError(
+                f"num_folds is 1 or more, and with several folds nothing else is held out, labelled or published; got "
+                f"num_folds {self.num_folds}{''.join(f', {name} {getattr(self, name)}' for name in given)}."
+            )
         if self.published is not None:
             published(self.published)
         if self.gate is not None:
@@ -141,9 +155,9 @@ class Parts:
     pool: Dataset | None = None
 
 
-def read_parts(arguments: ExperimentArguments, task: TaskSpec) -> Parts:
+def read_parts(arguments: ExperimentArguments, task: TaskSpec, fold: int = 0) -> Parts:
     """Held out, train, extra and pool from one shuffle of the data or from its splits."""
-    held_out, rest = split_rows(arguments, task)
+    held_out, rest = split_rows(arguments, task, fold, arguments.num_folds)
     column = task.columns(arguments.text_column)
     number = min(arguments.num_annotated or len(rest), len(rest))
     train, rest = rest.select(range(number)), rest.select(list(range(number, len(rest))))
@@ -161,7 +175,7 @@ def read_parts(arguments: ExperimentArguments, task: TaskSpec) -> Parts:
                 f"held out and num_annotated."
             )
         extra, rest = rest.select(range(arguments.num_extra)), rest.select(list(range(arguments.num_extra, len(rest))))
-    if arguments.num_labelled == 0:
+    if arguments.num_labelled == 0 or arguments.num_folds > 1:
         return Parts(held_out, train, extra)
     if arguments.pool_split is not None:
         pool = load_data(arguments.data, arguments.pool_split, arguments.num_labelled, arguments.split_seed)
@@ -185,7 +199,8 @@ def run_experiment(
         what (`str`): What the held-out texts are, for the report.
 
     Returns:
-        `dict`: `table` (also in `table.json`) and, on the main process, the content of `report.json`.
+        `dict`: `table` (also in `table.json`), `measured` (what it was made of) and, on the main process, the content of
+        `report.json`.
     """
     run, column, state = Path(arguments.run), task.columns(arguments.text_column), PartialState()
     labels, texts = parts.held_out["label"][:], row_texts(parts.held_out, column)
@@ -213,7 +228,8 @@ def run_experiment(
             )
         )  # fmt: skip
     teacher = _teacher_on(held_out.select(range(arguments.num_compared)), arguments, task)
-    table = _table(arguments, right, rows, teacher, what)
+    measured = Measured(right, rows, teacher)
+    table = table_of(arguments, measured, what)
     if parts.pool is not None:
         labeler = StudentLabeler(run / "student", column)
         label_pool(parts.pool, labeler, run / "labels", rows_per_shard=min(10_000, -(-len(parts.pool) // 16)))
@@ -223,10 +239,7 @@ def run_experiment(
     report = {}
     if state.is_main_process:
         report = write_report(run, choices=_choices(arguments, training), gate=arguments.gate)
-        (run / "table.json").write_text(json.dumps(table, indent=2) + "\n", encoding="utf-8")
-        (run / "table.md").write_text("\n".join(table_lines(table)) + "\n", encoding="utf-8")
-        draw_table(run / "table.png", table)
-        show_table(table)
+        write_table(run, table)
         for line in distilled_summary(report["distilled"]) if arguments.distill_to else ():
             print(line)
         if "gate" in report:
@@ -238,14 +251,47 @@ def run_experiment(
     wait_for_everyone()
     if "gate" in report and not report["gate"]["passed"]:
         raise SystemExit(1)  # what it has said is above
-    return {"table": table, **report}
+    return {"table": table, "measured": measured, **report}
+
+
+def run_folds(task: TaskSpec, arguments: ExperimentArguments, training: StudentConfig, name: str) -> dict:
+    """
+    The experiment with each fold held out in turn: a run each in `fold-1`, `fold-2`, ..., and one table of all texts.
+
+    Returns:
+        `dict`: `table` (also in `table.json`).
+    """
+    folds = []
+    for fold in range(arguments.num_folds):
+        run = Path(arguments.run) / f"fold-{fold + 1}"
+        one = dataclasses.replace(
+            arguments, run=str(run), ledger=arguments.ledger or str(Path(arguments.run) / "ledger")
+        )
+        parts = read_parts(one, task, fold)
+        what = f"{len(parts.held_out):,} rows of {name}, fold {fold + 1} of {arguments.num_folds}"
+        folds.append(
+            run_experiment(
+                task, parts, one, seeded(training, training.seed, output_dir=str(run / "checkpoints")), what
+            )["measured"]
+        )
+    measured = Measured.joined(folds)
+    number = len(next(iter(next(iter(measured.right.values())).values()))[0])
+    table = table_of(
+        arguments, measured, f"{number:,} rows of {name}, each held out in one of {arguments.num_folds} folds"
+    )
+    if PartialState().is_main_process:
+        write_table(Path(arguments.run), table)
+    wait_for_everyone()
+    return {"table": table}
 
 
 def main_of(arguments: ExperimentArguments, training: StudentConfig) -> dict:
     """The experiment on a dataset with gold labels, as the recipes of single datasets run it."""
     task = load_task(arguments.task)
-    parts = read_parts(arguments, task)
     name = Path(arguments.data).name if Path(arguments.data).exists() else arguments.data
+    if arguments.num_folds > 1:
+        return run_folds(task, arguments, training, name)
+    parts = read_parts(arguments, task)
     what = f"{len(parts.held_out):,} rows of {name}"
     what += f", {arguments.eval_split}" if arguments.eval_split else ", held out"
     return run_experiment(task, parts, arguments, training, what)
@@ -327,64 +373,11 @@ def _teacher_on(held_out: Dataset, arguments: ExperimentArguments, task: TaskSpe
     return {"right": right, "coverage": results["coverage"]}
 
 
-def _table(
-    arguments: ExperimentArguments,
-    right: dict[str, dict[str, list]],
-    rows: dict[str, int],
-    teacher: dict | None,
-    what: str,
-) -> dict:
-    """Accuracy of each student by each column with its interval, and what each is worth against gold."""
-    students: dict = {}
-    for student, columns in right.items():
-        name = short_name(student)
-        students[name] = {}
-        for column, runs in columns.items():
-            cell = _interval(runs) | {"n_train": rows[column], "values": [float(one.mean()) for one in runs]}
-            if "gold" in columns and column != "gold":
-                cell["less_gold"] = _interval(runs, columns["gold"])
-            students[name][column] = cell
-            if teacher is not None:
-                cell["teacher"] = _against(teacher["right"], runs[0][: len(teacher["right"])])
-    table: dict = {
-        "task": load_task(arguments.task).name, "held_out": what, "seeds": arguments.num_seeds,
-        "columns": [name for name in COLUMNS if name in arguments.columns],
-        "students": students, "teacher": None, "teacher_name": short_name(arguments.teacher),
-    }  # fmt: skip
-    if teacher is not None:
-        table["teacher"] = _interval([teacher["right"]]) | {
-            "n": len(teacher["right"]), "coverage": teacher["coverage"],
-        }  # fmt: skip
-    if arguments.published is not None:
-        table["published"] = published(arguments.published)
-    return table
-
-
-def _interval(runs: Sequence, others: Sequence | None = None) -> dict[str, float]:
-    """Mean and 95 % interval over texts and seeds, of one or of a difference; in shares."""
-    mean, low, high = paired_bootstrap(np.array(runs), 0.0 if others is None else np.array(others))
-    return {"mean": mean, "low": low, "high": high}
-
-
-def _against(teacher: np.ndarray, student: np.ndarray) -> dict[str, float]:
-    """A student and its teacher on the same texts: their difference, and McNemar's exact test of it."""
-    only_student, only_teacher = int((student & ~teacher).sum()), int((teacher & ~student).sum())
-    changed = only_student + only_teacher
-    p = float(binomtest(only_student, changed).pvalue) if changed else 1.0
-    return _interval([student], [teacher]) | {"n": len(teacher), "p": p}
-
-
-def published(task: str) -> dict:
-    """
-    The paper's accuracies in percent (arXiv 2403.15938): students, columns, and how they were measured.
-
-    Raises:
-        ValueError: The paper has no such task.
-    """
-    figures = yaml.safe_load((Path(__file__).parent / "published.yaml").read_text(encoding="utf-8"))
-    if task not in figures:
-        raise ValueError(f"published takes one of {', '.join(figures)}; got {task!r}.")
-    return figures[task]
+def table_of(arguments: ExperimentArguments, measured: Measured, what: str) -> dict:
+    """The table of what was measured, the paper's figures with it where they are asked for."""
+    task, teacher = load_task(arguments.task).name, short_name(arguments.teacher)
+    table = make_table(measured, task, what, teacher, [name for name in COLUMNS if name in arguments.columns])
+    return table if arguments.published is None else table | {"published": published(arguments.published)}
 
 
 def _choices(arguments: ExperimentArguments, training: StudentConfig) -> dict[str, str]:

@@ -1,13 +1,21 @@
-"""The table of an experiment: for people, as Markdown and as a figure."""
+"""The table of an experiment: what was measured, for people, as Markdown and as a figure."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+import yaml
 from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
+from scipy.stats import binomtest
+
+from common import short_name
+from hf_llambert import paired_bootstrap
 
 NAMES = {
     "gold": "gold train",
@@ -23,6 +31,98 @@ _COLOURS = {
     "extra": "#e69f00",
     "combined": "#009e73",
 }
+
+
+@dataclass(frozen=True)
+class Measured:
+    """
+    What was found on held-out texts.
+
+    Args:
+        right (`dict`): By student and column an array for each seed: whether each text was labelled right.
+        rows (`dict`): By column the number of labels learnt from.
+        teacher (`dict`, *optional*): `right` of the teacher on the first of these texts, and its `coverage`.
+    """
+
+    right: dict[str, dict[str, list]]
+    rows: dict[str, int]
+    teacher: dict | None
+
+    @classmethod
+    def joined(cls, folds: Sequence[Measured]) -> Measured:
+        """All folds as one; the labels learnt from are those of a fold on average. The teacher's are left out."""
+        first = folds[0]
+        right = {
+            student: {
+                name: [
+                    np.concatenate(runs) for runs in zip(*(fold.right[student][name] for fold in folds), strict=True)
+                ]
+                for name in columns
+            }
+            for student, columns in first.right.items()
+        }
+        return cls(right, {name: round(np.mean([fold.rows[name] for fold in folds])) for name in first.rows}, None)
+
+
+def make_table(measured: Measured, task: str, what: str, teacher_name: str, order: Sequence[str]) -> dict:
+    """
+    Accuracy of each student by each column with its interval, and what each is worth against gold.
+
+    Args:
+        task (`str`): Name of the task.
+        what (`str`): What the held-out texts are.
+        teacher_name (`str`): Name of the teacher.
+        order (`Sequence[str]`): The columns in their order.
+    """
+    right, rows, teacher = measured.right, measured.rows, measured.teacher
+    students: dict = {}
+    for student, columns in right.items():
+        name = short_name(student)
+        students[name] = {}
+        for column, runs in columns.items():
+            cell = _interval(runs) | {"n_train": rows[column], "values": [float(one.mean()) for one in runs]}
+            if "gold" in columns and column != "gold":
+                cell["less_gold"] = _interval(runs, columns["gold"])
+            students[name][column] = cell
+            if teacher is not None:
+                cell["teacher"] = _against(teacher["right"], runs[0][: len(teacher["right"])])
+    seeds = len(next(iter(next(iter(right.values())).values())))
+    table: dict = {
+        "task": task, "held_out": what, "seeds": seeds, "columns": list(order), "students": students, "teacher": None,
+        "teacher_name": teacher_name,
+    }  # fmt: skip
+    if teacher is not None:
+        table["teacher"] = _interval([teacher["right"]]) | {
+            "n": len(teacher["right"]), "coverage": teacher["coverage"],
+        }  # fmt: skip
+    return table
+
+
+def _interval(runs: Sequence, others: Sequence | None = None) -> dict[str, float]:
+    """Mean and 95 % interval over texts and seeds, of one or of a difference; in shares."""
+    mean, low, high = paired_bootstrap(np.array(runs), 0.0 if others is None else np.array(others))
+    return {"mean": mean, "low": low, "high": high}
+
+
+def _against(teacher: np.ndarray, student: np.ndarray) -> dict[str, float]:
+    """A student and its teacher on the same texts: their difference, and McNemar's exact test of it."""
+    only_student, only_teacher = int((student & ~teacher).sum()), int((teacher & ~student).sum())
+    changed = only_student + only_teacher
+    p = float(binomtest(only_student, changed).pvalue) if changed else 1.0
+    return _interval([student], [teacher]) | {"n": len(teacher), "p": p}
+
+
+def published(task: str) -> dict:
+    """
+    The paper's accuracies in percent (arXiv 2403.15938): students, columns, and how they were measured.
+
+    Raises:
+        ValueError: The paper has no such task.
+    """
+    figures = yaml.safe_load((Path(__file__).parent / "published.yaml").read_text(encoding="utf-8"))
+    if task not in figures:
+        raise ValueError(f"published takes one of {', '.join(figures)}; got {task!r}.")
+    return figures[task]
 
 
 def shown_cell(cell: Mapping) -> str:
@@ -90,6 +190,15 @@ def show_table(table: Mapping) -> None:
     console.print(shown)
     for line in notes(table):
         console.print(line, highlight=False)
+
+
+def write_table(run: Path, table: dict) -> None:
+    """Print a table and write it as `table.json`, `table.md` and `table.png`."""
+    run.mkdir(parents=True, exist_ok=True)
+    (run / "table.json").write_text(json.dumps(table, indent=2) + "\n", encoding="utf-8")
+    (run / "table.md").write_text("\n".join(table_lines(table)) + "\n", encoding="utf-8")
+    draw_table(run / "table.png", table)
+    show_table(table)
 
 
 def draw_table(path: str | Path, table: Mapping) -> None:

@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import pytest
 import yaml
@@ -6,7 +7,14 @@ from datasets import Dataset, DatasetDict
 
 from common import make_teacher
 from experiment import ExperimentArguments, main_of, published, read_parts
-from hf_llambert import RecordedTeacher, StudentConfig, TransformersTeacher, load_task
+from hf_llambert import (
+    RecordedTeacher,
+    StudentConfig,
+    StudentLabeler,
+    TransformersTeacher,
+    load_task,
+    read_evaluation,
+)
 from hf_llambert.annotation.ledger import Ledger
 from table import table_lines
 
@@ -107,6 +115,35 @@ def test_combined_without_extra_goes_from_silver_to_gold_of_train(make, training
     assert not (tmp_path / "run" / "labels").exists()
 
 
+def test_students_of_words_stand_in_the_table_beside_the_encoder(make, training, student_dir, tmp_path):
+    arguments = make(columns=["silver", "gold"], student=[student_dir, "linear", "static"], num_labelled=0)
+    table = run(arguments, training)["table"]
+    assert list(table["students"]) == [Path(student_dir).name, "linear", "static"]
+    assert {cell["n_train"] for cells in table["students"].values() for cell in cells.values()} == {16}
+    kinds = {name: (tmp_path / "run" / "students" / name / "gold" / "1") for name in ("linear", "static")}
+    assert (kinds["linear"] / "linear.safetensors").is_file()
+    assert StudentLabeler(kinds["static"]).kind == "static"
+
+
+def test_each_fold_is_held_out_once_and_learnt_from_otherwise(make, training, reviews_file, tmp_path):
+    arguments = make(
+        columns="gold", num_folds=3, num_held_out=None, num_annotated=None, num_extra=None, num_labelled=0
+    )
+    table = run(arguments, training)["table"]
+    seen, rows = [], Dataset.from_parquet(str(reviews_file))
+    for fold in (1, 2, 3):
+        held_out = read_evaluation(tmp_path / "run" / f"fold-{fold}" / "student")["text"][:]
+        learnt = Dataset.from_parquet(str(tmp_path / "run" / f"fold-{fold}" / "student" / "gold.parquet"))["text"][:]
+        assert not {*held_out} & {*learnt}
+        assert {*held_out} | {*learnt} == {*rows["text"]}
+        seen += held_out
+    assert sorted(seen) == sorted(rows["text"])
+    (cell,) = table["students"].values()
+    assert cell["gold"]["n_train"] == round(len(rows) * 2 / 3)
+    assert table["held_out"] == "80 rows of reviews.parquet, each held out in one of 3 folds"
+    assert json.loads((tmp_path / "run" / "table.json").read_text()) == table
+
+
 def test_gold_alone_asks_nobody(make, training, tmp_path):
     result = run(make(columns=["gold"], teacher="nobody", num_labelled=0), training)
     assert result["n_annotated"] is None
@@ -183,6 +220,12 @@ def test_a_map_may_join_classes(tmp_path, cloze):
         ({"columns": []}, "columns are some of"),
         ({"student": ["a/bert", "b/bert"]}, "Two students have one name"),
         ({"num_seeds": 0}, "num_seeds must be 1 or more"),
+        ({"student": ["linear", "bert"]}, "must be an encoder; got"),
+        (
+            {"num_folds": 2},
+            "nothing else is held out, labelled or published; got num_folds 2, num_held_out 16, num_labelled 8",
+        ),
+        ({"num_folds": 0}, "num_folds is 1 or more"),
         ({"publish_as": "our-team/reviews"}, "needs a license"),
         ({"published": "agnews"}, "published takes one of imdb, umls"),
     ],

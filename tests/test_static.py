@@ -361,6 +361,8 @@ def test_texts_without_a_known_token_are_refused_and_adapters_too(vectors, tmp_p
         fit(vectors, tmp_path, gold=Dataset.from_dict({"text": ["zzz", "qqq"], "label": [0, 1]}))
     with pytest.raises(ValueError, match="no layers for adapters"):
         fit(vectors, tmp_path, gold=make_reviews(8), lora_rank=4)
+    with pytest.raises(ValueError, match="has no attention"):
+        fit(vectors, tmp_path, gold=make_reviews(8), attention_dropout=0.0)
 
 
 def test_a_training_that_goes_astray_is_refused(vectors, tmp_path):

@@ -241,6 +241,7 @@ def test_what_silver_does_not_have_is_named(tmp_path, changes, message):
         ({"dev_share": 1.0}, "dev_share must be from 0"),
         ({"target_temperature": 0}, "target_temperature must be a positive"),
         ({"lora_rank": 4, "freeze_encoder": True}, "lora_rank must be 0"),
+        ({"attention_dropout": 1.0}, "attention_dropout must be from 0 to less than 1, got 1.0"),
     ],
 )
 def test_wrong_arguments_are_explained(tmp_path, changes, message):

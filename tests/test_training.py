@@ -265,6 +265,24 @@ def test_a_start_model_for_several_labels_at_once_makes_a_student_of_one(reviews
     assert sum(row["score"] for row in found) == pytest.approx(1, abs=1e-6)
 
 
+def test_attention_dropout_is_the_students_own_and_another_training(reviews, student_dir, tmp_path):
+    args = arguments(tmp_path, num_train_epochs=1, attention_dropout=0.0)
+    train_student(TASK, student_dir, tmp_path / "s", args, silver=reviews)
+    config = json.loads((tmp_path / "s" / "config.json").read_text())
+    assert config["attention_probs_dropout_prob"] == 0 < config["hidden_dropout_prob"]
+    with pytest.raises(FileExistsError, match="attention_dropout"):
+        train_student(TASK, student_dir, tmp_path / "s", arguments(tmp_path, num_train_epochs=1), silver=reviews)
+    assert "attention_dropout" not in decisive(arguments(tmp_path))  # as trainings of earlier versions were noted
+
+
+def test_attention_dropout_of_an_encoder_that_has_none_is_refused(reviews, student_dir, tmp_path):
+    bare = shutil.copytree(student_dir, tmp_path / "bare")
+    config = json.loads((bare / "config.json").read_text())
+    (bare / "config.json").write_text(json.dumps({"model_type": "fnet", "vocab_size": config["vocab_size"]}))
+    with pytest.raises(ValueError, match=r"bare' \(fnet\) has none of attention_probs_dropout_prob"):
+        train_student(TASK, str(bare), tmp_path / "s", arguments(tmp_path, attention_dropout=0.0), silver=reviews)
+
+
 def test_student_is_kept_where_measuring_fails_and_only_measured_again(reviews, student_dir, tmp_path, monkeypatch):
     def train():
         return train_student(TASK, student_dir, tmp_path / "s", arguments(tmp_path), silver=reviews, eval_data=reviews)

@@ -119,8 +119,8 @@ def train(
 
     Takes every argument of StudentConfig too, that is those of transformers.TrainingArguments (--num_train_epochs 3
     --learning_rate 2e-5) and --mix, --silver_epochs, --gold_epochs, --gold_learning_rate, --loss, --soft_targets,
-    --weight_by_confidence, --gold_weight, --class_balanced, --freeze_encoder, --lora_rank, --dev_share. A linear student takes
-    those that say what is learnt.
+    --weight_by_confidence, --gold_weight, --class_balanced, --freeze_encoder, --lora_rank, --attention_dropout, --dev_share. A
+    linear student takes those that say what is learnt.
     """
     from hf_llambert import (
         StudentConfig,

@@ -63,11 +63,18 @@ def load_tokenizer(model: str, revision: str | None = None) -> PreTrainedTokeniz
 
 
 def new_classifier(
-    task: TaskSpec, student: str, revision: str | None = None, heads: Sequence[Head] | None = None
+    task: TaskSpec,
+    student: str,
+    revision: str | None = None,
+    heads: Sequence[Head] | None = None,
+    attention_dropout: float | None = None,
 ) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
     """
     An encoder to train, with its tokenizer: in float32, its head new where it has another number of labels. Warns where
     weights of the encoder itself are not in its files. `heads` default to those of the task.
+
+    Raises:
+        ValueError: Its weights are not safe to load, or its configuration has no dropout of attention to set.
     """
     heads = heads or heads_of(task)
     names = label_names(heads)
@@ -80,6 +87,7 @@ def new_classifier(
             label2id={name: i for i, name in names.items()},
             problem_type=problem_type(heads),  # whatever the start model was for: pipeline chooses by it
             ignore_mismatched_sizes=True,
+            **_dropout(student, revision, attention_dropout),
             dtype=torch.float32,  # whatever the checkpoint has; mixed precision is for bf16 and fp16 of the arguments
             output_loading_info=True,
             **SAFE,
@@ -92,6 +100,24 @@ def new_classifier(
         )
     fit_pad_token(tokenizer, model)
     return tokenizer, model
+
+
+_ATTENTION_DROPOUT = ("attention_probs_dropout_prob", "attention_dropout")
+"""What configurations call it: BERT and those after it, DistilBERT and ModernBERT."""
+
+
+def _dropout(student: str, revision: str | None, value: float | None) -> dict[str, float]:
+    """What sets the dropout of attention of an encoder; nothing where it keeps its own."""
+    if value is None:
+        return {}
+    config = load_config(student, revision)
+    names = [name for name in _ATTENTION_DROPOUT if hasattr(config, name)]
+    if not names:
+        raise ValueError(
+            f"The configuration of '{student}' ({config.model_type}) has none of {', '.join(_ATTENTION_DROPOUT)}. Leave "
+            f"attention_dropout out."
+        )
+    return {names[0]: value}
 
 
 def check_weights(model: str, revision: str | None = None) -> None:

@@ -43,6 +43,8 @@ def decisive(args: StudentConfig, kinds: Collection[str] = tuple(KINDS)) -> dict
     counts too.
     """
     left_out = CANNOT_MATTER if args.load_best_model_at_end else CANNOT_MATTER | _ONLY_FOR_THE_BEST
+    if args.attention_dropout is None:  # so that trainings noted before there was such an argument are still the same
+        left_out |= {"attention_dropout"}
     left_out |= {name for name, kind in OF_KIND.items() if kind not in kinds}
     decisive = {
         name: json.loads(json.dumps(value, default=str))

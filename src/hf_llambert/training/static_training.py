@@ -161,6 +161,8 @@ def fit_static(
         ValueError: An argument that a static student does not take, or texts without a token that the tokenizer knows.
         RuntimeError: Training ended in weights that are no numbers.
     """
+    if args.attention_dropout is not None:
+        raise ValueError("A static student has no attention. Leave attention_dropout out.")
     if args.lora_rank:
         raise ValueError("A static student has no layers for adapters. Leave lora_rank out.")
     rows = {name: data for name, data in (("silver", silver), ("gold", gold)) if data is not None}

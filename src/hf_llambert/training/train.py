@@ -204,7 +204,7 @@ def _train(
 ) -> None:
     """Train, and save the student before anything else is done with it."""
     set_seed(args.seed)  # before the new classification head is drawn
-    tokenizer, model = new_classifier(task, student, revision, heads)
+    tokenizer, model = new_classifier(task, student, revision, heads, args.attention_dropout)
     begin_at_priors(model, heads, {head.name: all_answers(rows.values(), head.name, head.question) for head in heads})
     reading = replace(asked, max_length=min(asked.max_length, longest_input(tokenizer, model)))
     trainer, encoded = _trainer(model, tokenizer, reading, heads, rows, dev, eval_rows, args, text_column)
@@ -235,7 +235,7 @@ def _train(
             else gathered(trainer.model_wrapped)
         )
         if trainer.is_world_process_zero():
-            trained = _adapted(new_classifier(task, student, revision, heads)[1], args)
+            trained = _adapted(new_classifier(task, student, revision, heads, args.attention_dropout)[1], args)
             trained.load_state_dict(weights)
     if trainer.is_world_process_zero():
         with whole_folder(output) as part:

@@ -40,6 +40,8 @@ class StudentConfig(TrainingArguments):
         class_balanced (`bool`, defaults to `False`): Weigh rows so that every label has the same total weight.
         freeze_encoder (`bool`, defaults to `False`): Train the classification head only.
         lora_rank (`int`, defaults to 0): Train low-rank adapters of this rank and the head; they are merged on save.
+        attention_dropout (`float`, *optional*): Dropout of the encoder's attention, in place of its own (0.1 in most). 0 lets
+            a CPU use fused attention, which trains long texts about twice as fast.
         dev_share (`float`, defaults to 0): Share of each source that is kept back from training. The epoch whose
             weights are kept is the one most accurate on it: on gold where there is gold, else on silver.
             With a task of several questions, or of another kind than `choice`: the one with the best mean over the questions
@@ -77,6 +79,9 @@ class StudentConfig(TrainingArguments):
     class_balanced: bool = field(default=False, metadata={"help": "Give every label the same total weight."})
     freeze_encoder: bool = field(default=False, metadata={"help": "Train the classification head only."})
     lora_rank: int = field(default=0, metadata={"help": "Train low-rank adapters of this rank, merged on save."})
+    attention_dropout: float | None = field(
+        default=None, metadata={"help": "Dropout of attention in place of the encoder's; 0 is faster on a CPU."}
+    )
     dev_share: float = field(
         default=0.0, metadata={"help": "Share of the rows kept back to choose the epoch whose weights are kept."}
     )
@@ -96,8 +101,8 @@ class StudentConfig(TrainingArguments):
         for name, known in (("loss", (*LOSSES, "elr")), ("mix", SCHEDULES), ("scale_loss", SCALE_LOSSES)):
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} must be one of {', '.join(known)}; got {getattr(self, name)!r}.")
-        for name in ("dev_share", "threshold_share"):
-            if not 0 <= getattr(self, name) < 1:
+        for name in ("dev_share", "threshold_share", "attention_dropout"):
+            if not 0 <= (getattr(self, name) or 0) < 1:
                 raise ValueError(f"{name} must be from 0 to less than 1, got {getattr(self, name)}.")
         for name in ("target_temperature", "gold_weight"):
             if not getattr(self, name) > 0:
