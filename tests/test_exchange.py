@@ -6,6 +6,7 @@ from typer.testing import CliRunner
 
 from hf_llambert import Review, build_queue, export_review, import_review, write_queue
 from hf_llambert.cli import app
+from hf_llambert.review.queue import CONTROL
 from review_run import make_run
 
 FORMATS = ("argilla", "label_studio")
@@ -72,14 +73,16 @@ def test_skips_survive_label_studio(review, tmp_path):
 
 
 @pytest.mark.parametrize("format", FORMATS)
-def test_machines_labels_are_exported_only_when_asked_for(review, tmp_path, format):
+def test_machines_labels_are_exported_only_when_asked_for_and_not_of_rows_that_measure(review, tmp_path, format):
     key = {"argilla": "suggestions", "label_studio": "predictions"}[format]
     export_review(review, tmp_path / "blind.json", format)
     export_review(review, tmp_path / "seen.json", format, machine_labels=True)
     assert not any(record[key] for record in json.loads((tmp_path / "blind.json").read_text()))
     labels = review.queue.task.labels
     for row, record in zip(review.queue.rows, json.loads((tmp_path / "seen.json").read_text()), strict=True):
-        if format == "argilla":
+        if row.reason == CONTROL:
+            assert not record[key]
+        elif format == "argilla":
             said = {name: found["value"] for name, found in record["suggestions"].items()}
             assert said == ({"label": labels[row.teacher]} if row.teacher != -1 else {})
         else:

@@ -20,6 +20,7 @@ from hf_llambert import (
 )
 from hf_llambert.cli import app
 from hf_llambert.review.exchanged import EXCHANGED
+from hf_llambert.review.queue import CONTROL
 from hf_llambert.tasks.kinds import KINDS
 from review_run import make_questions, make_questions_run
 
@@ -130,10 +131,15 @@ def test_row_that_was_skipped_altogether_is_cancelled_in_label_studio(review, tm
     assert labels_of(review)["Ann"] == {(0, "tone"): -1, (0, "topics"): None, (0, "length"): None, (1, "topics"): [2]}
 
 
-def test_machines_answers_are_suggestions_and_predictions_of_every_question(review, tmp_path):
+def test_machines_answers_are_suggestions_and_predictions_of_every_question_of_rows_that_measure_nothing(
+    review, tmp_path
+):
     rows = review.queue.rows
     for row, record in zip(rows, exported(review, tmp_path / "a.json", "argilla", machine_labels=True), strict=True):
         said = record["suggestions"]
+        if row.reason == CONTROL:
+            assert said == {}
+            continue
         topics, length = row.part("topics").teacher, row.part("length").teacher
         assert said["topics"]["value"] == [review.queue.task.parts["topics"].labels[i] for i in topics] or [
             "none of them"
@@ -144,6 +150,9 @@ def test_machines_answers_are_suggestions_and_predictions_of_every_question(revi
     tasks = exported(review, tmp_path / "l.json", "label_studio", machine_labels=True)
     for row, task in zip(rows, tasks, strict=True):
         by = {one["model_version"]: one for one in task["predictions"]}
+        if row.reason == CONTROL:
+            assert by == {}
+            continue
         assert [result["from_name"] for result in by["student"]["result"]] == ["tone", "topics", "length"]
         assert {result["type"] for result in by["student"]["result"]} == {"choices", "rating"}
         sure = [row.part(name).student_confidence for name in row.questions]

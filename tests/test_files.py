@@ -16,7 +16,7 @@ from hf_llambert import StudentLabeler, label_pool, load_data, read_pool
 from hf_llambert.data import check_column, claim_stage, read_note, stage_results
 from hf_llambert.pool.sources import cast_table, pool_features, pool_pieces
 from hf_llambert.reading import FileFormat
-from hf_llambert.review.queue import read_queue
+from hf_llambert.review.queue_file import read_queue
 from hf_llambert.tasks.texts import why_unusable
 
 NAMES = ["a[1]", "x*", "q?", "$HOME", "${HOME}", "{a,b}", "a::b", "~", "%41"]

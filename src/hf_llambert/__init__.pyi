@@ -51,6 +51,7 @@ from hf_llambert.pool.labelled import read_pool as read_pool
 from hf_llambert.pool.shards import label_pool as label_pool
 from hf_llambert.processes import main_process_first as main_process_first
 from hf_llambert.processes import wait_for_everyone as wait_for_everyone
+from hf_llambert.quality.alternative import alternative_annotator_test as alternative_annotator_test
 from hf_llambert.quality.curves import learning_curve as learning_curve
 from hf_llambert.quality.curves import worth_of_labels as worth_of_labels
 from hf_llambert.quality.drift import measure_drift as measure_drift
@@ -74,7 +75,7 @@ from hf_llambert.review.exchange import review_settings as review_settings
 from hf_llambert.review.page import serve_review as serve_review
 from hf_llambert.review.queue import build_queue as build_queue
 from hf_llambert.review.queue import suspected_errors as suspected_errors
-from hf_llambert.review.queue import write_queue as write_queue
+from hf_llambert.review.queue_file import write_queue as write_queue
 from hf_llambert.review.session import Review as Review
 from hf_llambert.review.session import ReviewSession as ReviewSession
 from hf_llambert.review.summary import review_lines as review_lines

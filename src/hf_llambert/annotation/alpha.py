@@ -6,6 +6,7 @@ from collections.abc import Callable, Hashable, Sequence
 from typing import TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 _Answer = TypeVar("_Answer", bound=Hashable)
 
@@ -79,3 +80,30 @@ def interval_alpha(units: Sequence[Sequence[float]]) -> float | None:
     expected = 2 * every.var() * len(every) / (len(every) - 1)
     observed = sum(2 * unit.var() * len(unit) ** 2 / (len(unit) - 1) for unit in shared) / len(every)
     return float(1 - observed / expected) if expected > 0 else None
+
+
+def weighted_alphas(
+    units: Sequence[Sequence[_Answer]], apart: Callable[[_Answer, _Answer], float], weights: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """
+    Krippendorff's alpha as [`answers_alpha`] has it, where each row counts as often as its weight says.
+
+    Args:
+        units (`Sequence[Sequence]`): The answers that each row was given.
+        apart (`Callable`): How far two different answers lie apart.
+        weights (`NDArray` of shape (samples, rows)): How often each row counts.
+
+    Returns:
+        `NDArray` of shape (samples,): NaN where it is not defined.
+    """
+    kinds = {answer: i for i, answer in enumerate(dict.fromkeys(answer for unit in units for answer in unit))}
+    distances = np.array([[0.0 if a == b else apart(a, b) for a in kinds] for b in kinds]).reshape(len(kinds), -1)
+    counts = np.array([np.bincount([kinds[a] for a in unit], minlength=len(kinds)) for unit in units], dtype=float)
+    sizes = counts.sum(axis=1)
+    counts, weights = counts[sizes > 1], weights[:, sizes > 1]
+    observed = np.einsum("ui,ij,uj->u", counts, distances, counts) / (sizes[sizes > 1] - 1)
+    totals = weights @ counts
+    by_chance = np.einsum("si,ij,sj->s", totals, distances, totals)
+    n = totals.sum(axis=1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(by_chance > 0, 1 - (n - 1) * (weights @ observed) / by_chance, np.nan)

@@ -22,7 +22,24 @@ def review(
     reviewer: Annotated[str | None, typer.Option("--reviewer", help="Who answers.")] = None,
     num: Annotated[int | None, typer.Option("--num", help="Rows in the queue, when it is made. Default: 100.")] = None,
     num_control: Annotated[
-        int | None, typer.Option("--num_control", help="How many of them are drawn at random. Default: a fifth.")
+        int | None,
+        typer.Option("--num_control", help="How many of them are drawn at random. Default: a fifth, less --for_test."),
+    ] = None,
+    for_test: Annotated[
+        int | None,
+        typer.Option(
+            "--for_test",
+            help="How many rows more of them are drawn at random, such as 60, to test whether the teacher may stand in for "
+            "people: two people or more must answer them. They come first.",
+        ),
+    ] = None,
+    epsilon: Annotated[
+        float | None,
+        typer.Option(
+            "--epsilon",
+            help="On which share of the rows the teacher may be worse in that test, for what it saves: its authors advise "
+            "0.1 beside crowd workers, 0.15 skilled people, 0.2 experts. Default: 0.1. Kept with the queue.",
+        ),
     ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Seed of the drawing and of the order.")] = 42,
     suspects: Annotated[
@@ -35,7 +52,10 @@ def review(
     ] = None,
     show_labels: Annotated[
         bool,
-        typer.Option("--show_labels", help="Show what teacher and student say. People then tend to agree with them."),
+        typer.Option(
+            "--show_labels",
+            help="Show what teacher and student say, except of rows drawn at random. People then tend to agree with them.",
+        ),
     ] = False,
     port: Annotated[int | None, typer.Option("--port", help="Default: the first free one from 7860.")] = None,
     no_browser: Annotated[bool, typer.Option("--no_browser", help="Say the address, open nothing.")] = False,
@@ -68,7 +88,7 @@ def review(
     page = export is None and import_file is None and not summary
     if page and reviewer is None:
         raise ValueError("Who answers? Pass --reviewer NAME.")
-    found = _review(run, num, num_control, seed, suspects)
+    found = _review(run, num, num_control, seed, suspects, for_test, epsilon)
     if export is not None:
         number = export_review(found, export[1], export[0], machine_labels=show_labels)
         say(f"{number:,} rows written to {export[1]}")
@@ -89,7 +109,15 @@ def review(
     _say_summary(found)
 
 
-def _review(run: Path, num: int | None, num_control: int | None, seed: int, suspects: Path | None) -> Review:
+def _review(
+    run: Path,
+    num: int | None,
+    num_control: int | None,
+    seed: int,
+    suspects: Path | None,
+    for_test: int | None,
+    epsilon: float | None,
+) -> Review:
     """The review of a run; its queue is made when there is none."""
     from hf_llambert import Review
 
@@ -98,11 +126,15 @@ def _review(run: Path, num: int | None, num_control: int | None, seed: int, susp
         from hf_llambert import build_queue, compare_labels, write_queue
 
         compare_labels(run)
-        rows = 100 if num is None else num
-        control = rows // 5 if num_control is None else num_control
-        write_queue(folder, build_queue(run, rows, control, seed, _suspects(run, suspects)))
+        test = for_test or 0
+        rows = max(100, test) if num is None else num
+        control = max(rows // 5 - test, 0) if num_control is None else num_control
+        forgiven = {} if epsilon is None else {"epsilon": epsilon}
+        write_queue(folder, build_queue(run, rows, control, seed, _suspects(run, suspects), test, **forgiven))
     found = Review(folder)
-    for name, asked, there in (("num", num, found.queue.num), ("num_control", num_control, found.queue.num_control)):
+    wanted = {"num": num, "num_control": num_control, "for_test": for_test, "epsilon": epsilon}
+    for name, asked in wanted.items():
+        there = getattr(found.queue, name)
         if asked not in (None, there):
             raise ValueError(
                 f"'{folder}' holds a queue made with --{name} {there}, asked for {asked}. Go on without --{name}, or move "

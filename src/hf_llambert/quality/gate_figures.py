@@ -141,6 +141,30 @@ def _slice(report: Mapping) -> Figure | str:
     return Figure(worst["difference"], of=f"{worst['kind']} {worst['name']}")
 
 
+def _beside_people(find: Callable[[Mapping], Figure | str]) -> Callable[[Mapping], Figure | str]:
+    """A figure of the test whether the teacher may stand in for people."""
+
+    def figure(report: Mapping) -> Figure | str:
+        found = (report.get("review") or {}).get("alternative")
+        if not found:
+            return "no two people answered rows drawn at random: hf-llambert review --for_test 60"
+        return found["lacking"] or find(found)
+
+    return figure
+
+
+def _alpha(found: Mapping) -> Figure | str:
+    alpha = found["alpha"]
+    if alpha["teacher"] is None:
+        return "only one answer was given, so that chance cannot be told from agreement"
+    return Figure(
+        alpha["teacher"],
+        alpha["low"],
+        alpha["high"],
+        f"people {alpha['people']:.2f}" if alpha["people"] is not None else "",
+    )
+
+
 def _eval_rows(report: Mapping) -> Figure | str:
     return Figure((report["student"] or {}).get("n") or 0)
 
@@ -178,6 +202,10 @@ FIGURES: dict[str, Callable[[Mapping], Figure | str]] = {
     "slice_difference": _slice,
     "drift_p": _drift("p"),
     "drift_auc": _drift("auc"),
+    "stands_in": _beside_people(lambda found: Figure(found["winning_rate"])),
+    "stands_in_p": _beside_people(lambda found: Figure(found["p"])),
+    "stands_in_advantage": _beside_people(lambda found: Figure(found["advantage"])),
+    "stands_in_alpha": _beside_people(_alpha),
 }
 """
 What conditions can be about. Accuracies, shares and differences count from 0 to 1: two points are 0.02.
@@ -189,6 +217,8 @@ What conditions can be about. Accuracies, shares and differences count from 0 to
 `student_less_baseline` (the same encoder on gold labels), `better_than_baseline` (counting words: the linear student of the same
 labels): differences of accuracy, or of what is right in [`RIGHT`]. `each_class_silver`: silver rows of the rarest class.
 `each_class_share`: share of the pool that the rarest class was given. `noise`: see [`likely_label_errors`].
+`stands_in` (winning rate: the test is passed from 0.5 on), `stands_in_p`, `stands_in_advantage`: see
+[`alternative_annotator_test`]; `stands_in_alpha`: Krippendorff's alpha with the teacher in the place of a reviewer.
 `slice_difference`: accuracy of the worst slice less that elsewhere, 0 if none is worse beyond chance. `drift_p`, `drift_auc`:
 see [`measure_drift`].
 """
@@ -228,7 +258,10 @@ def _report_of(report: Mapping, question: str, figure: str) -> Mapping:
             f"The gate asks '{question}.{figure}', and the task has no question '{question}'. "
             f"{f'Did you mean {near[0]}? ' if near else ''}{there}"
         )
-    return question_report(report, question) if "questions" in report else report
+    if "questions" not in report:
+        return report
+    review = ((report.get("review") or {}).get("questions") or {}).get(question)
+    return {**question_report(report, question), "review": review}
 
 
 def figures_of(kind: str) -> list[str]:

@@ -67,8 +67,8 @@ def export_review(
         review (`Review`): The review.
         path (`str` or `Path`): The file; it must not exist.
         format (`str`): `argilla` or `label_studio`.
-        machine_labels (`bool`, defaults to `False`): Add what teacher and student say, as suggestions or predictions. People
-            then tend to agree with them. Argilla takes one suggestion a question: the teacher's.
+        machine_labels (`bool`, defaults to `False`): Add what teacher and student say of rows not drawn at random, as
+            suggestions or predictions. People then tend to agree with them. Argilla takes one: the teacher's.
         answers (`bool`, defaults to `False`): Add people's answers. The other tool must know their ids: in Argilla a UUID
             made from the name, in Label Studio the name as e-mail.
 
@@ -89,7 +89,8 @@ def export_review(
     records = []
     for place, row in enumerate(review.queue.rows):
         by = {who: {name: a for (k, name), a in said.items() if k == place} for who, said in given.items()}
-        records.append(write(review, place, row, machine_labels, {who: said for who, said in by.items() if said}))
+        shown, said = machine_labels and not row.is_blind, {who: one for who, one in by.items() if one}
+        records.append(write(review, place, row, shown, said))
     text = (
         "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
         if path.suffix == ".jsonl"

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from statistics import median
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hf_llambert.annotation.alpha import answers_alpha, interval_alpha, krippendorff_alpha
 from hf_llambert.tasks.question import Question
@@ -45,6 +45,10 @@ class Reviewed(ABC):
     @abstractmethod
     def alpha(self, question: Question, units: Sequence[Sequence]) -> float | None:
         """Krippendorff's alpha of the answers that each row was given; `None` where it is not defined."""
+
+    def distance(self, question: Question) -> Callable[[Any, Any], float]:
+        """How far two different answers lie apart in that alpha."""
+        return question.apart
 
     def alphas(self, question: Question, units: Sequence[Sequence]) -> dict[str, float | None]:
         """The alpha of each label, where several may hold."""
@@ -105,6 +109,10 @@ class _Choices(Reviewed):
     def alpha(self, question: Question, units: Sequence[Sequence]) -> float | None:
         return answers_alpha([[tuple(a) for a in unit] for unit in units], question.apart)
 
+    def distance(self, question: Question) -> Callable[[Any, Any], float]:
+        """How far two different answers lie apart in that alpha."""
+        return question.apart
+
     def alphas(self, question: Question, units: Sequence[Sequence]) -> dict[str, float | None]:
         return {
             name: krippendorff_alpha([[int(i in answer) for answer in unit] for unit in units], 2)
@@ -135,6 +143,9 @@ class _Scale(Reviewed):
 
     def alpha(self, question: Question, units: Sequence[Sequence]) -> float | None:
         return interval_alpha(units)
+
+    def distance(self, question: Question) -> Callable[[Any, Any], float]:
+        return lambda one, other: (float(one) - float(other)) ** 2
 
     def errors(self, pairs: Sequence[tuple]) -> dict[str, float]:
         """The mean distance."""

@@ -42,7 +42,7 @@ def serve_review(session: ReviewSession, port: int | None = None, show_labels: b
         session (`ReviewSession`): Whose answers; closing it is the caller's.
         port (`int`, *optional*): Port. Defaults to the first free one from 7860 on.
         show_labels (`bool`, defaults to `False`): Show what teacher and student say before the person has answered. People
-            then tend to agree with them, and the measured accuracies flatter.
+            then tend to agree with them; so it is not shown on rows drawn at random, which measure.
 
     Raises:
         ImportError: gradio is not installed.
@@ -180,7 +180,9 @@ def _shown(session: ReviewSession, show_labels: bool) -> tuple[str, str]:
         return head, shown_end(session)
     row = queue.rows[place]
     size = " short" if queue.task.num_labels > _FEW else ""
-    why = REASONS[row.reason] + (f": {machines_said(row, queue.task.question)}" if show_labels else "")
+    why = REASONS[row.reason] + (
+        f": {machines_said(row, queue.task.question)}" if show_labels and not row.is_blind else ""
+    )
     return head, (
         f'<p class="review-why">This row: {escaped(why)}.</p>'
         f'<div class="review-text{size}" tabindex="0" dir="auto" data-place="{place}">{shown_fields(queue, row)}</div>'

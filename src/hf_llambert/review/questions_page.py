@@ -101,7 +101,7 @@ def _shown(session: ReviewSession, show_labels: bool, failure: int = 0) -> tuple
     row, active = queue.rows[place], session.open_question()
     asked = []
     for name, one in queue.task.parts.items():
-        said = machines_said(row.part(name), one.question) if show_labels else ""
+        said = machines_said(row.part(name), one.question) if show_labels and not row.is_blind else ""
         given = standing.get((place, name))
         stands = "active" if name == active else "waiting" if given is None else "answered"
         if given is not None and not one.question.is_answer(given.label):

@@ -11,16 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from datasets import Dataset
-from filelock import FileLock
 
-from hf_llambert.data import STAGE_FILE, damaged_note, write_whole
-from hf_llambert.misfits import ANY, misfit
+from hf_llambert.data import STAGE_FILE
 from hf_llambert.notes import TEXT_COLUMN, read_note, task_shape
 from hf_llambert.pool.labelled import read_pool, run_labels
+from hf_llambert.quality.alternative import EPSILON, LEAST_ROWS
 from hf_llambert.reading.saved import read_annotated
 from hf_llambert.review.kinds import reviewed
 from hf_llambert.tasks.parts import GOLD, part_of
-from hf_llambert.tasks.question import Question
 from hf_llambert.tasks.questions import ABSTAIN
 from hf_llambert.tasks.spec import TaskSpec
 from hf_llambert.tasks.texts import FIELD, TextColumn, column_names, row_texts, why_unusable
@@ -28,25 +26,14 @@ from hf_llambert.tasks.texts import FIELD, TextColumn, column_names, row_texts, 
 if TYPE_CHECKING:
     from hf_llambert.quality.words import Words
 
-QUEUE_FILE = "queue.json"
 _MACHINES = ("teacher", "student", "teacher_confidence", "student_confidence")
-_SAID = {
-    **dict.fromkeys(("teacher", "student"), (int, float, [int], None)),  # which of them is a matter of the question
-    **dict.fromkeys(("teacher_confidence?", "student_confidence?"), (float, None)),
-}
-_ROW = {"row": int, **dict.fromkeys(("text", "reason"), str)}
-_QUEUE = {
-    "task": task_shape,
-    "text_column": TEXT_COLUMN,
-    "num": int,
-    "num_control": int,
-    "student?": (str, None),
-    "rows": [dict],
-}
 GOLD_COLUMNS = ("reviewers", "reviewed_at", "reason", "row")
-CONTROL, OTHER = "random", "other"
+CONTROL, TEST, OTHER = "random", "for_test", "other"
+RANDOM = (CONTROL, TEST)
+"""Reasons of rows that were drawn at random. Only these measure, and nobody is shown what machines say of them."""
 REASONS = {
     CONTROL: "drawn at random, to measure by",
+    TEST: "drawn at random, for the test whether the teacher may stand in for people",
     "disagree": "teacher and student disagree",
     "suspect": "suspected label error",
     "unsure": "the teacher was unsure",
@@ -83,6 +70,11 @@ class QueueRow:
     question: str = ""
     questions: Mapping[str, Mapping] = field(default_factory=dict)
 
+    @property
+    def is_blind(self) -> bool:
+        """Whether nobody is to see what machines say of it."""
+        return self.reason in RANDOM
+
     def part(self, name: str) -> QueueRow:
         """The row as one of its task's questions sees it, by the names of [`TaskSpec.parts`]."""
         if not name:
@@ -99,7 +91,10 @@ class QueueRow:
 
 @dataclass(frozen=True)
 class Queue:
-    """The rows that every reviewer of a run reads, in this order; `student` is the content of whose labels they have."""
+    """
+    The rows that every reviewer of a run reads, in this order; `student` is the content of whose labels they have, `epsilon` by
+    how much the test whether the teacher may stand in for people lets it be worse.
+    """
 
     task: TaskSpec
     text_column: TextColumn
@@ -107,6 +102,8 @@ class Queue:
     num_control: int
     rows: tuple[QueueRow, ...]
     student: str | None = None
+    for_test: int = 0
+    epsilon: float = EPSILON
 
     def fields(self, row: QueueRow) -> dict[str, str]:
         """What a row shows, by the columns that it is from."""
@@ -137,6 +134,8 @@ def build_queue(
     num_control: int = 20,
     seed: int = 42,
     suspects: Sequence[int] | Mapping[str, Sequence[int]] = (),
+    for_test: int = 0,
+    epsilon: float = EPSILON,
 ) -> Queue:
     """
     Choose the rows of a run's annotated dataset that people should read.
@@ -154,16 +153,16 @@ def build_queue(
         seed (`int`, defaults to 42): Seed of the drawing and of the order.
         suspects (`Sequence[int]`, defaults to none): Numbers of rows whose label is likely wrong, the likeliest first. Of
             several questions by the question's name, or one list for all.
+        for_test (`int`, defaults to 0): How many more of them are drawn at random for the test whether the teacher may stand in
+            for people ([`alternative_annotator_test`]). They come first, so that they are what reviewers who stop early have in
+            common.
+        epsilon (`float`, defaults to 0.1): What that test forgives; kept with the queue, before anybody has answered.
 
     Raises:
         FileNotFoundError: The run has no annotated dataset.
         ValueError: The numbers make no sense, a column or question has the name of a column of gold, or no text can be read.
     """
-    if not 0 <= num_control <= num or num < 1:
-        raise ValueError(
-            f"Expected 1 row or more, of which none or more, but not more than all, are drawn at random; got {num} rows, "
-            f"{num_control} at random."
-        )
+    _check_numbers(num, num_control, for_test, epsilon)
     run = Path(run)
     annotated, task, column = _annotated(run)
     _check_names(task, column)
@@ -176,12 +175,32 @@ def build_queue(
     draw = random.Random(seed)
     control = sorted(draw.sample(sorted(rows), min(num_control, len(rows))))
     chosen = dict.fromkeys(control, (CONTROL, ""))
+    if for_test:
+        left = [row for row in sorted(rows) if row not in chosen]
+        chosen |= dict.fromkeys(draw.sample(left, min(for_test, len(left))), (TEST, ""))
     _fill(chosen, _doubtful(rows, task, found), min(num, len(rows)))
     order = sorted(chosen)
     draw.shuffle(order)
+    order.sort(key=lambda row: chosen[row][0] != TEST)
     made = tuple(replace(rows[i], reason=chosen[i][0], question=chosen[i][1]) for i in order)
     student = None if compared is None or earlier else compared.student
-    return Queue(task, column, num, num_control, made, student)
+    return Queue(task, column, num, num_control, made, student, for_test, float(epsilon))
+
+
+def _check_numbers(num: int, num_control: int, for_test: int, epsilon: float) -> None:
+    if num < 1 or min(num_control, for_test) < 0 or num_control + for_test > num:
+        tested = f", {for_test} of these for the test" if for_test else ""
+        raise ValueError(
+            f"Expected 1 row or more, of which none or more, but not more than all, are drawn at random; got {num} rows, "
+            f"{num_control + for_test} at random{tested}."
+        )
+    if for_test and num_control + for_test < LEAST_ROWS:
+        raise ValueError(
+            f"Whether the teacher may stand in for people takes {LEAST_ROWS} rows drawn at random that two reviewers answer, and "
+            f"some will be skipped; got {num_control + for_test}. Ask for more, such as 60."
+        )
+    if not 0 <= epsilon < 1:
+        raise ValueError(f"Expected epsilon, a share of rows, from 0 to below 1, got {epsilon}.")
 
 
 def suspected_errors(run: str | Path, seed: int = 0) -> list[int] | dict[str, list[int]]:
@@ -326,63 +345,3 @@ def _fill(chosen: dict[int, tuple[str, str]], reasons: Mapping[tuple[str, str], 
                 del left[reason]
             elif len(chosen) < num:
                 chosen[row] = reason
-
-
-def write_queue(folder: Path, queue: Queue) -> Queue:
-    """Write a queue unless there is one. Where two processes write at once, the first counts."""
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / QUEUE_FILE
-    with FileLock(folder / ".queue.lock"):
-        if not path.exists():
-            made = {
-                "task": queue.task.to_dict(),
-                "text_column": queue.text_column,
-                "num": queue.num,
-                "num_control": queue.num_control,
-                "student": queue.student,
-                "rows": [row.to_dict() for row in queue.rows],
-            }
-            write_whole(path, json.dumps(made, indent=1, ensure_ascii=False))
-    return read_queue(folder)
-
-
-def read_queue(folder: Path) -> Queue:
-    """
-    The queue of a review.
-
-    Raises:
-        FileNotFoundError: None was made yet.
-        OSError: It cannot be read.
-    """
-    path = folder / QUEUE_FILE
-    if not path.is_file():
-        raise FileNotFoundError(f"'{folder}' holds no queue of rows to review. Start hf-llambert review first.")
-    advice = "Restore it; the answers beside it belong to it."
-    made = read_note(path, _QUEUE, advice)
-    task = TaskSpec.from_dict(made["task"])
-    several = {"question": str, "questions": {ANY: _SAID}}
-    unfit = misfit(made["rows"], [_ROW | (_SAID if "" in task.parts else several)], "rows")
-    if unfit is not None:
-        raise damaged_note(path, unfit, advice)
-    try:
-        rows = tuple(QueueRow(**row) for row in made["rows"])
-    except TypeError as error:  # a field that rows have not
-        raise damaged_note(path, error, advice) from error
-    wrong = next((k for k, row in enumerate(rows) if not _is_sound(row, task)), None)
-    if not rows or wrong is not None:
-        reason = "there are no rows" if wrong is None else f"rows[{wrong}] has a label or reason that there is not"
-        raise damaged_note(path, reason, advice)
-    return Queue(task, made["text_column"], made["num"], made["num_control"], rows, made.get("student"))
-
-
-def _is_sound(row: QueueRow, task: TaskSpec) -> bool:
-    named = [] if "" in task.parts else list(task.parts)
-    if sorted(row.questions) != sorted(named) or row.question not in ("", *named):
-        return False
-    parts = [(row.part(name), one) for name, one in task.parts.items()]
-    answers = all(_is_said(answer, one.question) for part, one in parts for answer in (part.teacher, part.student))
-    return answers and row.row >= 0 and row.reason in REASONS and row.reason != OTHER
-
-
-def _is_said(answer: object, question: Question) -> bool:
-    return answer == question.missing or reviewed(question).is_said(question, answer)

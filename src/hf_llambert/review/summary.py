@@ -12,8 +12,10 @@ from hf_llambert.intervals import wilson_interval
 from hf_llambert.pool.labelled import run_student
 from hf_llambert.review.answers import Answer
 from hf_llambert.review.kinds import reviewed
-from hf_llambert.review.queue import CONTROL, QUEUE_FILE, REASONS, QueueRow
+from hf_llambert.review.queue import RANDOM, REASONS, QueueRow
+from hf_llambert.review.queue_file import QUEUE_FILE
 from hf_llambert.review.session import Review
+from hf_llambert.review.standing_in import standing_in, standing_lines
 from hf_llambert.tasks.question import Question
 
 REVIEW_FOLDER = "review"
@@ -23,7 +25,7 @@ def review_summary(run: str | Path) -> dict | None:
     """
     What the people's answers in a run say.
 
-    Only the control rows, drawn at random, measure teacher and student; the others were chosen to be hard, and people are
+    Only the rows drawn at random measure teacher and student; the others were chosen to be hard, and people are
     right less often there too. The student learnt from the teacher's labels of these very texts, so that its figure flatters
     it; held-out texts with gold labels (`--eval_data`) measure it better.
 
@@ -34,6 +36,8 @@ def review_summary(run: str | Path) -> dict | None:
         `dict`: `None` when no review was begun; else `n_rows` of the queue, `n_answered` (labelled by someone), `n_ties`,
         `reviewers` (by name: `n_answered`, `n_skipped`, `last`), `agreement` (see below), `control` (`n` rows labelled of
         `n_drawn`; `teacher` and `student` with `accuracy`, 95 % Wilson interval `low` and `high`, and `n`, or `None`),
+        `alternative` (whether the teacher may stand in for people, as [`alternative_annotator_test`] with `alpha` and `lacking`;
+        `None` where nobody asked for it and fewer than two reviewers answered rows drawn at random),
         `n_teacher_overruled` and `n_student_overruled` (rows of all kinds on which people say otherwise; `None` for a student
         that was not there yet, or was another, which `left_out` says) and `reasons` (by reason: `n`, and those on which the
         teacher is overruled). The agreement has `n` rows that two or more labelled, `equal`, Cohen's `kappa` (two reviewers
@@ -73,7 +77,7 @@ def _part_summary(review: Review, name: str) -> dict:
     question = queue.task.question
     answers, labels, rows = review.answers(name), review.labels(name), queue.rows
     agreed = [(rows[place], label) for place, label in labels.items() if question.is_answer(label)]
-    control = [(row, label) for row, label in agreed if row.reason == CONTROL]
+    control = [(row, label) for row, label in agreed if row.reason in RANDOM]
     has_student = any(question.is_answer(row.student) for row in rows)
     return {
         "n_rows": len(rows),
@@ -83,10 +87,11 @@ def _part_summary(review: Review, name: str) -> dict:
         "agreement": agreement(answers, question),
         "control": {
             "n": len(control),
-            "n_drawn": sum(row.reason == CONTROL for row in rows),
+            "n_drawn": sum(row.reason in RANDOM for row in rows),
             "teacher": _right(control, "teacher", question),
             "student": _right(control, "student", question),
         },
+        "alternative": standing_in(queue, answers),
         "n_teacher_overruled": _overruled(agreed, "teacher", question),
         "n_student_overruled": _overruled(agreed, "student", question) if has_student else None,
         "reasons": {
@@ -137,6 +142,8 @@ def _lines(summary: Mapping) -> list[str]:
                 f"{part['low']:.0%} to {part['high']:.0%}{more}"
                 + ("; it learnt from these texts)" if name == "student" else ")")
             )
+    if summary.get("alternative"):
+        lines += standing_lines(summary["alternative"])
     said = f"people overrule the teacher on {summary['n_teacher_overruled']:,} rows of all"
     if summary["n_student_overruled"] is not None:
         said += f", the student on {summary['n_student_overruled']:,}"
