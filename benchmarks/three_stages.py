@@ -22,7 +22,7 @@ from datasets import Dataset, disable_progress_bars
 
 from hf_llambert import StudentCascade, StudentConfig, StudentLabeler, TaskSpec, train_fast, train_student
 from hf_llambert.pool.first_stage import certified_below
-from hf_llambert.pool.guarantee import guaranteed_threshold
+from hf_llambert.pool.thresholds import guaranteed_threshold
 
 ROOT = Path(__file__).parent.parent
 GOLD, DISTILLED, WORLD = 2_500, 8_000, 6_000  # names: learnt by the encoder, by the linear student, labelled by all

@@ -24,7 +24,7 @@ from hf_llambert import (
 )
 from hf_llambert.pool import certified
 from hf_llambert.pool.certified import GRID, rows_needed
-from hf_llambert.pool.guarantee import guaranteed_threshold
+from hf_llambert.pool.thresholds import guaranteed_threshold
 from hf_llambert.teachers.base import Reply
 
 TASK = TaskSpec("t", ("negative", "positive"), "{text}", chat=False)
@@ -312,7 +312,9 @@ def true_accuracy(threshold, teacher):
 
 def first_that_passes(sure, student, teacher, gold, target):
     """What is not valid: upward from nobody asked to the first threshold that looks certain."""
-    right, _ = certified._on_grid(sure, student == gold, teacher == gold)
+    order = np.argsort(sure)
+    asked = np.searchsorted(sure[order], np.float32(GRID), side="left")
+    right = certified._on_grid(asked, (student == gold)[order], (teacher == gold)[order])
     passing = [i for i, k in enumerate(right) if binom.sf(k - 1, len(gold), target) <= 0.05]
     return GRID[passing[-1]] if passing else None
 
@@ -357,7 +359,7 @@ def test_guarantee_is_what_counting_gives():
     teacher = np.array([1] * 195 + [0] * 5 + [1] * 190 + [-1] * 10)
     promise = guaranteed_threshold(sure, student, teacher, np.ones(400, int), 0.9)
     assert 0.6 < promise.threshold < 0.63  # one step of the grid lower nobody would be asked
-    assert (promise.n, promise.share_asked, promise.accuracy) == (400, 0.5, 393 / 400)
+    assert (promise.n, promise.share_asked, promise.share) == (400, 0.5, 393 / 400)
     assert binom.sf(392, 400, promise.lower) == pytest.approx(0.05)
     wider = guaranteed_threshold(
         [*sure, 0.5, None], [*student, 0, -1], [*teacher, 0, 1], [*np.ones(400, int), -1, 1], 0.9

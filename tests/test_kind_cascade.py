@@ -8,7 +8,8 @@ from datasets import Dataset
 
 from hf_llambert import LLMLabeler, calibrate_questions, cascade, cascade_summary
 from hf_llambert.pool.cascade import choose_texts, thresholds
-from hf_llambert.pool.guarantee import certified_threshold
+from hf_llambert.pool.promise import Promise
+from hf_llambert.pool.thresholds import certified_threshold
 from kind_run import TASK, ReadingTeacher, answered, visits
 
 GOLD = {one.name: one.name for one in TASK.questions}
@@ -143,7 +144,7 @@ def test_promise_about_a_scale_is_kept():
     sure, student, teacher, gold = draw(100_000)
     broken = 0
     for _ in range(200):
-        found = certified_threshold(*draw(400), question, 0.8, 0.95)
+        found = certified_threshold(*draw(400), question, Promise(0.8, 0.95))
         if isinstance(found, str):
             continue
         decided = np.where(sure < np.float32(found.threshold), teacher, student)

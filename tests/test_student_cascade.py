@@ -40,9 +40,9 @@ from hf_llambert.notes import read_stage
 from hf_llambert.pool import first_stage, share
 from hf_llambert.pool.certified import GRID
 from hf_llambert.pool.first_stage import sample_texts
-from hf_llambert.pool.guarantee import guaranteed_threshold
 from hf_llambert.pool.labelled import read_labels
 from hf_llambert.pool.sources import pool_pieces
+from hf_llambert.pool.thresholds import guaranteed_threshold
 from hf_llambert.report.sentences import stages_said
 from hf_llambert.tasks.parts import part_of
 from hf_llambert.teachers.base import Reply

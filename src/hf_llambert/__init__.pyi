@@ -36,7 +36,6 @@ from hf_llambert.planning.prices import PriceTable as PriceTable
 from hf_llambert.planning.prices import load_prices as load_prices
 from hf_llambert.pool.cascade import cascade as cascade
 from hf_llambert.pool.cascade import pool_calibration as pool_calibration
-from hf_llambert.pool.certified import Guarantee as Guarantee
 from hf_llambert.pool.datatrove import StudentStep as StudentStep
 from hf_llambert.pool.datatrove import TeacherStep as TeacherStep
 from hf_llambert.pool.datatrove import keep_empty_texts as keep_empty_texts
@@ -48,6 +47,7 @@ from hf_llambert.pool.guarantee import calibrate_cascade as calibrate_cascade
 from hf_llambert.pool.guarantee import calibrate_questions as calibrate_questions
 from hf_llambert.pool.labelled import cascade_summary as cascade_summary
 from hf_llambert.pool.labelled import read_pool as read_pool
+from hf_llambert.pool.promise import Guarantee as Guarantee
 from hf_llambert.pool.shards import label_pool as label_pool
 from hf_llambert.processes import main_process_first as main_process_first
 from hf_llambert.processes import wait_for_everyone as wait_for_everyone

@@ -247,6 +247,11 @@ _GOLD_BOUGHT: Shape = (
     None,
 )
 _BY_QUESTION: Shape = Chosen(lambda value: {ANY: SHARE} if isinstance(value, Mapping) else SHARE)
+GUARANTEE: Shape = {
+    **dict.fromkeys(("threshold", "target", "confidence", "share", "lower", "share_asked"), SHARE),
+    **dict.fromkeys(("n", "n_rows", "n_abstained"), COUNT),
+    **dict.fromkeys(("against", "of"), str),
+}
 CASCADED: Shape = {
     **dict.fromkeys(("n", "n_asked", "n_changed", "n_abstained", "n_failed"), COUNT),
     "below": _BY_QUESTION,
@@ -265,6 +270,7 @@ CASCADED: Shape = {
     "reasons?": {ANY: COUNT},
     "gold": _GOLD_BOUGHT,
     "by_stage?": _BY_STAGE,
+    "promise?": {ANY: GUARANTEE},
 }
 _GOLD_COLUMN: Shape = Chosen(lambda value: [str] if isinstance(value, list) else (str, None))
 CALIBRATIONS: Shape = Chosen(

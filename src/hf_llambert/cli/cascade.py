@@ -12,10 +12,11 @@ import typer
 
 from hf_llambert.cli.gold import by_question, gold_column, label_columns
 from hf_llambert.cli.options import TEACHERS, reason_lines, say
+from hf_llambert.cli.promise import check_promise, promised_of, promises_of_asking
 
 if TYPE_CHECKING:
     from hf_llambert import Labeler, LLMLabeler, TaskSpec
-    from hf_llambert.pool.certified import Guarantee
+    from hf_llambert.pool.cascade import Below
     from hf_llambert.teachers.base import Teacher
 
 _CALIBRATED_ON = 256  # rows
@@ -27,16 +28,6 @@ AskBelow = Annotated[
         help="Ask a teacher where the student's confidence is below this, such as 0.7. Of several questions one for all, or "
         "QUESTION=0.7 for each; may be repeated.",
     ),
-]
-GuaranteeTarget = Annotated[
-    float | None,
-    typer.Option(
-        "--guarantee", help="Find that threshold from --gold, so that labels are this accurate, such as 0.95."
-    ),
-]
-Gold = Annotated[
-    str | None,
-    typer.Option("--gold", help="With --guarantee: texts with people's labels that the student was not trained on."),
 ]
 MaxAsked = Annotated[
     int | None, typer.Option("--max_asked", help="Most texts to ask the teacher about, the least sure first.")
@@ -65,6 +56,10 @@ class Asking:
     teacher: Teacher
     below: float | dict[str, float] | None
     target: float | None
+    against: str
+    rows: int | None
+    of: dict[str, str]
+    seed: int
     gold: str | None
     max_asked: int | None
     label_column: str | None
@@ -83,6 +78,9 @@ def plan_asking(
     gold: str | None,
     max_asked: int | None,
     teacher: str | None,
+    against: str | None = None,
+    rows: int | None = None,
+    of: list[str] | None = None,
     backend: str,
     arguments: Sequence[str],
     seed: int,
@@ -101,6 +99,7 @@ def plan_asking(
     from hf_llambert import load_task
     from hf_llambert.teachers.kinds import load_teacher, teacher_from_arguments
 
+    check_promise(target, against, rows, of, gold)
     if not below and target is None:
         if teacher or gold or max_asked is not None or arguments:
             given = [*(["--teacher"] if teacher else []), *(["--gold"] if gold else []), *arguments]
@@ -111,11 +110,13 @@ def plan_asking(
         return None
     if below and target is not None:
         raise ValueError("--guarantee finds the threshold that --ask_teacher_below gives. Pass one of them.")
-    if (target is None) != (gold is None):
+    by_gold = against != "teacher"
+    if by_gold and (target is None) != (gold is None):
         raise ValueError(
-            "--guarantee and --gold belong together: the promise is certified on texts with people's labels."
+            "--guarantee and --gold belong together: the promise is certified on texts with people's labels. Without any, "
+            "promise agreement with the teacher: --against teacher."
         )
-    if target is not None and label_column == "none":
+    if by_gold and target is not None and label_column == "none":
         raise ValueError(
             "--guarantee certifies on people's labels, and --label_column none says that there are none. Name the column of "
             "--gold that has them."
@@ -130,6 +131,7 @@ def plan_asking(
         asked = teacher_from_arguments(backend, [*arguments, *(("--model", teacher) if teacher else ())], seed)
     spec, form = load_task(task), {"encoding": encoding, "delimiter": delimiter}
     limits = below_of(below, spec) if below else None
+    promised = promised_of(of or [], spec)
     if gold is not None:
         _check_gold(gold, label_column, spec, reading_gold, form)
     return Asking(
@@ -137,6 +139,10 @@ def plan_asking(
         asked,
         limits,
         target,
+        against or "gold",
+        rows,
+        promised,
+        seed,
         gold,
         max_asked,
         label_column,
@@ -207,13 +213,11 @@ def ask_teacher(asking: Asking, output: Path, student: Labeler, overwrite: bool 
         overwrite (`bool`, defaults to `False`): Replace the results of another call.
     """
     from hf_llambert import cascade, cascade_summary, read_pool
-    from hf_llambert.pool.cascade import flat
     from hf_llambert.pool.cascade_results import pool_answers_of_people
     from hf_llambert.processes import main_process_first, process_state
 
     labels = output / "labels"
-    below = asking.below
-    promises: dict[str, Guarantee] = {}
+    below: Below | None = asking.below
     state = process_state()
     columns = read_pool(labels, streaming=True).column_names or []
     found = gold_column(asking.label_column, columns, asking.task)
@@ -225,9 +229,9 @@ def ask_teacher(asking: Asking, output: Path, student: Labeler, overwrite: bool 
         pool_answers_of_people(labels, asking.task, found, **_reading(asking.reading_pool))
     with main_process_first():  # the others find the replies in the ledger
         labeler = _labeler(asking, output, student)
-        if asking.target is not None and asking.gold is not None:
-            promises = _promises(asking, student, labeler, asking.target, asking.gold)
-            below = flat({name: one.threshold for name, one in promises.items()})
+        if asking.target is not None:
+            promises = promises_of_asking(asking, output, student, labeler, asking.target)
+            below = promises[""] if list(promises) == [""] else promises
         labeler.ledger.close()
     results = cascade(
         labels,
@@ -241,17 +245,8 @@ def ask_teacher(asking: Asking, output: Path, student: Labeler, overwrite: bool 
     )
     if not state.is_main_process:
         return results
-    for name, one in promises.items():
-        said = (
-            f"below a confidence of {one.threshold:.4f} the teacher decides, on {one.share_asked:.1%} of {one.n:,} "
-            f"gold rows: {one.accuracy:.1%} of them right, with {one.confidence:.0%} confidence at least "
-            f"{one.lower:.1%}"
-        )
-        say(f"{name}: {said}" if name else said)
     for line in [*cascade_summary(results), *reason_lines(results)]:
         say(line)
-    if promises and (results["threshold"] != results["below"] or results["n_failed"]):
-        say(f"so an accuracy of {asking.target:.1%} is not promised")
     say(f"written to {output / 'cascade'}")
     if results["n_asked"] and results["n_abstained"] + results["n_failed"] == results["n_asked"]:
         say("The teacher gave no label to any text; the reasons stand above.", error=True)
@@ -261,20 +256,6 @@ def ask_teacher(asking: Asking, output: Path, student: Labeler, overwrite: bool 
 
 def _reading(given: dict) -> dict:
     return {"label_map": None, "label_values": "auto", **given}
-
-
-def _promises(asking: Asking, student: Labeler, labeler: LLMLabeler, target: float, gold: str) -> dict[str, Guarantee]:
-    """What can be promised of each question, by the gold that was named."""
-    from hf_llambert import calibrate_cascade, calibrate_questions, load_data
-
-    if len(asking.task.parts) > 1:
-        read = label_columns(asking.label_column, asking.task)
-        data = load_data(gold, label_columns=read, text_column=student.text_column, **asking.form)
-        column = gold_column(asking.label_column, data.column_names, asking.task)
-        return calibrate_questions(data, student, labeler, target, gold_column=column, **asking.reading_gold)
-    named = asking.label_column or "label"
-    data = load_data(gold, label_columns=[named], text_column=student.text_column, **asking.form)
-    return {"": calibrate_cascade(data, student, labeler, target, gold_column=named, **asking.reading_gold)}
 
 
 def _labeler(asking: Asking, output: Path, student: Labeler) -> LLMLabeler:

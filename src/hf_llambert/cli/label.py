@@ -9,8 +9,6 @@ import typer
 
 from hf_llambert.cli.cascade import (
     AskBelow,
-    Gold,
-    GuaranteeTarget,
     LedgerFolder,
     MaxAsked,
     TeacherBackend,
@@ -37,6 +35,7 @@ from hf_llambert.cli.options import (
     task_names,
     values,
 )
+from hf_llambert.cli.promise import AgainstWhom, Gold, GuaranteeOf, GuaranteeRows, GuaranteeTarget
 from hf_llambert.cli.teachers import refuse_unknown_of_teacher
 
 if TYPE_CHECKING:
@@ -120,6 +119,9 @@ def label(
     encoder_agreement: EncoderAgreement = None,
     ask_teacher_below: AskBelow = None,
     guarantee: GuaranteeTarget = None,
+    against: AgainstWhom = None,
+    guarantee_of: GuaranteeOf = None,
+    guarantee_rows: GuaranteeRows = None,
     gold: Gold = None,
     max_asked: MaxAsked = None,
     teacher: TeacherName = None,
@@ -152,6 +154,9 @@ def label(
         task=task,
         below=ask_teacher_below,
         target=guarantee,
+        against=against,
+        rows=guarantee_rows,
+        of=guarantee_of,
         gold=gold,
         max_asked=max_asked,
         teacher=teacher,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from hf_llambert.pool.cascade_shards import WINDOW, cascade_shards, groups, stud
 from hf_llambert.pool.guarantee import check_labels
 from hf_llambert.pool.labelled import labels_identity
 from hf_llambert.pool.manifest import shard_files
+from hf_llambert.pool.promise import Guarantee
 from hf_llambert.processes import process_state, wait_for_everyone
 from hf_llambert.progress import progress_bar
 from hf_llambert.tasks.questions import gold_reading
@@ -30,6 +32,8 @@ from hf_llambert.tasks.texts import column_names
 from hf_llambert.teachers.base import asks_in_batches
 
 _STUDENT = ("confidence", "scores")  # beside the answers
+Below = float | Guarantee | Mapping[str, float | Guarantee]
+"""Below which confidence rows are asked about; of several questions one for all, or one for each by name."""
 
 
 def cascade(
@@ -37,7 +41,7 @@ def cascade(
     labeler: LLMLabeler,
     output: str | Path,
     *,
-    below: float | Mapping[str, float],
+    below: Below,
     max_asked: int | None = None,
     gold_column: GoldColumns = None,
     label_map: LabelMap | None = None,
@@ -65,9 +69,9 @@ def cascade(
         labeler (`LLMLabeler`): Task, teacher, ledger and calibration. Scores mean little without a calibration; see
             [`pool_calibration`].
         output (`str` or `Path`): Where the shards go.
-        below (`float` or `Mapping[str, float]`): Rows with a student's confidence below this are asked about; of several
-            questions below any of theirs, by name or one for all. See [`calibrate_cascade`] for one that keeps a promise.
-            Rows without a usable text never are.
+        below (`float`, `Guarantee`, or a `Mapping` of them): Rows with a student's confidence below this are asked about; of
+            several questions below any of theirs, by name or one for all. What [`calibrate_cascade`] or [`calibrate_questions`]
+            found is noted with what it promises, and said by [`cascade_summary`]. Rows without a usable text never are.
         max_asked (`int`, *optional*): Most rows to ask about: those that the student is least sure of (of several questions:
             whose confidence is furthest below its threshold), the earlier of equals. Memory is needed for the columns of
             confidences alone.
@@ -92,9 +96,10 @@ def cascade(
         FileNotFoundError: `labels` holds no shards.
         ValueError: The student has other labels than the task, a column is missing or taken, or an argument is wrong.
     """
-    bounds = thresholds(below, labeler.task)
+    bounds, each = thresholds(below, labeler.task), _by_part(below, labeler.task)
+    promises = {name: asdict(one) for name, one in each.items() if isinstance(one, Guarantee)}
     if not all(0 <= one <= 1 for one in bounds.values()) or (max_asked is not None and max_asked < 0):
-        raise ValueError(f"Expected below from 0 to 1 and max_asked of 0 or more, got {below} and {max_asked}.")
+        raise ValueError(f"Expected below from 0 to 1 and max_asked of 0 or more, got {flat(bounds)} and {max_asked}.")
     files = shard_files(labels)
     _check_columns(files[0], labeler, gold_column)
     config = {
@@ -103,10 +108,11 @@ def cascade(
         "teacher": labeler.teacher.identity(),
         "calibration": _noted(labeler),
         "text_column": labeler.text_column,
-        "below": below,
+        "below": flat(bounds) if promises else below,
         "max_asked": max_asked,
         "gold_column": gold_column,
         **gold_reading(label_map, label_values),
+        **({"promise": promises} if promises else {}),
     }
     gold = None
     if gold_column is not None:  # before anything is claimed or paid for
@@ -131,7 +137,7 @@ def _in_turn(
     state, max_asked, task = process_state(), config["max_asked"], labeler.task
     bounds = thresholds(config["below"], task)
     done = stage_results(output, config, (CASCADED, empty_shape))
-    chosen, threshold = choose_texts(_confidences(files, task), bounds, max_asked)
+    chosen, threshold = choose_texts(confidences(files, task), bounds, max_asked)
     shards = list(cascade_shards(files, output, chosen))
     finished = [shard.finished() for shard in shards]
     wait_for_everyone()  # all have looked before one writes
@@ -150,6 +156,7 @@ def _in_turn(
     wait_for_everyone()
     if state.is_main_process:
         noted_bounds = {"below": flat(bounds), "threshold": flat(threshold)}
+        noted_bounds |= {"promise": config["promise"]} if "promise" in config else {}
         note_stage(output, config, cascade_results(shards, labeler, gold) | noted_bounds)
         for litter in output.glob(".part-*"):
             litter.unlink()
@@ -175,14 +182,24 @@ def choose_rows(
     return chosen, float(surest)
 
 
-def thresholds(below: float | Mapping[str, float], task: TaskSpec) -> dict[str, float]:
+def thresholds(below: Below, task: TaskSpec) -> dict[str, float]:
     """
     The threshold of each question, by the names of [`TaskSpec.parts`], from one for all or one for each by name.
 
     Raises:
         ValueError: A name is no question's, or a question has none.
     """
+    each = _by_part(below, task)
+    return {name: one.threshold if isinstance(one, Guarantee) else float(one) for name, one in each.items()}
+
+
+def _by_part(below: Below, task: TaskSpec) -> dict[str, float | Guarantee]:
+    """As [`thresholds`], with what is promised."""
     if not isinstance(below, Mapping):
+        if isinstance(below, Guarantee) and len(task.parts) > 1:
+            raise ValueError(
+                f"below is a promise about one question, and task '{task.name}' has several. Pass one for each by name."
+            )
         return dict.fromkeys(task.parts, below)
     given = {"" if "" in task.parts and name == task.question.name else name: one for name, one in below.items()}
     for name in given:
@@ -191,7 +208,7 @@ def thresholds(below: float | Mapping[str, float], task: TaskSpec) -> dict[str, 
     lacking = [name for name in task.parts if name not in given]
     if lacking:
         raise ValueError(f"below has no threshold of {', '.join(lacking)}; got {dict(below)}. Give 0 to ask never.")
-    return {name: float(given[name]) for name in task.parts}
+    return {name: given[name] for name in task.parts}
 
 
 def flat(by_part: Mapping[str, float]) -> float | dict[str, float]:
@@ -246,7 +263,7 @@ def pool_calibration(
         return none
     files = shard_files(labels)
     _check_columns(files[0], labeler, None)
-    chosen, _ = choose_rows(_confidences(files, labeler.task)[""], below, number)
+    chosen, _ = choose_rows(confidences(files, labeler.task)[""], below, number)
     texts = [text for shard in cascade_shards(files, Path(), chosen) for text in shard.texts(labeler.text_column)]
     turn = asking_turn([labeler]) if process_state().is_main_process else nullcontext()
     with turn, progress_bar("calibrating", len(texts), show_progress) as progress:
@@ -306,7 +323,7 @@ def _claim(output: Path, config: Mapping[str, object], overwrite: bool) -> None:
         claim_stage(output, config, overwrite)
 
 
-def _confidences(files: Sequence[Path], task: TaskSpec) -> dict[str, NDArray[np.float32]]:
+def confidences(files: Sequence[Path], task: TaskSpec) -> dict[str, NDArray[np.float32]]:
     """The student's confidence in each row, by question; NaN where it has no answer."""
     out = {}
     for part, one in task.parts.items():

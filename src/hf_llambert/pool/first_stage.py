@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from hf_llambert.pool.certified import certified_right, rows_needed
+from hf_llambert.pool.certified import TOP, certified_right, rows_needed
+from hf_llambert.pool.promise import Promise
 from hf_llambert.pool.sources import Piece, table_texts
 from hf_llambert.tasks.parts import answer_column
 from hf_llambert.tasks.question import Question
@@ -122,10 +123,10 @@ def certified_below(
         return None
     same = question.right([ours[i] for i in known], [theirs[i] for i in known])
     surest = np.array([sure[i] for i in known], dtype=np.float32)
-    found = certified_right(surest, same, np.ones_like(same), agreement, confidence, starts=(0,))
+    found = certified_right(surest, same, np.ones_like(same), Promise(agreement, confidence, "encoder"), TOP)
     if isinstance(found, str) or found.threshold >= 1:
         return None
-    return found.threshold, found.accuracy, found.lower
+    return found.threshold, found.share, found.lower
 
 
 def sample_texts(pieces: Sequence[Piece], column: TextColumn, number: int, seed: int = 0) -> list[str]:

@@ -1,78 +1,31 @@
-"""Finds the confidence below which the teacher must be asked for the labels to reach a stated accuracy."""
+"""Finds the confidence below which the teacher must be asked for a promise about the labels to be kept."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
+from typing import Literal
 
 import numpy as np
 from datasets import Dataset
-from numpy.typing import ArrayLike, NDArray
 
 from hf_llambert.annotation.labelers import LLMLabeler
 from hf_llambert.annotation.turns import asking_turn
 from hf_llambert.data import check_column
-from hf_llambert.gold import GoldColumns, LabelMap, Reading, gold_answers
-from hf_llambert.pool.certified import Guarantee, certified_right
+from hf_llambert.gold import GoldColumns, LabelMap, Reading, gold_answers, refuse_unknown_question
+from hf_llambert.pool.promise import Against, Guarantee, Promise, promised_of
+from hf_llambert.pool.thresholds import certified_labels, certified_threshold, check_shares
 from hf_llambert.processes import process_state
 from hf_llambert.progress import progress_bar
 from hf_llambert.tasks.logs import get_logger
-from hf_llambert.tasks.question import Question
 from hf_llambert.tasks.questions import ABSTAIN
+from hf_llambert.tasks.spec import TaskSpec
 from hf_llambert.tasks.texts import row_texts
 from hf_llambert.training.labeler import Labeler
 
 logger = get_logger(__name__)
 
 _STEPS = 10
-
-
-def guaranteed_threshold(
-    student_confidence: ArrayLike,
-    student_label: ArrayLike,
-    teacher_label: ArrayLike,
-    gold: ArrayLike,
-    target: float,
-    confidence: float = 0.95,
-) -> Guarantee:
-    """
-    The least threshold of a cascade whose accuracy is certainly enough, from rows with gold labels.
-
-    Each threshold of a fixed grid is a hypothesis "the cascade's accuracy is below the target", tested by the exact
-    binomial test (learn then test, Angelopoulos et al. 2021, arXiv 2110.01052). They are tested in a fixed order, from
-    everything asked downward, until one cannot be certified; as a teacher that is no better than the student would
-    end that at once, a second walk begins at 0.9. Each has half of the chance of error, and the first leaves its half to
-    the second where it arrives there (the fallback procedure, Wiens and Dmitrienko 2005).
-
-    Going upward, from nobody asked to the first threshold that passes, would ask less about gold but is valid only with
-    Bonferroni's correction, and in simulation that asked about 2 to 15 percentage points more of the pool, the larger
-    bill by far. The plain walk from the top alone found nothing in 99 % of draws where the teacher by itself fell short of
-    the target and the cascade did not; the second start found it in 35 % (500 gold rows) to 98 % (3,000).
-
-    Args:
-        student_confidence (`ArrayLike` of shape (rows,)): The student's confidence in each row.
-        student_label (`ArrayLike` of the same shape): Its label ids. Rows with -1 are left out.
-        teacher_label (`ArrayLike` of the same shape): The teacher's; -1 leaves the decision to the student.
-        gold (`ArrayLike` of the same shape): People's labels. Rows with -1 are left out.
-        target (`float`): Least accuracy.
-        confidence (`float`, defaults to 0.95): Probability that the promise is kept, over draws of gold rows. These must be
-            drawn at random from what is to be labelled, and must not be those that the student was trained on, nor those
-            that the prompt or the calibration was chosen by.
-
-    Raises:
-        ValueError: No threshold can be certified; the message says how many gold rows would do.
-    """
-    if not (0 < target < 1 and 0 < confidence < 1):
-        raise ValueError(f"target and confidence must lie between 0 and 1, got {target} and {confidence}.")
-    sure = np.asarray(student_confidence, dtype=np.float32)
-    student, teacher, truth = (np.asarray(column) for column in (student_label, teacher_label, gold))
-    if not sure.shape == student.shape == teacher.shape == truth.shape or sure.ndim != 1:
-        shapes = [column.shape for column in (sure, student, teacher, truth)]
-        raise ValueError(f"Expected four columns of one length, got the shapes {shapes}.")
-    found = _certified(sure, student, teacher, truth, target, confidence)
-    if isinstance(found, str):
-        raise ValueError(found)
-    return found
 
 
 def calibrate_cascade(
@@ -82,6 +35,8 @@ def calibrate_cascade(
     target: float,
     confidence: float = 0.95,
     *,
+    against: Literal["gold", "teacher"] = "gold",
+    of: str = "",
     gold_column: GoldColumns = "label",
     label_map: LabelMap | None = None,
     label_values: Reading = "auto",
@@ -101,13 +56,23 @@ def calibrate_cascade(
     The teacher is asked about the rows in ten steps, those that the student is least sure of first, and no further than
     the answers can change what comes out: a teacher that cannot reach the target is found out early.
 
+    **Against the teacher** no gold is needed. The promise is then that of all rows to which the teacher would give a label, the
+    cascade's is the teacher's own on a share of at least `target`. It says nothing of whether the teacher is right. The teacher
+    is asked about all rows. Those on which it abstains are left out and counted: the student's label stays on such rows.
+
+    **Of one label**, `of="recall:LABEL"`: of the rows that gold (or the teacher) calls LABEL, the share that the cascade calls
+    so. `of="precision:LABEL"`: of the rows that the cascade calls LABEL, the share that gold (or the teacher) calls so. Only
+    such rows count, so a rare label needs many rows in all. Where several labels may hold, it is whether this one does.
+
     Args:
-        gold_data (`Dataset`): Texts with people's labels.
+        gold_data (`Dataset`): Texts with people's labels; against the teacher a random draw of the pool, without labels.
         student_labeler (`StudentLabeler` or `StudentCascade`): The student, computing as it does on the pool. Of two the
             promise is about both and the teacher together, provided that no gold chose the threshold between them.
         llm_labeler (`LLMLabeler`): The teacher, with the calibration that the cascade will use.
-        target (`float`): Least accuracy.
+        target (`float`): Least accuracy, agreement with the teacher, recall or precision.
         confidence (`float`, defaults to 0.95): Probability that the promise is kept.
+        against (`str`, defaults to `"gold"`): Whose labels count as right, people's or those of the `teacher`.
+        of (`str`, defaults to none): `recall:LABEL` or `precision:LABEL`. None: of all labels.
         gold_column (`str`, defaults to `"label"`): Column of people's labels.
         label_map (`Mapping[str, str]`, *optional*): What other labels of the data are in the task; see [`with_gold`].
         label_values (`str`, defaults to `"auto"`): What the column holds: `names`, `ids` or `ids_from_1`.
@@ -120,19 +85,23 @@ def calibrate_cascade(
     task = llm_labeler.task
     if len(task.parts) > 1:
         raise ValueError(f"Task '{task.name}' has several questions, each with its promise. Use calibrate_questions.")
-    if task.question.kind not in _IN_STEPS:
+    if task.question.kind not in _IN_STEPS or against == "teacher":
         each = calibrate_questions(
             gold_data,
             student_labeler,
             llm_labeler,
             target,
             confidence,
+            against=against,
+            of=of,
             gold_column=gold_column,
             label_map=label_map,
             label_values=label_values,
             show_progress=show_progress,
         )
         return each[""]
+    promise = Promise(target, confidence, _checked(against), of)
+    label = promised_of(of, task.question)
     check_labels(student_labeler.labels, llm_labeler)
     check_column(gold_data, llm_labeler.text_column, "text_column")
     gold = np.array(gold_answers(gold_data, task, gold_column, label_map, label_values)[""])
@@ -151,21 +120,29 @@ def calibrate_cascade(
     student = np.array(out["student_label"])
     order = np.argsort(sure, kind="stable")[: int((student != ABSTAIN).sum())]
     best, worst = gold.copy(), (gold + 1) % task.num_labels  # what the teacher may yet say
-    found: Guarantee | str = guaranteed_threshold(sure, student, best, gold, target, confidence)
+    if promise.measure == "precision":
+        worst[gold != label] = label
+    elif promise.measure == "recall":  # others do not count
+        order = order[gold[order] == label]
+    check_shares(target, confidence)
+    found = certified_labels(sure, student, best, gold, promise, label)
+    if isinstance(found, str):
+        raise ValueError(found)
     turn = asking_turn([llm_labeler]) if process_state().is_main_process else nullcontext()
     with turn, progress_bar("asking about gold", len(order), show_progress) as progress:
         for part in np.array_split(order, _STEPS):
             best[part] = worst[part] = _answers([texts[i] for i in part.tolist()], llm_labeler)
             progress(len(part))
-            found, least = (_certified(sure, student, said, gold, target, confidence) for said in (best, worst))
+            found, least = (certified_labels(sure, student, said, gold, promise, label) for said in (best, worst))
             if isinstance(found, str) or found == least:
                 break
     if not isinstance(found, str):
         return found
-    seen = best == worst
+    seen = np.isin(np.arange(len(gold)), order) & (best == worst)
     if seen.sum() < len(order):
+        such = promise.rows() if promise.measure == "recall" else "gold rows"
         found = (
-            f"The teacher was right about {int((best == gold)[seen].sum()):,} of the {int(seen.sum()):,} gold rows asked about "
+            f"The teacher was right about {int((best == gold)[seen].sum()):,} of the {int(seen.sum()):,} {such} asked about "
             f"so far. Even if it were right about the other {int(len(order) - seen.sum()):,}: {found}"
         )
     raise ValueError(found)
@@ -182,6 +159,8 @@ def calibrate_questions(
     target: float,
     confidence: float = 0.95,
     *,
+    against: Literal["gold", "teacher"] = "gold",
+    of: str | Mapping[str, str] = "",
     gold_column: GoldColumns = None,
     label_map: LabelMap | None = None,
     label_values: Reading = "auto",
@@ -193,14 +172,17 @@ def calibrate_questions(
     The promise is that **of each question** the cascade's answers are right with a probability of at least `target`, of all
     questions at once with `confidence`: the risk is split evenly over them (Bonferroni). It is not that all answers to a text
     are right together. On a scale an answer is right at most half a step off people's; where several labels may hold, where
-    all of them are right. The teacher is asked about all gold rows.
+    all of them are right. The teacher is asked about all rows.
 
     Args:
-        gold_data (`Dataset`): Texts with people's answers, as [`calibrate_cascade`] needs them.
+        gold_data (`Dataset`): Texts with people's answers, as [`calibrate_cascade`] needs them; against the teacher without.
         student_labeler (`StudentLabeler` or `StudentCascade`): The student.
         llm_labeler (`LLMLabeler`): The teacher, with the calibrations that the cascade will use.
         target (`float`): Least share of right answers, of each question.
         confidence (`float`, defaults to 0.95): Probability that all of the promise is kept.
+        against (`str`, defaults to `"gold"`): Whose answers count as right, people's or those of the `teacher`.
+        of (`str` or `Mapping[str, str]`, defaults to none): For some questions, by name, of which label the promise is, as
+            [`calibrate_cascade`] takes it. Of the others it is of all answers.
         gold_column (`Mapping[str, str]`, *optional*): Columns of people's answers by question; see [`gold_columns`].
         label_map (`Mapping`, *optional*): See [`with_gold`].
         label_values (`Mapping`, *optional*): See [`with_gold`].
@@ -210,36 +192,38 @@ def calibrate_questions(
         ValueError: A question has no gold, or no threshold of it can be certified.
         RuntimeError: The teacher could not be asked about some rows.
     """
-    if not (0 < target < 1 and 0 < confidence < 1):
-        raise ValueError(f"target and confidence must lie between 0 and 1, got {target} and {confidence}.")
+    check_shares(target, confidence)
     labeler, data = llm_labeler, gold_data
-    gold = gold_answers(data, labeler.task, gold_column, label_map, label_values)
     task = labeler.task
-    lacking = [name for name in task.parts if name not in gold]
-    if lacking:
-        raise ValueError(
-            f"There is no gold of {', '.join(lacking)}, so nothing can be promised about it. Name its column."
-        )
+    of_part = promises_of(of, task)
+    gold: Mapping[str, Sequence] = {}
+    if _checked(against) == "gold":
+        gold = gold_answers(data, task, gold_column, label_map, label_values)
+        if lacking := [name for name in task.parts if name not in gold]:
+            raise ValueError(
+                f"There is no gold of {', '.join(lacking)}, so nothing can be promised about it. Name its column."
+            )
     check_column(data, labeler.text_column, "text_column")
     texts = row_texts(data, labeler.text_column)
     ours = student_labeler.label(texts)
     turn = asking_turn([labeler]) if process_state().is_main_process else nullcontext()
-    with turn, progress_bar("asking about gold", len(texts), show_progress) as progress:
+    rows = "gold" if against == "gold" else "rows of the pool"
+    with turn, progress_bar(f"asking about {rows}", len(texts), show_progress) as progress:
         theirs = labeler.label(texts)
         progress(len(texts))
     found = {}
     for name, one in task.parts.items():
         begin = f"llm_{name}" if name else "llm"
-        _refuse_failed(theirs[f"{begin}_status"], theirs[f"{begin}_reason"])
+        _refuse_failed(theirs[f"{begin}_status"], theirs[f"{begin}_reason"], rows.replace("gold", "gold rows"))
         of_student, end = f"student_{name}" if name else "student", one.question.answer_column
+        said = theirs[f"{begin}_{end}"]
         certified = certified_threshold(
             ours[f"{of_student}_confidence"],
             ours[f"{of_student}_{end}"],
-            theirs[f"{begin}_{end}"],
-            gold[name],
+            said,
+            said if against == "teacher" else gold[name],
             one.question,
-            target,
-            1 - (1 - confidence) / len(task.parts),
+            Promise(target, 1 - (1 - confidence) / len(task.parts), against, of_part[name]),
         )
         if isinstance(certified, str):
             raise ValueError(f"{name}: {certified}" if name else certified)
@@ -247,25 +231,27 @@ def calibrate_questions(
     return found
 
 
-def certified_threshold(
-    student_confidence: Sequence[float],
-    student: Sequence,
-    teacher: Sequence,
-    gold: Sequence,
-    question: Question,
-    target: float,
-    confidence: float,
-) -> Guarantee | str:
+def promises_of(of: str | Mapping[str, str], task: TaskSpec) -> dict[str, str]:
     """
-    As [`guaranteed_threshold`] for a question of any kind ([`Question.right`]); or why no threshold can be certified.
+    What the promise about each question is of (see [`calibrate_cascade`]), by the names of [`TaskSpec.parts`].
+
+    Raises:
+        ValueError: A question or a label is unknown, or it is not said which of several questions is meant.
     """
-    kept = [k for k in range(len(gold)) if question.is_answer(gold[k]) and question.is_answer(student[k])]
-    if not kept:
-        return "No row has both a gold label and a student's label, so there is nothing to measure."
-    truth, ours = [gold[k] for k in kept], [student[k] for k in kept]
-    decided = [teacher[k] if question.is_answer(teacher[k]) else student[k] for k in kept]
-    sure = np.array([student_confidence[k] for k in kept], dtype=np.float32)
-    return certified_right(sure, question.right(ours, truth), question.right(decided, truth), target, confidence)
+    if isinstance(of, str):
+        if of and len(task.parts) > 1:
+            raise ValueError(
+                f"Task '{task.name}' has several questions, and '{of}' says not of which one. Name it: "
+                f"--guarantee_of {next(iter(task.parts))}={of} (a mapping in Python)."
+            )
+        of = dict.fromkeys(task.parts, of)
+    for name in of:
+        if name not in task.parts:
+            refuse_unknown_question(name, task)
+    out = {name: of.get(name, "") for name in task.parts}
+    for name, one in task.parts.items():
+        promised_of(out[name], one.question)
+    return out
 
 
 def check_labels(student: Sequence[str], labeler: LLMLabeler, part: str = "") -> None:
@@ -279,16 +265,10 @@ def check_labels(student: Sequence[str], labeler: LLMLabeler, part: str = "") ->
         )
 
 
-def _certified(
-    sure: NDArray[np.float32], student: NDArray, teacher: NDArray, truth: NDArray, target: float, confidence: float
-) -> Guarantee | str:
-    """As [`guaranteed_threshold`], or why no threshold can be certified."""
-    kept = (truth != ABSTAIN) & (student != ABSTAIN)
-    n = int(kept.sum())
-    if not n:
-        return "No row has both a gold label and a student's label, so there is nothing to measure."
-    by_teacher = np.where(teacher == ABSTAIN, student, teacher) == truth
-    return certified_right(sure[kept], (student == truth)[kept], by_teacher[kept], target, confidence)
+def _checked(against: Against) -> Against:
+    if against not in ("gold", "teacher"):
+        raise ValueError(f"A cascade promises against gold or teacher, got against='{against}'.")
+    return against
 
 
 def _answers(texts: list[object], labeler: LLMLabeler) -> list[int]:
@@ -297,9 +277,9 @@ def _answers(texts: list[object], labeler: LLMLabeler) -> list[int]:
     return columns["llm_label"]
 
 
-def _refuse_failed(status: list, reasons: list) -> None:
+def _refuse_failed(status: list, reasons: list, rows: str = "gold rows") -> None:
     if failed := status.count("failed"):
         reason = next(r for r, s in zip(reasons, status, strict=True) if s == "failed")
         raise RuntimeError(
-            f"The teacher could not be asked about {failed:,} gold rows ({reason}). What it answered is kept; run again."
+            f"The teacher could not be asked about {failed:,} {rows} ({reason}). What it answered is kept; run again."
         )

@@ -17,6 +17,7 @@ from hf_llambert.data import STAGE_FILE, read_files
 from hf_llambert.models import content_id, digest_file
 from hf_llambert.notes import ENCODER, read_note, read_stage
 from hf_llambert.pool.manifest import NOTES, run_digest, shard_files
+from hf_llambert.pool.promise import promise_lines
 from hf_llambert.reading import PLAIN, read_tables
 from hf_llambert.tasks.parts import answer_column
 
@@ -210,6 +211,7 @@ def stage_sentences(by_stage: Mapping, gold: Mapping | None = None) -> list[str]
 def cascade_summary(results: Mapping) -> list[str]:
     """What [`cascade`] bought, in sentences."""
     n, asked = results["n"], results["n_asked"]
+    promised = promises_said(results)
     lines = [f"asked about {asked:,} of {n:,} rows, changed {results['n_changed']:,} labels"]
     if results["gold"]:
         gained, *rest = _gained(results["gold"], "accuracy")
@@ -238,7 +240,18 @@ def cascade_summary(results: Mapping) -> list[str]:
         lines.append(f"{results['n_failed']:,} rows failed and keep the student's label; the same command asks again")
     if results["n_abstained"]:
         lines.append(f"the teacher abstained on {results['n_abstained']:,} rows, which keep the student's label")
-    return lines
+    return [*promised, *lines]
+
+
+def promises_said(results: Mapping) -> list[str]:
+    """What a cascade promises, in sentences, by what it noted; nothing where nothing was certified."""
+    promises = results.get("promise", {})
+    below, threshold = (
+        one if isinstance(one, Mapping) else dict.fromkeys(promises, one)
+        for one in (results["below"], results["threshold"])
+    )
+    kept = {name: below[name] == threshold[name] and not results["n_failed"] for name in promises}
+    return promise_lines(promises, kept)
 
 
 def _gained(gold: Mapping, what: str) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from hf_llambert.pool.labelled import stage_sentences
+from hf_llambert.pool.labelled import promises_said, stage_sentences
 from hf_llambert.quality.report_parts import question_reports
 from hf_llambert.report.kinds import OF_KIND
 from hf_llambert.tasks.spec import TaskSpec
@@ -28,14 +28,17 @@ def question_sentences(report: Mapping) -> list[str]:
 
 
 def stages_said(report: Mapping) -> list[str]:
-    """What each of two students, and the teacher after them, answered of the pool, a sentence each."""
+    """
+    What a cascade promises of the pool, and what each of two students, and the teacher after them, answered, a sentence each.
+    """
     found = report["cascade"] or report["labels"] or {}
     parts = {"": found}
     if "questions" in found:
         parts = found["questions"]
     elif "questions" in report:
         parts = {name: {"by_stage": counts} for name, counts in found.get("by_stage", {}).items()}
-    return [
+    promised = promises_said(report["cascade"]) if report["cascade"] else []
+    return promised + [
         f"{name}: {line}" if name else line
         for name, one in parts.items()
         for line in stage_sentences(one.get("by_stage", {}), (one.get("gold") or {}).get("by_stage"))

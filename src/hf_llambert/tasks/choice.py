@@ -50,6 +50,11 @@ class Choice(Question):
 
         return np.asarray(answers) == np.asarray(gold)
 
+    def holds(self, answers: Sequence, label: int) -> NDArray[np.bool_]:
+        import numpy as np
+
+        return np.asarray(answers, dtype=np.int64) == label
+
     def apart(self, one: object, other: object) -> float:
         return float(one != other)
 

@@ -89,6 +89,11 @@ class Choices(Question):
 
         return np.array([set(one) == set(other) for one, other in zip(answers, gold, strict=True)], dtype=bool)
 
+    def holds(self, answers: Sequence, label: int) -> NDArray[np.bool_]:
+        import numpy as np
+
+        return np.array([label in answer for answer in answers], dtype=bool)
+
     def apart(self, one: object, other: object) -> float:
         """The share of the labels in either that are not in both (Jaccard's distance)."""
         first, second = set(one), set(other)  # type: ignore[call-overload]

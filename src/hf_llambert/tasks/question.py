@@ -165,6 +165,15 @@ class Question(ABC):
         """Whether each answer is what people said, both as gold has them and without missing ones."""
 
     @abstractmethod
+    def holds(self, answers: Sequence, label: int) -> NDArray[np.bool_]:
+        """
+        Whether each answer, as gold has them and without missing ones, says that this label holds.
+
+        Raises:
+            ValueError: Answers of this kind are no labels.
+        """
+
+    @abstractmethod
     def apart(self, one: object, other: object) -> float:
         """How far two answers lie apart, both as gold has them; 0 where nobody would say that they differ."""
 

@@ -111,6 +111,12 @@ class Scale(Question):
         off = np.abs(np.asarray(answers, dtype=float) - np.asarray(gold, dtype=float))
         return off <= self.half_step + 1e-6 * np.ptp(self.levels)  # answers are float32
 
+    def holds(self, answers: Sequence, label: int) -> NDArray[np.bool_]:
+        raise ValueError(
+            f"'{self.name}' is a scale, and an answer between two levels is none of them: nothing can be promised of the level "
+            f"{self.labels[label]} alone. Promise it of all answers, which are right at most half a step off."
+        )
+
     def apart(self, one: object, other: object) -> float:
         """The distance where it is more than half a step."""
         return 0.0 if self.right([one], [other])[0] else abs(float(one) - float(other))  # type: ignore[arg-type]
