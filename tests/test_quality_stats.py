@@ -216,6 +216,9 @@ def test_findings_of_a_finished_run_are_in_every_form_of_its_report(run):
     kinds = {row["kind"] for row in report["slices"]["teacher"]}
     assert {"words", "keyword", "column kind"} <= kinds
     assert report["slices"]["student"]
+    (source,) = report["sources"]
+    assert (source["column"], source["n"], source["values"]) == ("kind", 240, {"a": 120, "b": 120})
+    assert set(source["foretold"]) == {"teacher", "student", "gold"}
     assert report["advice"]["labels"] == 240
     assert {"slices-teacher.png", "slices-student.png", "prevalence.png", "curve.png"} <= {
         path.name for path in (run / "figures").iterdir()

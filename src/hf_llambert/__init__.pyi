@@ -66,6 +66,7 @@ from hf_llambert.quality.prevalence import scale_mean as scale_mean
 from hf_llambert.quality.slices import find_slices as find_slices
 from hf_llambert.quality.slices import length_slices as length_slices
 from hf_llambert.quality.slices import value_slices as value_slices
+from hf_llambert.quality.source import foretold_by as foretold_by
 from hf_llambert.report.report import compare_labels as compare_labels
 from hf_llambert.report.report import show_report as show_report
 from hf_llambert.report.report import write_report as write_report

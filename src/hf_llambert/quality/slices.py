@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -13,7 +14,9 @@ from sklearn.feature_extraction.text import CountVectorizer
 from hf_llambert.intervals import fisher_p, wilson_interval
 from hf_llambert.quality.words import Words
 
-_MOST_VALUES = 20
+MOST_VALUES = 20
+"""Different values of a column that is looked at."""
+
 _CANDIDATES = 200  # words that are tested; all of them count in the correction
 _SHOWN_WORDS = 20
 _ANY_WORD = r"(?u)\b\w+\b"
@@ -39,7 +42,8 @@ def find_slices(
 
     Slices are quarters by length, keywords, clusters of embeddings and the values of columns. None is chosen by looking at
     what is right, and every one that is tested counts in the correction, so that 5 % of adjusted p-values below 0.05 are
-    expected to be chance, not more.
+    expected to be chance, not more. How far a column alone foretells the labels themselves, right or wrong, is said by
+    [`foretold_by`].
 
     Args:
         texts (`Sequence[str]`): The texts.
@@ -104,12 +108,28 @@ def value_slices(name: str, values: Sequence) -> dict[Slice, NDArray[np.bool_]]:
     Raises:
         ValueError: More than 20 different values.
     """
-    kinds = sorted({value for value in values if value is not None}, key=str)
-    if len(kinds) > _MOST_VALUES:
-        raise ValueError(
-            f"Column '{name}' has {len(kinds):,} values, more than {_MOST_VALUES}: too many slices. Group them."
-        )
+    kinds = different_values(name, values)
     return {(name, str(kind)): np.array([value == kind for value in values]) for kind in kinds}
+
+
+def different_values(name: str, values: Sequence) -> list:
+    """
+    The different values of a column in the order of their names, without missing ones (`None`, NaN).
+
+    Raises:
+        ValueError: More than 20 different values.
+    """
+    kinds = sorted({value for value in values if not is_no_value(value)}, key=str)
+    if len(kinds) > MOST_VALUES:
+        raise ValueError(
+            f"Column '{name}' has {len(kinds):,} values, more than {MOST_VALUES}: too many slices. Group them."
+        )
+    return kinds
+
+
+def is_no_value(value: object) -> bool:
+    """Whether a cell of a column is empty: `None` or NaN."""
+    return value is None or (isinstance(value, float | np.floating) and math.isnan(value))
 
 
 def cluster_slices(embeddings: ArrayLike, num_clusters: int = 8, seed: int = 0) -> dict[Slice, NDArray[np.bool_]]:

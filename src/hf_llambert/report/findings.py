@@ -16,7 +16,8 @@ from hf_llambert.pool.manifest import shard_files
 from hf_llambert.pool.sources import table_texts
 from hf_llambert.quality.drift import measure_drift
 from hf_llambert.quality.noise import likely_label_errors
-from hf_llambert.quality.slices import find_slices
+from hf_llambert.quality.slices import MOST_VALUES, find_slices
+from hf_llambert.quality.source import foretold_by
 from hf_llambert.quality.words import Words, in_texts, tf_idf
 from hf_llambert.report.evaluated import evaluated
 from hf_llambert.report.kinds import right_rows
@@ -29,6 +30,7 @@ _TEXTS, _FILES = 2000, 64  # of the pool that are read for drift
 _MOST_ROWS = 10_000  # in which wrong labels are looked for; more take minutes and change little
 _LEAST_NOISE = 2000  # where each of many labels is looked at
 _LEAST_GOLD = 100  # rows below which slices are chance
+_COLUMN = "column "  # before the name of a column, where slices are of several kinds
 _WIDTH = 32  # of what the clusters are made of
 
 
@@ -52,8 +54,9 @@ def find_all(
         pool (`Path`, *optional*): Folder of the labelled pool, where this run's student labelled all of it.
 
     Returns:
-        `dict`: `noise`, `pool` (`counts` of the labels given to it), `prevalence` (and the `mean` of a scale), `drift` and
-        `slices` (`teacher` and `student`). Of several questions `drift`, and `questions` with the others by name.
+        `dict`: `noise`, `pool` (`counts` of the labels given to it), `prevalence` (and the `mean` of a scale), `drift`,
+        `sources` (of each column what it foretells, see [`foretold_by`]) and `slices` (`teacher` and `student`). Of several
+        questions `drift`, and `questions` with the others by name.
 
     Raises:
         OSError: The note of the pool counts other rows than its shards have.
@@ -99,6 +102,7 @@ def _of_question(
         out["pool"] = given
         if of_student and len(of_student.gold) > 1 and n and "first" not in note["config"]:
             out |= prevalence_of(question, of_student.gold, of_student.answers, given)
+    out["sources"] = None if annotated is None else _sources(rows, annotated, config, task, question)
     known = [k for k, row in enumerate(rows) if question.is_answer(row["teacher"]) and question.is_answer(row["gold"])]
     columns = {} if annotated is None else _columns(annotated.select(known), config, task)
     right = right_rows(question, [rows[k]["teacher"] for k in known], [rows[k]["gold"] for k in known])
@@ -197,9 +201,30 @@ def _columns(data: Dataset, config: Mapping, task: TaskSpec) -> dict[str, list]:
         values = data[name][:]
         if isinstance(feature, ClassLabel):
             values = [None if value is None or value < 0 else feature.int2str(value) for value in values]
-        if 2 <= len({value for value in values if value is not None}) <= 20:
-            out[f"column {name}"] = values
+        if 2 <= len({value for value in values if value is not None}) <= MOST_VALUES:
+            out[f"{_COLUMN}{name}"] = values
     return out
+
+
+def _sources(
+    rows: list[dict], annotated: Dataset, config: Mapping, task: TaskSpec, question: Question
+) -> list[dict] | None:
+    """
+    What each column of few values foretells of the annotated rows' labels; none of it where there are too few rows, `None`
+    where there is no column.
+    """
+    kept, given = [k for k, row in enumerate(rows) if question.is_answer(row["teacher"])], ["teacher"]
+    for who in ("student", "gold"):
+        both = [k for k in kept if question.is_answer(rows[k][who])]
+        if len(both) >= _LEAST_GOLD:
+            kept, given = both, [*given, who]
+    kept = [kept[k] for k in _drawn(len(kept), _MOST_ROWS)]
+    columns = _columns(annotated.select(kept), config, task)
+    if not columns or len(kept) < _LEAST_GOLD:
+        return [] if columns else None
+    labels = {who: [rows[k][who] for k in kept] for who in given}
+    names = {name: name.removeprefix(_COLUMN) for name in columns}
+    return [{"column": names[key], **foretold_by(of, labels, question, names[key])} for key, of in columns.items()]
 
 
 def _gold_columns(given: object, task: TaskSpec) -> list[str]:

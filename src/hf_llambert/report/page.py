@@ -110,6 +110,10 @@ def missing_parts(report: Mapping) -> list[str]:
         out.append(f"The student was not measured{of}: train it with --eval_data, texts with people's labels.")
     if student and not report["labels"] and "labels" not in report.get("left_out", {}):
         out.append("The pool was not labelled (hf-llambert label).")
+    if any(one.get("sources") == [] for one in seen.values()):
+        out.append(
+            "Fewer than 100 annotated texts with a label: how far columns such as their source foretell labels is not known."
+        )
     for name, one in seen.items():
         few = [part for part in (one["teacher"], one["student"]) if is_measured(part) and part["n"] < 50]
         out += [

@@ -295,6 +295,7 @@ def _read_by_findings(run: Path, task: TaskSpec, pool: Path | None) -> str:
     by its size and time.
     """
     files = [path for path in sorted((run / "annotated").glob("*")) if path.is_file()]
+    files += [path for path in sorted((run / "compared").glob("*")) if path.is_file()]
     files += [path for path in (run / "student" / EVALUATION_FILE,) if path.is_file()]
     versions = {name: _version(name) for name in ("cleanlab", "scikit-learn", "scipy", "numpy")}
     read: list = [__version__, versions, _asked(task), [(path.name, file_checksum(path)) for path in files]]

@@ -77,7 +77,7 @@ def _question_sentences(report: Mapping) -> tuple[list[str], list[str]]:
     if report.get("advice"):
         said = report["advice"]["sentence"]
         out.append(f"{said[0].upper()}{said[1:]}.")
-    return out, _slice_sentences(report)
+    return out, [*_source_sentences(report), *_slice_sentences(report)]
 
 
 def _drift_sentences(report: Mapping) -> list[str]:
@@ -113,3 +113,38 @@ def _slice_sentences(report: Mapping) -> list[str]:
                 f"No slice was found on which the {who} is right less often than elsewhere, of {len(found)} shown."
             )
     return out
+
+
+def _source_sentences(report: Mapping) -> list[str]:
+    out, looked_at = (
+        [],
+        [found for found in report.get("sources") or [] if found["foretold"]["teacher"]["auc"] is not None],
+    )
+    for found in looked_at:
+        column, told = f"Column {found['column']} alone foretells", found["foretold"]
+        for who, less in found["less_gold"].items():
+            if less["low"] is not None and less["low"] > 0:
+                out.append(
+                    f"{column} the {who}'s labels better than people's, with AUC {_between(told[who], 'auc')} against "
+                    f"{_between(told['gold'], 'auc')}: {_between(less, 'difference', '+.2f')}, on {found['n']:,} texts. The "
+                    f"{who} follows it more than people do."
+                )
+        if "gold" not in told:
+            sure = [who for who, one in told.items() if one["low"] is not None and one["low"] > 0.5]
+            out += [
+                f"{column} the {who}'s labels with AUC {_between(told[who], 'auc')} (0.5: not at all), on {found['n']:,} texts; "
+                f"whether it foretells people's too is not known, for lack of them."
+                for who in sure
+            ]
+    if looked_at and not out:
+        names = ", ".join(found["column"] for found in looked_at)
+        than = (
+            "better than people's" if any("gold" in found["foretold"] for found in looked_at) else "better than chance"
+        )
+        out.append(f"No column was found that foretells the labels certainly {than}, of {names}.")
+    return out
+
+
+def _between(found: Mapping, name: str, form: str = ".2f") -> str:
+    between = "" if found["low"] is None else f" ({found['low']:{form}} to {found['high']:{form}})"
+    return f"{found[name]:{form}}{between}"

@@ -88,6 +88,10 @@ class Choice(Question):
                 out[i] = np.eye(len(self.labels))[int(answer)]  # type: ignore[call-overload]
         return out
 
+    def orders(self, answers: Sequence[object]) -> NDArray[np.float64]:
+        """Whether it is each of the labels; of two, whether it is the second."""
+        return self.targets(answers)[:, 1 if len(self.labels) == 2 else 0 :]
+
     def untargeted(self, targets: NDArray[np.float64]) -> list:
         import numpy as np
 

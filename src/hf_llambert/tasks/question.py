@@ -212,6 +212,13 @@ class Question(ABC):
     def targets(self, answers: Sequence[object]) -> NDArray[np.float64]:
         """What a student learns from answers as gold has them: (rows, labels), NaN in rows without one."""
 
+    def orders(self, answers: Sequence[object]) -> NDArray[np.float64]:
+        """
+        By what answers as gold has them can be put in order: (rows, orders), without missing ones. Whether each of the labels
+        holds, unless the kind says more.
+        """
+        return self.targets(answers)
+
     @abstractmethod
     def untargeted(self, targets: NDArray[np.float64]) -> list:
         """The answers as gold has them from what a student learns of them; see [`~Question.targets`]."""

@@ -199,6 +199,12 @@ class Scale(Question):
                 out[i] = [np.interp(float(answer), levels, row) for row in np.eye(len(levels))]  # type: ignore[arg-type]
         return out
 
+    def orders(self, answers: Sequence[object]) -> NDArray[np.float64]:
+        """The numbers."""
+        import numpy as np
+
+        return np.asarray(answers, dtype=np.float64).reshape(-1, 1)
+
     def untargeted(self, targets: NDArray[np.float64]) -> list:
         import numpy as np
 
