@@ -1,0 +1,414 @@
+"""`tune_task`: asks a teacher in several ways about the same texts, and says which way is best and how surely."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from datasets import Dataset
+from numpy.typing import NDArray
+
+from hf_llambert.annotation.limits import Limits, check_caps
+from hf_llambert.annotation.turns import one_at_a_time
+from hf_llambert.data import check_column
+from hf_llambert.gold import GoldColumns, LabelMap, Reading
+from hf_llambert.intervals import wilson_interval
+from hf_llambert.misfits import ANY, COUNT, Shape
+from hf_llambert.processes import process_state, wait_for_everyone
+from hf_llambert.progress import progress_bar
+from hf_llambert.stages import note_stage, stage_results
+from hf_llambert.tasks.spec import TaskSpec
+from hf_llambert.tasks.texts import TextColumn
+from hf_llambert.teachers.base import Mode, Teacher, asks_in_batches
+from hf_llambert.teachers.recorded import RecordedTeacher
+from hf_llambert.tuning.asking import Answers, Asker, with_mode
+from hf_llambert.tuning.candidates import Prompt, candidates
+from hf_llambert.tuning.halving import Choice, agreement, choose, information, most_requests, rounds
+from hf_llambert.tuning.kept import ROWS_FILE, TUNE
+from hf_llambert.tuning.page import write_pages
+from hf_llambert.tuning.rows import Rows, gold_rows, plain_rows
+from hf_llambert.whole import whole_folder, write_whole
+
+CALIBRATIONS = ("batch", "none", "contextual")
+"""The first is what annotate does unless told otherwise: what the given prompt is compared by."""
+_NOTE: Shape = {"by": str, "n_rows": COUNT, "prompts": [{ANY: object}], "chosen": dict, "task": dict}
+
+
+@dataclasses.dataclass(frozen=True)
+class Tuning:
+    """
+    What [`tune_task`] compares.
+
+    Args:
+        variants (`Mapping[str, TaskSpec]`, *optional*): Of [`load_variants`].
+        written (`Mapping[str, TaskSpec]`, *optional*): Wordings by an LLM, by name.
+        built_in (`bool`, defaults to `True`): Compare built-in ways too, which hold for any labels.
+        shots (`Sequence[int]`, defaults to 0, 1 and 2): Numbers of worked examples of each label, from gold kept apart.
+        modes (`Sequence[str]`, *optional*): `score`, `generate` or both. Defaults to the teacher's.
+        calibrations (`Sequence[str]`, defaults to `batch`, `none` and `contextual`): Calibrations of scores.
+        num_gold (`int`, *optional*): Gold rows to use. Defaults to 100, or as many as there are.
+        num_examples (`int`, defaults to 20): How many of these worked examples are taken from; nothing is compared on them.
+        num_texts (`int`, defaults to 80): Without gold: texts to compare on.
+        seed (`int`, defaults to 42): Which rows are drawn, and in which order.
+
+    Raises:
+        ValueError: A number or a name makes no sense.
+    """
+
+    variants: Mapping[str, TaskSpec] = dataclasses.field(default_factory=dict)
+    written: Mapping[str, TaskSpec] = dataclasses.field(default_factory=dict)
+    built_in: bool = True
+    shots: Sequence[int] = (0, 1, 2)
+    modes: Sequence[Mode] = ()
+    calibrations: Sequence[str] = CALIBRATIONS
+    num_gold: int | None = None
+    num_examples: int = 20
+    num_texts: int = 80
+    seed: int = 42
+
+    def __post_init__(self) -> None:
+        if not self.calibrations or set(self.calibrations) - set(CALIBRATIONS):
+            raise ValueError(f"calibrations are some of {', '.join(CALIBRATIONS)}, got {list(self.calibrations)}.")
+        if set(self.modes) - {"score", "generate"}:
+            raise ValueError(f"modes are score, generate or both, got {list(self.modes)}.")
+        if min(self.shots, default=0) < 0 or self.num_examples < 0 or (self.num_gold or 1) < 1 or self.num_texts < 1:
+            raise ValueError(
+                f"shots and num_examples are 0 or more, num_gold and num_texts 1 or more; got {list(self.shots)}, "
+                f"{self.num_examples}, {self.num_gold} and {self.num_texts}."
+            )
+
+
+def tune_task(
+    task: TaskSpec,
+    teacher: Teacher,
+    output: str | Path,
+    data: Dataset,
+    *,
+    label_column: GoldColumns = None,
+    tuning: Tuning | None = None,
+    text_column: TextColumn = "text",
+    label_map: LabelMap | None = None,
+    label_values: Reading = "auto",
+    ledger: str | Path | None = None,
+    limits: Limits | None = None,
+    before: Callable[[Mapping], None] | None = None,
+    show_progress: bool = True,
+) -> dict:
+    """
+    Ask a teacher in several ways about the same texts, and choose the way that is right most often.
+
+    Compared are the task as it is given, its variants, built-in ways, each with and without worked examples, and calibrations
+    of the scores, which ask nothing more. Every prompt is asked about some texts; the better half goes on to twice as many,
+    until few are left on all. Writes the best as a task file `OUTPUT/tuned.yaml`, a page `OUTPUT/tune.html` with its figure,
+    and how it came about into `OUTPUT/tune`; there `rows.jsonl` has the gold rows, which later promises leave out
+    ([`tuned_texts`]). Replies are in the ledger: a call that was stopped goes on, and the same call again asks nothing.
+
+    Without gold the prompt is chosen whose answers tell most: sure of each text, and yet different between texts (mutual
+    information). In the studies that was about 3 points behind the best prompt (docs/studies.md#prompts).
+
+    Args:
+        task (`TaskSpec`): A task of one question.
+        teacher (`Teacher`): Whom to ask.
+        output (`str` or `Path`): Folder of the run.
+        data (`Dataset`): Texts, with people's labels where they choose.
+        label_column (`str`, *optional*): Column of people's labels. Without it the choice is made by the texts alone.
+        tuning ([`Tuning`], *optional*): What is compared.
+        text_column (`str` or `Sequence[str]`, defaults to `"text"`): As of [`LLMLabeler`].
+        label_map (`Mapping`, *optional*): What other labels of the data are in the task; see [`with_gold`].
+        label_values (`str`, defaults to `"auto"`): What the column holds: `names`, `ids` or `ids_from_1`.
+        ledger (`str` or `Path`, *optional*): Folder of the replies. Defaults to `OUTPUT/ledger`.
+        limits (`Limits`, *optional*): Caps on money and hours.
+        before (`Callable`, *optional*): Called with `n_requests` (the most that will be asked), `n_prompts`, `n_rows` and
+            `rounds` before anybody is asked.
+        show_progress (`bool`, defaults to `True`): Draw a progress bar.
+
+    Returns:
+        `dict`: `chosen` (the prompt, its calibration and how sure that is), `given` (the same of the task as given),
+        `prompts` with all figures, `rounds`, `left_out`; also in `OUTPUT/tune/stage.json`.
+
+    Raises:
+        FileExistsError: `output` holds the choice of another call.
+        Stopped: A cap was reached or the teacher could not be asked; what was answered is kept.
+        ValueError: The task has several questions, the teacher cannot be asked in other words, or there is too little gold.
+    """
+    tuning, output = tuning or Tuning(), Path(output)
+    limits = limits or Limits()
+    _check(task, teacher, label_column, tuning)
+    check_caps(limits, [teacher])
+    column = task.columns(text_column)
+    check_column(data, column, "text_column")
+    rows = (
+        plain_rows(data, column, tuning.num_texts, tuning.seed)
+        if label_column is None
+        else gold_rows(
+            data,
+            task,
+            column,
+            label_column,
+            label_map,
+            label_values,
+            tuning.num_gold,
+            tuning.num_examples,
+            tuning.seed,
+        )
+    )
+    config = _config(task, teacher, column, rows, tuning)
+    folder = output / TUNE
+    if process_state().is_main_process:
+        with one_at_a_time(folder):
+            if stage_results(folder, config, _NOTE) is None:
+                results = _compared(
+                    task,
+                    teacher,
+                    Path(ledger or output / "ledger"),
+                    column,
+                    rows,
+                    tuning,
+                    limits,
+                    before,
+                    show_progress,
+                )
+                with whole_folder(folder) as part:
+                    write_whole(part / ROWS_FILE, rows.lines(task))
+                    note_stage(part, config, results)
+            results = stage_results(folder, config, _NOTE) or {}
+            write_pages(output, results)
+    wait_for_everyone()
+    found = stage_results(folder, config, _NOTE)
+    if found is None:
+        raise RuntimeError(f"The main process did not write '{folder}'. Its error is above; the replies are kept.")
+    return found
+
+
+def _check(task: TaskSpec, teacher: Teacher, label_column: GoldColumns, tuning: Tuning) -> None:
+    if len(task.parts) > 1:
+        raise ValueError(
+            f"Task '{task.name}' has several questions ({', '.join(task.parts)}), and a prompt is chosen for one at a time. "
+            f"Write each as a task of its own, tune these, and put the words that won into the questions."
+        )
+    if isinstance(teacher, RecordedTeacher):
+        raise ValueError("Recorded answers were given to one prompt. Tune with a teacher that can be asked.")
+    if asks_in_batches(teacher):
+        raise ValueError(
+            "A batch service answers after hours, and each round of a comparison waits for the one before. Tune with the "
+            "endpoint of the same model (--backend endpoint), then annotate by batch."
+        )
+    if label_column is None and (teacher.mode != "score" or "generate" in tuning.modes or task.questions):
+        raise ValueError(
+            "Without gold a prompt is chosen by the probabilities of labels: that needs a task with labels and a teacher with "
+            "--mode score. Label some texts (hf-llambert review), and pass them with --gold."
+        )
+    for name, one in {**tuning.variants, **tuning.written}.items():
+        if one.question.labels != task.question.labels or one.fields != task.fields:
+            raise ValueError(
+                f"Variant '{name}' has the labels {list(one.question.labels)} and shows {', '.join(one.fields)}; the task has "
+                f"{list(task.question.labels)} and shows {', '.join(task.fields)}. A variant asks the same in other words."
+            )
+
+
+def _config(task: TaskSpec, teacher: Teacher, column: TextColumn, rows: Rows, tuning: Tuning) -> dict:
+    """What decides the choice."""
+    return {
+        "task": task.to_dict(),
+        "teacher": teacher.identity(),
+        "text_column": column,
+        "variants": {name: one.to_dict() for name, one in tuning.variants.items()},
+        "written": {name: one.to_dict() for name, one in tuning.written.items()},
+        "built_in": tuning.built_in,
+        "shots": sorted(set(tuning.shots)),
+        "modes": list(tuning.modes) or [teacher.mode],
+        "calibrations": list(tuning.calibrations),
+        "rows": rows.digest(task),
+        "seed": tuning.seed,
+    }
+
+
+def _compared(
+    task: TaskSpec,
+    teacher: Teacher,
+    ledger: Path,
+    column: TextColumn,
+    rows: Rows,
+    tuning: Tuning,
+    limits: Limits,
+    before: Callable[[Mapping], None] | None,
+    show_progress: bool,
+) -> dict:
+    """Ask round by round, and choose."""
+    modes = list(dict.fromkeys(tuning.modes or [teacher.mode]))
+    for mode in modes:
+        with_mode(teacher, mode)  # which may refuse it
+    shown = [(text, task.question.named(answer)[0]) for text, answer in rows.shown]
+    prompts = candidates(
+        task, tuning.variants, modes, tuning.shots, shown, tuning.built_in, tuning.seed, tuning.written
+    )
+    plan = rounds(len(prompts), len(rows.texts))
+    estimate = {
+        "n_prompts": len(prompts),
+        "n_rows": len(rows.texts),
+        "n_requests": most_requests(plan),
+        "rounds": [dataclasses.asdict(one) for one in plan],
+    }
+    if before is not None:
+        before(estimate)
+    with progress_bar("tuning", estimate["n_requests"], show_progress) as progress:  # type: ignore[arg-type]
+        asker = Asker(teacher, ledger, column, tuning.calibrations, limits, progress)
+        asker.begin(prompts, rows.texts)
+        try:
+            found, left = _halved(prompts, rows, plan, asker)
+        finally:
+            asker.close()
+    return _results(task, found, left, rows, estimate, asker.left_out, limits)
+
+
+def _halved(
+    prompts: Sequence[Prompt], rows: Rows, plan: Sequence, asker: Asker
+) -> tuple[dict[Prompt, Answers], dict[Prompt, int]]:
+    """The answers of each prompt to as many rows as it was asked about, and the round in which each left."""
+    found: dict[Prompt, Answers] = {}
+    left: dict[Prompt, int] = {}
+    going = list(prompts)
+    for number, one in enumerate(plan):
+        if number:
+            ranked = sorted(going, key=lambda prompt: _merit(found[prompt], rows), reverse=True)
+            kept = {going[0], *ranked[: one.prompts]}  # the given prompt stays, to be compared with
+            if len(kept) > one.prompts:
+                kept.discard(ranked[one.prompts - 1])
+            left |= {prompt: number - 1 for prompt in going if prompt not in kept}
+            going = [prompt for prompt in going if prompt in kept]
+        for prompt in list(going):
+            answers = asker.ask(prompt, rows.texts[: one.rows])
+            if answers is None:
+                going.remove(prompt)
+            else:
+                found[prompt] = answers
+    return found, left
+
+
+def _merit(one: Answers, rows: Rows) -> tuple[float, float]:
+    """What a round ranks by: how often the best calibration is right, then how probable it finds what is."""
+    if not rows.gold:
+        return information(_known(one.probabilities[next(iter(one.probabilities))])), 0.0
+    return max((float(_right(one, name, rows).mean()), _belief(one, name, rows)) for name in one.answers)
+
+
+def _right(one: Answers, calibration: str, rows: Rows) -> NDArray[np.bool_]:
+    """Whether each answer is right; a missing one is not."""
+    question, answers = one.prompt.task.question, one.answers[calibration]
+    out = np.zeros(len(answers), dtype=bool)
+    there = [row for row, answer in enumerate(answers) if question.is_answer(answer)]
+    if there:
+        out[there] = question.right([answers[row] for row in there], [rows.gold[row] for row in there])
+    return out
+
+
+def _belief(one: Answers, calibration: str, rows: Rows) -> float:
+    """The mean probability of what people said; 0 without scores."""
+    if calibration not in one.probabilities:
+        return 0.0
+    found = one.probabilities[calibration]
+    return float(np.nansum(one.prompt.task.question.targets(rows.gold[: len(found)]) * found) / len(found))
+
+
+def _known(probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
+    return probabilities[~np.isnan(probabilities).any(1)]
+
+
+def _results(
+    task: TaskSpec,
+    found: Mapping[Prompt, Answers],
+    left: Mapping[Prompt, int],
+    rows: Rows,
+    estimate: Mapping,
+    left_out: Mapping[str, str],
+    limits: Limits,
+) -> dict:
+    """The note: what each prompt gave, which way was chosen and how surely."""
+    finalists = [prompt for prompt in found if prompt not in left]
+    ways = [(prompt, name) for prompt in finalists for name in found[prompt].answers]
+    agreeing = dict(
+        agreement(
+            {str(k): found[prompt].answers[next(iter(found[prompt].answers))] for k, prompt in enumerate(finalists)}
+        )
+        if not task.questions and len(finalists) > 2
+        else ()
+    )
+    if rows.gold:
+        right = np.array([_right(found[prompt], name, rows) for prompt, name in ways])
+        chosen = choose(right, [_belief(found[prompt], name, rows) for prompt, name in ways])
+        best = ways[chosen.best]
+        sure = _sure(chosen)
+    else:
+        best = max(
+            ((p, next(iter(found[p].probabilities))) for p in finalists), key=lambda way: _merit(found[way[0]], rows)
+        )
+        sure = {}
+    table = []
+    for prompt, one in found.items():
+        table.append(
+            _row(one, rows, limits)
+            | {
+                "left": left.get(prompt),
+                "agreement": agreeing.get(str(finalists.index(prompt))) if prompt in finalists else None,
+            }
+        )
+    by_name = {row["name"]: row for row in table}
+    return {
+        "by": "gold" if rows.gold else "information",
+        "n_rows": len(rows.texts),
+        "n_examples": len(rows.shown),
+        **estimate,
+        "left_out": dict(left_out),
+        "currency": limits.currency,
+        "prompts": table,
+        "given": _way(by_name[finalists[0].name], ways[0][1]),
+        "chosen": {**_way(by_name[best[0].name], best[1]), **sure},
+        "task": dataclasses.replace(best[0].task, name=task.name).to_dict(),
+    }
+
+
+def _sure(chosen: Choice) -> dict:
+    return {
+        "difference": dict(zip(("value", "low", "high"), chosen.difference, strict=True)),
+        "expected": chosen.expected,
+        "gain": dict(zip(("value", "low", "high"), chosen.gain, strict=True)),
+        "surely_best": chosen.surely_best,
+        "better": chosen.better,
+    }
+
+
+def _row(one: Answers, rows: Rows, limits: Limits) -> dict:
+    """The figures of a prompt."""
+    cost = limits.cost if callable(limits.cost) else None
+    calibrations = {}
+    for name, answers in one.answers.items():
+        there = sum(map(one.prompt.task.question.is_answer, answers))
+        figures: dict = {"coverage": there / len(answers)}
+        if rows.gold:
+            hits = int(_right(one, name, rows).sum())
+            low, high = wilson_interval(hits, len(answers))
+            figures |= {"right": hits / len(answers), "low": low, "high": high}
+        if name in one.probabilities and not one.prompt.task.questions:
+            figures["information"] = information(_known(one.probabilities[name]))
+            figures["confidence"] = float(_known(one.probabilities[name]).max(1).mean())
+        calibrations[name] = figures
+    return {
+        "name": one.prompt.name,
+        "origin": one.prompt.origin,
+        "mode": one.prompt.mode,
+        "n": len(next(iter(one.answers.values()))),
+        "n_shown": len(one.prompt.task.examples),
+        "input_tokens": one.input_tokens,
+        "output_tokens": one.output_tokens,
+        "seconds": one.seconds,
+        "money": None if cost is None else cost(one.seconds, one.input_tokens, one.output_tokens),
+        "calibrations": calibrations,
+    }
+
+
+def _way(row: Mapping, calibration: str) -> dict:
+    """The figures of a prompt with one calibration."""
+    own = {name: value for name, value in row.items() if name != "calibrations"}
+    return {**own, "calibration": calibration, **row["calibrations"][calibration]}
