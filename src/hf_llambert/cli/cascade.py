@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hf_llambert.cli.gold import by_question, gold_column, label_columns
+from hf_llambert.cli.kept import untuned
 from hf_llambert.cli.options import TEACHERS, reason_lines, say
 
 if TYPE_CHECKING:
@@ -72,6 +73,7 @@ class Asking:
     reading_pool: dict
     ledger: Path
     form: dict
+    tuned: frozenset[str] = frozenset()
 
 
 def plan_asking(
@@ -98,7 +100,7 @@ def plan_asking(
     Raises:
         ValueError: They do not fit together.
     """
-    from hf_llambert import load_task
+    from hf_llambert import load_task, tuned_texts
     from hf_llambert.teachers.kinds import load_teacher, teacher_from_arguments
 
     if not below and target is None:
@@ -129,9 +131,10 @@ def plan_asking(
     else:
         asked = teacher_from_arguments(backend, [*arguments, *(("--model", teacher) if teacher else ())], seed)
     spec, form = load_task(task), {"encoding": encoding, "delimiter": delimiter}
+    tuned = tuned_texts(output, task)
     limits = below_of(below, spec) if below else None
     if gold is not None:
-        _check_gold(gold, label_column, spec, reading_gold, form)
+        _check_gold(gold, label_column, spec, reading_gold, form, tuned)
     return Asking(
         spec,
         asked,
@@ -144,6 +147,7 @@ def plan_asking(
         reading_gold,
         ledger or output / "ledger",
         form,
+        tuned,
     )
 
 
@@ -176,10 +180,13 @@ def confidence_of(text: str, option: str, such_as: float) -> float:
     return number
 
 
-def _check_gold(gold: str, column: str | None, task: TaskSpec, reading: dict, form: dict) -> None:
-    """Refuse gold that cannot be read before anybody labels or is asked."""
+def _check_gold(
+    gold: str, column: str | None, task: TaskSpec, reading: dict, form: dict, tuned: frozenset[str]
+) -> None:
+    """Refuse gold that cannot be read, or that all chose the prompt, before anybody labels or is asked."""
     from hf_llambert import load_data
     from hf_llambert.gold import gold_answers
+    from hf_llambert.tuning.kept import leave_out
 
     several = len(task.parts) > 1
     try:
@@ -189,6 +196,8 @@ def _check_gold(gold: str, column: str | None, task: TaskSpec, reading: dict, fo
         found = gold_answers(data, task, of, **reading)
     except ValueError as error:
         raise ValueError(f"--gold '{gold}': {error}") from error
+    if tuned and isinstance(shown := task.columns("text"), str):
+        leave_out(data, shown, tuned, "--gold")
     for name, answers in found.items():
         if not any(map(task.parts[name].question.is_answer, answers)):
             raise ValueError(
@@ -271,9 +280,11 @@ def _promises(asking: Asking, student: Labeler, labeler: LLMLabeler, target: flo
         read = label_columns(asking.label_column, asking.task)
         data = load_data(gold, label_columns=read, text_column=student.text_column, **asking.form)
         column = gold_column(asking.label_column, data.column_names, asking.task)
+        data = untuned(data, student.text_column, asking.tuned, "--gold")
         return calibrate_questions(data, student, labeler, target, gold_column=column, **asking.reading_gold)
     named = asking.label_column or "label"
     data = load_data(gold, label_columns=[named], text_column=student.text_column, **asking.form)
+    data = untuned(data, student.text_column, asking.tuned, "--gold")
     return {"": calibrate_cascade(data, student, labeler, target, gold_column=named, **asking.reading_gold)}
 
 

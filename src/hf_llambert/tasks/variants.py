@@ -61,7 +61,10 @@ def read_variants(data: Mapping, spec: TaskSpec, source: str) -> dict[str, TaskS
         _check_keys(one, base, where)
         changed = {key: value for key, value in one.items() if key != "name"}
         kept = {key: value for key, value in {**base, **changed}.items() if value is not None}  # null takes a key out
-        variant = TaskSpec.from_dict(kept, source=where)
+        try:
+            variant = TaskSpec.from_dict(kept, source=where)
+        except ValueError as error:
+            raise ValueError(str(error) if where in str(error) else f"{where}: {error}") from error
         if _answers(variant) != _answers(spec):
             raise ValueError(
                 f"{where} has the answers {_answers(variant)}, the task has {_answers(spec)}. A variant asks the same in other "

@@ -18,7 +18,7 @@ GIVEN, VARIANT, BUILT_IN, WRITTEN = "given", "variant", "built-in", "written"
 CHOICES = ("shortest", "diverse")
 """Which gold texts become worked examples."""
 _LONGEST_EXAMPLE = 400  # characters: an example is never cut by the teacher, and is paid for with every text
-_MOST_SHOTS = 12
+_MOST_SHOTS = 8  # in a prompt
 
 
 @dataclass(frozen=True)
@@ -53,8 +53,10 @@ _WAYS: dict[str, _Way] = {
     "label": _Way(False, "{shown}", "Label:"),
     "options first": _Way(False, "Labels: {options}.\n\n{shown}", "Label:"),
     "question after": _Way(False, "{shown}\n\nIs this {options}?", "It is"),
-    "about": _Way(False, "{shown}", "This is about"),
-    "overall": _Way(False, "{shown}", "Overall, it was"),
+    "category": _Way(False, "{shown}", "Category:"),
+    "this is about": _Way(False, "{shown}", "This is about"),
+    "overall, this is": _Way(False, "{shown}", "Overall, this is"),
+    "overall, it was": _Way(False, "{shown}", "Overall, it was"),
     "definitions": _Way(False, "{definitions}\n\n{shown}", "Label:"),
     "chat, question first": _Way(
         True, "Which label fits this text: {options}?\n\n{shown}\n\nAnswer with the label only."
@@ -68,55 +70,58 @@ _WAYS: dict[str, _Way] = {
 }
 
 
-def candidates(
+def wordings(
     task: TaskSpec,
     variants: Mapping[str, TaskSpec],
     modes: Sequence[Mode],
-    shots: Sequence[int],
-    gold: Sequence[tuple[str, str]],
     built_in: bool = True,
-    seed: int = 42,
     written: Mapping[str, TaskSpec] | None = None,
 ) -> list[Prompt]:
     """
-    The prompts to compare; the first is the task as it was given. No two ask the same.
+    The wordings to compare, without further worked examples; the first is the task as it was given. No two ask the same.
 
-    Built-in ways and worked examples are made for tasks with `labels`; of one with `questions` only the variants are.
+    Built-in ways are made for tasks with `labels`, with the label words of the task and with those of each variant.
 
     Args:
         task (`TaskSpec`): The task as given.
         variants (`Mapping[str, TaskSpec]`): Of [`load_variants`].
         modes (`Sequence[str]`): Ways of asking, the given task's first. Asked to write, only chats are made.
-        shots (`Sequence[int]`): How many worked examples of each label; 0 for none beside the task's own.
-        gold (`Sequence[tuple[str, str]]`): Texts and labels that worked examples are taken from.
         built_in (`bool`, defaults to `True`): Make built-in ways too.
-        seed (`int`, defaults to 42): Which examples are drawn where several fit equally.
         written (`Mapping[str, TaskSpec]`, *optional*): Wordings by an LLM.
     """
-    wordings = [("as given", task, GIVEN), *((name, one, VARIANT) for name, one in variants.items())]
-    wordings += [(name, one, WRITTEN) for name, one in (written or {}).items()]
+    found = [("as given", task, GIVEN), *((name, one, VARIANT) for name, one in variants.items())]
+    found += [(name, one, WRITTEN) for name, one in (written or {}).items()]
     if built_in and not task.questions:
-        words = list(dict.fromkeys(one.verbalizers for _, one, _ in wordings))
+        words = list(dict.fromkeys(one.verbalizers for _, one, _ in found))
         for number, of_labels in enumerate(words):
             extra = f", words {number + 1}" if len(words) > 1 else ""
-            wordings += [(f"{name}{extra}", one, BUILT_IN) for name, one in _built_in(task, of_labels)]
-    found = [Prompt(name, one, mode, origin) for mode in modes for name, one, origin in wordings]
-    if not task.questions:
-        found += [
-            Prompt(f"{prompt.name}, {shown}", dataclasses.replace(prompt.task, examples=examples), mode, prompt.origin)
-            for shown, examples in example_sets(task, gold, shots, seed)
-            for prompt in found
-            for mode in [prompt.mode]
-        ]
-    several = len(modes) > 1
+            found += [(f"{name}{extra}", one, BUILT_IN) for name, one in _built_in(task, of_labels)]
     unique: dict[object, Prompt] = {}
-    for prompt in found:
-        if prompt.mode == "generate" and prompt.origin == BUILT_IN and not prompt.task.chat:
-            continue  # a completion that is not begun by scores seldom ends in a label
-        name = f"{prompt.name}, {prompt.mode}" if several else prompt.name
-        asked = {key: value for key, value in prompt.task.to_dict().items() if key != "name"}
-        unique.setdefault((repr(asked), prompt.mode), dataclasses.replace(prompt, name=name))
+    for mode in modes:
+        for name, one, origin in found:
+            if mode == "generate" and origin == BUILT_IN and not one.chat:
+                continue  # what continues a text seldom is a label alone
+            if (_asked(one), mode) not in unique:
+                named = f"{name}, {mode}" if len(modes) > 1 else name
+                taken = {prompt.name for prompt in unique.values()}
+                named = f"{named} ({origin})" if named in taken else named
+                unique[_asked(one), mode] = Prompt(named, one, mode, origin)
     return list(unique.values())
+
+
+def _asked(task: TaskSpec) -> str:
+    return repr({key: value for key, value in task.to_dict().items() if key != "name"})
+
+
+def with_examples(prompts: Sequence[Prompt], sets: Sequence[tuple[str, tuple[Example, ...]]]) -> list[Prompt]:
+    """Prompts with each of some sets of worked examples, in place of their own."""
+    return [
+        dataclasses.replace(
+            prompt, name=f"{prompt.name}, {shown}", task=dataclasses.replace(prompt.task, examples=examples)
+        )
+        for prompt in prompts
+        for shown, examples in sets
+    ]
 
 
 def _built_in(task: TaskSpec, words: tuple[tuple[str, ...], ...]) -> Iterator[tuple[str, TaskSpec]]:

@@ -22,34 +22,44 @@ class Round:
     Args:
         rows (`int`): How many rows each prompt of this round has been asked about at its end.
         prompts (`int`): How many prompts take part.
+        fresh (`int`, defaults to 0): How many of these join in this round: the better wordings with worked examples.
     """
 
     rows: int
     prompts: int
+    fresh: int = 0
 
 
-def rounds(prompts: int, rows: int) -> list[Round]:
+def rounds(wordings: int, sets: int, rows: int) -> list[Round]:
     """
-    The rounds of successive halving (Jamieson and Talwalkar 2016, arXiv 1502.07943): each has half the prompts of the one
-    before, and twice the rows; the last has all rows.
+    The rounds of successive halving (Jamieson and Talwalkar 2016, arXiv 1502.07943). First all wordings, without worked
+    examples; then the best third, alone and with each set of examples; then each round has half the prompts of the one before
+    and twice the rows. The last has all rows.
 
     Args:
-        prompts (`int`): Prompts at the beginning.
+        wordings (`int`): Wordings.
+        sets (`int`): Sets of worked examples.
         rows (`int`): Rows that there are.
     """
-    found = [Round(min(_FIRST, rows), prompts)]
+    found = [Round(min(_FIRST, rows), wordings)]
+    if sets:
+        kept = min(wordings, max(_FINALISTS, -(-wordings // 3)))
+        found.append(Round(found[0].rows, kept * (1 + sets), kept * sets))
     while found[-1].rows < rows:
         last = found[-1]
         left = max(min(_FINALISTS, last.prompts), (last.prompts + 1) // 2)
-        most = last.rows * 2
-        found.append(Round(rows if left <= _FINALISTS or most > rows else most, left))
+        twice = last.rows * 2
+        found.append(Round(rows if left <= _FINALISTS or twice > rows else twice, left))
     return found
 
 
 def most_requests(plan: Sequence[Round]) -> int:
     """How many requests all rounds take at most."""
     before = [0, *(one.rows for one in plan)]
-    return sum(one.prompts * (one.rows - had) for one, had in zip(plan, before, strict=False))
+    return sum(
+        (one.prompts - one.fresh) * (one.rows - had) + one.fresh * one.rows
+        for one, had in zip(plan, before, strict=False)
+    )
 
 
 def spread(classes: Sequence[object], seed: int) -> list[int]:

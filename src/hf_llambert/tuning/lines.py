@@ -59,9 +59,10 @@ def found_lines(results: Mapping) -> Iterator[str]:
     yield (
         f"how sure: with a probability of {chosen['surely_best']:.0%} none of the others in the last round is right more often"
     )
+    gain = "" if _same(chosen, given) else f", {_points(chosen['gain'])} to the prompt as given"
     yield (
-        f"on other texts expect about {chosen['expected']:.1%}, {_points(chosen['gain'])} to the prompt as given: the {n:,} "
-        f"texts that chose it flatter it, and later promises of this run leave them out"
+        f"on other texts expect about {chosen['expected']:.1%}{gain}: the {n:,} texts that chose it flatter it, and later "
+        f"promises of this run leave them out"
     )
 
 
@@ -78,7 +79,7 @@ def price_lines(results: Mapping) -> Iterator[str]:
 def estimate_line(estimate: Mapping) -> str:
     """What will be asked at most, before anybody is."""
     steps = ", ".join(f"{one['prompts']} prompts on {one['rows']} texts" for one in estimate["rounds"])
-    return f"at most {estimate['n_requests']:,} requests: {steps}"
+    return f"at most {estimate['n_requests']:,} requests ({estimate['n_prompts']} prompts): {steps}"
 
 
 def way_name(one: Mapping) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -125,10 +126,8 @@ def draw(path: Path, results: Mapping) -> None:
     axes.scatter([], [], c="white", edgecolors="grey", label="left in an earlier round, on fewer texts")
     given = results["given"]["right" if by_gold else "information"]
     axes.axvline(given, color="grey", linestyle=":", label="the prompt as given")
-    names = [
-        f"{'best: ' if one['name'] == results['chosen']['name'] else ''}{shorten(one['name'], 44, 0.7)}"
-        for one in shown
-    ]
+    best = results["chosen"]["name"]
+    names = [f"{'best: ' if one['name'] == best else ''}{shorten(visible(one['name']), 44, 0.7)}" for one in shown]
     axes.set_yticks(range(len(shown)), names, parse_math=False)
     axes.set(xlabel=_axis(results), ylim=(len(shown) - 0.4, -0.6))
     tokens.set(xlabel="tokens a text")
@@ -138,7 +137,9 @@ def draw(path: Path, results: Mapping) -> None:
     )
     figure.suptitle(title)
     figure.legend(loc="outside lower center", ncols=3, frameon=False)
-    figure.savefig(path, dpi=150, format="png")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing", UserWarning)  # of a script that the font lacks
+        figure.savefig(path, dpi=150, format="png")
 
 
 def _axis(results: Mapping) -> str:

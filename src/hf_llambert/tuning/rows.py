@@ -13,7 +13,7 @@ from datasets import Dataset
 from hf_llambert.data import check_column
 from hf_llambert.gold import GoldColumns, LabelMap, Reading, gold_answers
 from hf_llambert.tasks.spec import TaskSpec
-from hf_llambert.tasks.texts import TextColumn, row_texts, why_unusable
+from hf_llambert.tasks.texts import TextColumn, row_texts, text_digest, why_unusable
 from hf_llambert.tuning.halving import spread
 
 LEAST = 20
@@ -50,7 +50,7 @@ class Rows:
                     "text": text,
                     "label": None if answer is None else question.in_words(answer),
                     "use": use,
-                    "sha256": hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest(),
+                    "sha256": text_digest(text),
                 }
             )
             + "\n"

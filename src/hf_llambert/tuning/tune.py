@@ -6,15 +6,12 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
 from datasets import Dataset
-from numpy.typing import NDArray
 
 from hf_llambert.annotation.limits import Limits, check_caps
 from hf_llambert.annotation.turns import one_at_a_time
 from hf_llambert.data import check_column
 from hf_llambert.gold import GoldColumns, LabelMap, Reading
-from hf_llambert.intervals import wilson_interval
 from hf_llambert.misfits import ANY, COUNT, Shape
 from hf_llambert.processes import process_state, wait_for_everyone
 from hf_llambert.progress import progress_bar
@@ -24,8 +21,9 @@ from hf_llambert.tasks.texts import TextColumn
 from hf_llambert.teachers.base import Mode, Teacher, asks_in_batches
 from hf_llambert.teachers.recorded import RecordedTeacher
 from hf_llambert.tuning.asking import Answers, Asker, with_mode
-from hf_llambert.tuning.candidates import Prompt, candidates
-from hf_llambert.tuning.halving import Choice, agreement, choose, information, most_requests, rounds
+from hf_llambert.tuning.candidates import Prompt, example_sets, with_examples, wordings
+from hf_llambert.tuning.found import merit, results_of
+from hf_llambert.tuning.halving import Round, most_requests, rounds
 from hf_llambert.tuning.kept import ROWS_FILE, TUNE
 from hf_llambert.tuning.page import write_pages
 from hf_llambert.tuning.rows import Rows, gold_rows, plain_rows
@@ -73,7 +71,8 @@ class Tuning:
             raise ValueError(f"calibrations are some of {', '.join(CALIBRATIONS)}, got {list(self.calibrations)}.")
         if set(self.modes) - {"score", "generate"}:
             raise ValueError(f"modes are score, generate or both, got {list(self.modes)}.")
-        if min(self.shots, default=0) < 0 or self.num_examples < 0 or (self.num_gold or 1) < 1 or self.num_texts < 1:
+        few_gold = self.num_gold is not None and self.num_gold < 1
+        if min(self.shots, default=0) < 0 or self.num_examples < 0 or few_gold or self.num_texts < 1:
             raise ValueError(
                 f"shots and num_examples are 0 or more, num_gold and num_texts 1 or more; got {list(self.shots)}, "
                 f"{self.num_examples}, {self.num_gold} and {self.num_texts}."
@@ -139,6 +138,7 @@ def tune_task(
     check_caps(limits, [teacher])
     column = task.columns(text_column)
     check_column(data, column, "text_column")
+    num_examples = tuning.num_examples if any(tuning.shots) else 0
     rows = (
         plain_rows(data, column, tuning.num_texts, tuning.seed)
         if label_column is None
@@ -150,7 +150,7 @@ def tune_task(
             label_map,
             label_values,
             tuning.num_gold,
-            tuning.num_examples,
+            num_examples,
             tuning.seed,
         )
     )
@@ -241,12 +241,11 @@ def _compared(
     for mode in modes:
         with_mode(teacher, mode)  # which may refuse it
     shown = [(text, task.question.named(answer)[0]) for text, answer in rows.shown]
-    prompts = candidates(
-        task, tuning.variants, modes, tuning.shots, shown, tuning.built_in, tuning.seed, tuning.written
-    )
-    plan = rounds(len(prompts), len(rows.texts))
+    prompts = wordings(task, tuning.variants, modes, tuning.built_in, tuning.written)
+    sets = [] if task.questions else example_sets(task, shown, tuning.shots, tuning.seed)
+    plan = rounds(len(prompts), len(sets), len(rows.texts))
     estimate = {
-        "n_prompts": len(prompts),
+        "n_prompts": len(prompts) + sum(one.fresh for one in plan),
         "n_rows": len(rows.texts),
         "n_requests": most_requests(plan),
         "rounds": [dataclasses.asdict(one) for one in plan],
@@ -257,14 +256,14 @@ def _compared(
         asker = Asker(teacher, ledger, column, tuning.calibrations, limits, progress)
         asker.begin(prompts, rows.texts)
         try:
-            found, left = _halved(prompts, rows, plan, asker)
+            found, left = _halved(prompts, sets, rows, plan, asker)
         finally:
             asker.close()
-    return _results(task, found, left, rows, estimate, asker.left_out, limits)
+    return results_of(task, found, left, rows, estimate, asker.left_out, limits)
 
 
 def _halved(
-    prompts: Sequence[Prompt], rows: Rows, plan: Sequence, asker: Asker
+    prompts: Sequence[Prompt], sets: Sequence, rows: Rows, plan: Sequence[Round], asker: Asker
 ) -> tuple[dict[Prompt, Answers], dict[Prompt, int]]:
     """The answers of each prompt to as many rows as it was asked about, and the round in which each left."""
     found: dict[Prompt, Answers] = {}
@@ -272,12 +271,12 @@ def _halved(
     going = list(prompts)
     for number, one in enumerate(plan):
         if number:
-            ranked = sorted(going, key=lambda prompt: _merit(found[prompt], rows), reverse=True)
-            kept = {going[0], *ranked[: one.prompts]}  # the given prompt stays, to be compared with
-            if len(kept) > one.prompts:
-                kept.discard(ranked[one.prompts - 1])
+            stay = one.prompts - one.fresh
+            ranked = sorted(going, key=lambda prompt: merit(found[prompt], rows), reverse=True)
+            kept = [going[0], *(prompt for prompt in ranked if prompt != going[0])][:stay]  # the given one stays
             left |= {prompt: number - 1 for prompt in going if prompt not in kept}
             going = [prompt for prompt in going if prompt in kept]
+            going += with_examples(going, sets) if one.fresh else []
         for prompt in list(going):
             answers = asker.ask(prompt, rows.texts[: one.rows])
             if answers is None:
@@ -285,130 +284,3 @@ def _halved(
             else:
                 found[prompt] = answers
     return found, left
-
-
-def _merit(one: Answers, rows: Rows) -> tuple[float, float]:
-    """What a round ranks by: how often the best calibration is right, then how probable it finds what is."""
-    if not rows.gold:
-        return information(_known(one.probabilities[next(iter(one.probabilities))])), 0.0
-    return max((float(_right(one, name, rows).mean()), _belief(one, name, rows)) for name in one.answers)
-
-
-def _right(one: Answers, calibration: str, rows: Rows) -> NDArray[np.bool_]:
-    """Whether each answer is right; a missing one is not."""
-    question, answers = one.prompt.task.question, one.answers[calibration]
-    out = np.zeros(len(answers), dtype=bool)
-    there = [row for row, answer in enumerate(answers) if question.is_answer(answer)]
-    if there:
-        out[there] = question.right([answers[row] for row in there], [rows.gold[row] for row in there])
-    return out
-
-
-def _belief(one: Answers, calibration: str, rows: Rows) -> float:
-    """The mean probability of what people said; 0 without scores."""
-    if calibration not in one.probabilities:
-        return 0.0
-    found = one.probabilities[calibration]
-    return float(np.nansum(one.prompt.task.question.targets(rows.gold[: len(found)]) * found) / len(found))
-
-
-def _known(probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
-    return probabilities[~np.isnan(probabilities).any(1)]
-
-
-def _results(
-    task: TaskSpec,
-    found: Mapping[Prompt, Answers],
-    left: Mapping[Prompt, int],
-    rows: Rows,
-    estimate: Mapping,
-    left_out: Mapping[str, str],
-    limits: Limits,
-) -> dict:
-    """The note: what each prompt gave, which way was chosen and how surely."""
-    finalists = [prompt for prompt in found if prompt not in left]
-    ways = [(prompt, name) for prompt in finalists for name in found[prompt].answers]
-    agreeing = dict(
-        agreement(
-            {str(k): found[prompt].answers[next(iter(found[prompt].answers))] for k, prompt in enumerate(finalists)}
-        )
-        if not task.questions and len(finalists) > 2
-        else ()
-    )
-    if rows.gold:
-        right = np.array([_right(found[prompt], name, rows) for prompt, name in ways])
-        chosen = choose(right, [_belief(found[prompt], name, rows) for prompt, name in ways])
-        best = ways[chosen.best]
-        sure = _sure(chosen)
-    else:
-        best = max(
-            ((p, next(iter(found[p].probabilities))) for p in finalists), key=lambda way: _merit(found[way[0]], rows)
-        )
-        sure = {}
-    table = []
-    for prompt, one in found.items():
-        table.append(
-            _row(one, rows, limits)
-            | {
-                "left": left.get(prompt),
-                "agreement": agreeing.get(str(finalists.index(prompt))) if prompt in finalists else None,
-            }
-        )
-    by_name = {row["name"]: row for row in table}
-    return {
-        "by": "gold" if rows.gold else "information",
-        "n_rows": len(rows.texts),
-        "n_examples": len(rows.shown),
-        **estimate,
-        "left_out": dict(left_out),
-        "currency": limits.currency,
-        "prompts": table,
-        "given": _way(by_name[finalists[0].name], ways[0][1]),
-        "chosen": {**_way(by_name[best[0].name], best[1]), **sure},
-        "task": dataclasses.replace(best[0].task, name=task.name).to_dict(),
-    }
-
-
-def _sure(chosen: Choice) -> dict:
-    return {
-        "difference": dict(zip(("value", "low", "high"), chosen.difference, strict=True)),
-        "expected": chosen.expected,
-        "gain": dict(zip(("value", "low", "high"), chosen.gain, strict=True)),
-        "surely_best": chosen.surely_best,
-        "better": chosen.better,
-    }
-
-
-def _row(one: Answers, rows: Rows, limits: Limits) -> dict:
-    """The figures of a prompt."""
-    cost = limits.cost if callable(limits.cost) else None
-    calibrations = {}
-    for name, answers in one.answers.items():
-        there = sum(map(one.prompt.task.question.is_answer, answers))
-        figures: dict = {"coverage": there / len(answers)}
-        if rows.gold:
-            hits = int(_right(one, name, rows).sum())
-            low, high = wilson_interval(hits, len(answers))
-            figures |= {"right": hits / len(answers), "low": low, "high": high}
-        if name in one.probabilities and not one.prompt.task.questions:
-            figures["information"] = information(_known(one.probabilities[name]))
-            figures["confidence"] = float(_known(one.probabilities[name]).max(1).mean())
-        calibrations[name] = figures
-    return {
-        "name": one.prompt.name,
-        "origin": one.prompt.origin,
-        "mode": one.prompt.mode,
-        "n": len(next(iter(one.answers.values()))),
-        "n_shown": len(one.prompt.task.examples),
-        "input_tokens": one.input_tokens,
-        "output_tokens": one.output_tokens,
-        "seconds": one.seconds,
-        "money": None if cost is None else cost(one.seconds, one.input_tokens, one.output_tokens),
-        "calibrations": calibrations,
-    }
-
-
-def _way(row: Mapping, calibration: str) -> dict:
-    """The figures of a prompt with one calibration."""
-    own = {name: value for name, value in row.items() if name != "calibrations"}
-    return {**own, "calibration": calibration, **row["calibrations"][calibration]}
