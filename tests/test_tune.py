@@ -6,10 +6,13 @@ import json
 import multiprocessing
 import os
 import re
+import shutil
 import signal
+import sys
 from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
@@ -276,6 +279,93 @@ def test_teacher_that_writes_is_tuned_with_chats(moody, tmp_path):
     assert found["chosen"]["mode"] == "generate"
     assert list(found["prompts"][0]["calibrations"]) == ["none"]
     assert "--mode generate --calibration none" in tune_lines(found, "run")[-1]
+
+
+@dataclass(frozen=True)
+class Writer:
+    """Writes another instruction each time; only the second is one that the moody teacher understands."""
+
+    log: str
+    mode: str = "generate"
+    max_new_tokens: int = 16
+    overlaps = False
+
+    def identity(self):
+        return {"teacher": "writer", "mode": self.mode}
+
+    settings = identity
+
+    def ask(self, task, texts, rank=None):
+        for i, text in enumerate(texts):
+            with Path(self.log).open("a") as file:
+                file.write(json.dumps(text) + "\n")
+            count = len(Path(self.log).read_text().splitlines())
+            words = ["Put {odd} text into a box", "Overall, it was\n{text}", "{", "Say {options}: {text}"][
+                count % 4 - 1
+            ]
+            yield {i: Reply(response=f"Here it is:\n```\n{words}\n```")}
+
+
+@pytest.fixture
+def gepa(monkeypatch):
+    """What is used of gepa: it tries the seed, lets an LLM reflect on three rows, and tries what comes."""
+
+    @dataclass
+    class EvaluationBatch:
+        outputs: list
+        scores: list
+        trajectories: list | None = None
+
+    def optimize(seed_candidate, trainset, valset, adapter, reflection_lm, reflection_prompt_template, **kwargs):
+        candidates, scores = [seed_candidate], [np.mean(adapter.evaluate(valset, seed_candidate).scores)]
+        state = SimpleNamespace(program_candidates=candidates)
+        while not kwargs["stop_callbacks"](state):
+            seen = adapter.evaluate(trainset[:3], candidates[-1], capture_traces=True)
+            shown = adapter.make_reflective_dataset(candidates[-1], seen, ["instruction"])["instruction"]
+            prompt = reflection_prompt_template.replace("<curr_param>", candidates[-1]["instruction"])
+            said = reflection_lm(prompt.replace("<side_info>", json.dumps(shown)))
+            candidates.append({"instruction": said.split("```")[1].strip()})
+            scores.append(np.mean(adapter.evaluate(valset, candidates[-1]).scores))
+        kwargs["logger"].log("done")
+        return SimpleNamespace(candidates=candidates, val_aggregate_scores=scores)
+
+    core = ModuleType("gepa.core.adapter")
+    core.EvaluationBatch = EvaluationBatch
+    package = ModuleType("gepa")
+    package.optimize = optimize
+    for name, module in (("gepa", package), ("gepa.core", ModuleType("gepa.core")), ("gepa.core.adapter", core)):
+        monkeypatch.setitem(sys.modules, name, module)
+
+
+def test_instructions_that_an_llm_wrote_are_compared_too_and_written_once(moody, tmp_path, gepa):
+    tuning = Tuning(writer=Writer(str(tmp_path / "written")), num_written=3, built_in=False, shots=(0,))
+    estimates = []
+    found = tuned(moody, tmp_path / "run", tuning=tuning, before=estimates.append)
+    written = [row["name"] for row in found["prompts"] if row["origin"] == "written"]
+    assert written == ["written 1", "written 2", "written 3"]
+    assert found["chosen"]["name"] == "written 1"
+    assert load_task(tmp_path / "run" / "tuned.yaml").instruction == "Overall, it was\n{text}"
+    assert len(moody.asked()) <= estimates[0]["n_requests"] + 3 * 10
+    prompts = (tmp_path / "written").read_text()
+    assert "people say" in prompts
+    rows = [json.loads(line) for line in (tmp_path / "run" / "tune" / "rows.jsonl").read_text().splitlines()]
+    assert not any(json.dumps(row["text"])[1:-1] in prompts for row in rows if row["use"] == "compare")
+    shutil.rmtree(tmp_path / "run" / "tune")
+    asked = len(moody.asked())
+    assert tuned(moody, tmp_path / "run", tuning=tuning)["chosen"] == found["chosen"]
+    assert len(moody.asked()) == asked
+    assert (tmp_path / "written").read_text() == prompts
+
+
+def test_writer_without_gold_or_without_the_extra_is_refused(moody, tmp_path, monkeypatch):
+    tuning = Tuning(writer=Writer(str(tmp_path / "written")))
+    with pytest.raises(ValueError, match="An LLM writes by what the teacher gets wrong: that needs"):
+        tuned(moody, tmp_path / "run", column=None, tuning=tuning)
+    monkeypatch.setitem(sys.modules, "gepa", None)
+    with pytest.raises(ImportError, match=r"pip install 'hf-llambert\[tune\]'"):
+        tuned(moody, tmp_path / "run", tuning=tuning)
+    with pytest.raises(ValueError, match="num_written must be 1 or more"):
+        Tuning(writer=tuning.writer, num_written=0)
 
 
 @pytest.mark.parametrize(

@@ -82,6 +82,15 @@ def tune(
     built_in: Annotated[
         bool, typer.Option("--built_in/--no_built_in", help="Compare built-in ways of asking too.")
     ] = True,
+    writer: Annotated[
+        str | None,
+        typer.Option(
+            "--writer",
+            help="Hub id or directory of a language model, or a YAML file of a teacher, that writes further instructions by what "
+            "the teacher gets wrong (extra: tune).",
+        ),
+    ] = None,
+    num_written: Annotated[int, typer.Option("--num_written", help="With --writer: how many.")] = 4,
     seed: Seed = 42,
     ledger: Ledger = None,
     max_cost: MaxCost = None,
@@ -117,6 +126,8 @@ def tune(
     asked, limits = _limited(spec, asked, output, text_column, rows, max_cost, max_hours, prices)
     tuning = Tuning(
         load_variants(task),
+        writer=None if writer is None else named_teachers([writer], "transformers", [], seed)[0][1],
+        num_written=num_written,
         built_in=built_in,
         shots=tuple(shots or (0, 1, 2)),
         modes=tuple(modes or ()),  # type: ignore[arg-type]  # checked there

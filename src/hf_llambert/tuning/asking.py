@@ -115,6 +115,12 @@ class Asker:
             )
         return self._answers(prompt, labeler, columns, texts)
 
+    def try_out(self, prompt: Prompt, texts: Sequence[str]) -> Answers | None:
+        """As [`~Asker.ask`], of a prompt that is no candidate yet: that it cannot be asked is nothing to note."""
+        found = self.ask(prompt, texts)
+        self.left_out.pop(prompt.name, None)
+        return found
+
     def close(self) -> None:
         """Let go of the ledger."""
         for labeler in self._labelers.values():

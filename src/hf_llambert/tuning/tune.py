@@ -27,6 +27,7 @@ from hf_llambert.tuning.halving import Round, most_requests, rounds
 from hf_llambert.tuning.kept import ROWS_FILE, TUNE
 from hf_llambert.tuning.page import write_pages
 from hf_llambert.tuning.rows import Rows, gold_rows, plain_rows
+from hf_llambert.tuning.written import most_calls, write_wordings
 from hf_llambert.whole import whole_folder, write_whole
 
 CALIBRATIONS = ("batch", "none", "contextual")
@@ -42,6 +43,9 @@ class Tuning:
     Args:
         variants (`Mapping[str, TaskSpec]`, *optional*): Of [`load_variants`].
         written (`Mapping[str, TaskSpec]`, *optional*): Wordings by an LLM, by name.
+        writer (`Teacher`, *optional*): An LLM that writes further wordings, by what the teacher gets wrong on the gold kept
+            apart. Needs the extra `tune` (GEPA).
+        num_written (`int`, defaults to 4): How many.
         built_in (`bool`, defaults to `True`): Compare built-in ways too, which hold for any labels.
         shots (`Sequence[int]`, defaults to 0, 1 and 2): Numbers of worked examples of each label, from gold kept apart.
         modes (`Sequence[str]`, *optional*): `score`, `generate` or both. Defaults to the teacher's.
@@ -57,6 +61,8 @@ class Tuning:
 
     variants: Mapping[str, TaskSpec] = dataclasses.field(default_factory=dict)
     written: Mapping[str, TaskSpec] = dataclasses.field(default_factory=dict)
+    writer: Teacher | None = None
+    num_written: int = 4
     built_in: bool = True
     shots: Sequence[int] = (0, 1, 2)
     modes: Sequence[Mode] = ()
@@ -72,6 +78,8 @@ class Tuning:
         if set(self.modes) - {"score", "generate"}:
             raise ValueError(f"modes are score, generate or both, got {list(self.modes)}.")
         few_gold = self.num_gold is not None and self.num_gold < 1
+        if self.writer is not None and self.num_written < 1:
+            raise ValueError(f"num_written must be 1 or more where somebody writes, got {self.num_written}.")
         if min(self.shots, default=0) < 0 or self.num_examples < 0 or few_gold or self.num_texts < 1:
             raise ValueError(
                 f"shots and num_examples are 0 or more, num_gold and num_texts 1 or more; got {list(self.shots)}, "
@@ -138,7 +146,7 @@ def tune_task(
     check_caps(limits, [teacher])
     column = task.columns(text_column)
     check_column(data, column, "text_column")
-    num_examples = tuning.num_examples if any(tuning.shots) else 0
+    num_examples = tuning.num_examples if any(tuning.shots) or tuning.writer else 0
     rows = (
         plain_rows(data, column, tuning.num_texts, tuning.seed)
         if label_column is None
@@ -195,6 +203,8 @@ def _check(task: TaskSpec, teacher: Teacher, label_column: GoldColumns, tuning: 
             "A batch service answers after hours, and each round of a comparison waits for the one before. Tune with the "
             "endpoint of the same model (--backend endpoint), then annotate by batch."
         )
+    if tuning.writer is not None:
+        _check_writer(task, tuning.writer, label_column)
     if label_column is None and (teacher.mode != "score" or "generate" in tuning.modes or task.questions):
         raise ValueError(
             "Without gold a prompt is chosen by the probabilities of labels: that needs a task with labels and a teacher with "
@@ -208,6 +218,15 @@ def _check(task: TaskSpec, teacher: Teacher, label_column: GoldColumns, tuning: 
             )
 
 
+def _check_writer(task: TaskSpec, writer: Teacher, label_column: GoldColumns) -> None:
+    if label_column is None or task.questions:
+        raise ValueError(
+            "An LLM writes by what the teacher gets wrong: that needs a task with labels, and gold (--gold)."
+        )
+    if isinstance(writer, RecordedTeacher) or asks_in_batches(writer):
+        raise ValueError("The writer must be an LLM that can be asked at once: a local model or an endpoint.")
+
+
 def _config(task: TaskSpec, teacher: Teacher, column: TextColumn, rows: Rows, tuning: Tuning) -> dict:
     """What decides the choice."""
     return {
@@ -216,6 +235,7 @@ def _config(task: TaskSpec, teacher: Teacher, column: TextColumn, rows: Rows, tu
         "text_column": column,
         "variants": {name: one.to_dict() for name, one in tuning.variants.items()},
         "written": {name: one.to_dict() for name, one in tuning.written.items()},
+        **({} if tuning.writer is None else {"writer": tuning.writer.identity(), "num_written": tuning.num_written}),
         "built_in": tuning.built_in,
         "shots": sorted(set(tuning.shots)),
         "modes": list(tuning.modes) or [teacher.mode],
@@ -241,24 +261,32 @@ def _compared(
     for mode in modes:
         with_mode(teacher, mode)  # which may refuse it
     shown = [(text, task.question.named(answer)[0]) for text, answer in rows.shown]
-    prompts = wordings(task, tuning.variants, modes, tuning.built_in, tuning.written)
     sets = [] if task.questions else example_sets(task, shown, tuning.shots, tuning.seed)
-    plan = rounds(len(prompts), len(sets), len(rows.texts))
-    estimate = {
-        "n_prompts": len(prompts) + sum(one.fresh for one in plan),
+    prompts = wordings(task, tuning.variants, modes, tuning.built_in, tuning.written)
+    more = 0 if tuning.writer is None else tuning.num_written * len(modes)
+    plan = rounds(len(prompts) + more, len(sets), len(rows.texts))
+    estimate: dict = {
+        "n_prompts": len(prompts) + more + sum(one.fresh for one in plan),
         "n_rows": len(rows.texts),
-        "n_requests": most_requests(plan),
+        "n_requests": most_requests(plan) + (most_calls(len(rows.shown), tuning.num_written) if more else 0),
         "rounds": [dataclasses.asdict(one) for one in plan],
     }
     if before is not None:
         before(estimate)
-    with progress_bar("tuning", estimate["n_requests"], show_progress) as progress:  # type: ignore[arg-type]
+    with progress_bar("tuning", estimate["n_requests"], show_progress) as progress:
         asker = Asker(teacher, ledger, column, tuning.calibrations, limits, progress)
         asker.begin(prompts, rows.texts)
         try:
+            if tuning.writer is not None:
+                written = write_wordings(
+                    task, tuning.writer, asker, modes[0], rows.shown, tuning.num_written, tuning.seed
+                )
+                prompts = wordings(task, tuning.variants, modes, tuning.built_in, {**tuning.written, **written})
+                plan = rounds(len(prompts), len(sets), len(rows.texts))
             found, left = _halved(prompts, sets, rows, plan, asker)
         finally:
             asker.close()
+    estimate["rounds"] = [dataclasses.asdict(one) for one in plan]
     return results_of(task, found, left, rows, estimate, asker.left_out, limits)
 
 
