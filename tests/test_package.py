@@ -17,7 +17,7 @@ MODULES = sorted(path for path in SOURCE.rglob("*.py") if "templates" not in pat
 ORDER = [
     "__init__", "shown", "whole", "tasks", "models", "processes", "progress", "intervals", "headline", "metrics",
     "misfits", "notes", "stages",
-    "reading", "data", "gold", "teachers", "annotation", "training", "pool", "quality", "planning",
+    "reading", "data", "gold", "teachers", "annotation", "tuning", "training", "pool", "quality", "planning",
     "review", "report", "hub", "cli",
 ]  # fmt: skip
 

@@ -93,6 +93,7 @@ from hf_llambert.tasks.spec import load_task as load_task
 from hf_llambert.tasks.texts import column_names as column_names
 from hf_llambert.tasks.texts import row_texts as row_texts
 from hf_llambert.tasks.texts import why_unusable as why_unusable
+from hf_llambert.tasks.variants import load_variants as load_variants
 from hf_llambert.teachers.batch import BatchTeacher as BatchTeacher
 from hf_llambert.teachers.batches import write_batch as write_batch
 from hf_llambert.teachers.endpoint import EndpointTeacher as EndpointTeacher
@@ -123,5 +124,9 @@ from hf_llambert.training.trainer import StudentConfig as StudentConfig
 from hf_llambert.training.trainer import StudentTrainer as StudentTrainer
 from hf_llambert.training.vectors import TokenVectors as TokenVectors
 from hf_llambert.training.worth import worth_lines as worth_lines
+from hf_llambert.tuning.kept import tuned_texts as tuned_texts
+from hf_llambert.tuning.lines import tune_lines as tune_lines
+from hf_llambert.tuning.tune import Tuning as Tuning
+from hf_llambert.tuning.tune import tune_task as tune_task
 
 __version__: str

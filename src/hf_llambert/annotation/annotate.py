@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Literal, get_args
@@ -40,10 +40,13 @@ from hf_llambert.gold import (
 from hf_llambert.notes import ANNOTATION
 from hf_llambert.processes import process_state, wait_for_everyone
 from hf_llambert.progress import progress_bar
+from hf_llambert.tasks.logs import get_logger
 from hf_llambert.tasks.questions import gold_reading
 from hf_llambert.tasks.spec import TaskSpec
-from hf_llambert.tasks.texts import column_names, row_texts
+from hf_llambert.tasks.texts import column_names, row_texts, text_digest
 from hf_llambert.teachers.base import asks_in_batches
+
+logger = get_logger(__name__)
 
 CalibrationMethod = Literal["none", "batch", "contextual", "fitted"]
 
@@ -61,6 +64,7 @@ def annotate(
     calibration_rows: int = 0,
     prior: Prior | None = None,
     limits: Limits | None = None,
+    unmeasured: Collection[str] = (),
     show_progress: bool = True,
 ) -> dict:
     """
@@ -91,6 +95,8 @@ def annotate(
             no default: without a prior `batch` leaves its scores as they are. Refused where the teacher gives no scores.
         limits (`Limits`, *optional*): Caps on money and hours, all labelers together. Rows beyond them fail with that
             reason, and a rerun asks about them.
+        unmeasured (`Collection[str]`, defaults to none): Texts whose gold labels the teacher is not measured by, nor its scores
+            fitted on, such as those that chose its prompt ([`tuned_texts`]); a warning counts them.
         show_progress (`bool`, defaults to `True`): Draw a progress bar.
 
     Returns:
@@ -123,6 +129,7 @@ def annotate(
             columns = gold_columns(data.column_names, first.task, gold_column)
             gold = gold_answers(data, first.task, gold_column, label_map, label_values)
         warn_about_answers(row_texts(data, first.text_column), gold, first.task, columns)
+    passed_over = _pass_over(gold, data, first, unmeasured)
     modes = {one.teacher.mode for one in labelers.values()}
     shares = prior_shares(first.task, prior, calibration, modes)
     warn_of_unscored(calibration, modes)
@@ -137,6 +144,7 @@ def annotate(
         "gold_column": gold_column,
         **gold_reading(label_map, label_values),
         **({"prior": shares} if shares else {}),
+        **({"unmeasured": passed_over} if passed_over else {}),
         **({"ask_apart": True} if alone and first.asks_apart else {}),
     }
     if not alone:
@@ -201,6 +209,26 @@ def _asked(
     if noted is None:
         raise RuntimeError(f"The main process did not write '{output}'. Its error is above; the replies are kept.")
     return noted
+
+
+def _pass_over(gold: dict[str, list], data: Dataset, labeler: LLMLabeler, texts: Collection[str]) -> list[str]:
+    """Take people's answers to some texts out of `gold`. Returns the digests of those that are in the data."""
+    hit = (
+        [row for row, text in enumerate(row_texts(data, labeler.text_column)) if text in texts]
+        if gold and texts
+        else []
+    )
+    for name, answers in gold.items():
+        gold[name] = list(answers)
+        for row in hit:
+            gold[name][row] = labeler.task.parts[name].question.missing
+    if hit:
+        logger.warning(
+            "%s of the %s rows chose the prompt (hf-llambert tune): they are annotated, and the teacher is not measured on them.",
+            f"{len(hit):,}",
+            f"{len(data):,}",
+        )
+    return sorted({text_digest(text) for text in row_texts(data.select(hit), labeler.text_column)}) if hit else []
 
 
 def _done(output: Path, config: dict, labeler: LLMLabeler) -> dict | None:

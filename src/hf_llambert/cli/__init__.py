@@ -25,6 +25,7 @@ from hf_llambert.cli.review import review
 from hf_llambert.cli.run import run
 from hf_llambert.cli.status import status
 from hf_llambert.cli.train import train
+from hf_llambert.cli.tune import tune
 from hf_llambert.tasks.logs import VisibleFormatter
 from hf_llambert.tasks.texts import visible
 
@@ -69,8 +70,8 @@ app = typer.Typer(
 )
 
 _ANY = {"allow_extra_args": True, "ignore_unknown_options": True}  # the arguments of a class
-for _command in (init, run, plan, annotate, train, label, distill, status, report, review, gate, push):
-    _settings = _ANY if _command in (run, plan, annotate, train, label, distill) else {}
+for _command in (init, run, plan, tune, annotate, train, label, distill, status, report, review, gate, push):
+    _settings = _ANY if _command in (run, plan, tune, annotate, train, label, distill) else {}
     app.command(cls=Command, context_settings=_settings, help=_reflowed(_command.__doc__))(_command)
 app.add_typer(ledger_app, name="ledger")
 

@@ -112,7 +112,7 @@ def annotate(
     --tensor_parallel_size, ... recorded: --path, --texts, ...
     All of them: docs/teachers.md.
     """
-    from hf_llambert import LLMLabeler, load_prices, load_task
+    from hf_llambert import LLMLabeler, load_prices, load_task, tuned_texts
     from hf_llambert import annotate as run
 
     tasks = [load_task(one) for one in task]
@@ -150,6 +150,7 @@ def annotate(
         calibration_rows=calibration_rows,
         prior=prior_of(prior, tasks[0]),
         limits=limits,
+        unmeasured=tuned_texts(output, *task),
     )
     for name, found in {**results.get("members", {}), "": results}.items():
         for line in answer_lines(found, tasks[0], name):

@@ -67,6 +67,7 @@ class Asking:
     reading_pool: dict
     ledger: Path
     form: dict
+    tuned: frozenset[str] = frozenset()
 
 
 def plan_asking(
@@ -96,7 +97,7 @@ def plan_asking(
     Raises:
         ValueError: They do not fit together.
     """
-    from hf_llambert import load_task
+    from hf_llambert import load_task, tuned_texts
     from hf_llambert.teachers.kinds import load_teacher, teacher_from_arguments
 
     check_promise(target, against, rows, of, gold)
@@ -130,10 +131,11 @@ def plan_asking(
     else:
         asked = teacher_from_arguments(backend, [*arguments, *(("--model", teacher) if teacher else ())], seed)
     spec, form = load_task(task), {"encoding": encoding, "delimiter": delimiter}
+    tuned = tuned_texts(output, task)
     limits = below_of(below, spec) if below else None
     promised = promised_of(of or [], spec)
     if gold is not None:
-        _check_gold(gold, label_column, spec, reading_gold, form)
+        _check_gold(gold, label_column, spec, reading_gold, form, tuned)
     return Asking(
         spec,
         asked,
@@ -150,6 +152,7 @@ def plan_asking(
         reading_gold,
         ledger or output / "ledger",
         form,
+        tuned,
     )
 
 
@@ -182,10 +185,13 @@ def confidence_of(text: str, option: str, such_as: float) -> float:
     return number
 
 
-def _check_gold(gold: str, column: str | None, task: TaskSpec, reading: dict, form: dict) -> None:
-    """Refuse gold that cannot be read before anybody labels or is asked."""
+def _check_gold(
+    gold: str, column: str | None, task: TaskSpec, reading: dict, form: dict, tuned: frozenset[str]
+) -> None:
+    """Refuse gold that cannot be read, or that all chose the prompt, before anybody labels or is asked."""
     from hf_llambert import load_data
     from hf_llambert.gold import gold_answers
+    from hf_llambert.tuning.kept import leave_out
 
     several = len(task.parts) > 1
     try:
@@ -195,6 +201,8 @@ def _check_gold(gold: str, column: str | None, task: TaskSpec, reading: dict, fo
         found = gold_answers(data, task, of, **reading)
     except ValueError as error:
         raise ValueError(f"--gold '{gold}': {error}") from error
+    if tuned and isinstance(shown := task.columns("text"), str):
+        leave_out(data, shown, tuned, "--gold")
     for name, answers in found.items():
         if not any(map(task.parts[name].question.is_answer, answers)):
             raise ValueError(

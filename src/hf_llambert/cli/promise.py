@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hf_llambert.cli.gold import gold_column, label_columns
+from hf_llambert.cli.kept import untuned
 from hf_llambert.cli.options import say, values
 
 if TYPE_CHECKING:
@@ -124,6 +125,7 @@ def promises_of_asking(
         return {"": calibrate_cascade(data, student, labeler, target, of=asking.of[""], **given)}
     read = label_columns(asking.label_column, asking.task) if several else [asking.label_column or "label"]
     data = load_data(str(asking.gold), label_columns=read, text_column=student.text_column, **asking.form)
+    data = untuned(data, student.text_column, asking.tuned, "--gold")
     if several:
         column = gold_column(asking.label_column, data.column_names, asking.task)
         return calibrate_questions(

@@ -130,7 +130,7 @@ def run(
     published. Takes every argument of the teacher's class as annotate does (--max_text_tokens, --mode, --base_url, ...) and
     of StudentConfig as train does (--num_train_epochs, --learning_rate, --mix, ...).
     """
-    from hf_llambert import load_gate, load_task
+    from hf_llambert import load_gate, load_task, tuned_texts
     from hf_llambert.annotation.turns import one_at_a_time
     from hf_llambert.models import content_id
 
@@ -189,6 +189,7 @@ def run(
         eval_split,
         configs[2],
         seed,
+        tuned_texts(output, task),
     )
     if calibration not in _CALIBRATIONS:
         raise ValueError(f"hf-llambert run knows --calibration {', '.join(_CALIBRATIONS)}; got {calibration!r}.")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hf_llambert.cli.gold import gold_column, label_columns, needed_gold, warn_of_look_alikes
+from hf_llambert.cli.kept import untuned
 from hf_llambert.cli.options import say
 from hf_llambert.tasks.texts import column_names, row_texts
 
@@ -39,6 +40,7 @@ class Drawn:
         eval_split (`str`, *optional*): Their split.
         eval_config (`str`, *optional*): Their configuration.
         seed (`int`): Of all draws.
+        tuned (`frozenset[str]`, defaults to none): Texts that chose the prompt: nothing is measured on them.
     """
 
     data: str
@@ -54,6 +56,7 @@ class Drawn:
     eval_split: str | None
     eval_config: str | None
     seed: int
+    tuned: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -151,6 +154,7 @@ def _held_out(asked: Drawn, data: Dataset, column: GoldColumns, task: TaskSpec) 
         written = label_columns(asked.label_column, task)
         form = {**asked.form, "config": asked.eval_config, "text_column": asked.text_column}
         rows = load_data(asked.eval_data, asked.eval_split, label_columns=written, **form)
+        rows = untuned(rows, asked.text_column, asked.tuned, "--eval_data")
         found = needed_gold(asked.label_column, rows.column_names, task, "--eval_data")
         source = Path(asked.eval_data).name if Path(asked.eval_data).exists() else asked.eval_data
         what = f"{source}, {asked.eval_split}" if asked.eval_split else source
@@ -166,6 +170,7 @@ def _held_out(asked: Drawn, data: Dataset, column: GoldColumns, task: TaskSpec) 
     if reading["label_values"] == "auto" or task.questions:
         reading = {**reading, "label_values": gold_readings(data, task, column, **reading)}
     labelled = with_gold(data, asked.text_column, column, task, **reading).shuffle(seed=asked.seed)
+    labelled = untuned(labelled, asked.text_column, asked.tuned, "--data, when texts are held out,")
     answers = [(one.question, labelled[name or GOLD][:]) for name, one in task.parts.items()]
     known = [any(one.is_answer(found[row]) for one, found in answers) for row in range(len(labelled))]
     texts, drawn = set[str](), list[int]()

@@ -140,6 +140,7 @@ class Way:
                 **self.rows.reading,
                 prior=self.prior,
                 limits=limits,
+                unmeasured=self.drawn.tuned,
             )
         self._refuse_unfinished(found)
         line = annotated_line(found, self.task)

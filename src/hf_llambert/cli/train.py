@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from hf_llambert.cli.gold import gold_options, label_columns, load_sample, needed_gold
+from hf_llambert.cli.kept import untuned
 from hf_llambert.cli.lines import curve_lines, quality_lines, seed_lines
 from hf_llambert.cli.nearest import refuse_unknown
 from hf_llambert.cli.options import (
@@ -130,6 +131,7 @@ def train(
         select_silver,
         train_seeds,
         train_student,
+        tuned_texts,
         with_gold,
         worth_lines,
     )
@@ -177,6 +179,7 @@ def train(
     if eval_data is not None:
         written = label_columns(label_column, spec)
         rows = load_data(eval_data, eval_split, label_columns=written, config=configs[1], **form)
+        rows = untuned(rows, shown, tuned_texts(output, task, silver), "--eval_data")
         column = needed_gold(label_column, rows.column_names, spec, "--eval_data")
         kwargs["eval_data"] = with_gold(rows, shown, column, spec, **reading_gold)
         source = Path(eval_data).name if Path(eval_data).exists() else eval_data

@@ -50,7 +50,7 @@ from hf_llambert.shown import scrubbed
 from hf_llambert.tasks.logs import get_logger
 from hf_llambert.tasks.parts import part_of
 from hf_llambert.tasks.spec import TaskSpec
-from hf_llambert.tasks.texts import TextColumn, column_names, row_texts
+from hf_llambert.tasks.texts import TextColumn, column_names, row_texts, text_digest
 from hf_llambert.training.compared import EVALUATION_FILE, compare_students, read_seeds
 from hf_llambert.training.inputs import TRAINING_FILE
 from hf_llambert.training.worth import beside_words
@@ -369,6 +369,11 @@ def _compared_rows(
             annotated, task, config["gold_column"], config.get("label_map"), config.get("label_values", "auto")
         )
     texts = row_texts(annotated, config["text_column"])
+    if unmeasured := set(config.get("unmeasured", ())):  # by the digests of the texts
+        hit = [isinstance(text, str) and text_digest(text) in unmeasured for text in texts]
+        for name, answers in gold.items():
+            nothing = task.parts[name].question.missing
+            gold[name] = [nothing if out else answer for answer, out in zip(answers, hit, strict=True)]
     student, why = _compared_labels(run, texts, config["text_column"], task)
     out = {}
     for name, one in task.parts.items():

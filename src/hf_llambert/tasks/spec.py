@@ -340,6 +340,7 @@ class TaskSpec:
         """
         if not isinstance(data, Mapping):
             raise ValueError(f"{source}: expected a mapping with name, labels and instruction, got {data!r}.")
+        data = {key: value for key, value in data.items() if key != "variants"}  # see load_variants
         known = [f.name for f in fields(cls) if f.name != "shots"]
         for key in data:
             if key not in known:

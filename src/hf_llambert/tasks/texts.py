@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import html
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -103,6 +104,11 @@ def column_names(column: TextColumn) -> list[str]:
         column (`str` or `Sequence[str]`): One or several.
     """
     return [column] if isinstance(column, str) else list(column)
+
+
+def text_digest(text: str) -> str:
+    """The SHA-256 of a text, by which notes name it."""
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def why_unusable(text: object) -> str | None:

@@ -1,0 +1,1 @@
+"""Which way of asking a teacher is best: instructions, label words, worked examples, calibrations."""

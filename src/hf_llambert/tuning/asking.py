@@ -1,0 +1,204 @@
+"""Asks the teacher with each prompt, through the ledger and under the caps, and labels its scores by each calibration."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hf_llambert.annotation.calibration import CONTENT_FREE, Calibration, calibration_of, uncalibrated
+from hf_llambert.annotation.labelers import LLMLabeler
+from hf_llambert.annotation.limits import Limits, Spending, caps_itself
+from hf_llambert.annotation.turns import asking_turn
+from hf_llambert.tasks.texts import TextColumn
+from hf_llambert.teachers.base import Mode, Teacher
+from hf_llambert.tuning.candidates import GIVEN, VARIANT, Prompt
+
+_SPENT = "budget is spent"  # what an endpoint says of its own caps
+
+
+@dataclass
+class Answers:
+    """
+    What a prompt gave on the first texts.
+
+    Args:
+        prompt (`Prompt`): The prompt.
+        answers (`dict[str, list]`): By calibration an answer to each text, as gold has them.
+        probabilities (`dict[str, NDArray]`): By calibration those of the labels, (rows, labels), where there are scores.
+        calibrations (`dict[str, Calibration]`): What gave them.
+        seconds (`float`): What asking took, a text.
+        input_tokens (`float`): Tokens of the prompt, a text.
+        output_tokens (`float`): Tokens written, a text.
+    """
+
+    prompt: Prompt
+    answers: dict[str, list]
+    probabilities: dict[str, NDArray[np.float64]]
+    calibrations: dict[str, Calibration]
+    seconds: float
+    input_tokens: float
+    output_tokens: float
+
+
+class Stopped(RuntimeError):
+    """The comparison is not finished: a cap was reached, or the teacher could not be asked. What was answered is kept."""
+
+
+@dataclass
+class Asker:
+    """
+    Asks one teacher in several ways.
+
+    Args:
+        teacher (`Teacher`): Whom to ask.
+        ledger (`Path`): Where replies are kept.
+        text_column (`str` or `Sequence[str]`): Column of the texts.
+        calibrations (`Sequence[str]`): Some of `none`, `batch` and `contextual`.
+        limits (`Limits`): Caps on all of it.
+        progress (`Callable[[int], None]`): Told how many texts are done.
+    """
+
+    teacher: Teacher
+    ledger: Path
+    text_column: TextColumn
+    calibrations: Sequence[str]
+    limits: Limits
+    progress: Callable[[int], None]
+    left_out: dict[str, str] = field(default_factory=dict)
+    """Prompts that could not be asked, with the reason."""
+    _labelers: dict[Prompt, LLMLabeler] = field(default_factory=dict)
+    _spending: Spending | None = None
+    _done: dict[Prompt, int] = field(default_factory=dict)
+    _texts: Sequence[str] = ()
+
+    def begin(self, prompts: Sequence[Prompt], texts: Sequence[str]) -> None:
+        """Count what earlier runs spent on these texts."""
+        self._texts = texts
+        self._spending = self.limits.begin()
+        self._spending.turn_to("llm")
+        if self.limits.max_cost is not None:
+            for prompt in prompts:
+                self._spending.add(self._labeler(prompt).known(texts))
+
+    def ask(self, prompt: Prompt, texts: Sequence[str]) -> Answers | None:
+        """
+        The answers of a prompt to texts; `None` where it cannot be asked, which is noted in `left_out`.
+
+        Raises:
+            Stopped: A cap was reached, or some texts could not be asked about.
+            ValueError: The given task, or a variant of it, does not fit the teacher.
+        """
+        own = prompt.origin in (GIVEN, VARIANT)
+        try:
+            labeler = self._labeler(prompt)
+            columns = self._columns(labeler, prompt, texts)
+        except ValueError as error:
+            if own:
+                raise ValueError(f"{prompt.name}: {error}") from error
+            self.left_out[prompt.name] = str(error)
+            return None
+        statuses = zip(columns["llm_status"], columns["llm_reason"], strict=True)
+        failed = [str(reason) for status, reason in statuses if status == "failed"]
+        if failed and len(failed) == len(texts) and not own and not self._over(failed[0]):
+            self.left_out[prompt.name] = failed[0]
+            return None
+        if failed:
+            why = "a limit was reached" if self._over(failed[0]) else failed[0]
+            raise Stopped(
+                f"'{prompt.name}': {len(failed):,} of {len(texts):,} texts have no reply ({why}). Nothing is chosen yet; what "
+                f"was answered is kept, and the same command asks about the rest only."
+            )
+        return self._answers(prompt, labeler, columns, texts)
+
+    def try_out(self, prompt: Prompt, texts: Sequence[str]) -> Answers | None:
+        """As [`~Asker.ask`], of a prompt that is no candidate yet: that it cannot be asked is nothing to note."""
+        found = self.ask(prompt, texts)
+        self.left_out.pop(prompt.name, None)
+        return found
+
+    def close(self) -> None:
+        """Let go of the ledger."""
+        for labeler in self._labelers.values():
+            labeler.ledger.close()
+
+    def _over(self, reason: str) -> bool:
+        return bool(self._spending and self._spending.why) or _SPENT in reason
+
+    def _columns(self, labeler: LLMLabeler, prompt: Prompt, texts: Sequence[str]) -> Mapping[str, list]:
+        told = 0
+        before = self._done.get(prompt, 0)
+
+        def tell(count: int) -> None:
+            nonlocal told
+            fresh = max(told + count - max(before, told), 0)
+            told += count
+            if fresh:
+                self.progress(fresh)
+
+        if "contextual" in self.calibrations and labeler.teacher.mode == "score":
+            texts_of_nothing = [prompt.task.filled(text) for text in CONTENT_FREE]
+            labeler.replies(texts_of_nothing, spending=self._spending)
+        with asking_turn([labeler]):
+            labeler.replies(texts, progress=tell, spending=self._spending)
+        self._done[prompt] = max(before, len(texts))
+        return labeler.recalled(texts, self.limits.reason)
+
+    def _labeler(self, prompt: Prompt) -> LLMLabeler:
+        """The labeler of a prompt; an endpoint's own cap is what is left of it."""
+        if prompt not in self._labelers:
+            teacher = with_mode(self.teacher, prompt.mode)
+            self._labelers[prompt] = LLMLabeler(prompt.task, teacher, self.ledger, self.text_column)
+        found = self._labelers[prompt]
+        if caps_itself(self.teacher) and self.teacher.max_cost is not None:
+            left = max(self.teacher.max_cost - self._paid(), 1e-12)
+            found.teacher = dataclasses.replace(with_mode(self.teacher, prompt.mode), max_cost=left)  # type: ignore[type-var]
+        return found
+
+    def _paid(self) -> float:
+        """What an endpoint was paid in this call so far, all prompts together."""
+        tokens = [one.spent(self._texts)[1] for one in self._labelers.values()]
+        read, written = (sum(column) for column in zip(*tokens, strict=True)) if tokens else (0, 0)
+        return (read * self.teacher.price_input + written * self.teacher.price_output) / 1e6  # type: ignore[attr-defined]
+
+    def _answers(
+        self, prompt: Prompt, labeler: LLMLabeler, columns: Mapping[str, list], texts: Sequence[str]
+    ) -> Answers:
+        question = prompt.task.question
+        seconds, (read, written) = labeler.spent(texts)
+        answers: dict[str, list] = {}
+        probabilities: dict[str, NDArray[np.float64]] = {}
+        used: dict[str, Calibration] = {}
+        written_answers = columns[f"llm_{question.answer_column}"]
+        scored = [row for row, scores in enumerate(columns["llm_scores"]) if scores is not None]
+        if not scored:
+            answers["none"] = list(written_answers)
+        scores = np.array([columns["llm_scores"][row] for row in scored], dtype=np.float64)
+        for method in self.calibrations if scored else ():
+            scores_of_nothing = method == "contextual" and labeler.teacher.mode == "score"
+            nothing = labeler.content_free_scores() if scores_of_nothing else None
+            if method == "contextual" and not nothing:
+                continue
+            found = calibration_of(method, question, scores, content_free=nothing)
+            if found is None and method != "none":
+                continue
+            found = found or uncalibrated(len(question.labels), question.kind)
+            of_rows = found.probabilities(scores)
+            decided = question.decided(of_rows)[question.answer_column]
+            own = list(written_answers)
+            for row, answer in zip(scored, decided, strict=True):
+                own[row] = answer
+            full = np.full((len(texts), of_rows.shape[1]), np.nan)
+            full[scored] = of_rows
+            answers[method], probabilities[method], used[method] = own, full, found
+        rows = len(texts)
+        return Answers(prompt, answers, probabilities, used, seconds / rows, read / rows, written / rows)
+
+
+def with_mode(teacher: Teacher, mode: Mode) -> Teacher:
+    """The same teacher asked in this way."""
+    return teacher if teacher.mode == mode else dataclasses.replace(teacher, mode=mode)  # type: ignore[type-var]
