@@ -175,10 +175,12 @@ def keyword_slices(
         names = np.array(sorted({word.lower() for word in keywords if word.strip()}), dtype=object)
         if not len(texts) or not len(names):
             return {}
-        table = CountVectorizer(vocabulary=names.tolist(), token_pattern=_ANY_WORD).fit_transform(texts).tolil()
-        for k in [k for k, name in enumerate(names) if has_signs(name)]:  # these stand in no spaces
-            table[:, k] = [[names[k] in text.lower()] for text in texts]
-        table = table.tocsr()
+        table = CountVectorizer(vocabulary=names.tolist(), token_pattern=_ANY_WORD).fit_transform(texts)
+        if apart := [k for k, name in enumerate(names) if has_signs(name)]:  # these stand between no spaces
+            held = np.array([[names[k] in text.lower() for k in apart] for text in texts])
+            table = table.tolil()
+            table[:, apart] = held
+            table = table.tocsr()
     counts = np.bincount(table.indices, minlength=table.shape[1])
     order = np.argsort(-counts, kind="stable").tolist()  # the names are sorted
     if keywords is None:
