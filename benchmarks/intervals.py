@@ -1,14 +1,15 @@
 """
-How often 95 % intervals contain the truth, over simulated draws: accuracy, prevalence, and what more labels are worth.
+How often 95 % intervals contain the truth, over simulated draws: accuracy, prevalence, what more labels are worth, and how far a
+column foretells labels.
 
-    python benchmarks/intervals.py [--draws 1000]
+    python benchmarks/intervals.py [--draws 1000] [--only foretold]
 """
 
 import argparse
 
 import numpy as np
 
-from hf_llambert import class_prevalence, worth_of_labels
+from hf_llambert import Choice, class_prevalence, foretold_by, worth_of_labels
 from hf_llambert.intervals import wilson_interval
 
 SIZES = [50, 50, 50, 100, 100, 100, 200, 200, 400]
@@ -18,8 +19,22 @@ POOL = 100_000
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--draws", type=int, default=1000)
-    draws = parser.parse_args().draws
+    parser.add_argument("--only", choices=("foretold",))
+    given = parser.parse_args()
+    draws = given.draws
     print("| figure | setting | contained | median width |\n|---|---|---|---|")
+    for n, values, apart in ((100, 3, 0.2), (200, 2, 0.0), (200, 5, 0.0), (200, 5, 0.35), (1000, 10, 0.2)):
+        truth, setting = area(values, apart), f"{n:,} rows, {values} values, truth {area(values, apart):.2f}"
+        show("foretold", setting, truth, draws, lambda r, n=n, v=values, a=apart: foretold(r, n, v, a)[:2])
+        show(
+            "foretold, less gold",
+            setting,
+            truth - 0.5,
+            draws,
+            lambda r, n=n, v=values, a=apart: foretold(r, n, v, a)[2:],
+        )
+    if given.only:
+        return
     for n, truth in ((100, 0.85), (400, 0.87), (1000, 0.81), (1000, 0.97)):
         show(
             "accuracy", f"{n:,} gold rows, truth {truth:.0%}", truth, draws, lambda r, n=n, p=truth: accuracy(r, n, p)
@@ -55,6 +70,28 @@ def prevalence(random, n, share, right):
     given = int(random.binomial(POOL, share * right + (1 - share) * (1 - right)))
     found = class_prevalence(gold, student, [POOL - given, given], ("other", "it"))["it"]
     return found["low"], found["high"]
+
+
+def rates(values, apart):
+    """How often the label holds for each value."""
+    return 0.5 + apart * np.linspace(-1, 1, values)
+
+
+def area(values, apart):
+    """The AUC of who knows them."""
+    holds = rates(values, apart)
+    below = np.cumsum(1 - holds) - (1 - holds)
+    return float((holds * (below + 0.5 * (1 - holds))).sum() / (holds.sum() * (1 - holds).sum()))
+
+
+def foretold(random, n, values, apart):
+    """A teacher whose labels hang together with a column, and people's that do not."""
+    column = random.integers(values, size=n)
+    teacher, gold = (random.random(n) < rates(values, apart)[column]).astype(int), random.integers(2, size=n)
+    labels = {"teacher": teacher.tolist(), "gold": gold.tolist()}
+    found = foretold_by(column.tolist(), labels, Choice("label", ("a", "b")), seed=int(random.integers(1 << 30)))
+    teacher, less = found["foretold"]["teacher"], found["less_gold"]["teacher"]
+    return teacher["low"], teacher["high"], less["low"], less["high"]
 
 
 def worth(random, exponent, slope, texts, chance):

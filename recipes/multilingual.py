@@ -103,6 +103,12 @@ class MultilingualArguments:
     )
     calibration: str = field(default="batch", metadata={"help": "Of the teacher: none, batch or contextual."})
     num_seeds: int = field(default=1, metadata={"help": "Seeds of each training, from seed on."})
+    own_epochs: float | None = field(
+        default=None,
+        metadata={
+            "help": "Epochs of the students of one language, which have fewer rows and so fewer steps. Default: num_train_epochs."
+        },
+    )
     max_length: int = field(default=128, metadata={"help": "Longest text the student reads, in tokens."})
     num_processes: int | None = field(default=None, metadata={"help": "Refuse to run on another number of processes."})
 
@@ -112,6 +118,8 @@ class MultilingualArguments:
         files, tasks, recorded = self.files, self.task_files, self.answers
         if len(files) < 2 or ALL in files:
             raise ValueError(f"languages takes two or more, none called '{ALL}'; got {', '.join(files) or 'none'}.")
+        if self.own_epochs is not None and self.own_epochs <= 0:
+            raise ValueError(f"own_epochs must be above 0, got {self.own_epochs}.")
         if lacking := sorted(set(files) - set(tasks)):
             raise ValueError(f"There is no task in {', '.join(lacking)}: pass tasks {lacking[0]}=FILE.")
         if recorded and (set(recorded) != set(files) or self.teacher is None):
@@ -166,14 +174,21 @@ def main(arguments: MultilingualArguments, training: StudentConfig) -> dict:
     for name, rows in groups.items():
         for seed in range(training.seed, training.seed + arguments.num_seeds):
             folder = Path(arguments.run) / "students" / name / str(seed)
+            epochs = arguments.own_epochs if name != ALL and arguments.own_epochs else training.num_train_epochs
+            args = seeded(training, seed, num_train_epochs=epochs)
             train_student(
-                first, arguments.student, folder, seeded(training, seed), **{source: rows},  # type: ignore[arg-type]
+                first, arguments.student, folder, args, **{source: rows},  # type: ignore[arg-type]
                 eval_data=measured, eval_name=f"{len(measured):,} held-out rows of {len(tasks)} languages",
                 text_column=first.columns(arguments.text_column), max_length=arguments.max_length, baseline=False,
             )  # fmt: skip
             found.setdefault(name, []).append(read_evaluation(folder))
     table = compared(first, held_out, {name: len(rows) for name, rows in groups.items()}, found)
-    table |= {"source": source, "teacher": arguments.teacher and short_name(arguments.teacher)}
+    own = arguments.own_epochs or training.num_train_epochs
+    table |= {
+        "epochs": {ALL: training.num_train_epochs, "own": own},
+        "source": source,
+        "teacher": arguments.teacher and short_name(arguments.teacher),
+    }
     if PartialState().is_main_process:
         write_table(Path(arguments.run), table)
     wait_for_everyone()
@@ -360,7 +375,8 @@ def lines(table: Mapping) -> list[str]:
         *out,
         "",
         f"{table['figure']} against people's labels of held-out rows; 95 % intervals (bootstrap over rows"
-        f"{' and seeds' if table['seeds'] > 1 else ''}), {seeds}. Learnt from {whose}: {learnt} rows.",
+        f"{' and seeds' if table['seeds'] > 1 else ''}), {seeds}. Learnt from {whose}: {learnt} rows, "
+        f"{table['epochs'][ALL]:g} epochs ({table['epochs']['own']:g} of one language).",
     ]
 
 

@@ -133,12 +133,17 @@ def test_recorded_teacher_is_learnt_in_each_language(make, training, tmp_path):
             str(tmp_path / f"{name}.jsonl")
         )
         recorded[name] = str(tmp_path / f"{name}.jsonl")
-    more = {"teacher": "someone", "recorded": recorded, "calibration": "none", "num_train": 12}
+    more = {"own_epochs": 2, "teacher": "someone", "recorded": recorded, "calibration": "none", "num_train": 12}
     table = multilingual.main(make(**more), training)
     assert (table["source"], table["teacher"]) == ("silver", "someone")
     assert table["rows"] == {"all": 24, "en": 12, "fr": 12}
     assert {path.name for path in (tmp_path / "run").iterdir()} >= {"annotated-en", "annotated-fr", "ledger"}
-    assert "Learnt from labels of someone" in (tmp_path / "run" / "table.md").read_text()
+    said = (tmp_path / "run" / "table.md").read_text()
+    assert "Learnt from labels of someone" in said
+    assert "1 epochs (2 of one language)" in said
+    for name, epochs in (("all", 1), ("en", 2), ("fr", 2)):
+        metrics = json.loads((tmp_path / "run" / "students" / name / "1" / "metrics.json").read_text())
+        assert metrics["train"]["history"][-1]["epoch"] == epochs
 
 
 def test_difference_of_two_students_has_an_interval_of_the_same_rows():
@@ -160,6 +165,7 @@ def test_difference_of_two_students_has_an_interval_of_the_same_rows():
         ({"tasks": {"en": "imdb"}}, "There is no task in fr: pass tasks fr=FILE"),
         ({"recorded": {"en": "a"}}, "recorded takes a file for each of the languages"),
         ({"num_held_out": 0}, "must be 1 or more, got 0"),
+        ({"own_epochs": 0}, "own_epochs must be above 0, got 0"),
     ],
 )
 def test_arguments_that_make_no_sense_are_refused(make, wrong, message):

@@ -14,6 +14,7 @@ from sklearn.preprocessing import MaxAbsScaler
 
 from hf_llambert.intervals import fisher_p, wilson_interval
 from hf_llambert.quality.words import Words, commonest, in_texts, letter_counts, tf_idf
+from hf_llambert.tasks.scripts import count_words
 from hf_llambert.tasks.texts import why_unusable
 
 LEAST_TEXTS = 40
@@ -119,7 +120,7 @@ def _sides(
 
 def _word_weights(texts: Sequence[str], words: Words) -> csr_matrix:
     """TF-IDF of words and of letters in a row (for scripts without blanks), and the logarithms of lengths."""
-    parts = [csr_matrix(np.log1p([[len(text), len(text.split())] for text in texts]))]
+    parts = [csr_matrix(np.log1p([[len(text), count_words(text)] for text in texts]))]
     counts = in_texts(words.counts(texts, letters=True)[0], 2)
     if counts.shape[1]:
         parts.append(tf_idf(commonest(counts, _MOST_FEATURES)))

@@ -13,6 +13,7 @@ from sklearn.feature_extraction.text import CountVectorizer
 
 from hf_llambert.intervals import fisher_p, wilson_interval
 from hf_llambert.quality.words import Words
+from hf_llambert.tasks.scripts import count_words, has_signs
 
 MOST_VALUES = 20
 """Different values of a column that is looked at."""
@@ -92,8 +93,11 @@ def find_slices(
 
 
 def length_slices(texts: Sequence[str]) -> dict[Slice, NDArray[np.bool_]]:
-    """Quarters by number of words, as masks over the texts. Fewer where many texts are equally long."""
-    words = np.array([len(text.split()) for text in texts])
+    """
+    Quarters by number of words, as masks over the texts; where a script has no spaces each letter is one. Fewer where many texts
+    are equally long.
+    """
+    words = np.array([count_words(text) for text in texts])
     if not len(words):
         return {}
     bounds = np.quantile(words, (0, 0.25, 0.5, 0.75, 1)).astype(int)
@@ -157,7 +161,8 @@ def keyword_slices(
     words: Words | None = None,
 ) -> dict[Slice, NDArray[np.bool_]]:
     """
-    The texts in which a word stands, as masks, case ignored.
+    The texts in which a word stands, as masks, case ignored. Where a script has no spaces between words, each two neighbouring
+    letters are one; a given word is looked for as it is.
 
     Args:
         keywords (`Sequence[str]`, *optional*): The words. Defaults to the 200 in most texts, at least `min_slice` and half of
@@ -171,6 +176,11 @@ def keyword_slices(
         if not len(texts) or not len(names):
             return {}
         table = CountVectorizer(vocabulary=names.tolist(), token_pattern=_ANY_WORD).fit_transform(texts)
+        if apart := [k for k, name in enumerate(names) if has_signs(name)]:  # these stand between no spaces
+            held = np.array([[names[k] in text.lower() for k in apart] for text in texts])
+            table = table.tolil()
+            table[:, apart] = held
+            table = table.tocsr()
     counts = np.bincount(table.indices, minlength=table.shape[1])
     order = np.argsort(-counts, kind="stable").tolist()  # the names are sorted
     if keywords is None:

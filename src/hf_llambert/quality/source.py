@@ -121,19 +121,20 @@ def _concordance(y: NDArray[np.float64], codes: NDArray, fold: NDArray, seed: in
     if len(levels) > 2:  # of the rows of each fold, which has fewer
         parts = [np.unique(y[fold == one], return_inverse=True) for one in range(_FOLDS)]
         levels = np.zeros((_FOLDS, max(len(part[0]) for part in parts)))
-        for one, (some, numbers) in enumerate(parts):
-            levels[one, : len(some)] = some
+        for one, (own, numbers) in enumerate(parts):
+            levels[one, : len(own)] = own
             level[fold == one] = numbers
     shape = (_FOLDS, levels.shape[-1], int(codes.max()) + 1)
     place = np.ravel_multi_index((fold, level, codes), shape)
     size = int(np.prod(shape))
     draws, found = row_draws(len(y), seed), [_shares(np.bincount(place, minlength=size).reshape(1, *shape), levels)]
+    some: list[NDArray]
     while some := list(_counted(islice(draws, max(_AT_ONCE // size, 1)), place, size)):
         found.append(_shares(np.array(some).reshape(-1, *shape), levels))
     return np.concatenate(found)
 
 
-def _counted(draws: Iterator[NDArray], place: NDArray, size: int) -> Iterator[NDArray[np.float64]]:
+def _counted(draws: Iterator[NDArray], place: NDArray, size: int) -> Iterator[NDArray]:
     for draw in draws:
         yield np.bincount(place, weights=draw, minlength=size)
 

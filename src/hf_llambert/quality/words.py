@@ -10,14 +10,17 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix, hstack
 from sklearn.feature_extraction.text import TfidfTransformer
 
+from hf_llambert.tasks.scripts import has_signs, words_in
+
 _READ = 4000  # characters of a text
 _WORD = re.compile(r"\b\w\w+\b")
 
 
 class Words:
     """
-    Counts of the words of texts, case ignored: of two characters or more, in the first 4,000 characters of a text. What was
-    read is kept, so that a text that is asked about again is not read again.
+    Counts of the words of texts, case ignored: of two characters or more, in the first 4,000 characters of a text. Where a
+    script has no spaces between words, each two neighbouring letters are one. What was read is kept, so that a text that is
+    asked about again is not read again.
     """
 
     def __init__(self) -> None:
@@ -42,7 +45,7 @@ class Words:
         names = np.array(list(self._ids), dtype=object)[present]
         order = np.argsort(names, kind="stable")
         if letters:
-            order = np.array([k for k in order.tolist() if names[k].isalpha()], dtype=np.int64)
+            order = np.array([k for k in order.tolist() if names[k].isalpha() or has_signs(names[k])], dtype=np.int64)
         return table[:, present[order]], names[order]
 
     def pairs(self, texts: Sequence[str]) -> csr_matrix:
@@ -56,7 +59,7 @@ class Words:
         """The words of all texts in a row, by their numbers, and which text each is of."""
         for text in texts:
             if text not in self._read:
-                found = _WORD.findall(text[:_READ].lower())
+                found = words_in(text[:_READ].lower(), _WORD.findall)
                 self._read[text] = np.array([self._ids.setdefault(w, len(self._ids)) for w in found], dtype=np.int64)
         read = [self._read[text] for text in texts]
         rows = np.repeat(np.arange(len(read)), [len(one) for one in read])

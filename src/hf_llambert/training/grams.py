@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from scipy import sparse
 
+from hf_llambert.tasks.scripts import SIGN
 from hf_llambert.training.fast import pieces
 
 Unit = Literal["words", "characters"]
@@ -41,11 +42,14 @@ class Grams:
         units (`pa.LargeStringArray`): The known words or characters, in the order of their features.
         runs (`Mapping[int, NDArray[np.int64]]`): The known runs of two units and more, by their length: ascending numbers,
             each made of those of its units. Their features follow those of the units.
+        apart (`bool`, defaults to `False`): Whether each letter of a script without spaces is a word by itself, as in all that
+            are fitted now. In students that are older a run of them is one word.
     """
 
     unit: Unit
     units: pa.LargeStringArray
     runs: Mapping[int, NDArray[np.int64]]
+    apart: bool = False
 
     @property
     def size(self) -> int:
@@ -102,7 +106,7 @@ class Grams:
 
     def _numbers(self, texts: pa.Array) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
         """The number of each unit in its order, -1 for an unknown one, and which text it stands in."""
-        units, rows = split_units(texts, self.unit)
+        units, rows = split_units(texts, self.unit, self.apart)
         if isinstance(units, pa.DictionaryArray):
             known = pc.fill_null(pc.index_in(units.dictionary, self.units), -1).to_numpy().astype(np.int64)
             return known[units.indices.to_numpy()], rows
@@ -124,22 +128,25 @@ class Grams:
         return out
 
 
-def split_units(texts: pa.Array, unit: Unit) -> tuple[pa.DictionaryArray | NDArray[np.uint32], NDArray[np.int32]]:
+def split_units(
+    texts: pa.Array, unit: Unit, apart: bool = False
+) -> tuple[pa.DictionaryArray | NDArray[np.uint32], NDArray[np.int32]]:
     """
     The units of texts, one behind the other, and which text each is of. Words are strings; characters are their codes, many
-    spaces in a row being one.
+    spaces in a row being one. With `apart` each letter of a script without spaces is a word.
     """
     if unit == "words":
-        return _words(texts)
+        return _words(texts, apart)
     small = pc.replace_substring_regex(_small(texts), _SPACES, " ")
     return _codes(small), np.repeat(np.arange(len(texts), dtype=np.int32), pc.utf8_length(small).to_numpy())
 
 
-def _words(texts: pa.Array) -> tuple[pa.DictionaryArray, NDArray[np.int32]]:
+def _words(texts: pa.Array, apart: bool) -> tuple[pa.DictionaryArray, NDArray[np.int32]]:
     """As [`split_units`]. What stands between spaces is looked into once, however often it comes."""
     chunks = pc.split_pattern(texts, " ")
     coded = chunks.flatten().dictionary_encode()
-    parts = pc.split_pattern_regex(_small(coded.dictionary), _BETWEEN_WORDS)
+    small = _small(coded.dictionary)
+    parts = pc.split_pattern_regex(_apart(small) if apart else small, _BETWEEN_WORDS)
     words = parts.flatten()
     filled = pc.not_equal(words, "")  # nothing stands before a sign that begins a chunk
     names = words.filter(filled).dictionary_encode()
@@ -153,6 +160,14 @@ def _words(texts: pa.Array) -> tuple[pa.DictionaryArray, NDArray[np.int32]]:
     rows = np.repeat(np.arange(len(texts), dtype=np.int32), pc.list_value_length(chunks).to_numpy())
     numbers = pa.array(names.indices.to_numpy()[where])
     return pa.DictionaryArray.from_arrays(numbers, names.dictionary), np.repeat(rows, lengths)
+
+
+def _apart(texts: pa.Array) -> pa.Array:
+    """The same with spaces around each letter of a script that has none."""
+    others = texts.filter(pc.invert(pc.string_is_ascii(texts)))
+    if not pc.any(pc.match_substring_regex(others, SIGN)).as_py():
+        return texts
+    return pc.replace_substring_regex(texts, f"({SIGN})", r" \1 ")
 
 
 def _small(texts: pa.Array) -> pa.Array:
@@ -184,7 +199,7 @@ def fit_grams(texts: pa.ChunkedArray, unit: Unit, most: int) -> Grams:
     """
     counted = _Counted()
     for part in windows(texts):
-        units, rows = split_units(part, unit)
+        units, rows = split_units(part, unit, apart=True)
         if isinstance(units, pa.DictionaryArray):
             numbers, names = units.indices.to_numpy().astype(np.int64), units.dictionary
             short = pc.less_equal(pc.binary_length(names), _LONGEST_WORD)
@@ -195,7 +210,7 @@ def fit_grams(texts: pa.ChunkedArray, unit: Unit, most: int) -> Grams:
             names = pa.array([chr(code) for code in known], pa.large_string())
             counted.add(names, _in_texts(numbers, rows, len(names)))
     units = counted.commonest(min(most // 2, MOST_UNITS))
-    grams = Grams(unit, units, {})
+    grams = Grams(unit, units, {}, apart=True)
     runs = {}
     for length in range(2, LONGEST[unit] + 1):
         counted = _Counted()
@@ -205,7 +220,7 @@ def fit_grams(texts: pa.ChunkedArray, unit: Unit, most: int) -> Grams:
             counted.add(pa.array(known), _in_texts(numbers, rows, len(known)))
         room = (most - len(units)) // (LONGEST[unit] - 1)
         runs[length] = np.sort(counted.commonest(room).to_numpy())
-    return Grams(unit, units, runs)
+    return Grams(unit, units, runs, apart=True)
 
 
 def windows(texts: pa.ChunkedArray) -> Iterator[pa.Array]:

@@ -67,7 +67,7 @@ class LinearModel(FastModel):
         arrays = {"idf": self.idf, "weights": self.weights, "bias": self.bias}
         runs = {f"runs_of_{length}": keys for length, keys in self.grams.runs.items()}
         save_file({**arrays, **runs}, folder / WEIGHTS_FILE)
-        note = {"unit": self.grams.unit, "units": self.grams.units.to_pylist()}
+        note = {"unit": self.grams.unit, "apart": self.grams.apart, "units": self.grams.units.to_pylist()}
         config = {"model_type": f"hf_llambert.{self.kind}", "library_name": "hf_llambert"}
         for name, content in ((VOCABULARY_FILE, note), ("config.json", config)):
             (folder / name).write_text(json.dumps(content, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -77,13 +77,13 @@ class LinearModel(FastModel):
         notes, path = folder / VOCABULARY_FILE, folder / WEIGHTS_FILE
         if (size := notes.stat().st_size) > _MOST_BYTES:
             raise damaged_note(notes, f"expected at most {_MOST_BYTES:,} bytes, got {size:,}", _AGAIN)
-        note = read_note(notes, {"unit": str, "units": [str]}, _AGAIN)
+        note = read_note(notes, {"unit": str, "apart?": bool, "units": [str]}, _AGAIN)
         unit = note["unit"]
         if unit not in LONGEST:
             raise damaged_note(notes, f"expected words or characters at 'unit', got {unit!r}", _AGAIN)
         arrays = read_arrays(path, _AGAIN)
         runs = {n: arrays.pop(name) for n in range(2, LONGEST[unit] + 1) if (name := f"runs_of_{n}") in arrays}
-        grams = Grams(unit, pa.array(note["units"], pa.large_string()), runs)
+        grams = Grams(unit, pa.array(note["units"], pa.large_string()), runs, note.get("apart", False))
         for file, fault in ((notes, grams.fault_of_units()), (path, grams.fault_of_runs())):
             if fault is not None:
                 raise damaged_note(file, fault, _AGAIN)
