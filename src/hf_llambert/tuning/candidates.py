@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -41,7 +43,10 @@ class Prompt:
 
 @dataclass(frozen=True)
 class _Way:
-    """A built-in way: the words around the texts, of which `{shown}` are the task's fields."""
+    """
+    A built-in way: the words around the texts. `{shown}` stands for the task's fields, `{topic}` for what a text is, by the
+    task's name: `support ticket` of `support-tickets`.
+    """
 
     chat: bool
     instruction: str
@@ -57,6 +62,9 @@ _WAYS: dict[str, _Way] = {
     "this is about": _Way(False, "{shown}", "This is about"),
     "overall, this is": _Way(False, "{shown}", "Overall, this is"),
     "overall, it was": _Way(False, "{shown}", "Overall, it was"),
+    "named, about": _Way(False, "{Topic}: {shown}", "This {topic} is about"),
+    "named, overall": _Way(False, "{Topic}: {shown}", "Overall, the {topic} was"),
+    "named, it was": _Way(False, "{Topic}: {shown}", "Overall, it was"),
     "definitions": _Way(False, "{definitions}\n\n{shown}", "Label:"),
     "chat, question first": _Way(
         True, "Which label fits this text: {options}?\n\n{shown}\n\nAnswer with the label only."
@@ -109,6 +117,11 @@ def wordings(
     return list(unique.values())
 
 
+def wordings_digest(prompts: Sequence[Prompt]) -> str:
+    """A hash of what some prompts ask."""
+    return hashlib.sha256(repr([(_asked(one.task), one.mode) for one in prompts]).encode()).hexdigest()[:32]
+
+
 def _asked(task: TaskSpec) -> str:
     return repr({key: value for key, value in task.to_dict().items() if key != "name"})
 
@@ -130,6 +143,7 @@ def _built_in(task: TaskSpec, words: tuple[tuple[str, ...], ...]) -> Iterator[tu
     shown = "{text}" if names == ("text",) else "\n".join(f"{name}: {{{name}}}" for name in names)
     if len(names) == 1:
         shown = f"{{{names[0]}}}"
+    topic = _topic(task.name)
     for name, way in _WAYS.items():
         if "{definitions}" in way.instruction and not any(task.descriptions):
             continue
@@ -138,14 +152,22 @@ def _built_in(task: TaskSpec, words: tuple[tuple[str, ...], ...]) -> Iterator[tu
             TaskSpec(
                 name=task.name,
                 labels=task.labels,
-                instruction=way.instruction.replace("{shown}", shown),
+                instruction=way.instruction.replace("{Topic}", topic[:1].upper() + topic[1:]).replace(
+                    "{shown}", shown
+                ),
                 system=way.system,
                 verbalizers=words,
                 descriptions=task.descriptions,
                 chat=way.chat,
-                lead_in=way.lead_in,
+                lead_in=way.lead_in.replace("{topic}", topic),
             ),
         )
+
+
+def _topic(name: str) -> str:
+    """What a text is, by the name of its task, in the singular."""
+    words = " ".join(re.sub(r"[{}]", "", name).replace("-", " ").replace("_", " ").split())
+    return words if re.search(r"(?:[^s]s)$", words) is None or re.search(r"(?:news|us|is)$", words) else words[:-1]
 
 
 def example_sets(

@@ -127,7 +127,7 @@ def draw(path: Path, results: Mapping) -> None:
     given = results["given"]["right" if by_gold else "information"]
     axes.axvline(given, color="grey", linestyle=":", label="the prompt as given")
     best = results["chosen"]["name"]
-    names = [f"{'best: ' if one['name'] == best else ''}{shorten(visible(one['name']), 44, 0.7)}" for one in shown]
+    names = [f"{'best: ' if one['name'] == best else ''}{shorten(visible(one['name']), 60, 0.7)}" for one in shown]
     axes.set_yticks(range(len(shown)), names, parse_math=False)
     axes.set(xlabel=_axis(results), ylim=(len(shown) - 0.4, -0.6))
     tokens.set(xlabel="tokens a text")

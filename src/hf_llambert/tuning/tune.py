@@ -21,7 +21,7 @@ from hf_llambert.tasks.texts import TextColumn
 from hf_llambert.teachers.base import Mode, Teacher, asks_in_batches
 from hf_llambert.teachers.recorded import RecordedTeacher
 from hf_llambert.tuning.asking import Answers, Asker, with_mode
-from hf_llambert.tuning.candidates import Prompt, example_sets, with_examples, wordings
+from hf_llambert.tuning.candidates import Prompt, example_sets, with_examples, wordings, wordings_digest
 from hf_llambert.tuning.found import merit, results_of
 from hf_llambert.tuning.halving import Round, most_requests, rounds
 from hf_llambert.tuning.kept import ROWS_FILE, TUNE
@@ -121,7 +121,7 @@ def tune_task(
         output (`str` or `Path`): Folder of the run.
         data (`Dataset`): Texts, with people's labels where they choose.
         label_column (`str`, *optional*): Column of people's labels. Without it the choice is made by the texts alone.
-        tuning ([`Tuning`], *optional*): What is compared.
+        tuning (`Tuning`, *optional*): What is compared.
         text_column (`str` or `Sequence[str]`, defaults to `"text"`): As of [`LLMLabeler`].
         label_map (`Mapping`, *optional*): What other labels of the data are in the task; see [`with_gold`].
         label_values (`str`, defaults to `"auto"`): What the column holds: `names`, `ids` or `ids_from_1`.
@@ -236,7 +236,7 @@ def _config(task: TaskSpec, teacher: Teacher, column: TextColumn, rows: Rows, tu
         "variants": {name: one.to_dict() for name, one in tuning.variants.items()},
         "written": {name: one.to_dict() for name, one in tuning.written.items()},
         **({} if tuning.writer is None else {"writer": tuning.writer.identity(), "num_written": tuning.num_written}),
-        "built_in": tuning.built_in,
+        "wordings": wordings_digest(wordings(task, tuning.variants, tuning.modes or [teacher.mode], tuning.built_in)),
         "shots": sorted(set(tuning.shots)),
         "modes": list(tuning.modes) or [teacher.mode],
         "calibrations": list(tuning.calibrations),
