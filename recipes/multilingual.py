@@ -396,16 +396,16 @@ def draw(table: Mapping) -> Figure:
     styles = {ALL: ("#0072b2", "o"), "its own": ("#d55e00", "s"), "another's": ("#767676", ".")}
     for place, name in enumerate(names):
         students = table["languages"][name]["students"]
-        rows = [
-            ("its own" if who == name else who if who == ALL else "another's", one) for who, one in students.items()
-        ]
-        for k, (who, one) in enumerate(rows):
+        for k, (who, one) in enumerate(students.items()):
             if one["value"] is not None:
-                colour, marker = styles[who]
-                y = place + 0.6 * (k + 0.5) / len(rows) - 0.3
+                colour, marker = styles["its own" if who == name else who if who == ALL else "another's"]
+                y = place + 0.7 * (k + 0.5) / len(students) - 0.35
                 if one["low"] is not None:
                     axes.plot([one["low"], one["high"]], [y, y], color=colour, linewidth=2)
                 axes.plot(one["value"], y, marker, color=colour)
+                axes.annotate(
+                    who, (one["value"], y), (0, 4), textcoords="offset points", ha="center", fontsize="x-small"
+                )
     for who, (colour, marker) in styles.items():
         axes.plot([], [], marker, color=colour, label=who)
     axes.set_yticks(range(len(names)), names)
