@@ -11,16 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from datasets import Dataset
-from filelock import FileLock
 
-from hf_llambert.data import STAGE_FILE, damaged_note, write_whole
-from hf_llambert.misfits import ANY, misfit
+from hf_llambert.data import STAGE_FILE
 from hf_llambert.notes import TEXT_COLUMN, read_note, task_shape
 from hf_llambert.pool.labelled import read_pool, run_labels
 from hf_llambert.reading.saved import read_annotated
 from hf_llambert.review.kinds import reviewed
 from hf_llambert.tasks.parts import GOLD, part_of
-from hf_llambert.tasks.question import Question
 from hf_llambert.tasks.questions import ABSTAIN
 from hf_llambert.tasks.spec import TaskSpec
 from hf_llambert.tasks.texts import FIELD, TextColumn, column_names, row_texts, why_unusable
@@ -28,21 +25,7 @@ from hf_llambert.tasks.texts import FIELD, TextColumn, column_names, row_texts, 
 if TYPE_CHECKING:
     from hf_llambert.quality.words import Words
 
-QUEUE_FILE = "queue.json"
 _MACHINES = ("teacher", "student", "teacher_confidence", "student_confidence")
-_SAID = {
-    **dict.fromkeys(("teacher", "student"), (int, float, [int], None)),  # which of them is a matter of the question
-    **dict.fromkeys(("teacher_confidence?", "student_confidence?"), (float, None)),
-}
-_ROW = {"row": int, **dict.fromkeys(("text", "reason"), str)}
-_QUEUE = {
-    "task": task_shape,
-    "text_column": TEXT_COLUMN,
-    "num": int,
-    "num_control": int,
-    "student?": (str, None),
-    "rows": [dict],
-}
 GOLD_COLUMNS = ("reviewers", "reviewed_at", "reason", "row")
 CONTROL, OTHER = "random", "other"
 REASONS = {
@@ -98,8 +81,27 @@ class QueueRow:
 
 
 @dataclass(frozen=True)
+class Drawn:
+    """
+    How the rows of a queue came into it, as far as a design-based analysis needs it ([`sampling_table`]).
+
+    Args:
+        num_rows (`int`): The rows that could be drawn: those with a usable text, each text once.
+        certain (`tuple[int, ...]`): Numbers of the rows of the queue that would be there whatever had been drawn at random: those
+            chosen because their label is doubtful, and those drawn at random that would have been chosen so. The others of the
+            queue are a simple random sample of all other rows.
+    """
+
+    num_rows: int
+    certain: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class Queue:
-    """The rows that every reviewer of a run reads, in this order; `student` is the content of whose labels they have."""
+    """
+    The rows that every reviewer of a run reads, in this order; `student` is the content of whose labels they have, and `drawn`
+    says how they came into it (`None` in queues that do not say it yet).
+    """
 
     task: TaskSpec
     text_column: TextColumn
@@ -107,6 +109,7 @@ class Queue:
     num_control: int
     rows: tuple[QueueRow, ...]
     student: str | None = None
+    drawn: Drawn | None = None
 
     def fields(self, row: QueueRow) -> dict[str, str]:
         """What a row shows, by the columns that it is from."""
@@ -165,7 +168,7 @@ def build_queue(
             f"{num_control} at random."
         )
     run = Path(run)
-    annotated, task, column = _annotated(run)
+    annotated, task, column = annotated_rows(run)
     _check_names(task, column)
     found = _suspects(suspects, task, len(annotated))
     compared = run_labels(run, "compared")
@@ -174,14 +177,12 @@ def build_queue(
     if not rows:
         raise ValueError(f"None of the {len(annotated):,} texts in '{run / 'annotated'}' can be read by anyone.")
     draw = random.Random(seed)
-    control = sorted(draw.sample(sorted(rows), min(num_control, len(rows))))
-    chosen = dict.fromkeys(control, (CONTROL, ""))
-    _fill(chosen, _doubtful(rows, task, found), min(num, len(rows)))
+    chosen, certain = choose_rows(list(rows), _doubtful(rows, task, found), num, num_control, draw)
     order = sorted(chosen)
     draw.shuffle(order)
     made = tuple(replace(rows[i], reason=chosen[i][0], question=chosen[i][1]) for i in order)
     student = None if compared is None or earlier else compared.student
-    return Queue(task, column, num, num_control, made, student)
+    return Queue(task, column, num, num_control, made, student, Drawn(len(rows), certain))
 
 
 def suspected_errors(run: str | Path, seed: int = 0) -> list[int] | dict[str, list[int]]:
@@ -190,7 +191,7 @@ def suspected_errors(run: str | Path, seed: int = 0) -> list[int] | dict[str, li
     [`build_queue`]. Of several questions by the question's name. Where several labels may hold, each is looked at by itself,
     and they take turns. See [`likely_label_errors`] for how, and for the errors.
     """
-    annotated, task, column = _annotated(Path(run))
+    annotated, task, column = annotated_rows(Path(run))
     from hf_llambert.quality.words import Words
 
     words = Words()
@@ -240,7 +241,7 @@ def _suspects(
     return {name: list(rows) for name, rows in named.items()}
 
 
-def _annotated(run: Path) -> tuple[Dataset, TaskSpec, TextColumn]:
+def annotated_rows(run: Path) -> tuple[Dataset, TaskSpec, TextColumn]:
     """A run's annotated dataset, its task and its column of texts."""
     note = run / "annotated" / STAGE_FILE
     if not note.is_file():
@@ -260,7 +261,7 @@ def _rows(annotated: Dataset, run: Path, task: TaskSpec, column: TextColumn, alo
                 f"'{run / 'compared'}' has {len(compared):,} rows, the annotated dataset {len(annotated):,}. Remove "
                 f"'compared' and run hf-llambert report {run}."
             )
-    said = {name: _said(annotated, compared, task, name) for name in task.parts}
+    said = {name: said_by_machines(annotated, compared, task, name) for name in task.parts}
     rows, seen = {}, set()
     for i, text in enumerate(row_texts(annotated, column)):
         if why_unusable(text) is None and text not in seen:
@@ -270,7 +271,7 @@ def _rows(annotated: Dataset, run: Path, task: TaskSpec, column: TextColumn, alo
     return rows
 
 
-def _said(annotated: Dataset, compared: Dataset | None, task: TaskSpec, name: str) -> list[dict]:
+def said_by_machines(annotated: Dataset, compared: Dataset | None, task: TaskSpec, name: str) -> list[dict]:
     """What teacher and student say to a question, a row each."""
     question, found = task.parts[name].question, dict[str, list]()
     for who, owner, data in (("teacher", "llm", annotated), ("student", "student", compared)):
@@ -316,73 +317,48 @@ def _doubts(rows: Iterable[QueueRow], task: TaskSpec) -> dict[str, list[int]]:
     }
 
 
-def _fill(chosen: dict[int, tuple[str, str]], reasons: Mapping[tuple[str, str], list[int]], num: int) -> None:
-    """Take from each reason in turn, until `num` are chosen or none is left."""
+def choose_rows(
+    rows: Sequence[int],
+    reasons: Mapping[tuple[str, str], list[int]],
+    num: int,
+    num_control: int,
+    draw: random.Random,
+) -> tuple[dict[int, tuple[str, str]], tuple[int, ...]]:
+    """
+    Which rows are to be read, with reason and question, and which of them were certain to be; see [`Drawn`].
+
+    Args:
+        rows (`Sequence[int]`): Those that can be drawn.
+        reasons (`Mapping[tuple[str, str], list[int]]`): Rows that are doubtful by reason and question, those that matter first.
+        num (`int`): How many to choose, at most.
+        num_control (`int`): How many of them at random, first.
+        draw (`random.Random`): Draws.
+    """
+    control = sorted(draw.sample(sorted(rows), min(num_control, len(rows))))
+    chosen = dict.fromkeys(control, (CONTROL, ""))
+    certain = _fill(chosen, reasons, min(num, len(rows)))
+    return chosen, certain
+
+
+def _fill(
+    chosen: dict[int, tuple[str, str]], reasons: Mapping[tuple[str, str], list[int]], num: int
+) -> tuple[int, ...]:
+    """
+    Take from each reason in turn, until `num` are chosen or none is left. Returns the rows that were looked at, all of which are
+    chosen now, whether they were before or not. Of the others nothing was looked at, so those of them that were chosen before,
+    at random, are a random sample of all that were not looked at.
+    """
     left = {reason: iter(rows) for reason, rows in reasons.items()}
+    seen = set()
     while left and len(chosen) < num:
         for reason in list(left):
-            row = next((row for row in left[reason] if row not in chosen), None)
-            if row is None:
+            if len(chosen) >= num:
+                break
+            for row in left[reason]:
+                seen.add(row)
+                if row not in chosen:
+                    chosen[row] = reason
+                    break
+            else:
                 del left[reason]
-            elif len(chosen) < num:
-                chosen[row] = reason
-
-
-def write_queue(folder: Path, queue: Queue) -> Queue:
-    """Write a queue unless there is one. Where two processes write at once, the first counts."""
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / QUEUE_FILE
-    with FileLock(folder / ".queue.lock"):
-        if not path.exists():
-            made = {
-                "task": queue.task.to_dict(),
-                "text_column": queue.text_column,
-                "num": queue.num,
-                "num_control": queue.num_control,
-                "student": queue.student,
-                "rows": [row.to_dict() for row in queue.rows],
-            }
-            write_whole(path, json.dumps(made, indent=1, ensure_ascii=False))
-    return read_queue(folder)
-
-
-def read_queue(folder: Path) -> Queue:
-    """
-    The queue of a review.
-
-    Raises:
-        FileNotFoundError: None was made yet.
-        OSError: It cannot be read.
-    """
-    path = folder / QUEUE_FILE
-    if not path.is_file():
-        raise FileNotFoundError(f"'{folder}' holds no queue of rows to review. Start hf-llambert review first.")
-    advice = "Restore it; the answers beside it belong to it."
-    made = read_note(path, _QUEUE, advice)
-    task = TaskSpec.from_dict(made["task"])
-    several = {"question": str, "questions": {ANY: _SAID}}
-    unfit = misfit(made["rows"], [_ROW | (_SAID if "" in task.parts else several)], "rows")
-    if unfit is not None:
-        raise damaged_note(path, unfit, advice)
-    try:
-        rows = tuple(QueueRow(**row) for row in made["rows"])
-    except TypeError as error:  # a field that rows have not
-        raise damaged_note(path, error, advice) from error
-    wrong = next((k for k, row in enumerate(rows) if not _is_sound(row, task)), None)
-    if not rows or wrong is not None:
-        reason = "there are no rows" if wrong is None else f"rows[{wrong}] has a label or reason that there is not"
-        raise damaged_note(path, reason, advice)
-    return Queue(task, made["text_column"], made["num"], made["num_control"], rows, made.get("student"))
-
-
-def _is_sound(row: QueueRow, task: TaskSpec) -> bool:
-    named = [] if "" in task.parts else list(task.parts)
-    if sorted(row.questions) != sorted(named) or row.question not in ("", *named):
-        return False
-    parts = [(row.part(name), one) for name, one in task.parts.items()]
-    answers = all(_is_said(answer, one.question) for part, one in parts for answer in (part.teacher, part.student))
-    return answers and row.row >= 0 and row.reason in REASONS and row.reason != OTHER
-
-
-def _is_said(answer: object, question: Question) -> bool:
-    return answer == question.missing or reviewed(question).is_said(question, answer)
+    return tuple(sorted(seen))

@@ -34,7 +34,8 @@ from hf_llambert.review.answers import (
     standing_answers,
 )
 from hf_llambert.review.kinds import reviewed
-from hf_llambert.review.queue import Queue, read_queue
+from hf_llambert.review.queue import Queue
+from hf_llambert.review.queue_file import read_queue
 from hf_llambert.tasks.parts import GOLD
 from hf_llambert.tasks.question import Question
 from hf_llambert.tasks.texts import column_names

@@ -12,7 +12,8 @@ from hf_llambert.intervals import wilson_interval
 from hf_llambert.pool.labelled import run_student
 from hf_llambert.review.answers import Answer
 from hf_llambert.review.kinds import reviewed
-from hf_llambert.review.queue import CONTROL, QUEUE_FILE, REASONS, QueueRow
+from hf_llambert.review.queue import CONTROL, REASONS, QueueRow
+from hf_llambert.review.queue_file import QUEUE_FILE
 from hf_llambert.review.session import Review
 from hf_llambert.tasks.question import Question
 
