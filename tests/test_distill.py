@@ -20,7 +20,7 @@ from hf_llambert import (
     train_student,
 )
 from hf_llambert.annotation.turns import one_at_a_time
-from hf_llambert.pool import distill
+from hf_llambert.pool import distill, distill_rows
 from hf_llambert.pool.thresholds import guaranteed_threshold
 from hf_llambert.tasks.texts import FIELD
 from hf_llambert.training.compared import read_evaluation
@@ -132,7 +132,7 @@ def test_a_full_disk_is_one_sentence_where_a_student_is_put(run, monkeypatch):
     def full(source, target, **given):
         raise shutil.Error([(str(source), str(target), "[Errno 28] No space left on device: 'a' -> 'b'")])
 
-    monkeypatch.setattr(distill.shutil, "copytree", full)
+    monkeypatch.setattr(distill_rows.shutil, "copytree", full)
     with pytest.raises(DiskFull, match="students/linear' cannot be written: No space left on device. Make room"):
         distill_student(run, num_rows=60)
     assert not (run / "students/linear").exists()
