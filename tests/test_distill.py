@@ -14,12 +14,14 @@ from hf_llambert import (
     StudentLabeler,
     TaskSpec,
     distill_student,
+    distilled_summary,
     label_pool,
     read_pool,
     train_student,
 )
 from hf_llambert.annotation.turns import one_at_a_time
-from hf_llambert.pool import distill
+from hf_llambert.pool import distill, distill_rows
+from hf_llambert.pool.thresholds import guaranteed_threshold
 from hf_llambert.tasks.texts import FIELD
 from hf_llambert.training.compared import read_evaluation
 from hf_llambert.training.train_fast import fast_arguments
@@ -130,7 +132,7 @@ def test_a_full_disk_is_one_sentence_where_a_student_is_put(run, monkeypatch):
     def full(source, target, **given):
         raise shutil.Error([(str(source), str(target), "[Errno 28] No space left on device: 'a' -> 'b'")])
 
-    monkeypatch.setattr(distill.shutil, "copytree", full)
+    monkeypatch.setattr(distill_rows.shutil, "copytree", full)
     with pytest.raises(DiskFull, match="students/linear' cannot be written: No space left on device. Make room"):
         distill_student(run, num_rows=60)
     assert not (run / "students/linear").exists()
@@ -284,3 +286,39 @@ def test_the_command_says_what_came_and_what_to_use(run, typed):
         "distill", run, "--within", "-1", expect=1
     )
     assert "--split and --config are of --pool" in typed("distill", run, "--split", "train", expect=1)
+
+
+def test_a_student_is_certified_against_the_encoder_on_texts_that_it_did_not_learn(run, capsys):
+    found = distill_student(run, num_rows=60, guarantee=0.8)
+    one = found["students"]["linear"]
+    assert one["num_rows"] == 60  # of ninety the others are kept back
+    made = one["guarantee"][""]
+    assert (made["against"], made["target"], made["n_rows"]) == ("encoder", 0.8, 30)
+    assert made["lower"] >= 0.8
+    if made["threshold"] == 0:
+        assert "linear: the linear student alone, on 30 rows of the pool: it agrees with the encoder on" in "\n".join(
+            distilled_summary(found)
+        )
+    with pytest.raises(ValueError, match="18 of the 90 texts of the pool can be kept back, and 29 are needed"):
+        distill_student(run, num_rows=1000, guarantee=0.9)
+    with pytest.raises(ValueError, match="nobody is asked while it is made.*--against teacher"):
+        distill_student(run, guarantee=0.9, against="teacher")
+    with pytest.raises(ValueError, match="share between 0 and 1, such as 0.95; got 95"):
+        distill_student(run, guarantee=95)
+
+
+def test_a_student_is_certified_against_gold_on_held_out_texts_or_it_is_said_why_not(run):
+    found = distill_student(run, num_rows=60, guarantee=0.5, against="gold")
+    one = found["students"]["linear"]
+    mine, encoder = read_evaluation(run / "students/linear"), read_evaluation(run / "student")
+    gold = encoder["gold"][:]
+    expected = guaranteed_threshold(
+        mine["student_confidence"][:], mine["student_label"][:], encoder["student_label"][:], gold, 0.5
+    )
+    assert one["guarantee"][""]["threshold"] == expected.threshold
+    assert one["num_rows"] == 60
+    lines = list(distilled_summary(found))
+    assert "of 30 gold rows: " in lines[1] or "alone, on 30 gold rows: " in lines[1]
+    refused = distill_student(run, num_rows=60, guarantee=0.99, against="gold")
+    assert refused["students"]["linear"]["guarantee"][""]["why"].startswith("An accuracy of 99.0% cannot be promised")
+    assert any("An accuracy of 99.0% cannot be promised" in line for line in distilled_summary(refused))

@@ -77,6 +77,7 @@ from hf_llambert.review.page import serve_review as serve_review
 from hf_llambert.review.queue import build_queue as build_queue
 from hf_llambert.review.queue import suspected_errors as suspected_errors
 from hf_llambert.review.queue_file import write_queue as write_queue
+from hf_llambert.review.sampling import sampling_table as sampling_table
 from hf_llambert.review.session import Review as Review
 from hf_llambert.review.session import ReviewSession as ReviewSession
 from hf_llambert.review.summary import review_lines as review_lines

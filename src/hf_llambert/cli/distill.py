@@ -30,6 +30,23 @@ def distill(
     within: Annotated[
         float, typer.Option("--within", help="How many points below the best a student may certainly be at most.")
     ] = 1.0,
+    guarantee: Annotated[
+        float | None,
+        typer.Option(
+            "--guarantee",
+            help="Certify that so large a share of labels is right, such as 0.95: by the student alone, or with the encoder "
+            "below the least threshold.",
+        ),
+    ] = None,
+    against: Annotated[
+        str | None,
+        typer.Option(
+            "--against",
+            help="Whose labels --guarantee counts as right: encoder, on texts that are kept back (the default), or gold, on "
+            "held-out texts.",
+            autocompletion=values("encoder", "gold"),
+        ),
+    ] = None,
     split: Split = None,
     seed: Seed = 42,
     encoding: Encoding = "utf-8",
@@ -53,6 +70,8 @@ def distill(
     }
     if not 0 <= within < 100:
         raise ValueError(f"--within takes points, from 0 to less than 100; got {within}.")
+    if against is not None and guarantee is None:
+        raise ValueError("--against says what --guarantee promises. Add --guarantee 0.95, or drop it.")
     texts = None
     if pool is not None:
         texts = load_data(pool, split, encoding=encoding, delimiter=delimiter, config=config)
@@ -66,6 +85,8 @@ def distill(
         within=within / 100,
         args=args,
         seed=seed,
+        guarantee=guarantee,
+        against=against or "encoder",  # type: ignore[arg-type]  # checked there
     )
     for line in distilled_summary(found):
         say(line)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hf_llambert.cli.options import say
+from hf_llambert.cli.options import say, values
 
 if TYPE_CHECKING:
     from hf_llambert import Review
@@ -65,7 +65,15 @@ def review(
             "--export",
             metavar="FORMAT FILE",
             help="Write the rows for another tool, argilla or label_studio, and end. With --show_labels, with what teacher "
-            "and student say.",
+            "and student say. dsl: all annotated rows with the probability with which each was drawn, as .parquet or .csv.",
+        ),
+    ] = None,
+    predictions: Annotated[
+        str | None,
+        typer.Option(
+            "--predictions",
+            help="With --export dsl: whose labels stand beside people's, teacher or student. Default: teacher.",
+            autocompletion=values("teacher", "student"),
         ),
     ] = None,
     import_file: Annotated[
@@ -85,6 +93,11 @@ def review(
 
     if sum((export is not None, import_file is not None, summary)) > 1:
         raise ValueError("Pass one of --export, --import and --summary.")
+    if predictions is not None and (export is None or export[0] != "dsl"):
+        raise ValueError("--predictions is of --export dsl FILE. Add that, or drop it.")
+    if export is not None and export[0] == "dsl":
+        _export_sample(run, export[1], predictions or "teacher")
+        return
     page = export is None and import_file is None and not summary
     if page and reviewer is None:
         raise ValueError("Who answers? Pass --reviewer NAME.")
@@ -107,6 +120,17 @@ def review(
             with suppress(KeyboardInterrupt):
                 threading.Event().wait()
     _say_summary(found)
+
+
+def _export_sample(run: Path, path: Path, predictions: str) -> None:
+    from hf_llambert import sampling_table
+    from hf_llambert.review.sampling import sampling_lines, write_table
+
+    table = sampling_table(run, predictions)  # type: ignore[arg-type]  # checked there
+    write_table(table, path)
+    for line in sampling_lines(table):
+        say(line)
+    say(f"{len(table):,} rows written to {path}")
 
 
 def _review(

@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import copy
-import filecmp
 import json
-import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
-from datasets import Dataset, Features, List, Value, concatenate_datasets
-from numpy.typing import NDArray
+from datasets import Dataset, List, Value, concatenate_datasets
 
 from hf_llambert.annotation.turns import one_at_a_time
 from hf_llambert.data import draw_rows
 from hf_llambert.notes import ENCODER, read_stage
+from hf_llambert.pool.distill_promise import Kept, check_against, kept_back
+from hf_llambert.pool.distill_rows import alike, fresh, place, rows_at
 from hf_llambert.pool.distilled import DISTILLED_FILE, STUDENTS, read_distilled
 from hf_llambert.pool.labelled import Labels, run_labels, run_student
 from hf_llambert.pool.manifest import shard_files
@@ -30,7 +28,7 @@ from hf_llambert.processes import process_state, wait_for_everyone
 from hf_llambert.stages import STAGE_FILE
 from hf_llambert.tasks.parts import GOLD, answer_column
 from hf_llambert.tasks.spec import TaskSpec
-from hf_llambert.tasks.texts import FIELD, TextColumn, column_names, row_texts, why_unusable
+from hf_llambert.tasks.texts import FIELD, TextColumn, column_names, row_texts
 from hf_llambert.training.backends import fastest_backend
 from hf_llambert.training.columns import own_features
 from hf_llambert.training.compared import EVALUATION_FILE, compare_rows, read_evaluation
@@ -40,7 +38,7 @@ from hf_llambert.training.train import GOLD_FILE, SILVER_FILE
 from hf_llambert.training.train_fast import FAST_KINDS, METRICS_FILE, FastKind, fast_arguments, train_fast
 from hf_llambert.training.trainer import StudentConfig
 from hf_llambert.training.vectors import TokenVectors
-from hf_llambert.whole import whole_folder, write_whole
+from hf_llambert.whole import write_whole
 
 _FIRST = 2_500  # rows of the first point of a curve
 _FLAT = 0.005  # of accuracy: less than this from twice the rows is flat
@@ -62,6 +60,8 @@ class Distilled:
         agreement (`float`): Share of held-out texts with the encoder's answers, of several questions to all.
         texts_per_second (`float`): Its speed on the held-out texts.
         times (`float`): How many times that is the encoder's.
+        guarantee (`dict`, *optional*): By question, the [`Guarantee`] of the threshold below which the encoder labels (0: the
+            student alone keeps it) as a `dict`; or `why` there is none.
     """
 
     kind: str
@@ -73,6 +73,7 @@ class Distilled:
     agreement: float
     texts_per_second: float
     times: float
+    guarantee: dict | None = None
 
 
 def distill_student(
@@ -84,6 +85,8 @@ def distill_student(
     within: float = 0.01,
     args: Mapping[str, StudentConfig] | None = None,
     seed: int = 42,
+    guarantee: float | None = None,
+    against: Literal["encoder", "gold"] = "encoder",
     show_progress: bool = True,
 ) -> dict:
     """
@@ -103,6 +106,10 @@ def distill_student(
             be recommended; at the lower end of the interval of their difference.
         args (`Mapping[str, StudentConfig]`, *optional*): The arguments of each kind; `soft_targets` is on.
         seed (`int`, defaults to 42): Which texts are drawn.
+        guarantee (`float`, *optional*): Certify, with 95 % confidence over all questions, that so large a share of labels is
+            right: by each student alone, or with the encoder below the least threshold for which that can be certified.
+        against (`str`, defaults to `"encoder"`): Whose labels count as right: the `encoder`'s, on texts of the pool that are kept
+            back and not learnt, a fifth at most; or `gold`, on the run's held-out texts.
         show_progress (`bool`, defaults to `True`): Draw progress bars.
 
     Returns:
@@ -119,12 +126,15 @@ def distill_student(
         raise ValueError(f"to must be auto, {', '.join(FAST_KINDS)}; got {to!r}.")
     if num_rows < 1 or not 0 <= within < 1:
         raise ValueError(f"Expected num_rows of 1 or more, and within from 0 to 1; got {num_rows} and {within}.")
+    check_against(guarantee, against)
     source = _Run(Path(run))
     folder = source.run / STUDENTS
     with one_at_a_time(folder) if process_state().is_main_process else nullcontext():
         if "static" in kinds:
             source.need_vectors()  # before texts are labelled
-        texts = source.texts(pool, num_rows, seed, show_progress)
+        kept = Kept(source.task, source.column, guarantee, against, len(kinds))
+        texts = source.texts(pool, num_rows + kept.wanted, seed, show_progress)
+        texts, kept.rows = kept_back(texts, num_rows, kept)
         found: dict[str, Distilled] = {}
         curve: list[Distilled] = []
         for kind in kinds:
@@ -141,10 +151,12 @@ def distill_student(
         for kind, one in (before or {"students": {}})["students"].items():
             if (folder / kind / METRICS_FILE).is_file():  # by an earlier call, from the same encoder
                 found.setdefault(kind, Distilled(**one))
+        looked = len(_points(len(texts))) if to == "auto" else 1
+        found = source.certified(found, kinds, kept, looked)
         if process_state().is_main_process:
             for one in found.values():
                 if one.kind in kinds:
-                    _place(source.run / one.folder, folder / one.kind)
+                    place(source.run / one.folder, folder / one.kind)
         wait_for_everyone()
         results = {
             "students": {one.kind: asdict(one) for one in found.values()},
@@ -227,8 +239,8 @@ class _Run:
             labels = self._labels()
             most = min(labels.rows, num_rows + len(known))
             places = np.random.default_rng(seed).permutation(labels.rows)[:most]
-            drawn = _rows_at(labels, places, self._read())
-            return self._answers(_fresh(drawn, known, self.column, num_rows))
+            drawn = rows_at(labels, places, self._read())
+            return self._answers(fresh(drawn, known, self.column, num_rows))
         names = column_names(self.column)
         if lacking := [name for name in names if name not in pool.column_names]:
             raise ValueError(
@@ -236,7 +248,7 @@ class _Run:
             )
         pool = pool.select_columns(names)
         drawn = draw_rows(pool, min(len(pool), num_rows + len(known)), seed)
-        drawn = _fresh(drawn, known, self.column, num_rows)
+        drawn = fresh(drawn, known, self.column, num_rows)
         folder = self.run / STUDENTS / "labelled"
         labeler = StudentLabeler(self.student, self.column, backend=fastest_backend())
         label_pool(drawn, labeler, folder, show_progress=show_progress, task=self.task, overwrite=True)
@@ -287,7 +299,7 @@ class _Run:
         """Train a student on texts that the encoder labelled and on what the encoder learnt, and measure both."""
         silver = texts
         if "silver" in self.learnt:
-            silver = concatenate_datasets([texts, _alike(self.learnt["silver"], texts.features)])
+            silver = concatenate_datasets([texts, alike(self.learnt["silver"], texts.features)])
         found = train_fast(
             self.task,
             kind,
@@ -315,6 +327,15 @@ class _Run:
             speed,
             speed / self.speed,
         )
+
+    def certified(
+        self, found: dict[str, Distilled], kinds: Sequence[FastKind], kept: Kept, looked: int
+    ) -> dict[str, Distilled]:
+        """The students with what can be promised of those that were made now; `looked`: how many of each kind were made."""
+        if kept.guarantee is None:
+            return found
+        made = {kind: kept.promises(self.run / found[kind].folder, self.student, looked) for kind in kinds}
+        return found | {kind: replace(found[kind], guarantee=one) for kind, one in made.items()}
 
     def _right(self, table: Dataset) -> float:
         """The share of answers that are right; of several questions the mean over them."""
@@ -346,47 +367,3 @@ class _Run:
             if min(part["low"] for part in each) >= -within:
                 return one.kind
         return "encoder"
-
-
-def _rows_at(labels: Labels, places: NDArray[np.int64], columns: Sequence[str]) -> Dataset:
-    """Those columns of rows of a labelled pool by their numbers, in that order; only files that have one are read."""
-    order, tables, start = np.sort(places), [], 0
-    for path in labels.shards():
-        rows = pq.read_metadata(path).num_rows
-        mine = order[(order >= start) & (order < start + rows)] - start
-        if len(mine):
-            tables.append(pq.read_table(path, columns=list(columns)).take(pa.array(mine)))
-        start += rows
-    return Dataset(pa.concat_tables(tables)).select(np.searchsorted(order, places))
-
-
-def _fresh(rows: Dataset, known: set[object], column: TextColumn, num_rows: int) -> Dataset:
-    """The first rows whose usable text is not known and comes once."""
-    seen, kept = set(known), list[int]()
-    for i, text in enumerate(row_texts(rows, column)):
-        if why_unusable(text) is None and text not in seen and len(kept) < num_rows:
-            seen.add(text)
-            kept.append(i)
-    if not kept:
-        raise ValueError(
-            "The pool has no text that the student was not trained or measured on. Pass other texts (--pool)."
-        )
-    return rows.select(kept)
-
-
-def _alike(silver: Dataset, features: Features) -> Dataset:
-    """The run's silver with the columns of the texts that its encoder labelled; probabilities are null where there are none."""
-    for name, feature in features.items():
-        if name not in silver.column_names:
-            silver = silver.add_column(name, [None] * len(silver), feature=feature)
-    return silver.select_columns(list(features)).cast(features)
-
-
-def _place(made: Path, target: Path) -> None:
-    """Copy a student to where it is looked for, unless it is there."""
-    names = sorted(path.name for path in made.iterdir())
-    if target.is_dir() and filecmp.cmpfiles(made, target, names, shallow=False)[0] == names:
-        return
-    shutil.rmtree(target, ignore_errors=True)
-    with whole_folder(target) as part:
-        shutil.copytree(made, part, dirs_exist_ok=True)

@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from hf_llambert.misfits import AMOUNT, ANY, COUNT, DIFFERENCE, SHARE, Chosen, Shape
-from hf_llambert.notes import is_of_several, read_note
+from hf_llambert.notes import GUARANTEE, is_of_several, read_note
 from hf_llambert.pool.labelled import run_student
+from hf_llambert.pool.promise import Guarantee
 
 STUDENTS = "students"
 """Folder of a run with the students distilled from its encoder."""
@@ -19,6 +20,10 @@ _DISTILLED: Shape = {
     "num_rows": COUNT,
     **dict.fromkeys(("right", "encoder", "agreement"), SHARE),
     **dict.fromkeys(("texts_per_second", "times"), AMOUNT),
+    "guarantee?": (
+        {ANY: Chosen(lambda value: {"why": str} if isinstance(value, Mapping) and "why" in value else GUARANTEE)},
+        None,
+    ),
     "difference": Chosen(
         lambda value: {ANY: _PAIRED} if isinstance(value, Mapping) and is_of_several(value) else _PAIRED
     ),
@@ -65,8 +70,21 @@ def distilled_summary(found: Mapping) -> Iterator[str]:
             f"{compared}; the encoder's answers on {one['agreement']:.1%}; {one['texts_per_second']:,.0f} texts/s, "
             f"{one['times']:,.0f} times the encoder's"
         )
+        for name, guarantee in (one.get("guarantee") or {}).items():
+            yield f"{one['kind']}{f', {name}' if name else ''}: {_promised(one['kind'], guarantee)}"
     points = f"{100 * found['within']:g} point{'' if found['within'] == 0.01 else 's'}"
     if found["chosen"] == "encoder":
         yield f"none is certainly within {points} of the best: use the encoder, distil more texts, or measure on more gold"
     else:
         yield f"use {found['chosen']}: the fastest that is certainly within {points} of the best"
+
+
+def _promised(kind: str, guarantee: Mapping) -> str:
+    """What was certified of a student, in words."""
+    if "why" in guarantee:
+        return str(guarantee["why"])
+    one = Guarantee(**guarantee)
+    if one.threshold > 0:
+        return one.sentence("encoder")
+    rows = "gold rows" if one.against == "gold" else "rows of the pool"
+    return f"the {kind} student alone, on {one.n_rows:,} {rows}: {one.measured()}"

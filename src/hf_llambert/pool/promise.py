@@ -101,11 +101,11 @@ class Guarantee:
         """What is promised, without what it rests on."""
         return Promise(self.target, self.confidence, self.against, self.of)
 
-    def sentence(self) -> str:
-        """What was found, for people."""
+    def sentence(self, decides: str = "teacher") -> str:
+        """What was found, for people; `decides` says who labels below the threshold."""
         rows = "gold rows" if self.against == "gold" else "rows of the pool"
         return (
-            f"below a confidence of {self.threshold:.4f} the teacher decides, on {self.share_asked:.1%} of {self.n_rows:,} "
+            f"below a confidence of {self.threshold:.4f} the {decides} decides, on {self.share_asked:.1%} of {self.n_rows:,} "
             f"{rows}: {self.measured()}"
         )
 

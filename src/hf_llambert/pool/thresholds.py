@@ -119,7 +119,7 @@ def check_shares(target: float, confidence: float) -> None:
 
 
 def _starts(promise: Promise) -> Sequence[int]:
-    return TOP if promise.against == "teacher" else STARTS
+    return STARTS if promise.against == "gold" else TOP
 
 
 def _nothing(promise: Promise) -> str:

@@ -39,6 +39,10 @@ class Reviewed(ABC):
         return self.is_given(question, answer)
 
     @abstractmethod
+    def cells(self, question: Question, answer: object) -> dict[str, str | float | int | None]:
+        """An answer in a table, or the lack of one: values by the ends of the names of their columns."""
+
+    @abstractmethod
     def most(self, question: Question, answers: Sequence) -> object:
         """What most people say; the lack of an answer where they tie."""
 
@@ -71,6 +75,9 @@ class _Choice(Reviewed):
     def is_given(self, question: Question, answer: object) -> bool:
         return type(answer) is int and 0 <= answer < len(question.labels)
 
+    def cells(self, question: Question, answer: object) -> dict[str, str | float | int | None]:
+        return {"": question.named(answer)[0] if question.is_answer(answer) else None}
+
     def most(self, question: Question, answers: Sequence) -> object:
         (answer, n), *others = Counter(answers).most_common(2)
         return question.missing if others and others[0][1] == n else answer
@@ -98,6 +105,14 @@ class _Choices(Reviewed):
         if not isinstance(answer, list) or not all(type(label) is int for label in answer):
             return False
         return answer == sorted(set(answer)) and set(answer) <= set(range(len(question.labels)))
+
+    def cells(self, question: Question, answer: object) -> dict[str, str | float | int | None]:
+        """For each label whether it holds, 1 or 0."""
+        given = question.is_answer(answer)
+        return {
+            f"_{label}": int(question.holds([answer], i)[0]) if given else None
+            for i, label in enumerate(question.labels)
+        }
 
     def most(self, question: Question, answers: Sequence) -> object:
         """Each label that more than half give. Where half give one, nobody knows whether it holds, and they tie."""
@@ -137,6 +152,9 @@ class _Scale(Reviewed):
         levels = _scale(question).levels
         number = float(answer) if type(answer) in (int, float) else math.nan  # type: ignore[arg-type]
         return bool(levels[0] - _ROUNDING <= number <= levels[-1] + _ROUNDING)
+
+    def cells(self, question: Question, answer: object) -> dict[str, str | float | int | None]:
+        return {"": float(answer) if question.is_answer(answer) else None}  # type: ignore[arg-type]
 
     def most(self, question: Question, answers: Sequence) -> object:
         return float(median(answers))

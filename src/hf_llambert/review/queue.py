@@ -90,10 +90,27 @@ class QueueRow:
 
 
 @dataclass(frozen=True)
+class Drawn:
+    """
+    How the rows of a queue came into it, as far as a design-based analysis needs it ([`sampling_table`]).
+
+    Args:
+        num_rows (`int`): The rows that could be drawn: those with a usable text, each text once.
+        certain (`tuple[int, ...]`): Numbers of the rows of the queue that would be there whatever had been drawn at random: those
+            chosen because their label is doubtful, and those drawn at random that would have been chosen so. The others of the
+            queue are a simple random sample of all other rows.
+    """
+
+    num_rows: int
+    certain: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class Queue:
     """
     The rows that every reviewer of a run reads, in this order; `student` is the content of whose labels they have, `epsilon` by
-    how much the test whether the teacher may stand in for people lets it be worse.
+    how much the test whether the teacher may stand in for people lets it be worse, and `drawn` says how they came into it (`None`
+    in queues that do not say it yet).
     """
 
     task: TaskSpec
@@ -104,6 +121,7 @@ class Queue:
     student: str | None = None
     for_test: int = 0
     epsilon: float = EPSILON
+    drawn: Drawn | None = None
 
     def fields(self, row: QueueRow) -> dict[str, str]:
         """What a row shows, by the columns that it is from."""
@@ -164,7 +182,7 @@ def build_queue(
     """
     _check_numbers(num, num_control, for_test, epsilon)
     run = Path(run)
-    annotated, task, column = _annotated(run)
+    annotated, task, column = annotated_rows(run)
     _check_names(task, column)
     found = _suspects(suspects, task, len(annotated))
     compared = run_labels(run, "compared")
@@ -173,18 +191,15 @@ def build_queue(
     if not rows:
         raise ValueError(f"None of the {len(annotated):,} texts in '{run / 'annotated'}' can be read by anyone.")
     draw = random.Random(seed)
-    control = sorted(draw.sample(sorted(rows), min(num_control, len(rows))))
-    chosen = dict.fromkeys(control, (CONTROL, ""))
-    if for_test:
-        left = [row for row in sorted(rows) if row not in chosen]
-        chosen |= dict.fromkeys(draw.sample(left, min(for_test, len(left))), (TEST, ""))
-    _fill(chosen, _doubtful(rows, task, found), min(num, len(rows)))
+    chosen, certain = choose_rows(list(rows), _doubtful(rows, task, found), num, num_control, draw, for_test)
     order = sorted(chosen)
     draw.shuffle(order)
     order.sort(key=lambda row: chosen[row][0] != TEST)
     made = tuple(replace(rows[i], reason=chosen[i][0], question=chosen[i][1]) for i in order)
     student = None if compared is None or earlier else compared.student
-    return Queue(task, column, num, num_control, made, student, for_test, float(epsilon))
+    return Queue(
+        task, column, num, num_control, made, student, for_test, float(epsilon), Drawn(len(rows), certain)
+    )  # fmt: skip
 
 
 def _check_numbers(num: int, num_control: int, for_test: int, epsilon: float) -> None:
@@ -209,7 +224,7 @@ def suspected_errors(run: str | Path, seed: int = 0) -> list[int] | dict[str, li
     [`build_queue`]. Of several questions by the question's name. Where several labels may hold, each is looked at by itself,
     and they take turns. See [`likely_label_errors`] for how, and for the errors.
     """
-    annotated, task, column = _annotated(Path(run))
+    annotated, task, column = annotated_rows(Path(run))
     from hf_llambert.quality.words import Words
 
     words = Words()
@@ -259,7 +274,7 @@ def _suspects(
     return {name: list(rows) for name, rows in named.items()}
 
 
-def _annotated(run: Path) -> tuple[Dataset, TaskSpec, TextColumn]:
+def annotated_rows(run: Path) -> tuple[Dataset, TaskSpec, TextColumn]:
     """A run's annotated dataset, its task and its column of texts."""
     note = run / "annotated" / STAGE_FILE
     if not note.is_file():
@@ -279,7 +294,7 @@ def _rows(annotated: Dataset, run: Path, task: TaskSpec, column: TextColumn, alo
                 f"'{run / 'compared'}' has {len(compared):,} rows, the annotated dataset {len(annotated):,}. Remove "
                 f"'compared' and run hf-llambert report {run}."
             )
-    said = {name: _said(annotated, compared, task, name) for name in task.parts}
+    said = {name: said_by_machines(annotated, compared, task, name) for name in task.parts}
     rows, seen = {}, set()
     for i, text in enumerate(row_texts(annotated, column)):
         if why_unusable(text) is None and text not in seen:
@@ -289,7 +304,7 @@ def _rows(annotated: Dataset, run: Path, task: TaskSpec, column: TextColumn, alo
     return rows
 
 
-def _said(annotated: Dataset, compared: Dataset | None, task: TaskSpec, name: str) -> list[dict]:
+def said_by_machines(annotated: Dataset, compared: Dataset | None, task: TaskSpec, name: str) -> list[dict]:
     """What teacher and student say to a question, a row each."""
     question, found = task.parts[name].question, dict[str, list]()
     for who, owner, data in (("teacher", "llm", annotated), ("student", "student", compared)):
@@ -335,13 +350,53 @@ def _doubts(rows: Iterable[QueueRow], task: TaskSpec) -> dict[str, list[int]]:
     }
 
 
-def _fill(chosen: dict[int, tuple[str, str]], reasons: Mapping[tuple[str, str], list[int]], num: int) -> None:
-    """Take from each reason in turn, until `num` are chosen or none is left."""
+def choose_rows(
+    rows: Sequence[int],
+    reasons: Mapping[tuple[str, str], list[int]],
+    num: int,
+    num_control: int,
+    draw: random.Random,
+    for_test: int = 0,
+) -> tuple[dict[int, tuple[str, str]], tuple[int, ...]]:
+    """
+    Which rows are to be read, with reason and question, and which of them were certain to be; see [`Drawn`].
+
+    Args:
+        rows (`Sequence[int]`): Those that can be drawn.
+        reasons (`Mapping[tuple[str, str], list[int]]`): Rows that are doubtful by reason and question, those that matter first.
+        num (`int`): How many to choose, at most.
+        num_control (`int`): How many of them at random, first.
+        draw (`random.Random`): Draws.
+        for_test (`int`, defaults to 0): How many more at random, for the test whether the teacher may stand in for people.
+    """
+    control = sorted(draw.sample(sorted(rows), min(num_control, len(rows))))
+    chosen = dict.fromkeys(control, (CONTROL, ""))
+    if for_test:
+        left = [row for row in sorted(rows) if row not in chosen]
+        chosen |= dict.fromkeys(draw.sample(left, min(for_test, len(left))), (TEST, ""))
+    certain = _fill(chosen, reasons, min(num, len(rows)))
+    return chosen, certain
+
+
+def _fill(
+    chosen: dict[int, tuple[str, str]], reasons: Mapping[tuple[str, str], list[int]], num: int
+) -> tuple[int, ...]:
+    """
+    Take from each reason in turn, until `num` are chosen or none is left. Returns the rows that were looked at, all of which are
+    chosen now, whether they were before or not. Of the others nothing was looked at, so those of them that were chosen before,
+    at random, are a random sample of all that were not looked at.
+    """
     left = {reason: iter(rows) for reason, rows in reasons.items()}
+    seen = set()
     while left and len(chosen) < num:
         for reason in list(left):
-            row = next((row for row in left[reason] if row not in chosen), None)
-            if row is None:
+            if len(chosen) >= num:
+                break
+            for row in left[reason]:
+                seen.add(row)
+                if row not in chosen:
+                    chosen[row] = reason
+                    break
+            else:
                 del left[reason]
-            elif len(chosen) < num:
-                chosen[row] = reason
+    return tuple(sorted(seen))

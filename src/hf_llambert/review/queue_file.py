@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 from filelock import FileLock
@@ -12,7 +13,7 @@ from hf_llambert.misfits import ANY, misfit
 from hf_llambert.notes import TEXT_COLUMN, read_note, task_shape
 from hf_llambert.quality.alternative import EPSILON
 from hf_llambert.review.kinds import reviewed
-from hf_llambert.review.queue import OTHER, REASONS, Queue, QueueRow
+from hf_llambert.review.queue import OTHER, REASONS, Drawn, Queue, QueueRow
 from hf_llambert.tasks.question import Question
 from hf_llambert.tasks.spec import TaskSpec
 
@@ -30,6 +31,7 @@ _QUEUE = {
     "for_test?": int,
     "epsilon?": float,
     "student?": (str, None),
+    "drawn?": ({"num_rows": int, "certain": [int]}, None),
     "rows": [dict],
 }
 
@@ -46,6 +48,7 @@ def write_queue(folder: Path, queue: Queue) -> Queue:
                 "num": queue.num,
                 "num_control": queue.num_control,
                 "student": queue.student,
+                "drawn": None if queue.drawn is None else asdict(queue.drawn),
                 "rows": [row.to_dict() for row in queue.rows],
             }
             if queue.for_test or queue.epsilon != EPSILON:
@@ -83,8 +86,13 @@ def read_queue(folder: Path) -> Queue:
     for_test, epsilon = made.get("for_test", 0), made.get("epsilon", EPSILON)
     if for_test < 0 or not 0 <= epsilon < 1:
         raise damaged_note(path, f"for_test is {for_test} and epsilon {epsilon}", advice)
+    drawn = made.get("drawn")
+    if drawn is not None:
+        drawn = Drawn(drawn["num_rows"], tuple(drawn["certain"]))
+        if not {*drawn.certain} <= {row.row for row in rows} or drawn.num_rows < len(rows):
+            raise damaged_note(path, "'drawn' names rows that are not in the queue, or fewer than there are", advice)
     numbers = made["num"], made["num_control"]
-    return Queue(task, made["text_column"], *numbers, rows, made.get("student"), for_test, epsilon)
+    return Queue(task, made["text_column"], *numbers, rows, made.get("student"), for_test, epsilon, drawn)
 
 
 def _is_sound(row: QueueRow, task: TaskSpec) -> bool:
