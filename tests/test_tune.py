@@ -20,6 +20,7 @@ import yaml
 from datasets import Dataset
 
 from conftest import make_cloze, make_reviews
+from endpoint_server import EndpointServer
 from hf_llambert import (
     Choice,
     EndpointTeacher,
@@ -35,6 +36,7 @@ from hf_llambert import (
     tune_task,
     tuned_texts,
 )
+from hf_llambert.cli.run_rows import Drawn, read_rows
 from hf_llambert.teachers.base import Reply
 from hf_llambert.tuning.candidates import example_sets, wordings
 from hf_llambert.tuning.halving import agreement, choose, information, most_requests, rounds, spread
@@ -416,6 +418,26 @@ def test_cap_stops_keeps_what_was_answered_and_a_larger_one_goes_on(moody, tmp_p
     assert "EUR a thousand texts" in " ".join(tune_lines(found, "run"))
 
 
+def test_endpoint_is_tuned_and_its_own_cap_is_of_all_prompts_together(tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)  # the server is on this machine
+    data = make_reviews(40).map(lambda row: {"text": ("good " if row["label"] else "bad ") + row["text"]})
+    tuning = Tuning(shots=(0,), num_gold=20)
+    with EndpointServer() as server:
+        cheap = EndpointTeacher("m", server.url, price_input=1.0, price_output=1.0)
+        found = tuned(cheap, tmp_path / "run", data, tuning=tuning)
+        assert found["chosen"]["mode"] == "generate"
+        assert found["chosen"]["right"] == 1.0
+        whole = server.requests
+        paid = sum(row["n"] * (row["input_tokens"] + row["output_tokens"]) for row in found["prompts"]) / 1e6
+        capped = replace(cheap, max_cost=paid / 2)
+        with pytest.raises(RuntimeError, match="a limit was reached"):
+            tuned(capped, tmp_path / "capped", data, tuning=tuning)
+        asked = server.requests - whole
+        assert 0 < asked < 0.75 * whole
+        assert tuned(cheap, tmp_path / "capped", data, tuning=tuning)["chosen"]["name"] == found["chosen"]["name"]
+        assert server.requests == 2 * whole
+
+
 def test_full_disk_is_one_sentence_and_nothing_half_is_there(moody, tmp_path, monkeypatch):
     def full(*args):
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -583,6 +605,17 @@ def test_guarantee_and_held_out_rows_leave_out_what_chose_the_prompt(here, typed
     rows.select(range(20)).to_json("chose.jsonl")
     shown = typed(*label, *promise, "--gold", "chose.jsonl", "--overwrite", expect=1)
     assert "All 20 rows of --gold chose the prompt" in shown
+
+
+def test_run_holds_out_no_row_that_chose_the_prompt(here, capsys):
+    tuned_ = frozenset(make_reviews(60)["text"][:30])
+    given = ("reviews.jsonl", None, "text", "label", {"label_map": {}, "label_values": "auto"}, {}, 10)
+    rows = read_rows(Drawn(*given, 30, None, None, None, None, 42, tuned_), make_cloze())
+    assert len(rows.held_out) == 30
+    assert not set(rows.held_out["text"]) & tuned_
+    assert "30 of the 60 rows of --data" in capsys.readouterr().out
+    with pytest.raises(ValueError, match="30 of them, and 31 are asked for"):
+        read_rows(Drawn(*given, 31, None, None, None, None, 42, tuned_), make_cloze())
 
 
 @pytest.mark.parametrize(

@@ -149,7 +149,7 @@ def tune(
         limits=limits,
         before=lambda estimate: say(estimate_line(estimate)),
     )
-    words = _words(data or gold or "", teacher, backend, context.args)
+    words = _words(data or gold or "", teacher, backend, context.args, ledger)
     for line in tune_lines(results, output, words):
         say(line)
 
@@ -178,7 +178,7 @@ def _limited(
     return labeler.teacher, limits
 
 
-def _words(data: str, teacher: str | None, backend: str, arguments: Sequence[str]) -> str:
+def _words(data: str, teacher: str | None, backend: str, arguments: Sequence[str], ledger: Path | None) -> str:
     """The words of the command that say where data and teacher are, but for the way of asking, which was chosen."""
     kept, skip = [], False
     for word in arguments:
@@ -189,4 +189,4 @@ def _words(data: str, teacher: str | None, backend: str, arguments: Sequence[str
     words = ["--data", data]
     words += ["--teacher", teacher] if teacher else []
     words += ["--backend", backend] if backend != "transformers" else []
-    return shlex.join([*words, *kept])
+    return shlex.join([*words, *kept, *(["--ledger", str(ledger)] if ledger else [])])

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterable
 from pathlib import Path
-
-from datasets import Dataset
+from typing import TYPE_CHECKING
 
 from hf_llambert.tasks.texts import TextColumn, column_names, row_texts
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 TUNE = "tune"
 """Folder of a run with how its prompt was chosen."""

@@ -87,12 +87,13 @@ def _row(one: Mapping, results: Mapping) -> dict[str, Any]:
     if one["name"] == chosen["name"]:
         calibration = chosen["calibration"]
     figures = one["calibrations"][calibration]
-    marks = [mark for mark, way in (("best", chosen), ("as given", given)) if way["name"] == one["name"]]
+    marks = [mark for mark, way in (("best", chosen), ("as given", given)) if mark != way["name"] == one["name"]]
     return {
         **one,
         **figures,
         "calibration": calibration,
         "marks": ", ".join(marks),
+        "marked": bool(marks) or one["name"] == given["name"],
         "each": {name: of_one.get("right", of_one.get("information")) for name, of_one in one["calibrations"].items()},
     }
 
