@@ -265,6 +265,13 @@ def test_a_start_model_for_several_labels_at_once_makes_a_student_of_one(reviews
     assert sum(row["score"] for row in found) == pytest.approx(1, abs=1e-6)
 
 
+def test_trainings_of_one_process_may_differ_in_precision(reviews, student_dir, tmp_path):
+    half, full = arguments(tmp_path, max_steps=1, bf16=True), arguments(tmp_path, max_steps=1)
+    for name, args in (("a", half), ("b", full), ("c", half)):
+        train_student(TASK, student_dir, tmp_path / name, args, silver=reviews)
+        assert (tmp_path / name / "model.safetensors").is_file()
+
+
 def test_attention_dropout_is_the_students_own_and_another_training(reviews, student_dir, tmp_path):
     args = arguments(tmp_path, num_train_epochs=1, attention_dropout=0.0)
     train_student(TASK, student_dir, tmp_path / "s", args, silver=reviews)

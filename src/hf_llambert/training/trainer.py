@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
+from accelerate.state import AcceleratorState
 from datasets import Dataset
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -174,6 +175,8 @@ class StudentTrainer(Trainer):
         self._heads = tuple(heads)
         self._early: EarlyLearning | None = None
         self._at_start: tuple[dict[str, Tensor], Tensor | None] | None = None
+        if AcceleratorState._shared_state.get("_mixed_precision", args.mixed_precision) != args.mixed_precision:
+            AcceleratorState._reset_state()  # another training of this process had another precision
         super().__init__(model=model, args=args, **kwargs)  # type: ignore[arg-type]
         self.model_accepts_loss_kwargs = True  # have the rows of a step counted: see compute_loss
         if self.is_fsdp_enabled:
