@@ -355,3 +355,11 @@ def test_promises_that_make_no_sense_are_told_before_the_student_labels(asked_of
     with pytest.raises(ValueError, match=message):
         call({**asked_of, **change})
     assert not (tmp_path / "run").exists()
+
+
+def test_the_confidence_of_one_of_ten_questions_is_not_called_certain():
+    from hf_llambert.pool.certified import certified_right
+
+    one = np.ones(1, dtype=bool)
+    said = certified_right(np.ones(1, dtype=np.float32), one, one, Promise(0.95, 1 - 0.05 / 10))
+    assert isinstance(said, str) and "with 99.5% confidence" in said

@@ -147,8 +147,9 @@ def _drawn(asking: Asking, output: Path, labeler: LLMLabeler, target: float) -> 
     default, needed = pool.number(promises)
     number = min(asking.rows or default, len(pool))
     if number < needed.least:
+        named = promises[next(iter(promises))].named()
         raise ValueError(
-            f"{promises[next(iter(promises))].named().capitalize()} cannot be promised by {number:,} of the pool's {len(pool):,} "
+            f"{named[0].upper()}{named[1:]} cannot be promised by {number:,} of the pool's {len(pool):,} "
             f"labelled rows: at least {needed.least:,} are needed even where all agree. "
             + (
                 "Draw more (--guarantee_rows)"

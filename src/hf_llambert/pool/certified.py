@@ -118,7 +118,7 @@ def _why_not(
     shares = [int(right[i]) / max(int(counted[i]), 1) for i in starts]
     share, n = max(zip(shares, (int(counted[i]) for i in starts), strict=True))
     named, rows = promise.named(), promise.rows()
-    said = f"{named[0].upper()}{named[1:]} cannot be promised with {promise.confidence:.0%} confidence"
+    said = f"{named[0].upper()}{named[1:]} cannot be promised with {100 * promise.confidence:g}% confidence"
     if not any(int(counted[i]) for i in starts):
         least = rows_needed(1.0, promise.target, risk)
         more = "Bring more" if promise.against == "gold" else "Draw more"

@@ -60,7 +60,7 @@ class ChosenBelow:
                 continue
             lines.append(
                 f"{of}the {kind} student is believed from a confidence of {below:.4f} on: {self.kept[name]:.1%} of the encoder's "
-                f"labels are kept, with {self.confidence:.0%} confidence at least {self.lower[name]:.1%}"
+                f"labels are kept, with {100 * self.confidence:g}% confidence at least {self.lower[name]:.1%}"
             )
         if self.share_fast:
             lines.append(f"the {kind} student answers {self.share_fast:.1%} of {self.n:,} texts itself")

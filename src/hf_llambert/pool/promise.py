@@ -111,7 +111,7 @@ class Guarantee:
 
     def measured(self) -> str:
         """How much of what is promised was found, and what is certain of it."""
-        known = f"with {self.confidence:.0%} confidence"
+        known = f"with {100 * self.confidence:g}% confidence"
         said, who = self.promise, f"the {self.against}"
         if not self.of and self.against == "gold":
             found = f"{self.share:.1%} of them right, {known} at least {self.lower:.1%}"
