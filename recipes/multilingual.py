@@ -280,7 +280,7 @@ def keys_of(language: str, data: Mapping[str, Dataset], arguments: MultilingualA
 
 
 def grouped(keys: Mapping[str, Sequence], texts: Mapping[str, Sequence]) -> list[list[tuple[str, int]]]:
-    """Rows of all languages, by language and number, in groups that share a key or a text of one language."""
+    """Rows of all languages, by language and number, in groups that share a key or a text, whatever its language."""
     above: dict = {}
 
     def top(one: object) -> object:
@@ -290,7 +290,7 @@ def grouped(keys: Mapping[str, Sequence], texts: Mapping[str, Sequence]) -> list
 
     for name in keys:
         for key, text in zip(keys[name], texts[name], strict=True):
-            above[top(("text", name, text))] = top(("key", key))
+            above[top(("text", text))] = top(("key", key))
     out: dict = {}
     for name in keys:
         for k, key in enumerate(keys[name]):

@@ -13,7 +13,7 @@ import multilingual
 from common import parse_arguments
 from hf_llambert import Scale, StudentConfig, TaskSpec, load_task
 from hf_llambert.training.trainer import StudentTrainer
-from multilingual import MultilingualArguments, split, tasks_of
+from multilingual import MultilingualArguments, grouped, split, tasks_of
 
 RECIPES = Path(__file__).parent.parent / "recipes"
 WORDS = {"en": ("good", "dull"), "fr": ("wonderful", "slow")}
@@ -202,3 +202,9 @@ def test_mistake_is_one_sentence(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["multilingual", *map(str, words)])
     with pytest.raises(SystemExit, match="^Error: languages takes two or more"):
         multilingual.run_script(MultilingualArguments, multilingual.main)
+
+
+def test_rows_with_one_text_are_in_one_group_in_all_languages():
+    keys = {name: [(name, k) for k in range(2)] for name in ("de", "fr")}
+    found = grouped(keys, {"de": ["OK", "gut"], "fr": ["bon", "OK"]})
+    assert found == [[("de", 0), ("fr", 1)], [("de", 1)], [("fr", 0)]]

@@ -64,6 +64,11 @@ def test_digits_and_stops_of_these_scripts_are_no_letters():
     assert count_words("这部 good电影") == 5
 
 
+def test_stops_beside_letters_of_these_scripts_are_no_words():
+    assert count_words("我喜欢它。很好！") == 6
+    assert count_words("我喜欢 3 it's … 。") == 5
+
+
 def test_columns_count_each_letter_with_its_marks_as_a_word():
     texts = pa.array(["Über 手机ABC很", "ที่นี่", ""], pa.large_string())
     units, rows = split_units(texts, "words", apart=True)

@@ -88,7 +88,11 @@ def words_in(text: str, find: Callable[[str], list[str]]) -> list[str]:
 
 
 def count_words(text: str) -> int:
-    """How many words: what stands between spaces, and each letter where a script has none."""
+    """
+    How many words: what stands between spaces, and each letter where a script has none. Beside such letters, marks without a
+    letter or digit are no words.
+    """
     if not has_signs(text):
         return len(text.split())
-    return len(_RUN.sub(" ", text).split()) + len(_SIGN.findall(text))
+    others = sum(any(map(str.isalnum, part)) for part in _RUN.sub(" ", text).split())
+    return others + len(_SIGN.findall(text))
