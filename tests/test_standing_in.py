@@ -1,6 +1,8 @@
 """Whether the teacher may stand in for people: in the queue, on the page, in the summary."""
 
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +15,7 @@ from hf_llambert.cli import app
 from hf_llambert.quality.gate import Condition
 from hf_llambert.review.queue import CONTROL, RANDOM, TEST
 from hf_llambert.review.standing_in import alphas, standing_in, standing_lines
-from hf_llambert.review.summary import summary_lines
+from hf_llambert.review.summary import review_lines, summary_lines
 from review_run import make_questions, make_questions_run, make_run
 
 
@@ -302,3 +304,58 @@ def test_gate_judges_each_question_by_its_own_test():
     tone, topics = check_gate(report, conditions)["conditions"]
     assert tone["passed"]
     assert topics["why"] == "5 rows"
+
+
+def annotate_again(run, cloze, tmp_path, **changes):
+    shutil.rmtree(run / "annotated")
+    make_run(tmp_path / "again", cloze, **{"n": 120, **changes})
+    (tmp_path / "again" / "annotated").rename(run / "annotated")
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"wrong": range(120)}, "holds other labels than the queue, of "),
+        ({"text": "another "}, "does not hold the rows that the queue was made of"),
+        ({"n": 40}, "does not hold the rows that the queue was made of"),
+    ],
+)
+def test_verdict_on_one_teacher_is_not_read_of_another(run, review, cloze, tmp_path, changes, why):
+    answer(review, "Ann", wrong=(5, 21))
+    answer(review, "Bob", wrong=(8, 44))
+    annotate_again(run, cloze, tmp_path, **changes)
+    found = review_summary(run)
+    assert found["alternative"] is found["control"]["teacher"] is found["n_teacher_overruled"] is None
+    assert why in found["left_out"]
+    said = "\n".join(summary_lines(found))
+    assert "what the teacher said is left out" in said
+    assert "stand in" not in said
+    assert "teacher right" not in said
+    assert review_lines(Review(run / "review")) == summary_lines(found)
+    gate = check_gate({"task": {}, "review": found}, [Condition("stands_in", at_least=0.5)])
+    assert not gate["passed"]
+    assert why in gate["conditions"][0]["why"]
+
+
+def test_same_labels_again_and_labels_that_were_moved_away_change_nothing(run, review, cloze, tmp_path):
+    answer(review, "Ann", wrong=(5, 21))
+    answer(review, "Bob", wrong=(8, 44))
+    before = review_summary(run)
+    annotate_again(run, cloze, tmp_path)
+    assert review_summary(run) == before
+    shutil.rmtree(run / "annotated")
+    assert review_summary(run) == before
+
+
+def test_other_labels_of_one_question_leave_the_others_alone(tmp_path):
+    run = make_questions_run(tmp_path / "run", make_questions(), n=80)
+    queue = build_queue(run, 60, 0, for_test=60)
+    rows = []
+    for row in queue.rows:
+        tone = {**row.questions["tone"], "teacher": 1 - max(row.questions["tone"]["teacher"], 0)}
+        rows.append(replace(row, questions={**row.questions, "tone": tone}))
+    write_queue(run / "review", replace(queue, rows=tuple(rows)))
+    found = review_summary(run)
+    assert found["left_out"].startswith("tone: what the teacher said is left out")
+    assert found["questions"]["topics"]["n_teacher_overruled"] == 0
+    assert "tone: people overrule the teacher" not in "\n".join(summary_lines(found))

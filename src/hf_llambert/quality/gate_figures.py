@@ -145,9 +145,13 @@ def _beside_people(find: Callable[[Mapping], Figure | str]) -> Callable[[Mapping
     """A figure of the test whether the teacher may stand in for people."""
 
     def figure(report: Mapping) -> Figure | str:
-        found = (report.get("review") or {}).get("alternative")
+        review = report.get("review") or {}
+        found = review.get("alternative")
         if not found:
-            return "no two people answered rows drawn at random: hf-llambert review --for_test 60"
+            return (
+                review.get("other_labels")
+                or "no two people answered rows drawn at random: hf-llambert review --for_test 60"
+            )
         return found["lacking"] or find(found)
 
     return figure

@@ -12,11 +12,12 @@ from hf_llambert.intervals import wilson_interval
 from hf_llambert.pool.labelled import run_student
 from hf_llambert.review.answers import Answer
 from hf_llambert.review.kinds import reviewed
-from hf_llambert.review.queue import RANDOM, REASONS, QueueRow
+from hf_llambert.review.queue import RANDOM, REASONS, Queue, QueueRow, annotated_rows, said_by_machines
 from hf_llambert.review.queue_file import QUEUE_FILE
 from hf_llambert.review.session import Review
 from hf_llambert.review.standing_in import standing_in, standing_lines
 from hf_llambert.tasks.question import Question
+from hf_llambert.tasks.texts import row_texts
 
 REVIEW_FOLDER = "review"
 
@@ -40,11 +41,12 @@ def review_summary(run: str | Path) -> dict | None:
         `None` where nobody asked for it and fewer than two reviewers answered rows drawn at random),
         `n_teacher_overruled` and `n_student_overruled` (rows of all kinds on which people say otherwise; `None` for a student
         that was not there yet, or was another, which `left_out` says) and `reasons` (by reason: `n`, and those on which the
-        teacher is overruled). The agreement has `n` rows that two or more labelled, `equal`, Cohen's `kappa` (two reviewers
-        only) and Krippendorff's `alpha`. Of several questions: `n_rows`, `n_answered` (rows with an answer to any)
-        and `questions` with all of the above for each by its name. Teacher and student are right
-        with the same labels, all of them, or at most half a step from people's level of a scale; there they have `mae` too,
-        the mean distance.
+        teacher is overruled). Where `annotated` holds other labels of the queue's rows now than when it was made, what the
+        teacher said is `None` too, and `other_labels` and `left_out` say so. The agreement has `n` rows that two or more
+        labelled, `equal`, Cohen's `kappa` (two reviewers only) and Krippendorff's `alpha`. Of several questions: `n_rows`,
+        `n_answered` (rows with an answer to any) and `questions` with all of the above for each by its name. Teacher and student
+        are right with the same labels, all of them, or at most half a step from people's level of a scale; there they have
+        `mae` too, the mean distance.
 
     Raises:
         OSError: Queue or answers are damaged.
@@ -52,15 +54,54 @@ def review_summary(run: str | Path) -> dict | None:
     folder = Path(run) / REVIEW_FOLDER
     if not (folder / QUEUE_FILE).is_file():
         return None
-    review = Review(folder)
-    summary, by, here = _summary(review), review.queue.student, run_student(Path(run))
+    return _of_now(Review(folder), Path(run))
+
+
+def _of_now(review: Review, run: Path) -> dict:
+    """The summary without what a student or teacher said whose labels the run holds no more."""
+    summary, by, here = _summary(review), review.queue.student, run_student(run)
+    parts, left_out = summary.get("questions", {"": summary}), []
     if by is not None and here is not None and by != here:
-        for one in summary.get("questions", {"": summary}).values():
+        for one in parts.values():
             one["control"]["student"] = one["n_student_overruled"] = None
-        summary["left_out"] = (
-            f"what the student said is left out: the queue has it of {by}, and 'student' holds {here}"
-        )
+        left_out.append(f"what the student said is left out: the queue has it of {by}, and 'student' holds {here}")
+    for name, why in other_labels(review.queue, run).items():
+        found = parts[name]
+        found["alternative"] = found["control"]["teacher"] = found["n_teacher_overruled"] = None
+        for one in found["reasons"].values():
+            one["n_teacher_overruled"] = None
+        found["other_labels"] = f"what the teacher said is left out: {why}"
+        left_out.append(f"{name}: {found['other_labels']}" if name else found["other_labels"])
+    if left_out:
+        summary["left_out"] = "; ".join(left_out)
     return summary
+
+
+def other_labels(queue: Queue, run: Path) -> dict[str, str]:
+    """
+    Why what the queue has of the teacher is not what `annotated` holds now, by the name of the question. Nothing where it is, or
+    where `annotated` is not there to tell.
+    """
+    try:
+        annotated, task, column = annotated_rows(run)
+    except FileNotFoundError:
+        return {}
+    rows, texts = queue.rows, row_texts(annotated, column)
+    if any(row.row >= len(texts) or texts[row.row] != row.text for row in rows):
+        return dict.fromkeys(queue.task.parts, "'annotated' does not hold the rows that the queue was made of")
+    out = {}
+    for name, one in queue.task.parts.items():
+        asked, now = one.question, task.parts.get(name)
+        if now is None or (now.question.kind, *now.question.labels) != (asked.kind, *asked.labels):
+            out[name] = "'annotated' answers another question than the queue was made of"
+            continue
+        said = said_by_machines(annotated, None, task, name)
+        if n := sum(said[row.row]["teacher"] != row.part(name).teacher for row in rows):
+            out[name] = (
+                f"'annotated' holds other labels than the queue, of {n:,} of its {len(rows):,} rows; move the folder 'review' "
+                f"away and make another (hf-llambert review)"
+            )
+    return out
 
 
 def _summary(review: Review) -> dict:
@@ -104,7 +145,7 @@ def _part_summary(review: Review, name: str) -> dict:
 
 def review_lines(review: Review) -> list[str]:
     """What a review says, in sentences."""
-    return summary_lines(_summary(review))
+    return summary_lines(_of_now(review, review.folder.parent))
 
 
 def summary_lines(summary: Mapping) -> list[str]:
@@ -144,10 +185,13 @@ def _lines(summary: Mapping) -> list[str]:
             )
     if summary.get("alternative"):
         lines += standing_lines(summary["alternative"])
-    said = f"people overrule the teacher on {summary['n_teacher_overruled']:,} rows of all"
-    if summary["n_student_overruled"] is not None:
-        said += f", the student on {summary['n_student_overruled']:,}"
-    return [*lines, said]
+    counts = {who: summary[f"n_{who}_overruled"] for who in ("teacher", "student")}
+    said = [f"the {who} on {n:,}{' rows of all' * (not k)}" for k, (who, n) in enumerate(_known(counts).items())]
+    return [*lines, *([f"people overrule {', '.join(said)}"] if said else [])]
+
+
+def _known(counts: Mapping[str, int | None]) -> dict[str, int]:
+    return {name: n for name, n in counts.items() if n is not None}
 
 
 def agreement(answers: Mapping[str, Mapping[int, Answer]], question: Question) -> dict | None:
