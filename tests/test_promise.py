@@ -282,12 +282,20 @@ def test_so_many_rows_are_drawn_as_a_label_needs_by_how_often_the_student_gives_
     pool = PoolRows(write_labels(tmp_path / "many", rows, size=3000), TASK, "text")
     number, needed = pool.number({"": Promise(0.5, 0.95, "teacher", "recall:positive")})
     assert number == 29 * needed.wanted  # one row in twenty-nine
+    assert needed.least == 29 * rows_for(Promise(0.5, 0.95)).least  # of all rows
     assert pool.number({"": Promise(0.9, 0.95, "teacher", "recall:positive")})[0] == 5000
     with pytest.raises(ValueError, match="No number of rows that can be drawn certifies"):
         rows_for(Promise(1 - 1e-9, 0.95))
 
 
 # On the command line
+
+
+def test_student_with_labels_in_another_order_is_refused_against_the_teacher_too(student, tmp_path):  # noqa: F811
+    turned = dataclasses.replace(TASK, labels=TASK.labels[::-1], verbalizers=TASK.verbalizers[::-1])
+    labeler = LLMLabeler(turned, TellingTeacher(str(tmp_path / "asked.txt"), "generate"), tmp_path / "ledger")  # noqa: F811
+    with pytest.raises(ValueError, match="The student has the labels"):
+        calibrate_cascade(make_reviews(8), student, labeler, 0.5, against="teacher")
 
 
 @pytest.fixture
@@ -322,6 +330,10 @@ def test_label_promises_the_recall_of_a_label(command, tmp_path, capsys):  # noq
         (
             {"--guarantee": 0.99},
             "An agreement with the teacher of 99.0% cannot be promised by 60 of the pool's 60 .* least 299",
+        ),
+        (
+            {"--guarantee": 0.3, "--guarantee_rows": 40, "--max_asked": 39},
+            "takes 40 rows .* and --max_asked allows 39. Raise it, or draw fewer",
         ),
         (
             {"--guarantee": 0.9, "--guarantee_rows": 20},

@@ -38,7 +38,9 @@ from hf_llambert import (
 )
 from hf_llambert.cli.run_rows import Drawn, read_rows
 from hf_llambert.teachers.base import Reply
+from hf_llambert.tuning.asking import Answers
 from hf_llambert.tuning.candidates import example_sets, wordings
+from hf_llambert.tuning.found import merit
 from hf_llambert.tuning.halving import agreement, choose, information, most_requests, rounds, spread
 from hf_llambert.tuning.kept import leave_out
 from hf_llambert.tuning.page import draw
@@ -274,6 +276,32 @@ def test_without_gold_the_most_informed_prompt_is_chosen_and_the_price_is_said(m
     assert "how often it is right is not known" in said
     assert "about 3 points behind the best" in said
     assert tuned_texts(tmp_path / "run") == frozenset()
+
+
+def test_texts_without_scores_tell_nothing():
+    sure, unsure = np.array([[0.99, 0.01], [0.01, 0.99]]), np.array([[0.8, 0.2], [0.2, 0.8]] * 2)
+    some = np.vstack([sure, np.full((2, 2), np.nan)])
+    told = [{"batch": unsure}, {"batch": some}, {"batch": np.full((4, 2), np.nan)}, {}]
+    found = [merit(Answers(None, {}, one, {}, 0, 0, 0), SimpleNamespace(gold=())) for one in told]
+    assert found[1] == (information(sure) / 2, 0.0)
+    assert found[2] == found[3] == (0.0, 0.0)
+
+
+@dataclass(frozen=True)
+class Fickle(Moody):
+    """Cannot be asked in other words any more after a while."""
+
+    def ask(self, task, texts, rank=None):
+        if "Into which box?" not in task.instruction and len(self.asked()) > 180:
+            raise ValueError("too long for this model")
+        yield from super().ask(task, texts, rank)
+
+
+def test_prompts_that_cannot_be_asked_further_are_left_out_and_the_others_compared(moody, tmp_path):
+    found = tuned(Fickle(moody.log), tmp_path / "run")
+    assert "too long for this model" in found["left_out"].values()
+    assert found["chosen"]["name"] not in found["left_out"]
+    assert {row["n"] for row in found["prompts"] if row["left"] is None} == {found["n_rows"]}
 
 
 def test_teacher_that_writes_is_tuned_with_chats(moody, tmp_path):
@@ -629,3 +657,11 @@ def test_run_holds_out_no_row_that_chose_the_prompt(here, capsys):
 def test_wrong_words_of_tune_are_one_sentence(here, typed, teacher_dir, words, message):
     make_reviews(30).select_columns(["text"]).to_json("plain.jsonl")
     assert message in typed("tune", *words, "--teacher", teacher_dir, "--output", "r", expect=1)
+
+
+def test_task_that_would_be_overwritten_is_refused(here, typed, teacher_dir):
+    (here / "r").mkdir()
+    (here / "r" / "tuned.yaml").write_text(yaml.safe_dump(TASK.to_dict()))
+    make_reviews(30).to_json("gold.jsonl")
+    words = ("--task", "r/tuned.yaml", "--gold", "gold.jsonl", "--teacher", teacher_dir, "--output", "r")
+    assert "is what this command writes" in typed("tune", *words, expect=1)

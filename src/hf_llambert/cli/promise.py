@@ -158,6 +158,11 @@ def _drawn(asking: Asking, output: Path, labeler: LLMLabeler, target: float) -> 
             )
             + ", or lower --guarantee."
         )
+    if asking.max_asked is not None and number > asking.max_asked:
+        raise ValueError(
+            f"The promise takes {number:,} rows that the teacher is asked about, and --max_asked allows {asking.max_asked:,}. "
+            f"Raise it, or draw fewer (--guarantee_rows)."
+        )
     if process_state().is_main_process:
         say(
             f"the teacher is asked about {number:,} of the pool's {len(pool):,} rows, drawn at random: {needed.wanted:,} "

@@ -122,6 +122,10 @@ def tune(
         raise ValueError(
             f"--gold '{gold}' has no column of people's labels among {rows.column_names}. Pass --label_column."
         )
+    if Path(task).is_file() and Path(task).resolve() == (output / "tuned.yaml").resolve():
+        raise ValueError(
+            f"'{task}' is what this command writes. Name another --output, or the task that it was made of."
+        )
     [(_, asked)] = named_teachers([teacher] if teacher else [], backend, context.args, seed)
     asked, limits = _limited(spec, asked, output, text_column, rows, max_cost, max_hours, prices)
     tuning = Tuning(

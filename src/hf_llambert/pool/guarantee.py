@@ -85,6 +85,8 @@ def calibrate_cascade(
     task = llm_labeler.task
     if len(task.parts) > 1:
         raise ValueError(f"Task '{task.name}' has several questions, each with its promise. Use calibrate_questions.")
+    if task.question.kind in _IN_STEPS:
+        check_labels(student_labeler.labels, llm_labeler)
     if task.question.kind not in _IN_STEPS or against == "teacher":
         each = calibrate_questions(
             gold_data,
@@ -102,7 +104,6 @@ def calibrate_cascade(
         return each[""]
     promise = Promise(target, confidence, _checked(against), of)
     label = promised_of(of, task.question)
-    check_labels(student_labeler.labels, llm_labeler)
     check_column(gold_data, llm_labeler.text_column, "text_column")
     gold = np.array(gold_answers(gold_data, task, gold_column, label_map, label_values)[""])
     rows = np.flatnonzero(gold != ABSTAIN)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -73,8 +73,8 @@ class PoolRows:
 
     def number(self, promises: Mapping[str, Promise]) -> tuple[int, RowsNeeded]:
         """
-        How many rows to draw for the promise about each question, and what the one that takes most of them needs. Of a label,
-        by how often the student gives it.
+        How many rows to draw for the promise about each question, and what the one that takes most of them needs: `least` of
+        all rows, by how often the student gives the label that it is of, where it is of one.
 
         Args:
             promises (`Mapping[str, Promise]`): By the names of [`TaskSpec.parts`].
@@ -85,7 +85,7 @@ class PoolRows:
             share = self._share(name, promise.of)
             wanted = math.ceil(needed.wanted / share) if share else _MOST
             if wanted > number:
-                number, most = wanted, needed
+                number, most = wanted, replace(needed, least=math.ceil(needed.least / (share or 1.0)))
         return min(number, _MOST, len(self)), most
 
     def draw(self, number: int, seed: int) -> Dataset:

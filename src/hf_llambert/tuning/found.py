@@ -20,7 +20,7 @@ from hf_llambert.tuning.rows import Rows
 def merit(one: Answers, rows: Rows) -> tuple[float, float]:
     """What a round ranks by: how often the best calibration is right, then how probable it finds what is."""
     if not rows.gold:
-        return information(_known(one.probabilities[next(iter(one.probabilities))])), 0.0
+        return max((_information(given) for given in one.probabilities.values()), default=0.0), 0.0
     return max((float(_right(one, name, rows).mean()), _belief(one, name, rows)) for name in one.answers)
 
 
@@ -40,6 +40,12 @@ def _belief(one: Answers, calibration: str, rows: Rows) -> float:
         return 0.0
     found = one.probabilities[calibration]
     return float(np.nansum(one.prompt.task.question.targets(rows.gold[: len(found)]) * found) / len(found))
+
+
+def _information(probabilities: NDArray[np.float64]) -> float:
+    """How much the answers tell; those that a text lacks tell nothing."""
+    known = _known(probabilities)
+    return information(known) * len(known) / len(probabilities) if len(known) else 0.0
 
 
 def _known(probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -71,9 +77,13 @@ def results_of(
         best = ways[chosen.best]
         sure = _sure(chosen)
     else:
-        best = max(
-            ((p, next(iter(found[p].probabilities))) for p in finalists), key=lambda way: merit(found[way[0]], rows)
-        )
+        scored = [(p, next(iter(found[p].probabilities))) for p in finalists if found[p].probabilities]
+        if not scored:
+            raise ValueError(
+                "No prompt got probabilities of the labels, and without gold there is nothing else to choose by. Label some "
+                "texts, and pass them with --gold."
+            )
+        best = max(scored, key=lambda way: merit(found[way[0]], rows))
         sure = {}
     table = []
     for prompt, one in found.items():
@@ -120,9 +130,11 @@ def _row(one: Answers, rows: Rows, limits: Limits) -> dict:
             hits = int(_right(one, name, rows).sum())
             low, high = wilson_interval(hits, len(answers))
             figures |= {"right": hits / len(answers), "low": low, "high": high}
-        if name in one.probabilities and not one.prompt.task.questions:
-            figures["information"] = information(_known(one.probabilities[name]))
-            figures["confidence"] = float(_known(one.probabilities[name]).max(1).mean())
+        if not one.prompt.task.questions and (name in one.probabilities or not rows.gold):
+            given = one.probabilities.get(name, np.empty((0, 2)))
+            known = _known(given)
+            figures["information"] = _information(given)
+            figures["confidence"] = float(known.max(1).mean()) if len(known) else 0.0
         calibrations[name] = figures
     return {
         "name": one.prompt.name,

@@ -309,6 +309,7 @@ def _halved(
             answers = asker.ask(prompt, rows.texts[: one.rows])
             if answers is None:
                 going.remove(prompt)
+                found.pop(prompt, None)  # of an earlier round, on fewer rows than the others
             else:
                 found[prompt] = answers
     return found, left

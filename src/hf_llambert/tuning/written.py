@@ -105,7 +105,7 @@ class _Trying:
             spec = dataclasses.replace(self.task, instruction=words)
         except ValueError:
             return None
-        return spec if set(spec.fields) == set(self.task.fields) else None
+        return spec if spec.fields == self.task.fields else None  # in their order, as rows hold them
 
     def evaluate(self, batch: list, candidate: Mapping[str, str], capture_traces: bool = False) -> Any:
         """How probable the teacher finds what people said; without scores, whether it says so."""
