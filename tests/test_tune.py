@@ -281,8 +281,14 @@ def test_without_gold_the_most_informed_prompt_is_chosen_and_the_price_is_said(m
 def test_texts_without_scores_tell_nothing():
     sure, unsure = np.array([[0.99, 0.01], [0.01, 0.99]]), np.array([[0.8, 0.2], [0.2, 0.8]] * 2)
     some = np.vstack([sure, np.full((2, 2), np.nan)])
-    told = [{"batch": unsure}, {"batch": some}, {"batch": np.full((4, 2), np.nan)}, {}]
+    told = [
+        {"batch": unsure, "none": np.vstack([sure, sure])},
+        {"batch": some},
+        {"batch": np.full((4, 2), np.nan)},
+        {},
+    ]
     found = [merit(Answers(None, {}, one, {}, 0, 0, 0), SimpleNamespace(gold=())) for one in told]
+    assert found[0] == (information(unsure), 0.0)  # by what annotate does unless told otherwise
     assert found[1] == (information(sure) / 2, 0.0)
     assert found[2] == found[3] == (0.0, 0.0)
 

@@ -20,7 +20,8 @@ from hf_llambert.tuning.rows import Rows
 def merit(one: Answers, rows: Rows) -> tuple[float, float]:
     """What a round ranks by: how often the best calibration is right, then how probable it finds what is."""
     if not rows.gold:
-        return max((_information(given) for given in one.probabilities.values()), default=0.0), 0.0
+        first = next(iter(one.probabilities.values()), None)
+        return 0.0 if first is None else _information(first), 0.0
     return max((float(_right(one, name, rows).mean()), _belief(one, name, rows)) for name in one.answers)
 
 
