@@ -1,6 +1,6 @@
 """
 How often the alternative annotator test lets a teacher pass that is as much worse than people as it forgives, and one that is
-as good; what one careless person does to it; and how often the interval of its agreement beyond chance contains the truth. Over
+as good; what one careless person does to it; how sure its t-test is where few rows differ; and how often the interval of its agreement beyond chance contains the truth. Over
 simulated answers.
 
     python benchmarks/standing_in.py [--draws 1000]
@@ -10,6 +10,8 @@ import argparse
 from itertools import product
 
 import numpy as np
+from scipy.special import stdtr
+from scipy.stats import binom
 
 from hf_llambert import Choice, alternative_annotator_test
 from hf_llambert.annotation.alpha import krippendorff_alpha
@@ -41,6 +43,9 @@ def main() -> None:
             found.append(np.mean([passes(random, rows, people, 0.7, epsilon) for _ in range(draws)]))
         said = ", ".join(f"{right:.0%}" for right in people)
         print(f"| {said} | 70% | {rows} | {' | '.join(f'{share:.1%}' for share in found)} |", flush=True)
+    print("\n| rows | rejects, beside one reviewer, a share of exactly epsilon 0.1 |\n|---|---|")
+    for rows in (30, 50, 100, 200):
+        print(f"| {rows} | {too_sure(rows, 0.1):.1%} |")
     print("\n| people right on | reviewers | rows | alpha with the teacher: contained | difference: contained |")
     print("|---|---|---|---|---|")
     for right, people, rows in product((0.85, 0.95), (2, 3), (60, 200)):
@@ -80,6 +85,19 @@ def fewer(teacher, right, people) -> float:
 
 def chance_of(answer, right) -> float:
     return right if answer == 0 else (1 - right) / (len(LABELS) - 1)
+
+
+def too_sure(rows, epsilon, level=0.05) -> float:
+    """
+    Exactly how often the t-test rejects where each row is lost with a probability of epsilon and never won, so that it should
+    not reject in more than `level`.
+    """
+    lost = np.arange(rows + 1)
+    share = lost / rows
+    error = np.sqrt(share * (1 - share) / (rows - 1))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        p = np.where(error > 0, stdtr(rows - 1, (share - epsilon) / error), share >= epsilon)
+    return float(binom.pmf(lost, rows, epsilon)[p <= level].sum())
 
 
 def contained(right, people, rows, draws) -> tuple[float, float]:
