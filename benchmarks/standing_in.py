@@ -1,7 +1,7 @@
 """
 How often the alternative annotator test lets a teacher pass that is as much worse than people as it forgives, and one that is
-as good; what one careless person does to it; how sure its t-test is where few rows differ; and how often the interval of its agreement beyond chance contains the truth. Over
-simulated answers.
+as good; what one careless person does to it; how sure its t-test is where few rows differ; and how often the interval of its
+agreement beyond chance contains the truth. Over simulated answers.
 
     python benchmarks/standing_in.py [--draws 1000]
 """
