@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import os
 import re
+import shlex
 import shutil
 import signal
 import sys
@@ -37,12 +38,14 @@ from hf_llambert import (
     tuned_texts,
 )
 from hf_llambert.cli.run_rows import Drawn, read_rows
+from hf_llambert.tasks.spec import Example
 from hf_llambert.teachers.base import Reply
 from hf_llambert.tuning.asking import Answers
 from hf_llambert.tuning.candidates import example_sets, wordings
 from hf_llambert.tuning.found import merit
 from hf_llambert.tuning.halving import agreement, choose, information, most_requests, rounds, spread
 from hf_llambert.tuning.kept import leave_out
+from hf_llambert.tuning.lines import annotate_command
 from hf_llambert.tuning.page import draw
 from hf_llambert.whole import DiskFull
 
@@ -128,7 +131,7 @@ def test_prompt_that_the_teacher_understands_is_found_and_written_as_a_task(mood
     assert 0 < asked <= estimates[0]["n_requests"] == found["n_requests"]
     said = "\n".join(tune_lines(found, tmp_path / "run", "--data x"))
     assert re.search(r"best: overall, it was.*right; \d+ prompts compared on 80 texts", said)
-    assert f"hf-llambert annotate --task {tmp_path / 'run' / 'tuned.yaml'} --data x --calibration" in said
+    assert f"hf-llambert annotate --task {tmp_path / 'run' / 'tuned.yaml'} --data x --mode score --calibration" in said
     assert "tokens a text read" in said
 
 
@@ -263,6 +266,31 @@ def test_examples_come_from_gold_that_nothing_is_compared_on(moody, tmp_path):
     assert len({row["text"] for row in rows}) == 60
     assert all(row["sha256"] == hashlib.sha256(row["text"].encode()).hexdigest() for row in rows)
     assert Counter(row["label"] for row in rows if row["use"] == "example") == {"negative": 5, "positive": 5}
+
+
+def test_gold_that_contradicts_itself_or_stands_in_a_prompt_is_left_out(moody, tmp_path, caplog):
+    rows = make_reviews(60)
+    texts, labels = rows["text"][:], rows["label"][:]
+    doubled = Dataset.from_dict({"text": [*texts, texts[0]], "label": [*labels, 1 - labels[0]]}).cast_column(
+        "label", rows.features["label"]
+    )
+    shown = replace(TASK, name="few", examples=(Example(texts[1], TASK.labels[labels[1]]),))
+    found = tuned(moody, tmp_path / "run", rows=doubled, tuning=Tuning(variants={"few": shown}))
+    used = {json.loads(line)["text"] for line in (tmp_path / "run" / "tune" / "rows.jsonl").read_text().splitlines()}
+    assert used == {*texts[2:]}
+    assert found["n_rows"] + found["n_examples"] == 58
+    assert "1 gold texts have different labels" in caplog.text
+    assert "1 gold texts are examples in a prompt" in caplog.text
+
+
+def test_command_that_comes_next_can_be_pasted():
+    chosen = {"mode": "score", "calibration": "none"}
+    words = shlex.split(annotate_command(chosen, "my runs", "--data d.csv"))
+    assert words[2:4] == ["--task", "my runs/tuned.yaml"]
+    assert words[-6:] == ["--mode", "score", "--calibration", "none", "--output", "my runs"]
+    of_file = annotate_command(chosen, "r", "--data d.csv --teacher mine.yaml")
+    assert "--mode" not in of_file
+    assert of_file.endswith("--output r  # with 'mode: score' in mine.yaml")
 
 
 def test_without_gold_the_most_informed_prompt_is_chosen_and_the_price_is_said(moody, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -30,10 +31,13 @@ def tune_lines(results: Mapping, output: str | Path, words: str = "") -> list[st
 
 def annotate_command(chosen: Mapping, output: str | Path, words: str = "") -> str:
     """The command that annotates as it was chosen."""
-    mode = f" --mode {chosen['mode']}" if chosen["mode"] == "generate" else ""
+    task, folder = shlex.quote(str(Path(output) / TASK_FILE)), shlex.quote(str(output))
+    file = next((word for word in shlex.split(words) if word.endswith((".yaml", ".yml"))), None)  # of the teacher
+    mode = "" if file else f" --mode {chosen['mode']}"
+    noted = f"  # with 'mode: {chosen['mode']}' in {file}" if file else ""
     return (
-        f"hf-llambert annotate --task {Path(output) / TASK_FILE}{f' {words}' if words else ''}{mode} "
-        f"--calibration {chosen['calibration']} --output {output}"
+        f"hf-llambert annotate --task {task}{f' {words}' if words else ''}{mode} --calibration {chosen['calibration']} "
+        f"--output {folder}{noted}"
     )
 
 

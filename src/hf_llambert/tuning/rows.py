@@ -5,16 +5,19 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from datasets import Dataset
 
 from hf_llambert.data import check_column
 from hf_llambert.gold import GoldColumns, LabelMap, Reading, gold_answers
+from hf_llambert.tasks.logs import get_logger
 from hf_llambert.tasks.spec import TaskSpec
 from hf_llambert.tasks.texts import TextColumn, row_texts, text_digest, why_unusable
 from hf_llambert.tuning.halving import spread
+
+logger = get_logger(__name__)
 
 LEAST = 20
 """Fewer gold rows than this choose by chance."""
@@ -68,9 +71,11 @@ def gold_rows(
     num_gold: int | None,
     num_examples: int,
     seed: int,
+    in_prompts: Collection[str] = (),
 ) -> Rows:
     """
-    Gold rows to choose by: a random draw, each text once, some of them for worked examples.
+    Gold rows to choose by: a random draw, each text once, some of them for worked examples. Texts with different labels, and
+    those that stand in a prompt as its examples (`in_prompts`), are left out with a warning.
 
     Raises:
         ValueError: There are too few, or none of a label.
@@ -80,9 +85,21 @@ def gold_rows(
     shuffled = data.shuffle(seed=seed)
     answers = gold_answers(shuffled, task, label_column, label_map, label_values)[""]
     seen: dict[str, object] = {}
+    torn, in_prompt = set(), set()
     for text, answer in zip(row_texts(shuffled, text_column), answers, strict=True):
         if question.is_answer(answer) and why_unusable(text) is None:
-            seen.setdefault(text, answer)
+            if seen.setdefault(text, answer) != answer:
+                torn.add(text)
+            if text in in_prompts:
+                in_prompt.add(text)
+    seen = {text: answer for text, answer in seen.items() if text not in torn and text not in in_prompt}
+    if torn:
+        logger.warning("%d gold texts have different labels in different rows. They are left out.", len(torn))
+    if in_prompt:
+        logger.warning(
+            "%d gold texts are examples in a prompt that is compared, which would copy their label. They are left out.",
+            len(in_prompt),
+        )
     wanted = 100 if num_gold is None else num_gold
     if num_gold is not None and num_gold > len(seen):
         raise ValueError(

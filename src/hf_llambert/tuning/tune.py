@@ -107,7 +107,7 @@ def tune_task(
     Ask a teacher in several ways about the same texts, and choose the way that is right most often.
 
     Compared are the task as it is given, its variants, built-in ways, each with and without worked examples, and calibrations
-    of the scores, which ask nothing more. Every prompt is asked about some texts; the better half goes on to twice as many,
+    of the scores, which ask nothing more (contextual: three texts a prompt). Every prompt is asked about some texts; the better half goes on to twice as many,
     until few are left on all. Writes the best as a task file `OUTPUT/tuned.yaml`, a page `OUTPUT/tune.html` with its figure,
     and how it came about into `OUTPUT/tune`; there `rows.jsonl` has the gold rows, which later promises leave out
     ([`tuned_texts`]). Replies are in the ledger: a call that was stopped goes on, and the same call again asks nothing.
@@ -160,6 +160,7 @@ def tune_task(
             tuning.num_gold,
             num_examples,
             tuning.seed,
+            {example.text for one in (task, *tuning.variants.values()) for example in one.examples},
         )
     )
     config = _config(task, teacher, column, rows, tuning)
