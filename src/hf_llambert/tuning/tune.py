@@ -107,10 +107,11 @@ def tune_task(
     Ask a teacher in several ways about the same texts, and choose the way that is right most often.
 
     Compared are the task as it is given, its variants, built-in ways, each with and without worked examples, and calibrations
-    of the scores, which ask nothing more (contextual: three texts a prompt). Every prompt is asked about some texts; the better half goes on to twice as many,
-    until few are left on all. Writes the best as a task file `OUTPUT/tuned.yaml`, a page `OUTPUT/tune.html` with its figure,
-    and how it came about into `OUTPUT/tune`; there `rows.jsonl` has the gold rows, which later promises leave out
-    ([`tuned_texts`]). Replies are in the ledger: a call that was stopped goes on, and the same call again asks nothing.
+    of the scores, which ask nothing more (contextual: three texts a prompt). Every prompt is asked about some texts; the better
+    half goes on to twice as many, until few are left on all. Writes the best as a task file `OUTPUT/tuned.yaml`, a page
+    `OUTPUT/tune.html` with its figure, and how it came about into `OUTPUT/tune`; there `rows.jsonl` has the gold rows, which
+    later promises leave out ([`tuned_texts`]). Replies are in the ledger: a call that was stopped goes on, and the same call
+    again asks nothing.
 
     Without gold the prompt is chosen whose answers tell most: sure of each text, and yet different between texts (mutual
     information). In the studies that was about 3 points behind the best prompt (docs/studies.md#prompts).
