@@ -160,6 +160,12 @@ def refuse_gated(*folders: Path) -> None:
             )
 
 
+def is_stated(context: typer.Context, name: str) -> bool:
+    """Whether an option was given on the command line."""
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
+
+
 def say(text: str, error: bool = False) -> None:
     """One line to the user. Of several processes the first speaks for all, but each of its own errors."""
     if error or os.environ.get("RANK", "0") == "0":

@@ -24,6 +24,7 @@ from hf_llambert.cli.options import (
     Task,
     TextColumn,
     Values,
+    is_stated,
     say,
     values,
 )
@@ -223,7 +224,7 @@ def _arguments_of(context: typer.Context, kind: str, student: str | None, output
         raise ValueError(
             "--student is missing: an encoder, or a static model, whose token vectors a static student takes."
         )
-    options = [name for name in (*_OF_ENCODERS, *(("revision",) if linear else ())) if _is_stated(context, name)]
+    options = [name for name in (*_OF_ENCODERS, *(("revision",) if linear else ())) if is_stated(context, name)]
     words = [word.partition("=")[0].removeprefix("--") for word in context.args if word.startswith("--")]
     options += [word for word in words if linear and word not in _OF_LINEAR]
     if options:
@@ -233,11 +234,6 @@ def _arguments_of(context: typer.Context, kind: str, student: str | None, output
     from hf_llambert import STATIC_DEFAULTS
 
     return training_arguments(context.args, output, seed, **({} if linear else STATIC_DEFAULTS))
-
-
-def _is_stated(context: typer.Context, name: str) -> bool:
-    source = context.get_parameter_source(name)
-    return source is not None and source.name == "COMMANDLINE"
 
 
 def _train_fast(

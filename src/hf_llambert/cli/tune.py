@@ -27,6 +27,7 @@ from hf_llambert.cli.options import (
     Task,
     TextColumn,
     Values,
+    is_stated,
     say,
     values,
 )
@@ -107,7 +108,7 @@ def tune(
     each calibration, on 100 texts that people labelled, or on texts alone. Takes every argument of the teacher's class too, as
     annotate does.
     """
-    from hf_llambert import Tuning, load_data, load_task, load_variants, tune_lines, tune_task
+    from hf_llambert import Tuning, load_data, load_task, load_variants, tune_lines, tune_task, tuned_texts
     from hf_llambert.tuning.lines import estimate_line
 
     if (data is None) == (gold is None):
@@ -126,6 +127,7 @@ def tune(
         raise ValueError(
             f"'{task}' is what this command writes. Name another --output, or the task that it was made of."
         )
+    _refuse_idle(context, by_gold=column is not None)
     [(_, asked)] = named_teachers([teacher] if teacher else [], backend, context.args, seed)
     asked, limits = _limited(spec, asked, output, text_column, rows, max_cost, max_hours, prices)
     tuning = Tuning(
@@ -152,10 +154,21 @@ def tune(
         ledger=ledger,
         limits=limits,
         before=lambda estimate: say(estimate_line(estimate)),
+        earlier=tuned_texts(task),
     )
-    words = _words(data or gold or "", teacher, backend, context.args, ledger)
+    words = _words(data, split, text_column, teacher, backend, context.args, ledger)
     for line in tune_lines(results, output, words):
         say(line)
+
+
+def _refuse_idle(context: typer.Context, by_gold: bool) -> None:
+    """Refuse options that would change nothing."""
+    idle = {name: "where gold chooses" for name in ("num_texts",) if by_gold}
+    idle |= {} if by_gold else dict.fromkeys(("num_gold", "num_examples", "shots"), "without gold")
+    idle |= {} if is_stated(context, "writer") else {"num_written": "without --writer"}
+    for name, where in idle.items():
+        if is_stated(context, name):
+            raise ValueError(f"--{name} changes nothing {where}. Leave it out.")
 
 
 def _limited(
@@ -182,15 +195,28 @@ def _limited(
     return labeler.teacher, limits
 
 
-def _words(data: str, teacher: str | None, backend: str, arguments: Sequence[str], ledger: Path | None) -> str:
-    """The words of the command that say where data and teacher are, but for the way of asking, which was chosen."""
+def _words(
+    data: str | None,
+    split: str | None,
+    text_column: str,
+    teacher: str | None,
+    backend: str,
+    arguments: Sequence[str],
+    ledger: Path | None,
+) -> str:
+    """
+    The words of the command that say where data and teacher are, but for the way of asking, which was chosen. The gold that
+    chose is not what is annotated next: `DATA` stands for that.
+    """
     kept, skip = [], False
     for word in arguments:
         if skip or word == "--mode" or word.startswith("--mode="):
             skip = word == "--mode"
             continue
         kept.append(word)
-    words = ["--data", data]
+    words = ["--data", data or "DATA"]
+    words += ["--split", split] if data and split else []
+    words += ["--text_column", text_column] if text_column != "text" else []
     words += ["--teacher", teacher] if teacher else []
     words += ["--backend", backend] if backend != "transformers" else []
     return shlex.join([*words, *kept, *(["--ledger", str(ledger)] if ledger else [])])

@@ -76,7 +76,7 @@ def read_variants(data: Mapping, spec: TaskSpec, source: str) -> dict[str, TaskS
 
 def _check_keys(one: Mapping, base: Mapping, where: str) -> None:
     for key in one:
-        if key == "labels" and list(one[key] or ()) != list(base.get("labels", ())):
+        if key == "labels" and one[key] != base.get("labels"):
             raise ValueError(
                 f"{where} has the labels {one[key]}, the task has {base.get('labels')}. A variant asks the same in other words: "
                 f"leave labels out, and change verbalizers, the words of the labels."

@@ -6,6 +6,7 @@ import asyncio
 import dataclasses
 import json
 import queue
+import re
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -351,6 +352,11 @@ def stream(requests: Requests) -> Iterator[dict[int, Reply]]:
 
 
 _BUDGETS: dict[Served, Budget] = {}
+
+
+def may_pass(error: str) -> bool:
+    """Whether a reply failed by the server and not by its text: after attempts in vain, or beyond a cap of the teacher."""
+    return re.search(r"\((after \d+ attempts|given up: .*)\)$|^the budget is spent", error) is not None
 
 
 def _budget(teacher: Served, fresh: Budget) -> Budget:

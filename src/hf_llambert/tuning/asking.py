@@ -15,10 +15,9 @@ from hf_llambert.annotation.labelers import LLMLabeler
 from hf_llambert.annotation.limits import Limits, Spending, caps_itself
 from hf_llambert.annotation.turns import asking_turn
 from hf_llambert.tasks.texts import TextColumn
+from hf_llambert.teachers.asking import may_pass
 from hf_llambert.teachers.base import Mode, Teacher
 from hf_llambert.tuning.candidates import GIVEN, VARIANT, Prompt
-
-_SPENT = "budget is spent"  # what an endpoint says of its own caps
 
 
 @dataclass
@@ -77,13 +76,13 @@ class Asker:
     _texts: Sequence[str] = ()
 
     def begin(self, prompts: Sequence[Prompt], texts: Sequence[str]) -> None:
-        """Count what earlier runs spent on these texts."""
+        """Start the clock, and count what earlier runs spent on asking these prompts about these texts."""
         self._texts = texts
         self._spending = self.limits.begin()
         self._spending.turn_to("llm")
         if self.limits.max_cost is not None:
             for prompt in prompts:
-                self._spending.add(self._labeler(prompt).known(texts))
+                self._labeler(prompt)
 
     def ask(self, prompt: Prompt, texts: Sequence[str]) -> Answers | None:
         """
@@ -104,11 +103,12 @@ class Asker:
             return None
         statuses = zip(columns["llm_status"], columns["llm_reason"], strict=True)
         failed = [str(reason) for status, reason in statuses if status == "failed"]
-        if failed and len(failed) == len(texts) and not own and not self._over(failed[0]):
+        over = bool(failed) and self._over(failed[0])
+        if failed and len(failed) == len(texts) and not own and not over and not any(map(may_pass, failed)):
             self.left_out[prompt.name] = failed[0]
             return None
         if failed:
-            why = "a limit was reached" if self._over(failed[0]) else failed[0]
+            why = "a limit was reached" if over else failed[0]
             raise Stopped(
                 f"'{prompt.name}': {len(failed):,} of {len(texts):,} texts have no reply ({why}). Nothing is chosen yet; what "
                 f"was answered is kept, and the same command asks about the rest only."
@@ -127,7 +127,7 @@ class Asker:
             labeler.ledger.close()
 
     def _over(self, reason: str) -> bool:
-        return bool(self._spending and self._spending.why) or _SPENT in reason
+        return bool(self._spending and self._spending.why) or reason.startswith("the budget is spent")
 
     def _columns(self, labeler: LLMLabeler, prompt: Prompt, texts: Sequence[str]) -> Mapping[str, list]:
         told = 0
@@ -140,19 +140,26 @@ class Asker:
             if fresh:
                 self.progress(fresh)
 
-        if "contextual" in self.calibrations and labeler.teacher.mode == "score":
-            texts_of_nothing = [prompt.task.filled(text) for text in CONTENT_FREE]
-            labeler.replies(texts_of_nothing, spending=self._spending)
+        if prompt not in self._done and (nothing := self._texts_of_nothing(prompt)):
+            labeler.replies(nothing, progress=self.progress, spending=self._spending)
         with asking_turn([labeler]):
             labeler.replies(texts, progress=tell, spending=self._spending)
         self._done[prompt] = max(before, len(texts))
         return labeler.recalled(texts, self.limits.reason)
 
+    def _texts_of_nothing(self, prompt: Prompt) -> list[str]:
+        """The texts without content that contextual calibration asks about."""
+        wanted = prompt.mode == "score" and "contextual" in self.calibrations
+        return [prompt.task.filled(text) for text in CONTENT_FREE] if wanted else []
+
     def _labeler(self, prompt: Prompt) -> LLMLabeler:
-        """The labeler of a prompt; an endpoint's own cap is what is left of it."""
+        """The labeler of a prompt, what it took earlier counted; an endpoint's own cap is what is left of it."""
         if prompt not in self._labelers:
             teacher = with_mode(self.teacher, prompt.mode)
             self._labelers[prompt] = LLMLabeler(prompt.task, teacher, self.ledger, self.text_column)
+            if self._spending and self.limits.max_cost is not None:
+                texts = [*self._texts, *self._texts_of_nothing(prompt)]
+                self._spending.add(self._labelers[prompt].known(texts))
         found = self._labelers[prompt]
         if caps_itself(self.teacher) and self.teacher.max_cost is not None:
             left = max(self.teacher.max_cost - self._paid(), 1e-12)
@@ -178,15 +185,7 @@ class Asker:
         if not scored:
             answers["none"] = list(written_answers)
         scores = np.array([columns["llm_scores"][row] for row in scored], dtype=np.float64)
-        for method in self.calibrations if scored else ():
-            scores_of_nothing = method == "contextual" and labeler.teacher.mode == "score"
-            nothing = labeler.content_free_scores() if scores_of_nothing else None
-            if method == "contextual" and not nothing:
-                continue
-            found = calibration_of(method, question, scores, content_free=nothing)
-            if found is None and method != "none":
-                continue
-            found = found or uncalibrated(len(question.labels), question.kind)
+        for method, found in self._calibrations(labeler, scores).items() if scored else ():
             of_rows = found.probabilities(scores)
             decided = question.decided(of_rows)[question.answer_column]
             own = list(written_answers)
@@ -197,6 +196,20 @@ class Asker:
             answers[method], probabilities[method], used[method] = own, full, found
         rows = len(texts)
         return Answers(prompt, answers, probabilities, used, seconds / rows, read / rows, written / rows)
+
+    def _calibrations(self, labeler: LLMLabeler, scores: NDArray[np.float64]) -> dict[str, Calibration]:
+        """Those that there are for these scores; none at all where there is no other."""
+        question, found = labeler.task.question, {}
+        as_they_are = uncalibrated(len(question.labels), question.kind)
+        for method in self.calibrations:
+            asked = method == "contextual" and labeler.teacher.mode == "score"
+            nothing = labeler.content_free_scores() if asked else []
+            if method == "none":
+                found[method] = as_they_are
+            elif method != "contextual" or nothing:
+                one = calibration_of(method, question, scores, content_free=nothing)
+                found |= {} if one is None else {method: one}
+        return found or {"none": as_they_are}
 
 
 def with_mode(teacher: Teacher, mode: Mode) -> Teacher:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import itertools
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -104,17 +105,24 @@ def wordings(
         for number, of_labels in enumerate(words):
             extra = f", words {number + 1}" if len(words) > 1 else ""
             found += [(f"{name}{extra}", one, BUILT_IN) for name, one in _built_in(task, of_labels)]
-    unique: dict[object, Prompt] = {}
-    for mode in modes:
-        for name, one, origin in found:
-            if mode == "generate" and origin == BUILT_IN and not one.chat:
-                continue  # what continues a text seldom is a label alone
-            if (_asked(one), mode) not in unique:
-                named = f"{name}, {mode}" if len(modes) > 1 else name
-                taken = {prompt.name for prompt in unique.values()}
-                named = f"{named} ({origin})" if named in taken else named
-                unique[_asked(one), mode] = Prompt(named, one, mode, origin)
-    return list(unique.values())
+    return unique(
+        Prompt(f"{name}, {mode}" if len(modes) > 1 else name, one, mode, origin)
+        for mode in modes
+        for name, one, origin in found
+        if mode != "generate" or origin != BUILT_IN or one.chat  # what continues a text seldom is a label alone
+    )
+
+
+def unique(prompts: Iterable[Prompt]) -> list[Prompt]:
+    """The first of all prompts that ask the same, each with a name of its own."""
+    found: dict[tuple[str, Mode], Prompt] = {}
+    for prompt in prompts:
+        if (_asked(prompt.task), prompt.mode) not in found:
+            taken = {one.name for one in found.values()}
+            others = (f"{prompt.name} ({more})" for more in itertools.chain([prompt.origin], itertools.count(2)))
+            name = next(name for name in itertools.chain([prompt.name], others) if name not in taken)
+            found[_asked(prompt.task), prompt.mode] = dataclasses.replace(prompt, name=name)
+    return list(found.values())
 
 
 def wordings_digest(prompts: Sequence[Prompt]) -> str:
@@ -183,9 +191,7 @@ def example_sets(
         seed (`int`): Which text comes first among diverse ones.
     """
     found = []
-    for count in sorted(set(shots) - {0}):
-        if count * task.num_labels > _MOST_SHOTS:
-            continue
+    for count in shots_that_fit(task, shots):
         for choice in CHOICES:
             texts = {
                 label: _chosen([t for t, own in gold if own == label], count, choice, seed) for label in task.labels
@@ -199,6 +205,12 @@ def example_sets(
             )
             found.append((f"{len(examples)} {choice} examples", examples))
     return found
+
+
+def shots_that_fit(task: TaskSpec, shots: Sequence[int]) -> list[int]:
+    """Of some numbers of worked examples of each label those that a prompt has room for. Only a task with labels has any."""
+    most = 0 if task.questions else _MOST_SHOTS // task.num_labels
+    return [count for count in sorted(set(shots) - {0}) if count <= most]
 
 
 def _chosen(texts: Sequence[str], count: int, choice: str, seed: int) -> list[str]:

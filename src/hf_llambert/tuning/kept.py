@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 TUNE = "tune"
 """Folder of a run with how its prompt was chosen."""
 ROWS_FILE = "rows.jsonl"
+EARLIER = "earlier"
+"""What a text is noted for that chose before: what is compared grew out of that choice."""
 
 
 def tuned_texts(*places: str | Path | None) -> frozenset[str]:
@@ -36,7 +38,7 @@ def tuned_texts(*places: str | Path | None) -> frozenset[str]:
             continue
         try:
             rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-            found.update(row["text"] for row in rows if row["label"] is not None)
+            found.update(row["text"] for row in rows if row["label"] is not None or row["use"] == EARLIER)
         except (ValueError, KeyError, TypeError) as error:
             raise OSError(f"'{path}' is damaged ({error}), so which texts chose the prompt is not known.") from error
     return frozenset(found)
@@ -74,4 +76,4 @@ def leave_out(data: Dataset, text_column: TextColumn, texts: Collection[str], wh
 
 def rows_without(shown: Iterable[object], texts: Collection[str]) -> list[int]:
     """Numbers of the rows that show none of these texts."""
-    return [row for row, text in enumerate(shown) if text not in texts]
+    return [row for row, text in enumerate(shown) if not isinstance(text, str) or text not in texts]

@@ -12,10 +12,13 @@ import numpy as np
 import yaml
 from jinja2 import Environment, PackageLoader
 
+from hf_llambert.tasks.logs import get_logger
 from hf_llambert.tasks.spec import TaskSpec
 from hf_llambert.tasks.texts import shorten, visible
 from hf_llambert.tuning.lines import TASK_FILE, annotate_command, found_lines, price_lines, way_name
 from hf_llambert.whole import whole_file, write_whole
+
+logger = get_logger(__name__)
 
 _COLORS = {"given": "#000000", "variant": "#0072b2", "built-in": "#d55e00", "written": "#009e73"}
 """Okabe and Ito's."""
@@ -24,7 +27,7 @@ _DRAWN = 25
 
 
 def write_pages(output: Path, results: Mapping) -> None:
-    """Write `tuned.yaml`, `tune.png` and `tune.html` into a run, from the note of its choice."""
+    """Write `tuned.yaml`, `tune.png` and `tune.html` into a run, from the note of its choice. A task file that is there stays."""
     chosen = results["chosen"]
     about = [
         f"Chosen by hf-llambert tune: {way_name(chosen)}.",
@@ -32,7 +35,10 @@ def write_pages(output: Path, results: Mapping) -> None:
     ]
     head = "".join(f"# {' '.join(visible(line).split())}\n" for line in about)
     task = yaml.safe_dump(results["task"], sort_keys=False, allow_unicode=True)
-    write_whole(output / TASK_FILE, head + task)
+    if not (output / TASK_FILE).exists():
+        write_whole(output / TASK_FILE, head + task)
+    elif (output / TASK_FILE).read_text(encoding="utf-8").removeprefix(head) != task:
+        logger.warning("'%s' was changed since it was chosen, and stays as it is.", output / TASK_FILE)
     with whole_file(output / "tune.png") as part:
         draw(part, results)
     write_whole(output / "tune.html", tune_page(results, output / "tune.png"))

@@ -16,6 +16,7 @@ from hf_llambert.tasks.logs import get_logger
 from hf_llambert.tasks.spec import TaskSpec
 from hf_llambert.tasks.texts import TextColumn, row_texts, text_digest, why_unusable
 from hf_llambert.tuning.halving import spread
+from hf_llambert.tuning.kept import EARLIER
 
 logger = get_logger(__name__)
 
@@ -32,11 +33,13 @@ class Rows:
         texts (`list[str]`): Texts that the ways of asking are compared on, in the order in which they are asked about.
         gold (`list`): People's answers to these as [`Question.gold`] has them; none where there is no gold.
         shown (`list[tuple[str, object]]`): Gold texts and answers kept apart, for worked examples.
+        earlier (`frozenset[str]`, *optional*): Texts that chose what is compared now: none of these are.
     """
 
     texts: list[str]
     gold: list
     shown: list[tuple[str, object]]
+    earlier: frozenset[str] = frozenset()
 
     def digest(self, task: TaskSpec) -> str:
         """A hash of all of it."""
@@ -47,6 +50,7 @@ class Rows:
         question = task.question
         rows: list[tuple[str, object, str]] = [(text, answer, "example") for text, answer in self.shown]
         rows += [(text, self.gold[k] if self.gold else None, "compare") for k, text in enumerate(self.texts)]
+        rows += [(text, None, EARLIER) for text in sorted(self.earlier)]
         return "".join(
             json.dumps(
                 {
@@ -72,10 +76,11 @@ def gold_rows(
     num_examples: int,
     seed: int,
     in_prompts: Collection[str] = (),
+    earlier: frozenset[str] = frozenset(),
 ) -> Rows:
     """
-    Gold rows to choose by: a random draw, each text once, some of them for worked examples. Texts with different labels, and
-    those that stand in a prompt as its examples (`in_prompts`), are left out with a warning.
+    Gold rows to choose by: a random draw, each text once, some of them for worked examples. Texts with different labels, those
+    that stand in a prompt as its examples (`in_prompts`), and those that chose before are left out with a warning.
 
     Raises:
         ValueError: There are too few, or none of a label.
@@ -85,14 +90,16 @@ def gold_rows(
     shuffled = data.shuffle(seed=seed)
     answers = gold_answers(shuffled, task, label_column, label_map, label_values)[""]
     seen: dict[str, object] = {}
-    torn, in_prompt = set(), set()
+    torn, in_prompt, chose = set(), set(), set()
     for text, answer in zip(row_texts(shuffled, text_column), answers, strict=True):
         if question.is_answer(answer) and why_unusable(text) is None:
             if seen.setdefault(text, answer) != answer:
                 torn.add(text)
             if text in in_prompts:
                 in_prompt.add(text)
-    seen = {text: answer for text, answer in seen.items() if text not in torn and text not in in_prompt}
+            elif text in earlier:
+                chose.add(text)
+    seen = {text: answer for text, answer in seen.items() if text not in torn | in_prompt | chose}
     if torn:
         logger.warning("%d gold texts have different labels in different rows. They are left out.", len(torn))
     if in_prompt:
@@ -100,6 +107,8 @@ def gold_rows(
             "%d gold texts are examples in a prompt that is compared, which would copy their label. They are left out.",
             len(in_prompt),
         )
+    if chose:
+        logger.warning("%d gold texts chose this task in an earlier hf-llambert tune. They are left out.", len(chose))
     wanted = 100 if num_gold is None else num_gold
     if num_gold is not None and num_gold > len(seen):
         raise ValueError(
@@ -116,10 +125,10 @@ def gold_rows(
         _check_labels(rows, task)
     order = spread([str(answer) for _, answer in rows], seed)
     rows = [rows[k] for k in order]
-    kept = 0 if task.questions else min(num_examples, len(rows) // 2)
+    kept = min(num_examples, len(rows) - LEAST)
     shown = _for_examples(rows, kept)
     rest = [row for row in rows if row not in shown]
-    return Rows([text for text, _ in rest], [answer for _, answer in rest], shown)
+    return Rows([text for text, _ in rest], [answer for _, answer in rest], shown, earlier)
 
 
 def _check_labels(rows: Sequence[tuple[str, object]], task: TaskSpec) -> None:
@@ -146,7 +155,9 @@ def _for_examples(rows: Sequence[tuple[str, object]], number: int) -> list[tuple
     return taken
 
 
-def plain_rows(data: Dataset, text_column: TextColumn, number: int, seed: int) -> Rows:
+def plain_rows(
+    data: Dataset, text_column: TextColumn, number: int, seed: int, earlier: frozenset[str] = frozenset()
+) -> Rows:
     """
     Texts to choose by without gold: a random draw, each once.
 
@@ -160,4 +171,4 @@ def plain_rows(data: Dataset, text_column: TextColumn, number: int, seed: int) -
         raise ValueError(
             f"{len(usable):,} texts can be asked about, and fewer than {LEAST} choose by chance. Pass more."
         )
-    return Rows(usable, [], [])
+    return Rows(usable, [], [], earlier)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from datasets import Dataset
 
+from hf_llambert.annotation.calibration import CONTENT_FREE
 from hf_llambert.annotation.limits import Limits, check_caps
 from hf_llambert.annotation.turns import one_at_a_time
 from hf_llambert.data import check_column
@@ -21,10 +22,19 @@ from hf_llambert.tasks.texts import TextColumn
 from hf_llambert.teachers.base import Mode, Teacher, asks_in_batches
 from hf_llambert.teachers.recorded import RecordedTeacher
 from hf_llambert.tuning.asking import Answers, Asker, with_mode
-from hf_llambert.tuning.candidates import Prompt, example_sets, with_examples, wordings, wordings_digest
+from hf_llambert.tuning.candidates import (
+    Prompt,
+    example_sets,
+    shots_that_fit,
+    unique,
+    with_examples,
+    wordings,
+    wordings_digest,
+)
 from hf_llambert.tuning.found import merit, results_of
 from hf_llambert.tuning.halving import Round, most_requests, rounds
 from hf_llambert.tuning.kept import ROWS_FILE, TUNE
+from hf_llambert.tuning.lines import TASK_FILE
 from hf_llambert.tuning.page import write_pages
 from hf_llambert.tuning.rows import Rows, gold_rows, plain_rows
 from hf_llambert.tuning.written import most_calls, write_wordings
@@ -101,6 +111,7 @@ def tune_task(
     ledger: str | Path | None = None,
     limits: Limits | None = None,
     before: Callable[[Mapping], None] | None = None,
+    earlier: frozenset[str] = frozenset(),
     show_progress: bool = True,
 ) -> dict:
     """
@@ -130,6 +141,8 @@ def tune_task(
         limits (`Limits`, *optional*): Caps on money and hours.
         before (`Callable`, *optional*): Called with `n_requests` (the most that will be asked), `n_prompts`, `n_rows` and
             `rounds` before anybody is asked.
+        earlier (`frozenset[str]`, *optional*): Texts that chose this task before, of [`tuned_texts`]. Nothing is compared on
+            them, and later promises leave them out too.
         show_progress (`bool`, defaults to `True`): Draw a progress bar.
 
     Returns:
@@ -137,7 +150,7 @@ def tune_task(
         `prompts` with all figures, `rounds`, `left_out`; also in `OUTPUT/tune/stage.json`.
 
     Raises:
-        FileExistsError: `output` holds the choice of another call.
+        FileExistsError: `output` holds the choice of another call, or a `tuned.yaml` that no call chose.
         Stopped: A cap was reached or the teacher could not be asked; what was answered is kept.
         ValueError: The task has several questions, the teacher cannot be asked in other words, or there is too little gold.
     """
@@ -147,9 +160,9 @@ def tune_task(
     check_caps(limits, [teacher])
     column = task.columns(text_column)
     check_column(data, column, "text_column")
-    num_examples = tuning.num_examples if any(tuning.shots) or tuning.writer else 0
+    num_examples = tuning.num_examples if tuning.writer or shots_that_fit(task, tuning.shots) else 0
     rows = (
-        plain_rows(data, column, tuning.num_texts, tuning.seed)
+        plain_rows(data, column, tuning.num_texts, tuning.seed, earlier)
         if label_column is None
         else gold_rows(
             data,
@@ -162,6 +175,7 @@ def tune_task(
             num_examples,
             tuning.seed,
             {example.text for one in (task, *tuning.variants.values()) for example in one.examples},
+            earlier,
         )
     )
     config = _config(task, teacher, column, rows, tuning)
@@ -169,6 +183,11 @@ def tune_task(
     if process_state().is_main_process:
         with one_at_a_time(folder):
             if stage_results(folder, config, _NOTE) is None:
+                if (output / TASK_FILE).exists():
+                    raise FileExistsError(
+                        f"'{output / TASK_FILE}' is there and '{folder}', which says how it was chosen, is not. Move it away, or "
+                        f"choose another output."
+                    )
                 results = _compared(
                     task,
                     teacher,
@@ -263,21 +282,25 @@ def _compared(
     for mode in modes:
         with_mode(teacher, mode)  # which may refuse it
     shown = [(text, task.question.named(answer)[0]) for text, answer in rows.shown]
-    sets = [] if task.questions else example_sets(task, shown, tuning.shots, tuning.seed)
+    sets = example_sets(task, shown, tuning.shots, tuning.seed)
     prompts = wordings(task, tuning.variants, modes, tuning.built_in, tuning.written)
     more = 0 if tuning.writer is None else tuning.num_written * len(modes)
     plan = rounds(len(prompts) + more, len(sets), len(rows.texts))
+    n_prompts = len(prompts) + more + sum(one.fresh for one in plan)
+    of_nothing = len(CONTENT_FREE) * n_prompts if "contextual" in tuning.calibrations and "score" in modes else 0
     estimate: dict = {
-        "n_prompts": len(prompts) + more + sum(one.fresh for one in plan),
+        "n_prompts": n_prompts,
         "n_rows": len(rows.texts),
-        "n_requests": most_requests(plan) + (most_calls(len(rows.shown), tuning.num_written) if more else 0),
+        "n_requests": most_requests(plan)
+        + of_nothing
+        + (most_calls(len(rows.shown), tuning.num_written) if more else 0),
         "rounds": [dataclasses.asdict(one) for one in plan],
     }
     if before is not None:
         before(estimate)
     with progress_bar("tuning", estimate["n_requests"], show_progress) as progress:
-        asker = Asker(teacher, ledger, column, tuning.calibrations, limits, progress)
-        asker.begin(prompts, rows.texts)
+        asker = Asker(teacher, ledger, column, tuning.calibrations, limits, progress, _not_tried(task, rows, tuning))
+        asker.begin([*prompts, *with_examples(prompts, sets)], [*rows.texts, *(text for text, _ in rows.shown)])
         try:
             if tuning.writer is not None:
                 written = write_wordings(
@@ -290,6 +313,21 @@ def _compared(
             asker.close()
     estimate["rounds"] = [dataclasses.asdict(one) for one in plan]
     return results_of(task, found, left, rows, estimate, asker.left_out, limits)
+
+
+def _not_tried(task: TaskSpec, rows: Rows, tuning: Tuning) -> dict[str, str]:
+    """Numbers of worked examples that cannot be compared, and why."""
+    if not rows.gold or task.questions:
+        return {}
+    fit = shots_that_fit(task, tuning.shots)
+    fewest = min(sum(answer == number for _, answer in rows.shown) for number in range(task.num_labels))
+    return {
+        f"worked examples, {count} of each label": f"only {fewest} of the rarest label are kept apart for it"
+        if count in fit
+        else f"of {task.num_labels} labels these are more than a prompt is given"
+        for count in sorted(set(tuning.shots) - {0})
+        if count not in fit or count > fewest
+    }
 
 
 def _halved(
@@ -306,7 +344,8 @@ def _halved(
             kept = [going[0], *(prompt for prompt in ranked if prompt != going[0])][:stay]  # the given one stays
             left |= {prompt: number - 1 for prompt in going if prompt not in kept}
             going = [prompt for prompt in going if prompt in kept]
-            going += with_examples(going, sets) if one.fresh else []
+            if one.fresh:
+                going += unique([*prompts, *with_examples(going, sets)])[len(prompts) :]
         for prompt in list(going):
             answers = asker.ask(prompt, rows.texts[: one.rows])
             if answers is None:

@@ -1,0 +1,123 @@
+"""
+How good a prompt does `hf-llambert tune` find from a worse start: 100 gold rows choose, other rows measure.
+
+    python benchmarks/tuning.py --data imdb_train --json tuning-imdb.json     # 10 to 35 minutes on two cores
+    python benchmarks/tuning.py --data bbc_news --json tuning-bbc.json
+
+Needs `make assets`. The start has the right labels and an instruction that says nothing about them; its one variant has more
+label words. The tuned prompt and the one that ships are asked about the same other rows, none of which chose.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from hf_llambert import (
+    LLMLabeler,
+    TransformersTeacher,
+    Tuning,
+    annotate,
+    load_data,
+    load_task,
+    load_variants,
+    tune_lines,
+    tune_task,
+    tuned_texts,
+)
+from hf_llambert.tuning.lines import estimate_line
+
+ROOT = Path(__file__).parent.parent
+STARTS: dict[str, dict[str, Any]] = {
+    "imdb_train": {
+        "name": "reviews",
+        "labels": ["negative", "positive"],
+        "boxes": "two",
+        "words": {"negative": ["negative", "bad", "awful"], "positive": ["positive", "good", "great"]},
+        "ships": "imdb",
+        "max_text_tokens": 160,
+        "others": (1000, 1400),  # those that the quickstart annotates
+    },
+    "bbc_news": {
+        "name": "news",
+        "labels": ["business", "entertainment", "politics", "sport", "tech"],
+        "boxes": "five",
+        "words": {
+            "business": ["business", "economy", "companies"],
+            "entertainment": ["entertainment", "film", "music"],
+            "politics": ["politics", "the government", "the election"],
+            "sport": ["sport", "football", "rugby"],
+            "tech": ["technology", "computers", "the internet"],
+        },
+        "ships": str(ROOT / "recipes/tasks/bbc_news.yaml"),
+        "max_text_tokens": 96,
+        "others": (0, 500),
+    },
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--data", choices=sorted(STARTS), required=True)
+    parser.add_argument("--teacher", default=str(ROOT / "assets/SmolLM2-135M-Instruct"))
+    parser.add_argument("--dtype", default="float32")
+    parser.add_argument("--shots", type=int, nargs="*", default=[0, 1, 2])
+    parser.add_argument("--num_gold", type=int, default=100)
+    parser.add_argument("--seed", type=int, default=42)
+    parser.add_argument("--output", type=Path, default=None, help="Folder of the run. Default: runs/tuning-DATA")
+    parser.add_argument("--json", type=Path)
+    given = parser.parse_args()
+    start = STARTS[given.data]
+    output = given.output or Path(f"runs/tuning-{given.data}")
+    output.mkdir(parents=True, exist_ok=True)
+    source = output / "start.yaml"
+    source.write_text(yaml.safe_dump(_start(start), allow_unicode=True, sort_keys=False))
+    teacher = TransformersTeacher(given.teacher, dtype=given.dtype, max_text_tokens=start["max_text_tokens"])
+    rows = load_data(ROOT / f"assets/{given.data}.parquet").shuffle(seed=given.seed)
+    first, end = start["others"]
+    others, choosing = rows.select(range(first, end)), rows.select(range(end, len(rows)))
+    began, busy = time.perf_counter(), time.process_time()
+    results = tune_task(
+        load_task(source),
+        teacher,
+        output,
+        choosing,
+        label_column="label",
+        tuning=Tuning(load_variants(source), shots=given.shots, num_gold=given.num_gold, seed=given.seed),
+        before=lambda estimate: print(estimate_line(estimate), flush=True),
+    )
+    took, busy = time.perf_counter() - began, time.process_time() - busy
+    print(*tune_lines(results, output), sep="\n")
+    print(f"{took:.0f} s, {busy:.0f} s of processor", flush=True)
+    spent = tuned_texts(output)
+    assert not spent & set(others["text"])
+    found = {"seconds": took, "processor_seconds": busy, "load": os.getloadavg(), **results}
+    ways = {"tuned": (output / "tuned.yaml", results["chosen"]["calibration"]), "ships": (start["ships"], "batch")}
+    for name, (task, calibration) in ways.items():
+        labeler = LLMLabeler(load_task(task), teacher, output / "ledger")
+        told = annotate(others, labeler, output / f"others-{name}", gold_column="label", calibration=calibration)
+        found[f"others_{name}"] = told
+        print(name, json.dumps(told.get("agreement", told), default=str)[:400], flush=True)
+    if given.json:
+        given.json.write_text(json.dumps(found, indent=2, default=str) + "\n")
+
+
+def _start(start: dict) -> dict:
+    return {
+        "name": start["name"],
+        "labels": start["labels"],
+        "chat": True,
+        "instruction": "Somebody wrote the following, and it has to be put into one of our "
+        f"{start['boxes']} boxes.\n\n{{text}}\n\nWhich box?",
+        "variants": [{"name": "more words", "verbalizers": start["words"]}],
+    }
+
+
+if __name__ == "__main__":
+    main()
