@@ -3,9 +3,13 @@ How good a prompt does `hf-llambert tune` find from a worse start: 100 gold rows
 
     python benchmarks/tuning.py --data imdb_train --json tuning-imdb.json     # 10 to 35 minutes on two cores
     python benchmarks/tuning.py --data bbc_news --json tuning-bbc.json
+    python benchmarks/tuning.py --data imdb_train --rules 12       # half an hour more: would another rule have chosen better?
 
 Needs `make assets`. The start has the right labels and an instruction that says nothing about them; its one variant has more
 label words. The tuned prompt and the one that ships are asked about the same other rows, none of which chose.
+
+With `--rules` the best 12 prompts without worked examples are asked about all those rows. 300 times 80 rows are drawn, each
+rule chooses by them, and what it chose is measured on the rest.
 """
 
 from __future__ import annotations
@@ -17,7 +21,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
+from datasets import Dataset
 
 from hf_llambert import (
     LLMLabeler,
@@ -31,7 +37,11 @@ from hf_llambert import (
     tune_task,
     tuned_texts,
 )
+from hf_llambert.annotation.calibration import calibration_of, uncalibrated
+from hf_llambert.tuning.candidates import wordings
+from hf_llambert.tuning.kept import ROWS_FILE, TUNE
 from hf_llambert.tuning.lines import estimate_line
+from hf_llambert.tuning.tune import CALIBRATIONS
 
 ROOT = Path(__file__).parent.parent
 STARTS: dict[str, dict[str, Any]] = {
@@ -71,6 +81,7 @@ def main() -> None:
     parser.add_argument("--num_gold", type=int, default=100)
     parser.add_argument("--seed", type=int, default=42)
     parser.add_argument("--output", type=Path, default=None, help="Folder of the run. Default: runs/tuning-DATA")
+    parser.add_argument("--rules", type=int, default=0, help="Prompts to compare rules of choosing on.")
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
     start = STARTS[given.data]
@@ -104,8 +115,60 @@ def main() -> None:
         told = annotate(others, labeler, output / f"others-{name}", gold_column="label", calibration=calibration)
         found[f"others_{name}"] = told
         print(name, json.dumps(told.get("agreement", told), default=str)[:400], flush=True)
+    if given.rules:
+        found["rules"] = _rules(results, source, teacher, output, others, given.rules)
     if given.json:
         given.json.write_text(json.dumps(found, indent=2, default=str) + "\n")
+
+
+def _rules(
+    results: dict, source: Path, teacher: TransformersTeacher, output: Path, others: Dataset, number: int
+) -> dict[str, float]:
+    """Mean accuracy on other rows of what each rule chooses by 80."""
+    task = load_task(source)
+    kept = [json.loads(line) for line in (output / TUNE / ROWS_FILE).read_text().splitlines()]
+    compared = [row for row in kept if row["use"] == "compare"]
+    texts = [*(row["text"] for row in compared), *others["text"]]
+    gold = np.array([*(task.labels.index(row["label"]) for row in compared), *others["label"]])
+    first = [row for row in results["prompts"] if not row["n_shown"] and row["origin"] != "given"]
+    first.sort(key=lambda row: (-row["n"], -max(one["right"] for one in row["calibrations"].values())))
+    every = {one.name: one for one in wordings(task, load_variants(source), ["score"])}
+    scores, nothing = {}, {}
+    for name in [row["name"] for row in first[:number]]:
+        labeler = LLMLabeler(every[name].task, teacher, output / "ledger")
+        replies = labeler.replies(texts)
+        scores[name] = np.array([replies[text].scores for text in texts])
+        nothing[name] = labeler.content_free_scores()
+
+    def figures(way: tuple[str, str], rows: np.ndarray) -> tuple[float, float, float]:
+        """Share right, mean log-probability and mean probability of gold, calibrated on these rows."""
+        name, method = way
+        of_rows = scores[name][rows]
+        found = calibration_of(method, task.question, of_rows, content_free=nothing[name])
+        told = (found or uncalibrated(task.num_labels)).probabilities(of_rows)
+        of_gold = told[np.arange(len(rows)), gold[rows]]
+        return (told.argmax(1) == gold[rows]).mean(), np.log(of_gold + 1e-9).mean(), of_gold.mean()
+
+    ways = [(name, method) for name in scores for method in CALIBRATIONS]
+    batch = [way for way in ways if way[1] == "batch"]
+    random = np.random.default_rng(0)
+    told: dict[str, list[float]] = {}
+    for _ in range(300):
+        drawn = random.permutation(len(gold))
+        here = {way: figures(way, drawn[:80]) for way in ways}
+        there = {way: figures(way, drawn[80:])[0] for way in ways}
+        chosen = {
+            "right most often, as tune chooses": max(ways, key=lambda way: (here[way][0], here[way][2])),
+            "the same, batch calibration only": max(batch, key=lambda way: (here[way][0], here[way][2])),
+            "likeliest gold (log)": max(ways, key=lambda way: here[way][1]),
+            "likeliest gold": max(ways, key=lambda way: here[way][2]),
+            "none could know better": max(ways, key=there.__getitem__),
+        }
+        for rule, way in chosen.items():
+            told.setdefault(rule, []).append(there[way])
+    for rule, of_rule in told.items():
+        print(f"{rule}: {np.mean(of_rule):.1%}, spread {np.std(of_rule):.1%}")
+    return {rule: float(np.mean(of_rule)) for rule, of_rule in told.items()}
 
 
 def _start(start: dict) -> dict:
