@@ -107,14 +107,16 @@ def main() -> None:
     print(*tune_lines(results, output), sep="\n")
     print(f"{took:.0f} s, {busy:.0f} s of processor", flush=True)
     spent = tuned_texts(output)
-    assert not spent & set(others["text"])
     found = {"seconds": took, "processor_seconds": busy, "load": os.getloadavg(), **results}
     ways = {"tuned": (output / "tuned.yaml", results["chosen"]["calibration"]), "ships": (start["ships"], "batch")}
     for name, (task, calibration) in ways.items():
         labeler = LLMLabeler(load_task(task), teacher, output / "ledger")
-        told = annotate(others, labeler, output / f"others-{name}", gold_column="label", calibration=calibration)
+        told = annotate(
+            others, labeler, output / f"others-{name}", gold_column="label", calibration=calibration, unmeasured=spent
+        )
         found[f"others_{name}"] = told
-        print(name, json.dumps(told.get("agreement", told), default=str)[:400], flush=True)
+        value, low, high = (told["quality"][f"accuracy{end}"] for end in ("", "_low", "_high"))
+        print(f"{name}: {value:.1%} ({low:.1%} to {high:.1%}) of {told['quality']['n']} others", flush=True)
     if given.rules:
         found["rules"] = _rules(results, source, teacher, output, others, given.rules)
     if given.json:

@@ -412,6 +412,11 @@ def asking(tmp_path, **kwargs):
     return LLMLabeler(TASK, TellingTeacher(str(tmp_path / "asked.txt"), "generate", **kwargs), tmp_path / "ledger")
 
 
+def spent(labeler, rows):
+    """The tokens that the teacher read and wrote about rows, as a promise notes them."""
+    return dict(zip(("input_tokens", "output_tokens"), labeler.spent(rows["text"][:])[1], strict=True))
+
+
 def test_threshold_from_gold_is_that_of_the_whole_table(student, tmp_path):
     gold = make_reviews(120)
     labeler = asking(tmp_path)
@@ -420,8 +425,9 @@ def test_threshold_from_gold_is_that_of_the_whole_table(student, tmp_path):
     expected = guaranteed_threshold(
         columns["student_confidence"], columns["student_label"], gold["label"][:], gold["label"][:], 0.9
     )
-    assert promise == expected
-    assert len(labeler.teacher.asked()) <= 120
+    told = len(labeler.teacher.asked())
+    assert promise == dataclasses.replace(expected, n_told=told, **spent(labeler, gold))
+    assert told <= 120
     calibrate_cascade(gold, student, labeler, 0.9, show_progress=False)
     assert len(labeler.teacher.asked()) == len(set(labeler.teacher.asked()))
 

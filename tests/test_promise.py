@@ -28,7 +28,7 @@ from hf_llambert.pool.promise import Guarantee, Promise, promised_of
 from hf_llambert.pool.promised_rows import PoolRows, rows_for
 from hf_llambert.pool.thresholds import certified_labels, certified_threshold, guaranteed_threshold
 from hf_llambert.report.sentences import stages_said
-from test_cascade import TASK, TellingTeacher, call, command, labels, run, student, write_labels  # noqa: F401  (fixtures)
+from test_cascade import TASK, TellingTeacher, call, command, labels, run, spent, student, write_labels  # noqa: F401  (fixtures)
 from test_kind_cascade import GOLD, Student, labeler, visits  # noqa: F401
 from test_kind_cascade import TASK as SEVERAL
 
@@ -160,7 +160,8 @@ def test_promise_against_the_teacher_needs_no_gold(student, tmp_path):  # noqa: 
     asked = LLMLabeler(TASK, TellingTeacher(str(tmp_path / "asked.txt"), "generate"), tmp_path / "ledger")
     found = calibrate_cascade(rows, student, asked, 0.9, against="teacher", show_progress=False)
     columns, said = student.label(rows["text"][:]), asked.label(rows["text"][:])["llm_label"]
-    assert found == guaranteed_threshold(columns["student_confidence"], columns["student_label"], said, None, 0.9)
+    alone = guaranteed_threshold(columns["student_confidence"], columns["student_label"], said, None, 0.9)
+    assert found == dataclasses.replace(alone, n_told=120, **spent(asked, rows))
     assert sorted(asked.teacher.asked()) == sorted(set(rows["text"][:]))
     failing = LLMLabeler(TASK, dataclasses.replace(asked.teacher, fails_on="7"), tmp_path / "other")
     with pytest.raises(RuntimeError, match="could not be asked about [0-9]+ rows of the pool"):
@@ -181,7 +182,8 @@ def test_recall_asks_only_about_rows_of_the_label(student, tmp_path):  # noqa: F
     out = student.label(gold["text"][:])
     columns = [np.array(one) for one in (out["student_confidence"], out["student_label"], gold["label"][:])]
     sure, mine, truth = np.float32(columns[0]), *columns[1:]
-    assert precise == certified_labels(sure, mine, truth, truth, precise.promise, 1)
+    alone = certified_labels(sure, mine, truth, truth, precise.promise, 1)
+    assert precise == dataclasses.replace(alone, n_told=len(both.teacher.asked()), **spent(both, gold))
     with pytest.raises(ValueError, match="Did you mean 'positive'"):
         calibrate_cascade(gold, student, both, 0.9, of="recall:positiv")
 
@@ -218,7 +220,8 @@ def test_promise_is_noted_with_whose_labels_count_and_said_wherever_it_is_shown(
     assert (results["below"], noted["config"]["below"]) == (0.7, 0.7)
     first, second, *_ = cascade_summary(results)
     assert first == (
-        "below a confidence of 0.7000 the teacher decides, on 40.0% of 400 rows of the pool: it agrees with the teacher on "
+        "promised with 95% confidence: an agreement with the teacher of 90.0%; below a confidence of 0.7000 the teacher decides, "
+        "on 40.0% of 400 rows of the pool: it agrees with the teacher on "
         "95.0% of them, with 95% confidence on at least 91.0%"
     )
     assert second.startswith("asked about")
@@ -226,11 +229,29 @@ def test_promise_is_noted_with_whose_labels_count_and_said_wherever_it_is_shown(
     with pytest.raises(FileExistsError, match="another run \\(promise..against: 'teacher' there, 'gold' now"):
         run(labels, asked, tmp_path / "out", below=guarantee(against="gold"))
     cut = run(labels, asked, tmp_path / "cut", below=guarantee(of="recall:positive"), max_asked=3)
-    assert cascade_summary(cut)[:2] == [
-        "below a confidence of 0.7000 the teacher decides, on 40.0% of 400 rows of the pool: of the 400 that the teacher calls "
-        "'positive' it calls 95.0% so, with 95% confidence at least 91.0%",
-        "not all of it was asked about, so a recall of the teacher's 'positive' of 90.0% is not promised",
-    ]
+    assert cascade_summary(cut)[0] == (
+        "a recall of the teacher's 'positive' of 90.0% is not promised: not all below its threshold was asked about. Raise "
+        "max_asked, or where rows failed run again. It would be: below a confidence of 0.7000 the teacher decides, on 40.0% of "
+        "400 rows of the pool: of the 400 that the teacher calls 'positive' it calls 95.0% so, with 95% confidence at least 91.0%"
+    )
+    assert cascade_summary(cut)[1].startswith("asked about 3 of")
+    told = run(labels, asked, tmp_path / "told", below=guarantee(n_told=400, input_tokens=12_000, output_tokens=400))
+    assert cascade_summary(told)[1] == (
+        "finding that took the teacher's answers about 400 rows drawn: 12,000 tokens read, 400 written, in the ledger for all "
+        "that follows"
+    )
+
+
+def test_same_promise_by_another_batch_size_is_the_same_call(labels, tmp_path):  # noqa: F811
+    asked = LLMLabeler(TASK, CountingTeacher(str(tmp_path / "asked.txt")), tmp_path / "ledger")
+    first = run(labels, asked, tmp_path / "out", below=guarantee())
+    again = run(labels, asked, tmp_path / "out", below=guarantee(threshold=0.7 + 1e-6))
+    assert again == first
+    next((tmp_path / "out").glob("part-*.parquet")).unlink()
+    assert run(labels, asked, tmp_path / "out", below=guarantee(threshold=0.7 - 1e-6)) == first
+    for changed in ({"threshold": 0.71}, {"share": 0.96}, {"target": 0.8}, {"n_rows": 401}):
+        with pytest.raises(FileExistsError, match="holds the results of another run"):
+            run(labels, asked, tmp_path / "out", below=guarantee(**changed))
 
 
 def test_a_promise_about_one_question_is_none_about_several(labeler, tmp_path):  # noqa: F811
@@ -316,7 +337,18 @@ def test_label_promises_agreement_with_the_teacher(asked_of, tmp_path, capsys):
     assert noted["promise"][""]["against"] == "teacher"
     assert noted["promise"][""]["n_rows"] == 40
     call({**asked_of, "--guarantee": 0.3, "--guarantee_rows": 40})
-    assert "it agrees with the teacher on" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "promised with 95% confidence: an agreement with the teacher of 30.0%; below a confidence of" in shown
+    assert "finding that took the teacher's answers about 40 rows drawn: " in shown
+
+
+def test_folder_of_another_call_is_refused_before_anybody_is_asked(asked_of, command, monkeypatch):  # noqa: F811
+    call({**asked_of, "--guarantee": 0.3, "--guarantee_rows": 40})
+    monkeypatch.setattr("hf_llambert.cli.cascade.promises_of_asking", None)  # which asks
+    with pytest.raises(FileExistsError, match="promise..target: 0.3 there, 0.2 now"):
+        call({**asked_of, "--guarantee": 0.2})
+    with pytest.raises(FileExistsError, match="max_asked: None there, 50 now"):
+        call({**asked_of, "--guarantee": 0.3, "--max_asked": 50})
 
 
 def test_label_promises_the_recall_of_a_label(command, tmp_path, capsys):  # noqa: F811

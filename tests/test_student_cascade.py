@@ -1,5 +1,6 @@
 """Two students as one labeler: a fast one labels what it is sure of, an encoder the rest; with a teacher on top, three stages."""
 
+import dataclasses
 import json
 import pickle
 import re
@@ -396,7 +397,7 @@ def test_one_promise_is_about_all_three_stages(students, asking):
     columns = labeler.label(TEXTS)
     promise = calibrate_cascade(rows_of(), labeler, asking, 0.9, show_progress=False)
     expected = guaranteed_threshold(columns["student_confidence"], columns["student_label"], LABELS, LABELS, 0.9)
-    assert promise == expected
+    assert dataclasses.replace(promise, n_told=0, input_tokens=0, output_tokens=0) == expected
 
 
 def test_stages_of_several_questions_are_counted_by_question(of_several, tmp_path):

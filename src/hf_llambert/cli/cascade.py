@@ -12,11 +12,12 @@ import typer
 
 from hf_llambert.cli.gold import by_question, gold_column, label_columns
 from hf_llambert.cli.options import TEACHERS, reason_lines, say
-from hf_llambert.cli.promise import check_promise, promised_of, promises_of_asking
+from hf_llambert.cli.promise import check_promise, promised_of, promises_of_asking, wanted_promises
 
 if TYPE_CHECKING:
     from hf_llambert import Labeler, LLMLabeler, TaskSpec
     from hf_llambert.pool.cascade import Below
+    from hf_llambert.pool.promise import Against
     from hf_llambert.teachers.base import Teacher
 
 _CALIBRATED_ON = 256  # rows
@@ -56,7 +57,7 @@ class Asking:
     teacher: Teacher
     below: float | dict[str, float] | None
     target: float | None
-    against: str
+    against: Against
     rows: int | None
     of: dict[str, str]
     seed: int
@@ -141,7 +142,7 @@ def plan_asking(
         asked,
         limits,
         target,
-        against or "gold",
+        against or "gold",  # type: ignore[arg-type]  # checked above
         rows,
         promised,
         seed,
@@ -220,7 +221,8 @@ def ask_teacher(asking: Asking, output: Path, student: Labeler, overwrite: bool 
         student (`Labeler`): The student that made them, or two.
         overwrite (`bool`, defaults to `False`): Replace the results of another call.
     """
-    from hf_llambert import cascade, cascade_summary, read_pool
+    from hf_llambert import LLMLabeler, cascade, cascade_summary, read_pool
+    from hf_llambert.pool.cascade_claim import refuse_taken
     from hf_llambert.pool.cascade_results import pool_answers_of_people
     from hf_llambert.processes import main_process_first, process_state
 
@@ -235,6 +237,11 @@ def ask_teacher(asking: Asking, output: Path, student: Labeler, overwrite: bool 
         if isinstance(found, str) and found not in columns:
             raise ValueError(f"Column '{found}' not found in {columns}. Pass another --label_column, or none.")
         pool_answers_of_people(labels, asking.task, found, **_reading(asking.reading_pool))
+    if asking.target is not None and not overwrite:
+        wanted = wanted_promises(asking, asking.target)
+        unasked = LLMLabeler(asking.task, asking.teacher, asking.ledger, student.text_column)
+        given = {"max_asked": asking.max_asked, "gold_column": found, **(asking.reading_pool if found else {})}
+        refuse_taken(labels, unasked, output / "cascade", wanted, **given)
     with main_process_first():  # the others find the replies in the ledger
         labeler = _labeler(asking, output, student)
         if asking.target is not None:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from hf_llambert import Guarantee, Labeler, LLMLabeler, TaskSpec
     from hf_llambert.cli.cascade import Asking
+    from hf_llambert.pool.promise import Promise
 
 _CONFIDENCE = 0.95
 
@@ -110,6 +111,14 @@ def promised_of(given: list[str], task: TaskSpec) -> dict[str, str]:
     return promises_of(found, task)
 
 
+def wanted_promises(asking: Asking, target: float) -> dict[str, Promise]:
+    """What is to be promised of each question, the risk split evenly over them."""
+    from hf_llambert.pool.promise import Promise
+
+    risk = (1 - _CONFIDENCE) / len(asking.task.parts)
+    return {name: Promise(target, 1 - risk, asking.against, of) for name, of in asking.of.items()}
+
+
 def promises_of_asking(
     asking: Asking, output: Path, student: Labeler, labeler: LLMLabeler, target: float
 ) -> dict[str, Guarantee]:
@@ -137,13 +146,11 @@ def promises_of_asking(
 
 def _drawn(asking: Asking, output: Path, labeler: LLMLabeler, target: float) -> Dataset:
     """The rows of the pool on which the teacher's labels are promised."""
-    from hf_llambert.pool.promise import Promise
     from hf_llambert.pool.promised_rows import PoolRows
     from hf_llambert.processes import process_state
 
     pool = PoolRows(output / "labels", asking.task, labeler.text_column)
-    risk = (1 - _CONFIDENCE) / len(asking.task.parts)
-    promises = {name: Promise(target, 1 - risk, "teacher", of) for name, of in asking.of.items()}
+    promises = wanted_promises(asking, target)
     default, needed = pool.number(promises)
     number = min(asking.rows or default, len(pool))
     if number < needed.least:

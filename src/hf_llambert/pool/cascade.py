@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 from hf_llambert.annotation.calibration import Calibration, calibration_of, uncalibrated
 from hf_llambert.annotation.labelers import LLMLabeler
 from hf_llambert.annotation.turns import asking_turn
-from hf_llambert.data import STAGE_FILE, claim_stage, class_names, note_stage, stage_results
+from hf_llambert.data import class_names, note_stage, stage_results
 from hf_llambert.gold import GoldColumns, LabelMap, Reading, refuse_unknown_question
 from hf_llambert.notes import CASCADED, empty_shape
+from hf_llambert.pool.cascade_claim import as_promised, cascade_config, claim
 from hf_llambert.pool.cascade_results import cascade_results, pool_answers_of_people
 from hf_llambert.pool.cascade_shards import WINDOW, cascade_shards, groups, student_prefix
 from hf_llambert.pool.guarantee import check_labels
-from hf_llambert.pool.labelled import labels_identity
 from hf_llambert.pool.manifest import shard_files
 from hf_llambert.pool.promise import Guarantee
 from hf_llambert.processes import process_state, wait_for_everyone
@@ -102,16 +102,9 @@ def cascade(
         raise ValueError(f"Expected below from 0 to 1 and max_asked of 0 or more, got {flat(bounds)} and {max_asked}.")
     files = shard_files(labels)
     _check_columns(files[0], labeler, gold_column)
-    config = {
-        "labels": labels_identity(files),
-        "task": labeler.task.to_dict(),
-        "teacher": labeler.teacher.identity(),
+    config = cascade_config(files, labeler, max_asked, gold_column, gold_reading(label_map, label_values)) | {
         "calibration": _noted(labeler),
-        "text_column": labeler.text_column,
         "below": flat(bounds) if promises else below,
-        "max_asked": max_asked,
-        "gold_column": gold_column,
-        **gold_reading(label_map, label_values),
         **({"promise": promises} if promises else {}),
     }
     gold = None
@@ -120,9 +113,9 @@ def cascade(
     state, output = process_state(), Path(output)
     with asking_turn([labeler], output) if state.is_main_process else nullcontext():
         if state.is_main_process:
-            _claim(output, config, overwrite)
+            claim(output, as_promised(output, config), overwrite)
         wait_for_everyone()  # nobody asks before the main process has its turn
-        return _in_turn(files, labeler, output, config, gold, show_progress)
+        return _in_turn(files, labeler, output, as_promised(output, config), gold, show_progress)
 
 
 def _in_turn(
@@ -310,17 +303,6 @@ def _check_columns(first: Path, labeler: LLMLabeler, gold_column: GoldColumns) -
             names = class_names(features[f"{student_prefix(part)}_{end}"])
             if names or not part:
                 check_labels(names or one.labels, labeler, part)
-
-
-def _claim(output: Path, config: Mapping[str, object], overwrite: bool) -> None:
-    try:
-        claim_stage(output, config)
-    except FileExistsError:
-        if not overwrite or not (output / STAGE_FILE).is_file():
-            raise
-        for path in output.glob("part-*.parquet"):  # before the note: what is there would pass for this call's
-            path.unlink()
-        claim_stage(output, config, overwrite)
 
 
 def confidences(files: Sequence[Path], task: TaskSpec) -> dict[str, NDArray[np.float32]]:

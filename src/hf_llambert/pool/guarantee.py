@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -85,8 +86,7 @@ def calibrate_cascade(
     task = llm_labeler.task
     if len(task.parts) > 1:
         raise ValueError(f"Task '{task.name}' has several questions, each with its promise. Use calibrate_questions.")
-    if task.question.kind in _IN_STEPS:
-        check_labels(student_labeler.labels, llm_labeler)
+    student_labeler.check_task(task)
     if task.question.kind not in _IN_STEPS or against == "teacher":
         each = calibrate_questions(
             gold_data,
@@ -129,16 +129,19 @@ def calibrate_cascade(
     found = certified_labels(sure, student, best, gold, promise, label)
     if isinstance(found, str):
         raise ValueError(found)
+    told: list[object] = []
     turn = asking_turn([llm_labeler]) if process_state().is_main_process else nullcontext()
     with turn, progress_bar("asking about gold", len(order), show_progress) as progress:
         for part in np.array_split(order, _STEPS):
-            best[part] = worst[part] = _answers([texts[i] for i in part.tolist()], llm_labeler)
+            shown = [texts[i] for i in part.tolist()]
+            best[part] = worst[part] = _answers(shown, llm_labeler)
+            told += shown
             progress(len(part))
             found, least = (certified_labels(sure, student, said, gold, promise, label) for said in (best, worst))
             if isinstance(found, str) or found == least:
                 break
     if not isinstance(found, str):
-        return found
+        return _with_price(found, told, llm_labeler)
     seen = np.isin(np.arange(len(gold)), order) & (best == worst)
     if seen.sum() < len(order):
         such = promise.rows() if promise.measure == "recall" else "gold rows"
@@ -196,6 +199,7 @@ def calibrate_questions(
     check_shares(target, confidence)
     labeler, data = llm_labeler, gold_data
     task = labeler.task
+    student_labeler.check_task(task)
     of_part = promises_of(of, task)
     gold: Mapping[str, Sequence] = {}
     if _checked(against) == "gold":
@@ -228,7 +232,7 @@ def calibrate_questions(
         )
         if isinstance(certified, str):
             raise ValueError(f"{name}: {certified}" if name else certified)
-        found[name] = certified
+        found[name] = _with_price(certified, texts, labeler)
     return found
 
 
@@ -272,6 +276,12 @@ def _checked(against: Against) -> Against:
     return against
 
 
+def _with_price(found: Guarantee, texts: list[object], labeler: LLMLabeler) -> Guarantee:
+    """The same with what asking about the rows that it rests on took."""
+    read, written = labeler.spent(texts)[1]
+    return replace(found, n_told=len(texts), input_tokens=read, output_tokens=written)
+
+
 def _answers(texts: list[object], labeler: LLMLabeler) -> list[int]:
     columns = labeler.label(texts)
     _refuse_failed(columns["llm_status"], columns["llm_reason"])
@@ -282,5 +292,6 @@ def _refuse_failed(status: list, reasons: list, rows: str = "gold rows") -> None
     if failed := status.count("failed"):
         reason = next(r for r, s in zip(reasons, status, strict=True) if s == "failed")
         raise RuntimeError(
-            f"The teacher could not be asked about {failed:,} {rows} ({reason}). What it answered is kept; run again."
+            f"The teacher could not be asked about {failed:,} {rows} ({reason}). What it answered is kept: run again. A text "
+            f"that fails each time voids a promise: take it out."
         )

@@ -82,6 +82,9 @@ class Guarantee:
         of (`str`, defaults to none): The label that it is about, as `recall:LABEL` or `precision:LABEL`.
         n_abstained (`int`, defaults to 0): Rows drawn to which the teacher, whose labels count as right, gave none. Nothing is
             promised about their like, on which the student's label stays.
+        n_told (`int`, defaults to 0): Rows drawn that the teacher was asked about to find this.
+        input_tokens (`int`, defaults to 0): Tokens that it read about them; those of a cascade's own rows are among them.
+        output_tokens (`int`, defaults to 0): Tokens that it wrote.
     """
 
     threshold: float
@@ -95,6 +98,9 @@ class Guarantee:
     against: Against = "gold"
     of: str = ""
     n_abstained: int = 0
+    n_told: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
 
     @property
     def promise(self) -> Promise:
@@ -107,6 +113,16 @@ class Guarantee:
         return (
             f"below a confidence of {self.threshold:.4f} the {decides} decides, on {self.share_asked:.1%} of {self.n_rows:,} "
             f"{rows}: {self.measured()}"
+        )
+
+    def paid(self) -> str:
+        """What finding it took, for people; empty where nobody was asked."""
+        if not self.n_told:
+            return ""
+        rows = "gold rows" if self.against == "gold" else "rows drawn"
+        return (
+            f"finding that took the teacher's answers about {self.n_told:,} {rows}: {self.input_tokens:,} tokens read, "
+            f"{self.output_tokens:,} written, in the ledger for all that follows"
         )
 
     def measured(self) -> str:
@@ -136,14 +152,20 @@ def promise_lines(promises: Mapping[str, Mapping], kept: Mapping[str, bool]) -> 
         promises (`Mapping[str, Mapping]`): Each question's [`Guarantee`] as a `dict`, by name.
         kept (`Mapping[str, bool]`): Whether all below its threshold was asked about, by name.
     """
-    lines = []
+    lines: list[str] = []
+    paid = ""
     for name, one in promises.items():
         found = Guarantee(**one)
-        of = f"{name}: " if name else ""
-        lines.append(of + found.sentence())
-        if not kept[name]:
-            lines.append(f"{of}not all of it was asked about, so {found.promise.named()} is not promised")
-    return lines
+        of, sure = f"{name}: " if name else "", f"with {100 * found.confidence:g}% confidence"
+        if kept[name]:
+            lines.append(f"{of}promised {sure}: {found.promise.named()}; {found.sentence()}")
+        else:
+            lines.append(
+                f"{of}{found.promise.named()} is not promised: not all below its threshold was asked about. Raise max_asked, or "
+                f"where rows failed run again. It would be: {found.sentence()}"
+            )
+        paid = found.paid()  # all questions are asked together
+    return [*lines, paid] if paid else lines
 
 
 def promised_of(of: str, question: Question) -> int | None:
