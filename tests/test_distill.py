@@ -286,6 +286,11 @@ def test_the_command_says_what_came_and_what_to_use(run, typed):
         "distill", run, "--within", "-1", expect=1
     )
     assert "--split and --config are of --pool" in typed("distill", run, "--split", "train", expect=1)
+    promised = ("distill", run, "--num_rows", "60", "--against", "gold", "--guarantee")
+    assert "No student keeps" not in typed(*promised, "0.5")
+    out = typed(*promised, "0.99", expect=1)
+    assert "No student keeps the promise of 99.0%; the reasons stand above." in out
+    assert (run / "students" / "linear").is_dir()
 
 
 def test_a_student_is_certified_against_the_encoder_on_texts_that_it_did_not_learn(run, capsys):

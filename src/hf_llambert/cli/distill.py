@@ -91,3 +91,7 @@ def distill(
     for line in distilled_summary(found):
         say(line)
     say(f"written to {run / 'students'}")
+    promised = [one["guarantee"] for one in found["students"].values() if one.get("guarantee")]
+    if guarantee is not None and not any(all("why" not in one for one in of.values()) for of in promised):
+        say(f"No student keeps the promise of {guarantee:.1%}; the reasons stand above.", error=True)
+        raise typer.Exit(1)
