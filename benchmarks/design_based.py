@@ -32,7 +32,7 @@ from hf_llambert import (
     sampling_table,
     write_queue,
 )
-from hf_llambert.review.queue import choose_rows
+from hf_llambert.review.drawing import choose_rows
 from hf_llambert.review.sampling import write_table
 
 ROOT = Path(__file__).parent.parent

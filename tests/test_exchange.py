@@ -6,7 +6,7 @@ from typer.testing import CliRunner
 
 from hf_llambert import Review, build_queue, export_review, import_review, write_queue
 from hf_llambert.cli import app
-from hf_llambert.review.queue import CONTROL
+from hf_llambert.review.drawing import CONTROL
 from review_run import make_run
 
 FORMATS = ("argilla", "label_studio")

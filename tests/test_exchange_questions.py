@@ -19,8 +19,8 @@ from hf_llambert import (
     write_queue,
 )
 from hf_llambert.cli import app
+from hf_llambert.review.drawing import CONTROL
 from hf_llambert.review.exchanged import EXCHANGED
-from hf_llambert.review.queue import CONTROL
 from hf_llambert.tasks.kinds import KINDS
 from review_run import make_questions, make_questions_run
 

@@ -21,7 +21,7 @@ from hf_llambert import (
 from hf_llambert.annotation.alpha import krippendorff_alpha
 from hf_llambert.cli import app
 from hf_llambert.review.answers import Answer
-from hf_llambert.review.queue import CONTROL
+from hf_llambert.review.drawing import CONTROL
 from hf_llambert.review.summary import agreement, summary_lines
 from review_run import make_run
 

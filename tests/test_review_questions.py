@@ -25,8 +25,8 @@ from hf_llambert import (
 from hf_llambert.annotation.alpha import answers_alpha, krippendorff_alpha
 from hf_llambert.cli import app
 from hf_llambert.review.answers import Answer, file_name
+from hf_llambert.review.drawing import CONTROL, OTHER
 from hf_llambert.review.kinds import REVIEWED, reviewed
-from hf_llambert.review.queue import CONTROL, OTHER
 from hf_llambert.review.summary import agreement, summary_lines
 from hf_llambert.tasks.kinds import KINDS
 from review_run import make_questions, make_questions_run, make_run

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from hf_llambert import Review, build_queue, sampling_table, write_queue
 from hf_llambert.cli import app
 from hf_llambert.data import STAGE_FILE
-from hf_llambert.review.queue import choose_rows
+from hf_llambert.review.drawing import choose_rows
 from hf_llambert.review.sampling import write_table
 from review_run import make_questions, make_questions_run, make_run
 

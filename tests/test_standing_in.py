@@ -13,7 +13,7 @@ from hf_llambert import Review, build_queue, check_gate, review_summary, write_q
 from hf_llambert.annotation.alpha import answers_alpha, weighted_alphas
 from hf_llambert.cli import app
 from hf_llambert.quality.gate import Condition
-from hf_llambert.review.queue import CONTROL, RANDOM, TEST
+from hf_llambert.review.drawing import CONTROL, RANDOM, TEST
 from hf_llambert.review.standing_in import alphas, standing_in, standing_lines
 from hf_llambert.review.summary import review_lines, summary_lines
 from review_run import make_questions, make_questions_run, make_run

@@ -71,8 +71,8 @@ from hf_llambert.report.report import compare_labels as compare_labels
 from hf_llambert.report.report import show_report as show_report
 from hf_llambert.report.report import write_report as write_report
 from hf_llambert.review.exchange import export_review as export_review
-from hf_llambert.review.exchange import import_review as import_review
 from hf_llambert.review.exchange import review_settings as review_settings
+from hf_llambert.review.imported import import_review as import_review
 from hf_llambert.review.page import serve_review as serve_review
 from hf_llambert.review.queue import build_queue as build_queue
 from hf_llambert.review.queue import suspected_errors as suspected_errors

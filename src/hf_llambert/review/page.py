@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from hf_llambert.review.drawing import REASONS
 from hf_llambert.review.page_guard import PageGuard
 from hf_llambert.review.page_parts import (
     escaped,
@@ -19,7 +20,6 @@ from hf_llambert.review.page_parts import (
     template,
 )
 from hf_llambert.review.questions_page import questions_page
-from hf_llambert.review.queue import REASONS
 from hf_llambert.review.session import ReviewSession
 from hf_llambert.tasks.questions import ABSTAIN
 

@@ -9,9 +9,9 @@ from dataclasses import replace
 from itertools import count
 from typing import TYPE_CHECKING
 
+from hf_llambert.review.drawing import REASONS
 from hf_llambert.review.kinds import reviewed
 from hf_llambert.review.page_parts import escaped, machines_said, shown_end, shown_failure, shown_fields, shown_head
-from hf_llambert.review.queue import REASONS
 from hf_llambert.review.session import ReviewSession
 from hf_llambert.tasks.question import Question
 

@@ -12,8 +12,9 @@ from hf_llambert.data import damaged_note, write_whole
 from hf_llambert.misfits import ANY, misfit
 from hf_llambert.notes import TEXT_COLUMN, read_note, task_shape
 from hf_llambert.quality.alternative import EPSILON
+from hf_llambert.review.drawing import OTHER, REASONS, Drawn
 from hf_llambert.review.kinds import reviewed
-from hf_llambert.review.queue import OTHER, REASONS, Drawn, Queue, QueueRow
+from hf_llambert.review.queue import Queue, QueueRow
 from hf_llambert.tasks.question import Question
 from hf_llambert.tasks.spec import TaskSpec
 

@@ -9,8 +9,9 @@ import numpy as np
 from hf_llambert.annotation.alpha import weighted_alphas
 from hf_llambert.quality.alternative import alternative_annotator_test, lacking_answers
 from hf_llambert.review.answers import Answer
+from hf_llambert.review.drawing import RANDOM
 from hf_llambert.review.kinds import reviewed
-from hf_llambert.review.queue import RANDOM, Queue
+from hf_llambert.review.queue import Queue
 from hf_llambert.tasks.question import Question
 
 _RESAMPLES = 1000

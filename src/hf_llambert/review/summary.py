@@ -11,8 +11,9 @@ import numpy as np
 from hf_llambert.intervals import wilson_interval
 from hf_llambert.pool.labelled import run_student
 from hf_llambert.review.answers import Answer
+from hf_llambert.review.drawing import RANDOM, REASONS
 from hf_llambert.review.kinds import reviewed
-from hf_llambert.review.queue import RANDOM, REASONS, Queue, QueueRow, annotated_rows, said_by_machines
+from hf_llambert.review.queue import Queue, QueueRow, annotated_rows, said_by_machines
 from hf_llambert.review.queue_file import QUEUE_FILE
 from hf_llambert.review.session import Review
 from hf_llambert.review.standing_in import standing_in, standing_lines
