@@ -337,6 +337,16 @@ def test_verdict_on_one_teacher_is_not_read_of_another(run, review, cloze, tmp_p
     assert why in gate["conditions"][0]["why"]
 
 
+@pytest.mark.parametrize("damaged", ["stage.json", "state.json", "data-00000-of-00001.arrow"])
+def test_damaged_labels_leave_what_people_said(run, review, damaged):
+    answer(review, "Ann", wrong=(5, 21))
+    (run / "annotated" / damaged).write_bytes(b"{")
+    found = review_summary(run)
+    assert "what the teacher said is left out: 'annotated' cannot be read: " in found["left_out"]
+    assert found["alternative"] is None
+    assert (found["n_answered"], found["n_teacher_overruled"]) == (80, None)
+
+
 def test_same_labels_again_and_labels_that_were_moved_away_change_nothing(run, review, cloze, tmp_path):
     answer(review, "Ann", wrong=(5, 21))
     answer(review, "Bob", wrong=(8, 44))

@@ -80,13 +80,15 @@ def _of_now(review: Review, run: Path) -> dict:
 
 def other_labels(queue: Queue, run: Path) -> dict[str, str]:
     """
-    Why what the queue has of the teacher is not what `annotated` holds now, by the name of the question. Nothing where it is, or
-    where `annotated` is not there to tell.
+    Why what the queue has of the teacher is not what `annotated` holds now, or cannot be compared with that, by the name of the
+    question. Nothing where it is the same, or where `annotated` is not there to tell.
     """
+    if not (run / "annotated").exists():
+        return {}
     try:
         annotated, task, column = annotated_rows(run)
-    except FileNotFoundError:
-        return {}
+    except (OSError, ValueError) as error:
+        return dict.fromkeys(queue.task.parts, f"'annotated' cannot be read: {error}")
     rows, texts = queue.rows, row_texts(annotated, column)
     if any(row.row >= len(texts) or texts[row.row] != row.text for row in rows):
         return dict.fromkeys(queue.task.parts, "'annotated' does not hold the rows that the queue was made of")
