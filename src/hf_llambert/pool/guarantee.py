@@ -87,7 +87,7 @@ def calibrate_cascade(
     if len(task.parts) > 1:
         raise ValueError(f"Task '{task.name}' has several questions, each with its promise. Use calibrate_questions.")
     student_labeler.check_task(task)
-    if task.question.kind not in _IN_STEPS or against == "teacher":
+    if not task.is_plain or against == "teacher":  # what a teacher may yet say is bounded for one choice alone
         each = calibrate_questions(
             gold_data,
             student_labeler,
@@ -150,10 +150,6 @@ def calibrate_cascade(
             f"so far. Even if it were right about the other {int(len(order) - seen.sum()):,}: {found}"
         )
     raise ValueError(found)
-
-
-_IN_STEPS = ("choice",)
-"""Kinds of an only question of which what the teacher may yet say can be bounded."""
 
 
 def calibrate_questions(

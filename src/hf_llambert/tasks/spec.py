@@ -184,6 +184,11 @@ class TaskSpec:
         return len(self.questions) > 1 or any(question.is_json for question in self.questions)
 
     @property
+    def is_plain(self) -> bool:
+        """Whether it asks for one of several labels, and nothing else."""
+        return len(self.parts) == 1 and self.question.kind == "choice"
+
+    @property
     def num_labels(self) -> int:
         """Number of labels."""
         return len(self.labels)

@@ -156,7 +156,7 @@ def student_silver(labelled: Dataset, task: TaskSpec, min_confidence: float = 0.
             ],
         )
     kept = np.flatnonzero(np.any(list(sure.values()), axis=0))
-    if balance and len(kept) and len(task.parts) == 1 and task.question.kind == "choice":
+    if balance and len(kept) and task.is_plain:
         labels, certain = np.array(columns[""][0]), np.array(labelled["student_confidence"][:], dtype=float)
         rarest = min(int((labels[kept] == i).sum()) for i in set(labels[kept].tolist()))
         kept = surest_rows(kept, labels, certain, dict.fromkeys(range(task.num_labels), rarest))

@@ -70,7 +70,7 @@ def out_of_fold_parts(
         raise ValueError(
             f"{len(silver) - len(usable)} of {len(silver)} silver rows have no text or no label. Drop them."
         )
-    if len(task.parts) > 1 or task.question.kind != "choice":
+    if not task.is_plain:
         groups, labels = row_texts(silver, text_column), [0] * len(silver)
         if not 2 <= folds <= len(set(groups)):
             raise ValueError(

@@ -66,7 +66,7 @@ def train_seeds(
     each = {name: [result[name] if name else result for result in found] for name in parts if name in (*found[0], "")}
     summary["n"] = max(results[0]["n"] for results in each.values())
     spreads = {name: _spreads(results, FIGURES[parts[name].kind]) for name, results in each.items()}
-    if len(parts) == 1 and parts[""].kind == "choice":
+    if task.is_plain:
         summary |= spreads[""]
     else:
         summary["questions"] = {parts[name].name: found for name, found in spreads.items()}
