@@ -129,7 +129,7 @@ def test_prompt_that_the_teacher_understands_is_found_and_written_as_a_task(mood
     assert (task.name, task.labels, task.lead_in) == ("boxes", TASK.labels, "Overall, it was")
     assert 0 < len(moody.asked()) <= estimates[0]["n_requests"] == found["n_requests"]
     said = "\n".join(tune_lines(found, tmp_path / "run", "--data x"))
-    assert re.search(r"best: overall, it was.*right; \d+ prompts compared on 80 texts", said)
+    assert re.search(r"best: overall, it was.*right; \d+ prompts compared, \d+ of them on all 80 texts", said)
     assert f"hf-llambert annotate --task {tmp_path / 'run' / 'tuned.yaml'} --data x --mode score --calibration" in said
     assert "tokens a text read" in said
 

@@ -44,7 +44,8 @@ def annotate_command(chosen: Mapping, output: str | Path, words: str = "") -> st
 def found_lines(results: Mapping) -> Iterator[str]:
     """Which prompt is best, and how surely."""
     chosen, given, n = results["chosen"], results["given"], results["n_rows"]
-    compared = f"{len(results['prompts'])} prompts compared on {n:,} texts"
+    last = sum(one["n"] == n for one in results["prompts"])
+    compared = f"{len(results['prompts'])} prompts compared, {last} of them on all {n:,} texts"
     if results["by"] != "gold":
         yield f"best: {way_name(chosen)}, of {compared}, by what its answers tell (information {chosen['information']:.3f})"
         yield (
