@@ -13,7 +13,7 @@ from trl import TrlParser
 import active
 from hf_llambert import StudentConfig, StudentLabeler, is_flat, next_to_annotate, student_silver, train_student
 from hf_llambert.annotation.ledger import Ledger
-from hf_llambert.training.active import diverse_rows, uncertain_rows
+from hf_llambert.training.active import diverse_rows, most_doubtful
 from test_training import TASK, arguments
 
 
@@ -38,7 +38,7 @@ TEXTS = [
 @pytest.mark.parametrize("by", ["entropy", "margin"])
 def test_most_uncertain_rows_come_first(by):
     p = np.array([[0.9, 0.05, 0.05], [0.4, 0.35, 0.25], [0.51, 0.48, 0.01], [0.6, 0.2, 0.2]])
-    assert uncertain_rows(np.log(p), 2, by) == {"entropy": [1, 3], "margin": [2, 1]}[by]
+    assert most_doubtful([np.log(p)], 2, by) == {"entropy": [1, 3], "margin": [2, 1]}[by]
 
 
 def test_text_that_the_student_is_least_sure_of_is_asked_about_next(student):

@@ -69,13 +69,8 @@ def next_to_annotate(
         found = [
             parts_of(question, columns[answer_column(name, "scores")]) for name, question in labeler.questions.items()
         ]
-        order = _most_doubtful([part for parts in found for part in parts], number, strategy)
+        order = most_doubtful([part for parts in found for part in parts], number, strategy)
     return [usable[i] for i in order]
-
-
-def uncertain_rows(scores: ArrayLike, number: int, by: Literal["entropy", "margin"] = "margin") -> list[int]:
-    """The `number` rows of log-probabilities (rows, labels) that say least, the worst first; the earlier of equals."""
-    return _most_doubtful([log_softmax(np.asarray(scores, dtype=np.float64), axis=1)], number, by)
 
 
 def parts_of(question: Question, scores: ArrayLike) -> list[NDArray[np.float64]]:
@@ -86,7 +81,7 @@ def parts_of(question: Question, scores: ArrayLike) -> list[NDArray[np.float64]]
     return [np.stack([log_expit(-odds), log_expit(odds)], axis=1) for odds in values.T]
 
 
-def _most_doubtful(parts: Sequence[NDArray[np.float64]], number: int, by: str) -> list[int]:
+def most_doubtful(parts: Sequence[NDArray[np.float64]], number: int, by: str) -> list[int]:
     """Rows by the entropy of all distributions together, or by how near their second best answer is to the best."""
     if by == "entropy":
         doubt = -np.sum([(np.exp(logp) * logp).sum(1) for logp in parts], axis=0)
