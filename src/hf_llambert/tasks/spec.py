@@ -155,12 +155,7 @@ class TaskSpec:
 
     @property
     def question(self) -> Question:
-        """
-        The only question of this task; one of today's labels is a `Choice` called `label`.
-
-        Raises:
-            ValueError: It has several; see `parts`.
-        """
+        """The only question, of labels a `Choice` called `label`. Raises `ValueError` where there are several; see `parts`."""
         if len(self.questions) > 1:
             names = ", ".join(question.name for question in self.questions)
             raise ValueError(f"Task '{self.name}' has several questions ({names}). Take one: task.parts[NAME].")
