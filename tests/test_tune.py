@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import os
 import re
+import resource
 import shlex
 import shutil
 import signal
@@ -305,6 +306,8 @@ def test_task_that_is_tuned_again_is_compared_on_other_gold_and_all_that_chose_i
     assert tuned(moody, tmp_path / "second", data, again, **given) == found
     tuned(moody, tmp_path / "plain", data, again, column=None, earlier=first, tuning=Tuning(num_texts=40))
     assert tuned_texts(tmp_path / "plain") == first
+    lines = [json.loads(line) for line in (tmp_path / "plain" / "tune" / "rows.jsonl").read_text().splitlines()]
+    assert not first & {line["text"] for line in lines if line["use"] == "compare"}
 
 
 def test_changed_task_file_stays_and_a_foreign_one_is_refused(moody, tmp_path, caplog):
@@ -415,7 +418,7 @@ class Down(Moody):
             yield from super().ask(task, texts, rank)
 
 
-@pytest.mark.parametrize("says", ["503 busy (after 8 attempts)", "no answer (given up: deadline 900 s)"])
+@pytest.mark.parametrize("says", ["503 busy (after 8 attempts)", "no answer within 60 s (given up: deadline 900 s)"])
 def test_prompt_that_an_outage_hit_stops_the_comparison_and_is_asked_again(moody, tmp_path, says):
     teacher = Down(moody.log, says=says)
     with pytest.raises(RuntimeError, match="'category': 20 of 20 texts have no reply .*what was answered is kept"):
@@ -427,11 +430,17 @@ def test_prompt_that_an_outage_hit_stops_the_comparison_and_is_asked_again(moody
     assert max(Counter(moody.asked()).values()) == 1
 
 
-def test_built_in_prompt_that_a_server_refuses_is_left_out(moody, tmp_path):
-    found = tuned(
-        Down(moody.log, says="refused: 400 no system turns here"), tmp_path / "run", tuning=Tuning(shots=(0,))
-    )
-    assert found["left_out"] == {"category": "refused: 400 no system turns here"}
+@pytest.mark.parametrize(
+    "says",
+    [
+        "refused: 400 no system turns here",
+        "500 no system turns (after 8 attempts)",
+        "the answer is empty (after 8 attempts)",
+    ],
+)
+def test_built_in_prompt_that_a_server_refuses_is_left_out(moody, tmp_path, says):
+    found = tuned(Down(moody.log, says=says), tmp_path / "run", tuning=Tuning(shots=(0,)))
+    assert found["left_out"] == {"category": says}
 
 
 def test_teacher_that_writes_is_tuned_with_chats(moody, tmp_path):
@@ -540,7 +549,7 @@ def test_writer_without_gold_or_without_the_extra_is_refused(moody, tmp_path, mo
     ("change", "message"),
     [
         ({"rows": 12}, "12 rows have a label, and fewer than 20 choose by chance. Label 8 more"),
-        ({"rows": 60, "tuning": Tuning(num_gold=100)}, "num_gold asks for 100 rows, and 60 different texts have a label"),
+        ({"rows": 60, "tuning": Tuning(num_gold=100)}, "num_gold asks for 100 rows, and 60 different texts with a label are"),
         ({"rows": make_reviews(60).filter(lambda row: row["label"] == 0)}, "too few have a label: 'positive' 0"),
         ({"task": TaskSpec("two", (), "{text}", questions=(Choice("a", ("x", "y"), "a?"), Choice("b", ("x", "y"), "b?")))},
          r"several questions \(a, b\)"),
@@ -586,10 +595,28 @@ def test_cap_stops_keeps_what_was_answered_and_a_larger_one_goes_on(moody, tmp_p
 
 def test_cap_counts_what_earlier_runs_spent_on_prompts_with_examples(moody, tmp_path):
     limits = Limits(80, lambda seconds, read, written: 0.1)
+    few = {k: replace(TASK, examples=(Example(f"dull {k}", "negative"),)) for k in "abc"}  # all alike with others
     for _ in range(3):
         with pytest.raises(RuntimeError, match="a limit was reached"):
-            tuned(moody, tmp_path / "run", limits=limits)
+            tuned(moody, tmp_path / "run", limits=limits, tuning=Tuning(few))
         assert 600 < len(moody.asked()) <= 800
+    found = tuned(moody, tmp_path / "run", limits=replace(limits, max_cost=1e6), tuning=Tuning(few))
+    spent = len(moody.asked()) * 0.1
+    shutil.rmtree(tmp_path / "run" / "tune")
+    (tmp_path / "run" / "tuned.yaml").unlink()
+    again = tuned(moody, tmp_path / "run", limits=replace(limits, max_cost=spent + 0.01), tuning=Tuning(few))
+    assert again["chosen"] == found["chosen"]  # what is known is counted once
+
+
+def test_many_prompts_have_one_ledger_open(moody, tmp_path):
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len([*Path("/dev/fd").iterdir()]) + 60, hard))
+    try:
+        found = tuned(moody, tmp_path / "run", limits=Limits(1e6, lambda seconds, read, written: 0.1))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert found["n_prompts"] > 30
+    assert len(list((tmp_path / "run" / "ledger").glob("*.sqlite"))) == 1
 
 
 def test_endpoint_is_tuned_and_its_own_cap_is_of_all_prompts_together(tmp_path, monkeypatch):
@@ -755,6 +782,9 @@ def test_tune_and_what_comes_after_on_the_command_line(here, typed, teacher_dir,
     assert [line for line in again.splitlines() if line.startswith("best")] == [
         line for line in shown.splitlines() if line.startswith("best")
     ]
+    (here / "r" / "task.yaml").write_text(Path("task.yaml").read_text())  # beside what it chose, which was not earlier
+    words = [*command, *small, "--encoding", "utf-8"]
+    assert "--encoding" not in typed(*("r/task.yaml" if word == "task.yaml" else word for word in words))
     assert "holds the results of another run" in typed(*command, "--seed", 1, *small, expect=1)
     next_one = re.search(r"annotate with it: hf-llambert (.*)", shown)[1].split()
     assert "reviews.jsonl" not in next_one  # the gold is not what is to be annotated

@@ -249,7 +249,7 @@ _GOLD_BOUGHT: Shape = (
 _BY_QUESTION: Shape = Chosen(lambda value: {ANY: SHARE} if isinstance(value, Mapping) else SHARE)
 GUARANTEE: Shape = {
     **dict.fromkeys(("threshold", "target", "confidence", "share", "lower", "share_asked"), SHARE),
-    **dict.fromkeys(("n", "n_rows", "n_abstained"), COUNT),
+    **dict.fromkeys(("n", "n_rows", "n_abstained", "n_told?", "input_tokens?", "output_tokens?"), COUNT),
     **dict.fromkeys(("against", "of"), str),
 }
 CASCADED: Shape = {

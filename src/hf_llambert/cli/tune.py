@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -154,9 +154,14 @@ def tune(
         ledger=ledger,
         limits=limits,
         before=lambda estimate: say(estimate_line(estimate)),
-        earlier=tuned_texts(task),
+        earlier=tuned_texts(
+            None if Path(task).parent.resolve() == output.resolve() else task
+        ),  # its own are not earlier
     )
-    words = _words(data, split, text_column, teacher, backend, context.args, ledger)
+    options = {"text_column": text_column, "teacher": teacher, "ledger": ledger}
+    options |= {"split": split, "config": config, "encoding": encoding, "delimiter": delimiter} if data else {}
+    given = {name: str(value) for name, value in options.items() if is_stated(context, name)}
+    words = _words(data, given, backend, context.args)
     for line in tune_lines(results, output, words):
         say(line)
 
@@ -195,15 +200,7 @@ def _limited(
     return labeler.teacher, limits
 
 
-def _words(
-    data: str | None,
-    split: str | None,
-    text_column: str,
-    teacher: str | None,
-    backend: str,
-    arguments: Sequence[str],
-    ledger: Path | None,
-) -> str:
+def _words(data: str | None, given: Mapping[str, str], backend: str, arguments: Sequence[str]) -> str:
     """
     The words of the command that say where data and teacher are, but for the way of asking, which was chosen. The gold that
     chose is not what is annotated next: `DATA` stands for that.
@@ -215,8 +212,6 @@ def _words(
             continue
         kept.append(word)
     words = ["--data", data or "DATA"]
-    words += ["--split", split] if data and split else []
-    words += ["--text_column", text_column] if text_column != "text" else []
-    words += ["--teacher", teacher] if teacher else []
+    words += [word for name, value in given.items() for word in (f"--{name}", value)]
     words += ["--backend", backend] if backend != "transformers" else []
-    return shlex.join([*words, *kept, *(["--ledger", str(ledger)] if ledger else [])])
+    return shlex.join([*words, *kept])

@@ -12,13 +12,16 @@ import numpy as np
 from hf_llambert.annotation.labelers import LLMLabeler
 from hf_llambert.data import STAGE_FILE, claim_stage, stage_results
 from hf_llambert.gold import GoldColumns, LabelMap, Reading
-from hf_llambert.notes import read_note
+from hf_llambert.misfits import ANY, Shape
+from hf_llambert.notes import GUARANTEE, read_note
 from hf_llambert.pool.labelled import labels_identity
 from hf_llambert.pool.manifest import shard_files
 from hf_llambert.pool.promise import Promise
 from hf_llambert.tasks.questions import gold_reading
 
 _CLOSE = 1e-4  # confidences by another batch size or another machine differ by less
+_OF_RUN = ("threshold", "n_told", "input_tokens", "output_tokens")  # of a promise: what may differ from call to call
+_NOTED: Shape = {"config": {"promise?": {ANY: GUARANTEE}}}
 
 
 def claim(output: Path, config: Mapping[str, object], overwrite: bool) -> None:
@@ -55,7 +58,7 @@ def refuse_taken(
     """
     if not (Path(output) / STAGE_FILE).is_file():
         return
-    noted = read_note(Path(output) / STAGE_FILE, {"config": dict})["config"]
+    noted = read_note(Path(output) / STAGE_FILE, _NOTED)["config"]
     config = cascade_config(
         shard_files(labels), labeler, max_asked, gold_column, gold_reading(label_map, label_values)
     )
@@ -83,11 +86,11 @@ def cascade_config(
 def as_promised(output: Path, config: dict) -> dict:
     """
     The configuration of an earlier call that promised the same, if there was one: its thresholds, which may differ in the last
-    digits by hardware and by which texts were computed together, are those that rows were asked by.
+    digits by hardware and by which texts were computed together, are those that rows were asked by. So may what finding it took.
     """
     if "promise" not in config or not (output / STAGE_FILE).is_file():
         return config
-    noted = read_note(output / STAGE_FILE, {"config": dict})["config"]
+    noted = read_note(output / STAGE_FILE, _NOTED)["config"]
     (before, same), (now, here) = _thresholds_apart(noted), _thresholds_apart(json.loads(json.dumps(config)))
     return noted if same == here and np.allclose(before, now, rtol=0, atol=_CLOSE) else config
 
@@ -95,5 +98,5 @@ def as_promised(output: Path, config: dict) -> dict:
 def _thresholds_apart(config: Mapping) -> tuple[list[float], dict]:
     """The thresholds of a configuration's promises, and the rest of it."""
     promises = config.get("promise") or {}
-    rest = {name: {**one, "threshold": None} for name, one in promises.items()}
+    rest = {name: {key: value for key, value in one.items() if key not in _OF_RUN} for name, one in promises.items()}
     return [one["threshold"] for one in promises.values()], {**config, "below": None, "promise": rest}

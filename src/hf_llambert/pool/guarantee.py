@@ -21,7 +21,7 @@ from hf_llambert.progress import progress_bar
 from hf_llambert.tasks.logs import get_logger
 from hf_llambert.tasks.questions import ABSTAIN
 from hf_llambert.tasks.spec import TaskSpec
-from hf_llambert.tasks.texts import row_texts
+from hf_llambert.tasks.texts import row_texts, why_unusable
 from hf_llambert.training.labeler import Labeler
 
 logger = get_logger(__name__)
@@ -275,7 +275,8 @@ def _checked(against: Against) -> Against:
 def _with_price(found: Guarantee, texts: list[object], labeler: LLMLabeler) -> Guarantee:
     """The same with what asking about the rows that it rests on took."""
     read, written = labeler.spent(texts)[1]
-    return replace(found, n_told=len(texts), input_tokens=read, output_tokens=written)
+    told = {text for text in texts if isinstance(text, str) and why_unusable(text) is None}
+    return replace(found, n_told=len(told), input_tokens=read, output_tokens=written)
 
 
 def _answers(texts: list[object], labeler: LLMLabeler) -> list[int]:

@@ -82,7 +82,7 @@ class Guarantee:
         of (`str`, defaults to none): The label that it is about, as `recall:LABEL` or `precision:LABEL`.
         n_abstained (`int`, defaults to 0): Rows drawn to which the teacher, whose labels count as right, gave none. Nothing is
             promised about their like, on which the student's label stays.
-        n_told (`int`, defaults to 0): Rows drawn that the teacher was asked about to find this.
+        n_told (`int`, defaults to 0): Different texts of them that the teacher was asked about to find this.
         input_tokens (`int`, defaults to 0): Tokens that it read about them; those of a cascade's own rows are among them.
         output_tokens (`int`, defaults to 0): Tokens that it wrote.
     """

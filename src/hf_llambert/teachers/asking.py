@@ -355,8 +355,9 @@ _BUDGETS: dict[Served, Budget] = {}
 
 
 def may_pass(error: str) -> bool:
-    """Whether a reply failed by the server and not by its text: after attempts in vain, or beyond a cap of the teacher."""
-    return re.search(r"\((after \d+ attempts|given up: .*)\)$|^the budget is spent", error) is not None
+    """Whether a reply failed by an outage, a load or a cap, and not by what was asked: another time it may come."""
+    passing = rf"^(429|50[234])\b|{_UNREACHABLE}|^no answer within |^the connection broke|^the budget is spent"
+    return re.search(passing, error) is not None
 
 
 def _budget(teacher: Served, fresh: Budget) -> Budget:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hf_llambert.annotation.calibration import CONTENT_FREE, Calibration, calibration_of, uncalibrated
 from hf_llambert.annotation.labelers import LLMLabeler
+from hf_llambert.annotation.ledger import Ledger
 from hf_llambert.annotation.limits import Limits, Spending, caps_itself
 from hf_llambert.annotation.turns import asking_turn
+from hf_llambert.tasks.spec import TaskSpec
 from hf_llambert.tasks.texts import TextColumn
 from hf_llambert.teachers.asking import may_pass
 from hf_llambert.teachers.base import Mode, Teacher
@@ -55,7 +56,7 @@ class Asker:
 
     Args:
         teacher (`Teacher`): Whom to ask.
-        ledger (`Path`): Where replies are kept.
+        ledger (`Ledger`): Where replies are kept, of all prompts together.
         text_column (`str` or `Sequence[str]`): Column of the texts.
         calibrations (`Sequence[str]`): Some of `none`, `batch` and `contextual`.
         limits (`Limits`): Caps on all of it.
@@ -63,14 +64,15 @@ class Asker:
     """
 
     teacher: Teacher
-    ledger: Path
+    ledger: Ledger
     text_column: TextColumn
     calibrations: Sequence[str]
     limits: Limits
     progress: Callable[[int], None]
     left_out: dict[str, str] = field(default_factory=dict)
     """Prompts that could not be asked, with the reason."""
-    _labelers: dict[Prompt, LLMLabeler] = field(default_factory=dict)
+    _labelers: dict[tuple[str, Mode], LLMLabeler] = field(default_factory=dict)
+    """By what is asked: prompts that ask the same have one."""
     _spending: Spending | None = None
     _done: dict[Prompt, int] = field(default_factory=dict)
     _texts: Sequence[str] = ()
@@ -123,8 +125,7 @@ class Asker:
 
     def close(self) -> None:
         """Let go of the ledger."""
-        for labeler in self._labelers.values():
-            labeler.ledger.close()
+        self.ledger.close()
 
     def _over(self, reason: str) -> bool:
         return bool(self._spending and self._spending.why) or reason.startswith("the budget is spent")
@@ -140,36 +141,40 @@ class Asker:
             if fresh:
                 self.progress(fresh)
 
-        if prompt not in self._done and (nothing := self._texts_of_nothing(prompt)):
+        if prompt not in self._done and (nothing := self._texts_of_nothing(labeler)):
             labeler.replies(nothing, progress=self.progress, spending=self._spending)
         with asking_turn([labeler]):
             labeler.replies(texts, progress=tell, spending=self._spending)
         self._done[prompt] = max(before, len(texts))
         return labeler.recalled(texts, self.limits.reason)
 
-    def _texts_of_nothing(self, prompt: Prompt) -> list[str]:
+    def _texts_of_nothing(self, labeler: LLMLabeler) -> list[str]:
         """The texts without content that contextual calibration asks about."""
-        wanted = prompt.mode == "score" and "contextual" in self.calibrations
-        return [prompt.task.filled(text) for text in CONTENT_FREE] if wanted else []
+        wanted = labeler.teacher.mode == "score" and "contextual" in self.calibrations
+        return [labeler.task.filled(text) for text in CONTENT_FREE] if wanted else []
 
     def _labeler(self, prompt: Prompt) -> LLMLabeler:
         """The labeler of a prompt, what it took earlier counted; an endpoint's own cap is what is left of it."""
-        if prompt not in self._labelers:
-            teacher = with_mode(self.teacher, prompt.mode)
-            self._labelers[prompt] = LLMLabeler(prompt.task, teacher, self.ledger, self.text_column)
+        teacher = with_mode(self.teacher, prompt.mode)
+        found = self._labelers.get(prompt.asks)
+        if found is None:
+            found = self._labelers[prompt.asks] = self.labeler(prompt.task, teacher)
             if self._spending and self.limits.max_cost is not None:
-                texts = [*self._texts, *self._texts_of_nothing(prompt)]
-                self._spending.add(self._labelers[prompt].known(texts))
-        found = self._labelers[prompt]
-        if caps_itself(self.teacher) and self.teacher.max_cost is not None:
-            left = max(self.teacher.max_cost - self._paid(), 1e-12)
-            found.teacher = dataclasses.replace(with_mode(self.teacher, prompt.mode), max_cost=left)  # type: ignore[type-var]
+                self._spending.add(found.known([*self._texts, *self._texts_of_nothing(found)]))
+        if caps_itself(teacher) and teacher.max_cost is not None:
+            found.teacher = dataclasses.replace(teacher, max_cost=max(teacher.max_cost - self._paid(), 1e-12))
         return found
+
+    def labeler(self, task: TaskSpec, teacher: Teacher, text_column: TextColumn | None = None) -> LLMLabeler:
+        """A labeler with this ledger: one for all, as each has files open."""
+        made = LLMLabeler(task, teacher, self.ledger.folder, text_column or self.text_column)
+        made.ledger = self.ledger
+        return made
 
     def _paid(self) -> float:
         """What an endpoint was paid in this call so far, all prompts together."""
-        tokens = [one.spent(self._texts)[1] for one in self._labelers.values()]
-        read, written = (sum(column) for column in zip(*tokens, strict=True)) if tokens else (0, 0)
+        asked = [one.spent([*self._texts, *self._texts_of_nothing(one)])[1] for one in self._labelers.values()]
+        read, written = (sum(column) for column in zip(*asked, strict=True)) if asked else (0, 0)
         return (read * self.teacher.price_input + written * self.teacher.price_output) / 1e6  # type: ignore[attr-defined]
 
     def _answers(

@@ -41,6 +41,11 @@ class Prompt:
     mode: Mode
     origin: str
 
+    @property
+    def asks(self) -> tuple[str, Mode]:
+        """What it asks, whatever it is called."""
+        return _asked(self.task), self.mode
+
 
 @dataclass(frozen=True)
 class _Way:
@@ -117,17 +122,17 @@ def unique(prompts: Iterable[Prompt]) -> list[Prompt]:
     """The first of all prompts that ask the same, each with a name of its own."""
     found: dict[tuple[str, Mode], Prompt] = {}
     for prompt in prompts:
-        if (_asked(prompt.task), prompt.mode) not in found:
+        if prompt.asks not in found:
             taken = {one.name for one in found.values()}
             others = (f"{prompt.name} ({more})" for more in itertools.chain([prompt.origin], itertools.count(2)))
             name = next(name for name in itertools.chain([prompt.name], others) if name not in taken)
-            found[_asked(prompt.task), prompt.mode] = dataclasses.replace(prompt, name=name)
+            found[prompt.asks] = dataclasses.replace(prompt, name=name)
     return list(found.values())
 
 
 def wordings_digest(prompts: Sequence[Prompt]) -> str:
     """A hash of what some prompts ask."""
-    return hashlib.sha256(repr([(_asked(one.task), one.mode) for one in prompts]).encode()).hexdigest()[:32]
+    return hashlib.sha256(repr([one.asks for one in prompts]).encode()).hexdigest()[:32]
 
 
 def _asked(task: TaskSpec) -> str:

@@ -37,7 +37,7 @@ def write_pages(output: Path, results: Mapping) -> None:
     task = yaml.safe_dump(results["task"], sort_keys=False, allow_unicode=True)
     if not (output / TASK_FILE).exists():
         write_whole(output / TASK_FILE, head + task)
-    elif (output / TASK_FILE).read_text(encoding="utf-8").removeprefix(head) != task:
+    elif (output / TASK_FILE).read_bytes() != (head + task).encode():
         logger.warning("'%s' was changed since it was chosen, and stays as it is.", output / TASK_FILE)
     with whole_file(output / "tune.png") as part:
         draw(part, results)

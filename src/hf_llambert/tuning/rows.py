@@ -112,8 +112,8 @@ def gold_rows(
     wanted = 100 if num_gold is None else num_gold
     if num_gold is not None and num_gold > len(seen):
         raise ValueError(
-            f"num_gold asks for {num_gold:,} rows, and {len(seen):,} different texts have a label. Lower it to {len(seen):,}, "
-            f"or leave it out."
+            f"num_gold asks for {num_gold:,} rows, and {len(seen):,} different texts with a label are left to choose by. Lower "
+            f"it to {len(seen):,}, or leave it out."
         )
     rows = list(seen.items())[:wanted]
     if len(rows) < LEAST:
@@ -166,7 +166,7 @@ def plain_rows(
     """
     check_column(data, text_column, "text_column")
     texts = row_texts(data.shuffle(seed=seed), text_column)
-    usable = list(dict.fromkeys(text for text in texts if why_unusable(text) is None))[:number]
+    usable = list(dict.fromkeys(text for text in texts if why_unusable(text) is None and text not in earlier))[:number]
     if len(usable) < LEAST:
         raise ValueError(
             f"{len(usable):,} texts can be asked about, and fewer than {LEAST} choose by chance. Pass more."

@@ -9,6 +9,7 @@ from pathlib import Path
 from datasets import Dataset
 
 from hf_llambert.annotation.calibration import CONTENT_FREE
+from hf_llambert.annotation.ledger import Ledger
 from hf_llambert.annotation.limits import Limits, check_caps
 from hf_llambert.annotation.turns import one_at_a_time
 from hf_llambert.data import check_column
@@ -299,7 +300,9 @@ def _compared(
     if before is not None:
         before(estimate)
     with progress_bar("tuning", estimate["n_requests"], show_progress) as progress:
-        asker = Asker(teacher, ledger, column, tuning.calibrations, limits, progress, _not_tried(task, rows, tuning))
+        asker = Asker(
+            teacher, Ledger(ledger), column, tuning.calibrations, limits, progress, _not_tried(task, rows, tuning)
+        )
         asker.begin([*prompts, *with_examples(prompts, sets)], [*rows.texts, *(text for text, _ in rows.shown)])
         try:
             if tuning.writer is not None:

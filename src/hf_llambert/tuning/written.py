@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from hf_llambert.annotation.labelers import LLMLabeler
 from hf_llambert.tasks.logs import get_logger
 from hf_llambert.tasks.spec import TaskSpec
 from hf_llambert.teachers.base import Mode, Teacher
@@ -160,7 +159,7 @@ class _Writing:
         room = getattr(teacher, "max_new_tokens", None)
         if isinstance(room, int) and room < _LEAST_ROOM:
             teacher = dataclasses.replace(teacher, max_new_tokens=_LEAST_ROOM)  # type: ignore[type-var]
-        self.labeler = LLMLabeler(_REFLECTION, teacher, asker.ledger)
+        self.labeler = asker.labeler(_REFLECTION, teacher, "text")
         self.left = most
 
     def __call__(self, prompt: str | list[dict[str, Any]]) -> str:
