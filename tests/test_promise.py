@@ -242,7 +242,7 @@ def test_promise_is_noted_with_whose_labels_count_and_said_wherever_it_is_shown(
     )
 
 
-def test_same_promise_by_another_batch_size_is_the_same_call(labels, tmp_path):  # noqa: F811
+def test_same_promise_is_the_same_call_whatever_finding_it_took(labels, tmp_path):  # noqa: F811
     asked = LLMLabeler(TASK, CountingTeacher(str(tmp_path / "asked.txt")), tmp_path / "ledger")
     first = run(labels, asked, tmp_path / "out", below=guarantee())
     again = run(labels, asked, tmp_path / "out", below=guarantee(threshold=0.7 + 1e-6, n_told=9, input_tokens=7))

@@ -127,6 +127,7 @@ def tune(
         raise ValueError(
             f"'{task}' is what this command writes. Name another --output, or the task that it was made of."
         )
+    in_output = Path(task).parent.resolve() == output.resolve()  # what chose there is this call's own, and not earlier
     _refuse_idle(context, by_gold=column is not None)
     [(_, asked)] = named_teachers([teacher] if teacher else [], backend, context.args, seed)
     asked, limits = _limited(spec, asked, output, text_column, rows, max_cost, max_hours, prices)
@@ -154,9 +155,7 @@ def tune(
         ledger=ledger,
         limits=limits,
         before=lambda estimate: say(estimate_line(estimate)),
-        earlier=tuned_texts(
-            None if Path(task).parent.resolve() == output.resolve() else task
-        ),  # its own are not earlier
+        earlier=tuned_texts(None if in_output else task),
     )
     options = {"text_column": text_column, "teacher": teacher, "ledger": ledger}
     options |= {"split": split, "config": config, "encoding": encoding, "delimiter": delimiter} if data else {}
@@ -168,9 +167,10 @@ def tune(
 
 def _refuse_idle(context: typer.Context, by_gold: bool) -> None:
     """Refuse options that would change nothing."""
-    idle = {name: "where gold chooses" for name in ("num_texts",) if by_gold}
-    idle |= {} if by_gold else dict.fromkeys(("num_gold", "num_examples", "shots"), "without gold")
-    idle |= {} if is_stated(context, "writer") else {"num_written": "without --writer"}
+    of_gold = dict.fromkeys(("num_gold", "num_examples", "shots"), "without gold")
+    idle = {"num_texts": "where gold chooses"} if by_gold else of_gold
+    if not is_stated(context, "writer"):
+        idle["num_written"] = "without --writer"
     for name, where in idle.items():
         if is_stated(context, name):
             raise ValueError(f"--{name} changes nothing {where}. Leave it out.")

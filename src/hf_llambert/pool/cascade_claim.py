@@ -85,8 +85,8 @@ def cascade_config(
 
 def as_promised(output: Path, config: dict) -> dict:
     """
-    The configuration of an earlier call that promised the same, if there was one: its thresholds, which may differ in the last
-    digits by hardware and by which texts were computed together, are those that rows were asked by. So may what finding it took.
+    The configuration of an earlier call that promised the same, if there was one: rows were asked by its thresholds. What
+    finding the promise took may differ, and earlier versions did not note it.
     """
     if "promise" not in config or not (output / STAGE_FILE).is_file():
         return config
